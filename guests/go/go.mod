@@ -1,0 +1,3 @@
+module github.com/pauloappbr/gojinn/guests/go
+
+go 1.24

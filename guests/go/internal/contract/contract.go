@@ -1,0 +1,92 @@
+// Package contract reads the request and writes the response of Gojinn's JSON contract, for guests that need more of it than hello.
+package contract
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
+	"unicode/utf8"
+)
+
+// Request is what a guest finds on stdin.
+type Request struct {
+	Method      string              `json:"method"`
+	URI         string              `json:"uri"`
+	Headers     map[string][]string `json:"headers"`
+	Body        string              `json:"body"`
+	BodyBase64  *string             `json:"body_base64,omitempty"`
+	TraceID     string              `json:"trace_id"`
+	RemoteAddr  string              `json:"remote_addr,omitempty"`
+	ClientIP    string              `json:"client_ip,omitempty"`
+	Scheme      string              `json:"scheme,omitempty"`
+	Host        string              `json:"host,omitempty"`
+	Proto       string              `json:"proto,omitempty"`
+	OriginalURI string              `json:"original_uri,omitempty"`
+}
+
+// Response is what a guest writes on stdout. Set its body with SetBody.
+type Response struct {
+	Status     int                 `json:"status"`
+	Headers    map[string][]string `json:"headers,omitempty"`
+	Body       string              `json:"body,omitempty"`
+	BodyBase64 string              `json:"body_base64,omitempty"`
+}
+
+// Read takes one request from r.
+func Read(r io.Reader) (*Request, error) {
+	var req Request
+	if err := json.NewDecoder(r).Decode(&req); err != nil {
+		return nil, fmt.Errorf("request: %w", err)
+	}
+	return &req, nil
+}
+
+// Text is a plain-text response.
+func Text(status int, body string) *Response {
+	return &Response{
+		Status:  status,
+		Headers: map[string][]string{"Content-Type": {"text/plain"}},
+		Body:    body,
+	}
+}
+
+// SetBody sends body as text where it is UTF-8, else as base64: no byte is ever lost.
+func (r *Response) SetBody(body []byte) {
+	if utf8.Valid(body) {
+		r.Body, r.BodyBase64 = string(body), ""
+	} else {
+		r.Body, r.BodyBase64 = "", base64.StdEncoding.EncodeToString(body)
+	}
+}
+
+// Write sends the response to w.
+func (r *Response) Write(w io.Writer) error {
+	return json.NewEncoder(w).Encode(r)
+}
+
+// Bytes is the request's body as the client sent it.
+func (r *Request) Bytes() ([]byte, error) {
+	if r.BodyBase64 == nil {
+		return []byte(r.Body), nil
+	}
+	body, err := base64.StdEncoding.DecodeString(*r.BodyBase64)
+	if err != nil {
+		return nil, fmt.Errorf("body_base64: %w", err)
+	}
+	return body, nil
+}
+
+// Query is the parsed query of the request's URI.
+func (r *Request) Query() (url.Values, error) {
+	uri, err := url.ParseRequestURI(r.URI)
+	if err != nil {
+		return nil, fmt.Errorf("uri: %w", err)
+	}
+	query, err := url.ParseQuery(uri.RawQuery)
+	if err != nil {
+		return nil, fmt.Errorf("query: %w", err)
+	}
+	return query, nil
+}
