@@ -1,0 +1,1 @@
+//! Benchmarks over the same public API that the C ABI uses.

@@ -1,0 +1,219 @@
+//! The three traits an engine implements to plug in: compile, instantiate, run.
+//!
+//! They are split by lifetime: a [`Backend`] lives as long as the process, a [`Module`] as long as a deployment, a
+//! [`Sandbox`] for one request. All are object-safe; dynamic dispatch was measured at 30-35 ns per call, twice per request.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::host::HostState;
+use crate::limits::Limits;
+use crate::memory::{Image, Slot};
+use crate::outcome::Outcome;
+use crate::wasm::{Features, Wasm};
+
+/// One engine behind the core trait. Made once, shared by every function that runs on it.
+pub trait Backend: Send + Sync + fmt::Debug + 'static {
+    /// Which engine this is.
+    fn kind(&self) -> BackendKind;
+
+    /// What it can do. A plain value, read when a function is deployed, never during a request.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Everything that decides whether an artifact made elsewhere fits: version, configuration, CPU features.
+    fn fingerprint(&self) -> Fingerprint;
+
+    /// Compiles a module that engine-core has validated. Slow (seconds for a Go module); never on the request path.
+    fn compile(&self, wasm: &Wasm) -> Result<Artifact>;
+
+    /// Loads an artifact and links it once, for all the sandboxes to come.
+    ///
+    /// # Safety
+    /// `artifact` came unchanged from `compile` of a backend with this fingerprint: loading native code executes it.
+    unsafe fn load(self: Arc<Self>, artifact: &Artifact) -> Result<Arc<dyn Module>>;
+}
+
+/// A loaded artifact: shareable, linked, cheap to instantiate.
+pub trait Module: Send + Sync + 'static {
+    /// Makes the sandbox of one request. Runs no guest code: start functions are entry points of the [`Job`].
+    ///
+    /// `Err` means the host could not make it (no memory, a broken invariant): whatever depends on the module alone was
+    /// found out when it was deployed.
+    fn instantiate(self: Arc<Self>, start: Start, limits: &Limits) -> Result<Box<dyn Sandbox>>;
+}
+
+/// Store + instance for exactly one request.
+pub trait Sandbox: Send {
+    /// Runs the job to its end and gives the host state back. Consumes the sandbox: a used one cannot be used again.
+    ///
+    /// Must end within about a millisecond of the job's deadline or cancellation, whatever the guest does, and must
+    /// never unwind.
+    fn run(self: Box<Self>, job: Job) -> Finished;
+}
+
+/// The engines there are.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
+pub enum BackendKind {
+    /// Engine-core's own backend for its own tests. Runs scripted Rust closures instead of wasm.
+    Fake,
+    /// wasmer.
+    Wasmer,
+    /// wasmi.
+    Wasmi,
+    /// wasmtime.
+    Wasmtime,
+}
+
+impl BackendKind {
+    /// The name used in configuration, labels and logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fake => "fake",
+            Self::Wasmer => "wasmer",
+            Self::Wasmi => "wasmi",
+            Self::Wasmtime => "wasmtime",
+        }
+    }
+
+    /// The kind with that name, if there is one.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Wasmer, Self::Wasmi, Self::Wasmtime, Self::Fake]
+            .into_iter()
+            .find(|kind| kind.name() == name)
+    }
+}
+
+impl fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a backend can do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Capabilities {
+    /// Whether an artifact is native code (worth a cache, and must be authenticated) or the module itself.
+    pub native_artifact: bool,
+    /// Whether sandboxes can live in the slots of [`crate::memory`]. Without, `Start::slot` is always `None`.
+    pub slots: bool,
+    /// Optional wasm features it supports, beyond those that are always on.
+    pub features: Features,
+    /// Whether a running guest can be suspended and resumed. Nothing needs it yet.
+    pub suspend: bool,
+    /// Whether it runs components. Nothing does yet.
+    pub components: bool,
+}
+
+/// Part of every artifact's identity.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Fingerprint(pub String);
+
+/// Compiled bytes of one backend. Private fields: only a backend's `compile` and the artifact cache make one.
+#[derive(Clone)]
+pub struct Artifact {
+    backend: BackendKind,
+    fingerprint: Fingerprint,
+    bytes: Arc<[u8]>,
+}
+
+impl Artifact {
+    /// What `backend` compiled.
+    pub fn new(backend: &dyn Backend, bytes: impl Into<Arc<[u8]>>) -> Self {
+        Self {
+            backend: backend.kind(),
+            fingerprint: backend.fingerprint(),
+            bytes: bytes.into(),
+        }
+    }
+
+    /// The backend that made it.
+    #[must_use]
+    pub fn backend(&self) -> BackendKind {
+        self.backend
+    }
+
+    /// The fingerprint of the backend that made it.
+    #[must_use]
+    pub fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+
+    /// The compiled bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl fmt::Debug for Artifact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Artifact")
+            .field("backend", &self.backend)
+            .field("fingerprint", &self.fingerprint.0)
+            .field("bytes", &self.bytes.len())
+            .finish()
+    }
+}
+
+/// Where a sandbox starts from.
+#[derive(Debug)]
+pub struct Start {
+    /// The module's initialised memory, where the split took it out of the code; `None`: the module keeps its segments
+    /// (or has no memory), and instantiation writes them.
+    pub image: Option<Arc<Image>>,
+    /// Memory for the sandbox, already holding `image`. `None`: the backend makes a memory of its own, grows it to
+    /// `image.len()` and fills it with `image.write_to`.
+    pub slot: Option<Slot>,
+    /// Values for exported mutable globals, set before any entry point runs. Empty for the plain start.
+    pub globals: Arc<[(String, GlobalValue)]>,
+}
+
+impl Start {
+    /// The plain start of a module with `image`, in memory of the backend's own.
+    #[must_use]
+    pub fn plain(image: Option<Arc<Image>>) -> Self {
+        Self {
+            image,
+            slot: None,
+            globals: Arc::new([]),
+        }
+    }
+}
+
+/// A value for a mutable global. References are never captured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum GlobalValue {
+    /// `f32`, as its bits.
+    F32(u32),
+    /// `f64`, as its bits.
+    F64(u64),
+    /// `i32`.
+    I32(i32),
+    /// `i64`.
+    I64(i64),
+    /// `v128`.
+    V128(u128),
+}
+
+/// What one sandbox is to do.
+#[derive(Debug)]
+pub struct Job {
+    /// Exports to call in this order, each `[] -> []`: a start function, `_initialize`, then `_start` or `gojinn_handle`.
+    /// The first that does not return normally ends the job.
+    pub entries: Arc<[String]>,
+    /// Everything the guest can reach on the host, this call's deadline among it.
+    pub host: Box<HostState>,
+}
+
+/// What came of a job.
+#[derive(Debug)]
+pub struct Finished {
+    /// How the guest ended.
+    pub outcome: Outcome,
+    /// The host state, with output, log lines and memory figures.
+    pub host: Box<HostState>,
+}

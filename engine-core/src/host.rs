@@ -1,0 +1,206 @@
+//! Everything one guest can reach on the host, and the ways a hostcall ends it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::calls::{Call, Interruption};
+use crate::limits::{Limits, PAGE};
+use crate::logs::Logs;
+use crate::outcome::{Outcome, Trap, TrapCode};
+use crate::wasi::Mounts;
+
+/// What a function's sandboxes have in common on the host side: arguments, environment, mounts.
+#[derive(Clone, Debug, Default)]
+pub struct Program {
+    /// Arguments, `argv[0]` first. No NUL inside.
+    pub args: Vec<String>,
+    /// Environment, in order. No NUL inside, no `=` in a name.
+    pub env: Vec<(String, String)>,
+}
+
+/// The host side of one sandbox. Hostcalls get it by `&mut`, next to the guest's memory.
+#[derive(Debug)]
+pub struct HostState {
+    /// The running call: deadline and cancellation.
+    pub(crate) call: Call,
+    pub(crate) program: Arc<Program>,
+    /// Preopened folders; `None` for a function without `mount`, which then pays nothing for them.
+    pub(crate) mounts: Option<Mounts>,
+    /// All of stdin.
+    pub(crate) stdin: Vec<u8>,
+    /// How much of stdin has been read.
+    pub(crate) stdin_read: usize,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stdout_limit: usize,
+    pub(crate) logs: Logs,
+    /// The zero of the guest's monotonic clock is `clock_zero - clock_offset`.
+    pub(crate) clock_zero: Instant,
+    /// Nanoseconds the guest's monotonic clock shows at `clock_zero`. Not 0: some runtimes take 0 for "unset".
+    pub(crate) clock_offset: u64,
+    /// Figures and bound of linear memory; a backend reports through [`HostState::memory`].
+    pub(crate) memory: MemoryUse,
+    /// Why a hostcall ended the guest, if one did. Set by [`HostState::stop`] and turned into an outcome by
+    /// [`HostState::outcome`].
+    stop: Option<Stop>,
+}
+
+impl HostState {
+    /// The host side of one call.
+    #[must_use]
+    pub fn new(
+        call: Call,
+        program: Arc<Program>,
+        mounts: Option<Mounts>,
+        stdin: Vec<u8>,
+        stdout: Vec<u8>,
+        limits: &Limits,
+    ) -> Self {
+        Self {
+            clock_zero: call.started(),
+            clock_offset: 1_000_000_000,
+            call,
+            program,
+            mounts,
+            stdin,
+            stdin_read: 0,
+            stdout,
+            stdout_limit: limits.output,
+            logs: Logs::new(limits.logs),
+            memory: MemoryUse::new(limits),
+            stop: None,
+        }
+    }
+
+    /// The running call.
+    #[must_use]
+    pub fn call(&self) -> &Call {
+        &self.call
+    }
+
+    /// Memory figures, for the backend to keep.
+    pub fn memory(&mut self) -> &mut MemoryUse {
+        &mut self.memory
+    }
+
+    /// Notes why the guest is being ended. The first reason stays. Backends call it when a hostcall returned `Err(Stop)`,
+    /// and then make the engine unwind the guest in whatever way is cheapest.
+    pub fn stop(&mut self, why: Stop) {
+        self.stop.get_or_insert(why);
+    }
+
+    /// Whether a hostcall has ended the guest.
+    #[must_use]
+    pub fn stopped(&self) -> bool {
+        self.stop.is_some()
+    }
+
+    /// The outcome of a run that ended with `trap`, or by returning. A reason noted by [`HostState::stop`] wins: the trap is
+    /// then only the backend's way to unwind.
+    #[must_use]
+    pub fn outcome(&mut self, trap: Option<Trap>) -> Outcome {
+        match (self.stop.take(), trap) {
+            (Some(stop), _) => stop.outcome(),
+            (None, Some(trap)) => Outcome::Trap(trap),
+            (None, None) => Outcome::Exit(0),
+        }
+    }
+
+}
+
+/// Why a hostcall ends the guest.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stop {
+    /// `proc_exit`.
+    Exit(i32),
+    /// The deadline passed or the call was cancelled while the host waited for the guest, or between two checks.
+    Interrupted(Interruption),
+    /// More stdout than allowed.
+    OutputLimit,
+}
+
+impl Stop {
+    /// The outcome this stop stands for.
+    #[must_use]
+    pub fn outcome(self) -> Outcome {
+        let code = match self {
+            Self::Exit(code) => return Outcome::Exit(code),
+            Self::Interrupted(Interruption::Deadline) => TrapCode::Deadline,
+            Self::Interrupted(Interruption::Cancelled) => TrapCode::Cancelled,
+            Self::OutputLimit => TrapCode::OutputLimit,
+        };
+        Outcome::Trap(Trap::new(code, ""))
+    }
+}
+
+impl From<Interruption> for Stop {
+    fn from(why: Interruption) -> Self {
+        Self::Interrupted(why)
+    }
+}
+
+/// Bound and figures of a sandbox's memory and tables.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryUse {
+    limit: u64,
+    table_limit: u64,
+    table_elements: u64,
+    peak: u64,
+    refused: u32,
+}
+
+impl MemoryUse {
+    /// No memory yet, bounded by `limits`.
+    #[must_use]
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            limit: limits.memory_pages() * PAGE,
+            table_limit: limits.table_elements,
+            table_elements: 0,
+            peak: 0,
+            refused: 0,
+        }
+    }
+
+    /// Whether linear memory may have `bytes` in all; notes a refusal.
+    pub fn may_grow_to(&mut self, bytes: u64) -> bool {
+        if bytes > self.limit {
+            self.refused += 1;
+            return false;
+        }
+        self.peak = self.peak.max(bytes);
+        true
+    }
+
+    /// Whether the tables may have `more` elements in addition; notes a refusal.
+    pub fn may_add_elements(&mut self, more: u64) -> bool {
+        let total = self.table_elements.saturating_add(more);
+        if total > self.table_limit {
+            self.refused += 1;
+            return false;
+        }
+        self.table_elements = total;
+        true
+    }
+
+    /// Notes that linear memory has `bytes`, for a backend that learns of it afterwards.
+    pub fn has(&mut self, bytes: u64) {
+        self.peak = self.peak.max(bytes);
+    }
+
+    /// Notes a refusal that the engine itself decided.
+    pub fn refuse(&mut self) {
+        self.refused += 1;
+    }
+
+    /// The most linear memory there was, in bytes.
+    #[must_use]
+    pub fn peak(&self) -> u64 {
+        self.peak
+    }
+
+    /// How often growth was refused.
+    #[must_use]
+    pub fn refused(&self) -> u32 {
+        self.refused
+    }
+}

@@ -1,0 +1,23 @@
+//! Gojinn's engine: vocabulary, traits, deadlines, WASI, the guest contract, limits and figures.
+//!
+//! A `.wasm` file becomes a [`Function`] when it is deployed on an [`Engine`]; every call of it is answered by a fresh
+//! sandbox. The engines that run the code plug in through the three traits of [`backend`]; this crate names none of them.
+
+pub mod backend;
+mod calls;
+pub mod contract;
+mod error;
+mod host;
+pub mod hostcall;
+mod limits;
+pub mod logs;
+pub mod memory;
+mod outcome;
+pub mod wasi;
+pub mod wasm;
+
+pub use calls::{Armed, Call, CallId, Interrupt, Interruption, Ticket};
+pub use error::{Error, ErrorKind, Fault, Result};
+pub use host::{HostState, MemoryUse, Program, Stop};
+pub use limits::{Limits, PAGE};
+pub use outcome::{Outcome, Trap, TrapCode, Verdict};

@@ -1,0 +1,50 @@
+//! What one sandbox may use, and the defaults of `docs/contract.md`.
+
+use std::time::Duration;
+
+/// Bytes in one page of linear memory.
+pub const PAGE: u64 = 64 * 1024;
+
+/// Bounds on one sandbox. Every field has the default that `docs/contract.md` promises.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// From the start of the call to the guest's end, whatever it does. 60 s.
+    pub timeout: Duration,
+    /// Bytes of linear memory, rounded down to pages; at most 4 GiB. 128 MB.
+    pub memory: u64,
+    /// Bytes of stdout; one more ends the guest. 10 MB.
+    pub output: usize,
+    /// Bytes of log lines kept (stderr and `host_log`); the rest is dropped and counted. 64 KiB.
+    pub logs: usize,
+    /// Bytes of the decoded request body. 10 MB.
+    pub body: usize,
+    /// Elements of all tables together. One million (16 MB).
+    pub table_elements: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(60),
+            memory: 128_000_000,
+            output: 10_000_000,
+            logs: 64 * 1024,
+            body: 10_000_000,
+            table_elements: 1_000_000,
+        }
+    }
+}
+
+impl Limits {
+    /// The memory limit in whole pages, rounded down.
+    #[must_use]
+    pub fn memory_pages(&self) -> u64 {
+        (self.memory / PAGE).min(65_536)
+    }
+
+    /// The memory limit in bytes, rounded down to whole pages.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_pages() * PAGE
+    }
+}

@@ -1,0 +1,1 @@
+//! Gojinn's C ABI.

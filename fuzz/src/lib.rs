@@ -1,0 +1,1 @@
+//! The oracles behind the fuzz targets.
