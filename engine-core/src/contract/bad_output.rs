@@ -1,0 +1,41 @@
+//! Why a guest's output was refused.
+
+use std::fmt;
+
+/// Why a guest's output was refused: the rule, where it was broken, and what to do.
+///
+/// The message is for the log. It is bounded, and what it quotes of the guest's output is escaped.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct BadOutput(String);
+
+impl BadOutput {
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+impl fmt::Display for BadOutput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadOutput {}
+
+/// At most 40 characters of a guest's text, quoted and escaped to printable ASCII.
+pub(super) struct Excerpt<'a>(pub(super) &'a str);
+
+impl fmt::Display for Excerpt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MAX: usize = 40;
+        f.write_str("\"")?;
+        for character in self.0.chars().take(MAX) {
+            write!(f, "{}", character.escape_default())?;
+        }
+        f.write_str(if self.0.chars().nth(MAX).is_some() {
+            "...\""
+        } else {
+            "\""
+        })
+    }
+}
