@@ -1,0 +1,17 @@
+;; Hello: answers every request with one constant response, without reading it. The smallest guest there is: what it costs is the sandbox.
+(module
+  (import "wasi_snapshot_preview1" "fd_write"
+    (func $fd_write (param $fd i32) (param $iovecs i32) (param $count i32) (param $put i32) (result i32)))
+  (memory (export "memory") 1)
+  ;; An iovec (address 16, length 83), then the response it describes.
+  (data (i32.const 0) "\10\00\00\00\53\00\00\00")
+  (data (i32.const 16)
+    "{\"status\":200,\"headers\":{\"Content-Type\":[\"text/plain\"]},\"body\":\"Hello from wat\\n\"}\n")
+
+  (func $respond
+    ;; An error from the host ends the guest, so that a half-written response is never taken for a whole one.
+    (if (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))
+      (then (unreachable))))
+
+  (func (export "_start")
+    (call $respond)))
