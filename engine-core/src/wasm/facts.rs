@@ -1,0 +1,281 @@
+//! Reads the facts out of a valid module, and checks what it imports and exports.
+
+use std::sync::Arc;
+
+use wasmparser::{
+    Export, ExportSectionReader, ExternalKind, FuncType, FunctionSectionReader,
+    GlobalSectionReader, ImportSectionReader, MemorySectionReader, TypeSectionReader,
+};
+
+use super::bounds::Counts;
+use super::sections::{self, Section};
+use super::{Form, MemoryFacts, RESERVED_PREFIX, ValType, imports, quoted};
+use crate::error::{Error, Result};
+
+const COMMAND: &str = "_start";
+const INITIALIZE: &str = "_initialize";
+const HANDLE: &str = "gojinn_handle";
+const MEMORY: &str = "memory";
+
+/// How many exports an error names.
+const NAMED: usize = 8;
+
+/// What is known of a valid module.
+#[derive(Clone, Debug)]
+pub(super) struct Facts {
+    pub(super) form: Form,
+    pub(super) entries: Arc<[String]>,
+    pub(super) memory: Option<MemoryFacts>,
+    /// Whether the memory is exported under the name by which backends and hostcalls find it.
+    pub(super) memory_exported: bool,
+    pub(super) counts: Counts,
+    /// The function of the start section.
+    pub(super) start: Option<u32>,
+    pub(super) globals: Vec<MutableGlobal>,
+    /// Whether it is the code of a split.
+    pub(super) is_split: bool,
+}
+
+/// A mutable global.
+#[derive(Clone, Debug)]
+pub(super) struct MutableGlobal {
+    pub(super) index: u32,
+    /// `None`: a reference.
+    pub(super) ty: Option<ValType>,
+    /// The first name it is exported under.
+    pub(super) export: Option<String>,
+}
+
+impl Facts {
+    /// Reads a module that is valid, so that reading fails no more.
+    pub(super) fn read(bytes: &[u8], sections: &[Section], counts: Counts) -> Result<Self> {
+        let raw = Raw::read(bytes, sections)
+            .map_err(|error| Error::host("a module that is valid cannot be read").because(error))?;
+        let needs_memory = imports::check(&raw.imports, &raw.types)?;
+        raw.check_memory(needs_memory.as_deref())?;
+        raw.check_reserved()?;
+        let (form, entries) = raw.entries()?;
+        let globals = raw
+            .globals
+            .iter()
+            .map(|&(index, ty)| MutableGlobal {
+                index,
+                ty,
+                export: raw.global_export(index),
+            })
+            .collect();
+        Ok(Self {
+            form,
+            entries,
+            memory: raw.memory,
+            memory_exported: raw.memory_exported(),
+            counts,
+            start: raw.start,
+            globals,
+            is_split: false,
+        })
+    }
+}
+
+/// The sections that matter, read.
+#[derive(Default)]
+struct Raw<'a> {
+    types: Vec<FuncType>,
+    imports: Vec<wasmparser::Import<'a>>,
+    /// The type of each function, imported ones first.
+    functions: Vec<u32>,
+    memory: Option<MemoryFacts>,
+    globals: Vec<(u32, Option<ValType>)>,
+    exports: Vec<Export<'a>>,
+    start: Option<u32>,
+}
+
+impl<'a> Raw<'a> {
+    fn read(bytes: &'a [u8], sections: &[Section]) -> wasmparser::Result<Self> {
+        let mut raw = Self::default();
+        for section in sections {
+            let mut reader = section.reader(bytes);
+            match section.id {
+                sections::TYPE => {
+                    for ty in TypeSectionReader::new(reader)?.into_iter_err_on_gc_types() {
+                        raw.types.push(ty?);
+                    }
+                }
+                sections::IMPORT => {
+                    for import in ImportSectionReader::new(reader)?.into_imports() {
+                        let import = import?;
+                        if let wasmparser::TypeRef::Func(ty) = import.ty {
+                            raw.functions.push(ty);
+                        }
+                        raw.imports.push(import);
+                    }
+                }
+                sections::FUNCTION => {
+                    for ty in FunctionSectionReader::new(reader)? {
+                        raw.functions.push(ty?);
+                    }
+                }
+                sections::MEMORY => {
+                    for memory in MemorySectionReader::new(reader)? {
+                        let memory = memory?;
+                        raw.memory = Some(MemoryFacts {
+                            min_pages: memory.initial,
+                            max_pages: memory.maximum,
+                        });
+                    }
+                }
+                // No global is imported: `imports::check` refuses it. So indices count from 0 here.
+                sections::GLOBAL => {
+                    for (index, global) in (0..).zip(GlobalSectionReader::new(reader)?) {
+                        let ty = global?.ty;
+                        if ty.mutable {
+                            raw.globals
+                                .push((index, ValType::from_wasmparser(ty.content_type)));
+                        }
+                    }
+                }
+                sections::EXPORT => {
+                    for export in ExportSectionReader::new(reader)? {
+                        raw.exports.push(export?);
+                    }
+                }
+                sections::START => raw.start = Some(reader.read_var_u32()?),
+                _ => {}
+            }
+        }
+        Ok(raw)
+    }
+
+    fn export(&self, name: &str) -> Option<Export<'a>> {
+        self.exports
+            .iter()
+            .find(|export| export.name == name)
+            .copied()
+    }
+
+    fn memory_exported(&self) -> bool {
+        self.export(MEMORY)
+            .is_some_and(|export| export.kind == ExternalKind::Memory)
+    }
+
+    fn global_export(&self, index: u32) -> Option<String> {
+        self.exports
+            .iter()
+            .find(|export| export.kind == ExternalKind::Global && export.index == index)
+            .map(|export| export.name.to_owned())
+    }
+
+    /// Hostcalls reach the memory by its name.
+    fn check_memory(&self, needed_by: Option<&str>) -> Result<()> {
+        let Some(import) = needed_by.filter(|_| !self.memory_exported()) else {
+            return Ok(());
+        };
+        let found = if self.memory.is_none() {
+            "has no memory".to_owned()
+        } else if let Some(export) = self
+            .exports
+            .iter()
+            .find(|export| export.kind == ExternalKind::Memory)
+        {
+            format!("exports its memory as {}", quoted(export.name))
+        } else {
+            "does not export its memory".to_owned()
+        };
+        Err(Error::invalid_module(format!(
+            "the module imports {import}, which works on the memory exported as \"memory\", but it {found}: export the \
+             memory under that name (wasm-ld does unless told not to)"
+        )))
+    }
+
+    fn check_reserved(&self) -> Result<()> {
+        match self
+            .exports
+            .iter()
+            .find(|export| export.name.starts_with(RESERVED_PREFIX))
+        {
+            None => Ok(()),
+            Some(export) => Err(Error::invalid_module(format!(
+                "the module exports {}, but names that begin with {RESERVED_PREFIX:?} are reserved: rename the export",
+                quoted(export.name)
+            ))),
+        }
+    }
+
+    /// The form, and the exports to call. `_start` wins over `gojinn_handle`: a module with a `main` is a program.
+    fn entries(&self) -> Result<(Form, Arc<[String]>)> {
+        if self.entry(COMMAND)? {
+            return Ok((Form::Command, [COMMAND.to_owned()].into()));
+        }
+        if self.entry(HANDLE)? {
+            let initialize = self.entry(INITIALIZE)?;
+            let mut entries = Vec::new();
+            if initialize {
+                entries.push(INITIALIZE.to_owned());
+            }
+            entries.push(HANDLE.to_owned());
+            return Ok((Form::Reactor { initialize }, entries.into()));
+        }
+        let advice = if self.export(INITIALIZE).is_some() {
+            "it is a library (reactor) without a handler: export gojinn_handle (Go: //go:wasmexport gojinn_handle), or \
+             build a program with a main function"
+        } else {
+            "build a program with a main function for wasm32-wasip1 (Go: GOOS=wasip1 GOARCH=wasm; Rust: a [[bin]], not \
+             a cdylib), or export gojinn_handle"
+        };
+        Err(Error::invalid_module(format!(
+            "the module has no entry point: it exports neither _start nor gojinn_handle, but {}; {advice}",
+            self.exports_for_message()
+        )))
+    }
+
+    /// Whether there is an entry point of that name; an error if it is something else than `[] -> []`.
+    fn entry(&self, name: &str) -> Result<bool> {
+        let Some(export) = self.export(name) else {
+            return Ok(false);
+        };
+        let found = if export.kind == ExternalKind::Func {
+            let ty = self
+                .functions
+                .get(export.index as usize)
+                .and_then(|&ty| self.types.get(ty as usize));
+            match ty {
+                Some(ty) if ty.params().is_empty() && ty.results().is_empty() => return Ok(true),
+                Some(ty) => format!("a function {}", imports::signature(ty)),
+                None => "a function of unknown type".to_owned(),
+            }
+        } else {
+            format!("a {}", kind(export.kind))
+        };
+        Err(Error::invalid_module(format!(
+            "the entry point {name} must be a function [] -> [], but is {found}: it takes the request from stdin and \
+             writes the response to stdout"
+        )))
+    }
+
+    fn exports_for_message(&self) -> String {
+        if self.exports.is_empty() {
+            return "nothing at all".to_owned();
+        }
+        let names: Vec<String> = self
+            .exports
+            .iter()
+            .take(NAMED)
+            .map(|export| format!("{} {}", kind(export.kind), quoted(export.name)))
+            .collect();
+        let more = match self.exports.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        names.join(", ") + &more
+    }
+}
+
+fn kind(kind: ExternalKind) -> &'static str {
+    match kind {
+        ExternalKind::Func | ExternalKind::FuncExact => "function",
+        ExternalKind::Table => "table",
+        ExternalKind::Memory => "memory",
+        ExternalKind::Global => "global",
+        ExternalKind::Tag => "tag",
+    }
+}

@@ -1,0 +1,245 @@
+//! Guest modules: what a valid one is, the facts about it, and its split into code and image.
+//!
+//! ```text
+//!   bytes ──parse──▶ Wasm (valid, within bounds, imports and entry points checked)
+//!                     └──split──▶ Split { code: Wasm, image, globals }
+//! ```
+//!
+//! Everything a backend may rely on is checked here, once, with one list of features for all of them; a backend never
+//! sees a module that breaks a rule. Nothing in here runs during a request.
+
+mod bounds;
+mod facts;
+mod features;
+mod imports;
+mod sections;
+mod sniff;
+mod split;
+
+use std::fmt;
+use std::sync::Arc;
+
+use wasmparser::Validator;
+
+use crate::error::{Error, Result};
+use crate::limits::{Limits, PAGE};
+
+pub use bounds::{Bounds, Counts};
+use facts::Facts;
+pub use features::Features;
+pub use split::Split;
+
+/// Exports with this prefix are made by [`Wasm::split`]; a guest may not use it.
+pub const RESERVED_PREFIX: &str = "gojinn:";
+
+/// The reserved export that a start section becomes.
+pub const START_EXPORT: &str = "gojinn:start";
+
+/// A validated module. Cheap to clone.
+#[derive(Clone)]
+pub struct Wasm {
+    bytes: Arc<[u8]>,
+    hash: [u8; 32],
+    features: Features,
+    facts: Arc<Facts>,
+}
+
+impl Wasm {
+    /// Validates `bytes` against the bounds, the features and the rules of `docs/contract.md`.
+    ///
+    /// Takes time in proportion to the size of the module (tens of milliseconds for a Go program).
+    pub fn parse(bytes: impl Into<Arc<[u8]>>, features: Features, bounds: &Bounds) -> Result<Self> {
+        let bytes = bytes.into();
+        sniff::check(&bytes)?;
+        bounds.check_size(bytes.len())?;
+        let sections = sections::sections(&bytes).map_err(|cut| sniff::truncated(&cut))?;
+        let counts = bounds.check_counts(&bytes, &sections)?;
+        Validator::new_with_features(features.to_wasmparser())
+            .validate_all(&bytes)
+            .map_err(|error| explain(&bytes, features, &error))?;
+        let facts = Facts::read(&bytes, &sections, counts)?;
+        Ok(Self::assemble(bytes, features, facts))
+    }
+
+    fn assemble(bytes: Arc<[u8]>, features: Features, facts: Facts) -> Self {
+        Self {
+            hash: *blake3::hash(&bytes).as_bytes(),
+            bytes,
+            features,
+            facts: Arc::new(facts),
+        }
+    }
+
+    /// Takes the module apart into code and initial memory, so that making a sandbox runs no guest code and copies no
+    /// data. Milliseconds; fails for a module that could never be instantiated.
+    pub fn split(&self) -> Result<Split> {
+        split::split(self)
+    }
+
+    /// The binary module.
+    #[must_use]
+    pub fn bytes(&self) -> &Arc<[u8]> {
+        &self.bytes
+    }
+
+    /// BLAKE3 of [`Wasm::bytes`].
+    #[must_use]
+    pub fn hash(&self) -> &[u8; 32] {
+        &self.hash
+    }
+
+    /// The optional features it was validated with. It need not use them.
+    #[must_use]
+    pub fn features(&self) -> Features {
+        self.features
+    }
+
+    /// How requests enter it.
+    #[must_use]
+    pub fn form(&self) -> Form {
+        self.facts.form
+    }
+
+    /// The exports to call for one request, in this order, each `[] -> []`. Of the code of a [`Split`], they include the
+    /// start function ([`START_EXPORT`]).
+    #[must_use]
+    pub fn entries(&self) -> Arc<[String]> {
+        Arc::clone(&self.facts.entries)
+    }
+
+    /// Its linear memory, if it has one.
+    #[must_use]
+    pub fn memory(&self) -> Option<MemoryFacts> {
+        self.facts.memory
+    }
+
+    /// Initial elements of all tables together.
+    #[must_use]
+    pub fn table_elements(&self) -> u64 {
+        self.facts.counts.table_elements
+    }
+
+    /// How many functions, segments and so on it has.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.facts.counts
+    }
+
+    /// Whether a sandbox of it can exist within `limits` at all.
+    pub fn check_limits(&self, limits: &Limits) -> Result<()> {
+        if let Some(memory) = self.facts.memory {
+            let needed = memory.min_pages * PAGE;
+            if memory.min_pages > limits.memory_pages() {
+                return Err(Error::config(format!(
+                    "the module starts with {needed} bytes of memory ({} pages), more than the memory_limit of {} bytes \
+                     ({} pages): set memory_limit to at least {needed}, or build the module with less initial memory",
+                    memory.min_pages,
+                    limits.memory,
+                    limits.memory_pages(),
+                )));
+            }
+        }
+        let elements = self.table_elements();
+        if elements > limits.table_elements {
+            return Err(Error::config(format!(
+                "the module starts with {elements} table elements, more than the {} a sandbox may have: build it with \
+                 fewer address-taken functions, or raise the limit",
+                limits.table_elements
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Wasm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wasm")
+            .field("bytes", &self.bytes.len())
+            .field("form", &self.facts.form)
+            .field("entries", &self.facts.entries)
+            .field("memory", &self.facts.memory)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How requests enter a module.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Form {
+    /// It exports `_start`, which is its `main`. A module that exports `gojinn_handle` too is still a command.
+    Command,
+    /// It exports `gojinn_handle` and no `_start`.
+    Reactor {
+        /// Whether it exports `_initialize`, which then runs first.
+        initialize: bool,
+    },
+}
+
+/// A module's linear memory, as declared.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct MemoryFacts {
+    /// Pages of 64 KiB it starts with.
+    pub min_pages: u64,
+    /// Pages it never exceeds, if it says so.
+    pub max_pages: Option<u64>,
+}
+
+/// A numeric type: that of a global whose value can be captured.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum ValType {
+    /// 32-bit float.
+    F32,
+    /// 64-bit float.
+    F64,
+    /// 32-bit integer.
+    I32,
+    /// 64-bit integer.
+    I64,
+    /// 128-bit vector.
+    V128,
+}
+
+impl ValType {
+    /// The numeric type among wasmparser's; `None` for references.
+    fn from_wasmparser(ty: wasmparser::ValType) -> Option<Self> {
+        match ty {
+            wasmparser::ValType::F32 => Some(Self::F32),
+            wasmparser::ValType::F64 => Some(Self::F64),
+            wasmparser::ValType::I32 => Some(Self::I32),
+            wasmparser::ValType::I64 => Some(Self::I64),
+            wasmparser::ValType::V128 => Some(Self::V128),
+            wasmparser::ValType::Ref(_) => None,
+        }
+    }
+}
+
+/// Turns the validator's refusal into an error that says what to do.
+fn explain(bytes: &[u8], features: Features, error: &wasmparser::Error) -> Error {
+    let missing = features::missing(bytes, features, error);
+    if missing.is_empty() {
+        return Error::invalid_module(format!(
+            "not a valid WebAssembly module: {} (at offset {:#x}); build it again, or report this to the maker of the \
+             compiler",
+            error.message(),
+            error.offset()
+        ));
+    }
+    let needs: Vec<String> = missing
+        .iter()
+        .map(|(name, advice)| format!("{name} ({advice})"))
+        .collect();
+    Error::invalid_module(format!(
+        "the module needs a WebAssembly feature that is off: {}; the first use is at offset {:#x}",
+        needs.join(", "),
+        error.offset()
+    ))
+}
+
+/// A name out of a module, fit for a message: quoted, escaped, not too long.
+fn quoted(name: &str) -> String {
+    const LONGEST: usize = 60;
+    if name.chars().count() <= LONGEST {
+        return format!("{name:?}");
+    }
+    let cut: String = name.chars().take(LONGEST).collect();
+    format!("{:?}", cut + "…")
+}
