@@ -12,6 +12,11 @@ impl BadOutput {
     pub(super) fn new(message: impl Into<String>) -> Self {
         Self(message.into())
     }
+
+    /// At the byte `offset` of the output.
+    pub(super) fn at(offset: usize, message: impl fmt::Display) -> Self {
+        Self(format!("byte {offset}: {message}"))
+    }
 }
 
 impl fmt::Display for BadOutput {

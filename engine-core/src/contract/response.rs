@@ -5,7 +5,7 @@ use std::borrow::Cow;
 /// A guest's answer. It keeps every rule of the contract, so it can be sent as it is.
 ///
 /// It borrows from the guest's output wherever that needed no decoding.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Response<'a> {
     /// 200 to 599.
     pub status: u16,

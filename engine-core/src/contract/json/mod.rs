@@ -1,18 +1,42 @@
 //! The contract `json`: one JSON object on stdin, one on stdout.
 
+mod parse;
+mod reader;
+mod scan;
+#[cfg(test)]
+mod tests;
+mod write;
+
 use super::{BadOutput, Request, Response};
 
 /// Appends `request` as one JSON object and a newline.
+///
+/// The same request gives the same bytes, whatever the order of its headers:
+/// - keys in the order `method`, `uri`, `headers`, `body`, (`body_base64`,) `trace_id`, and then `remote_addr`,
+///   `client_ip`, `scheme`, `host`, `proto`, `original_uri`, as far as they are not empty;
+/// - header names in Go's canonical form and sorted, values of one name in their order; `Host` from the request;
+///   without `Proxy`, hop-by-hop headers, those that `Connection` names, and names that are not tokens. `Connection`
+///   cannot name `Host` or `X-Forwarded-*`, which are the server's;
+/// - bytes from 0x80 as U+0080 to U+00FF; in URIs percent-encoded, as are spaces and control characters;
+/// - a body that is not UTF-8 as `"body":"","body_base64":"..."`.
 pub fn write_request(out: &mut Vec<u8>, request: &Request<'_>) {
-    let _ = (out, request);
-    todo!()
+    write::request(out, request);
 }
 
 /// Reads a guest's whole stdout as one response.
 ///
+/// Where `docs/contract.md` leaves room, this is how it is read:
+/// - keys match whatever the case of their ASCII letters. Any key of the response and any header name may stand there
+///   once only, also one that is unknown or `null`; at most 256 unknown keys. Inside the value of an unknown key any JSON
+///   goes, up to 127 arrays and objects inside of each other;
+/// - `body` and `body_base64` may both be there if one of them is empty or `null`;
+/// - the status is written in digits: `200.0` and `2e2` are refused;
+/// - each header value counts towards the 256 and, with its name, towards the 64 KiB; so does a name without values;
+/// - characters beyond ASCII in a header value are sent as UTF-8. White space around a value is removed;
+/// - base64 is the standard alphabet with its padding and nothing else.
+///
 /// # Errors
 /// If the output breaks a rule of the contract.
 pub fn parse_response(stdout: &[u8]) -> Result<Response<'_>, BadOutput> {
-    let _ = stdout;
-    todo!()
+    parse::response(stdout)
 }

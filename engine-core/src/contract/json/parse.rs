@@ -1,0 +1,307 @@
+//! Reads a guest's output as a response, and refuses what breaks a rule.
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::super::bad_output::Excerpt;
+use super::super::headers::{
+    self, MAX_HEADER_BYTES, MAX_HEADERS, NamedByConnection, compare_ignoring_case,
+};
+use super::super::{BadOutput, Response};
+use super::reader::Reader;
+
+/// The most keys beside the four known ones. Each is remembered, to be refused when it comes again.
+const MAX_UNKNOWN_KEYS: usize = 256;
+
+type Headers<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+
+/// See [`parse_response`](super::parse_response).
+pub(super) fn response(stdout: &[u8]) -> Result<Response<'_>, BadOutput> {
+    let mut reader = Reader::new(stdout)?;
+    if reader.peek().is_none() {
+        return Err(BadOutput::new(
+            "no output; print one JSON object with the response to stdout",
+        ));
+    }
+
+    let mut keys = Keys::default();
+    let mut status = 200;
+    let mut headers = Vec::new();
+    let mut body = Cow::Borrowed("");
+    let mut encoded = Cow::Borrowed("");
+    let mut encoded_at = 0;
+    reader.object(|reader, key| {
+        let key = key.decode()?;
+        let known = keys.add(reader, key)?;
+        match known {
+            None => return reader.skip(1),
+            // `null` is as good as a missing key.
+            Some(_) if reader.take_null() => {}
+            Some(Known::Status) => status = read_status(reader)?,
+            Some(Known::Headers) => headers = read_headers(reader)?,
+            Some(Known::Body) => body = read_text(reader, "body")?,
+            Some(Known::BodyBase64) => {
+                encoded_at = reader.at();
+                encoded = read_text(reader, "body_base64")?;
+            }
+        }
+        Ok(())
+    })?;
+    reader.end()?;
+
+    let body = match (body.is_empty(), encoded.is_empty()) {
+        (_, true) => match body {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        },
+        (true, false) => Cow::Owned(decode(&encoded, encoded_at)?),
+        (false, false) => {
+            return Err(BadOutput::new(
+                "the response has a body and a body_base64; send one of them",
+            ));
+        }
+    };
+    let bodiless = matches!(status, 204 | 304);
+    Ok(Response {
+        status,
+        headers,
+        body: if bodiless { Cow::Borrowed(&[]) } else { body },
+    })
+}
+
+#[derive(Clone, Copy)]
+enum Known {
+    Status,
+    Headers,
+    Body,
+    BodyBase64,
+}
+
+impl Known {
+    fn of(key: &str) -> Option<Self> {
+        let (name, known) = match key.len() {
+            4 => ("body", Self::Body),
+            6 => ("status", Self::Status),
+            7 => ("headers", Self::Headers),
+            11 => ("body_base64", Self::BodyBase64),
+            _ => return None,
+        };
+        key.eq_ignore_ascii_case(name).then_some(known)
+    }
+}
+
+/// The keys seen so far.
+#[derive(Default)]
+struct Keys<'a> {
+    known: [bool; 4],
+    /// Sorted, whatever their case.
+    unknown: Vec<Cow<'a, str>>,
+}
+
+impl<'a> Keys<'a> {
+    /// Takes note of `key`.
+    fn add(&mut self, reader: &Reader<'a>, key: Cow<'a, str>) -> Result<Option<Known>, BadOutput> {
+        let twice = |key: &str| {
+            BadOutput::at(
+                reader.at(),
+                format!(
+                    "the key {} comes a second time (case does not matter); write each key once",
+                    Excerpt(key)
+                ),
+            )
+        };
+        if let Some(known) = Known::of(&key) {
+            if std::mem::replace(&mut self.known[known as usize], true) {
+                return Err(twice(&key));
+            }
+            return Ok(Some(known));
+        }
+        let order = |seen: &Cow<'_, str>| compare_ignoring_case(seen.as_bytes(), key.as_bytes());
+        match self.unknown.binary_search_by(order) {
+            Ok(_) => return Err(twice(&key)),
+            Err(_) if self.unknown.len() == MAX_UNKNOWN_KEYS => {
+                return Err(BadOutput::at(
+                    reader.at(),
+                    format!(
+                        "more than {MAX_UNKNOWN_KEYS} unknown keys; a response has the keys status, headers, body and body_base64"
+                    ),
+                ));
+            }
+            Err(place) => self.unknown.insert(place, key),
+        }
+        Ok(None)
+    }
+}
+
+fn read_status(reader: &mut Reader<'_>) -> Result<u16, BadOutput> {
+    let wrong = |at, found: &str| {
+        BadOutput::at(
+            at,
+            format!("the status is {found}; it must be an integer from 200 to 599"),
+        )
+    };
+    if !matches!(reader.peek(), Some(b'-' | b'0'..=b'9')) {
+        let at = reader.at();
+        // Garbage is not a wrong status but a wrong text: skipping says so.
+        reader.skip(1)?;
+        return Err(wrong(at, "not a number"));
+    }
+    let at = reader.at();
+    let number = reader.number()?;
+    // The standard library's integers accept neither a point nor an exponent.
+    match number.parse() {
+        Ok(0) => Ok(200),
+        Ok(status @ 200..=599) => Ok(status),
+        _ => Err(wrong(at, &Excerpt(number).to_string())),
+    }
+}
+
+fn read_text<'a>(reader: &mut Reader<'a>, key: &str) -> Result<Cow<'a, str>, BadOutput> {
+    if reader.peek() == Some(b'"') {
+        return reader.string()?.decode();
+    }
+    let at = reader.at();
+    reader.skip(1)?;
+    Err(BadOutput::at(at, format!("{key} must be a string")))
+}
+
+fn read_headers<'a>(reader: &mut Reader<'a>) -> Result<Headers<'a>, BadOutput> {
+    if reader.peek() != Some(b'{') {
+        let at = reader.at();
+        reader.skip(1)?;
+        return Err(BadOutput::at(
+            at,
+            "headers must be an object of strings or arrays of strings",
+        ));
+    }
+    let mut headers = Headers::new();
+    // Names with `null` or an empty array: not sent, but not to be written twice either.
+    let mut valueless: Vec<Cow<'a, str>> = Vec::new();
+    let mut size = Size::default();
+    reader.object(|reader, name| {
+        let at = reader.at();
+        let name = headers::canonical(name.decode()?).map_err(|name| {
+            BadOutput::at(
+                at,
+                format!(
+                    "{} is no header name; it may contain letters, digits, hyphens and !#$%&'*+.^_`|~ only",
+                    Excerpt(&name)
+                ),
+            )
+        })?;
+        if headers.iter().any(|(seen, _)| *seen == name) || valueless.contains(&name) {
+            return Err(BadOutput::at(
+                at,
+                format!(
+                    "the header {} comes a second time (case does not matter); write its values as one array",
+                    Excerpt(&name)
+                ),
+            ));
+        }
+        match reader.peek() {
+            Some(b'[') => {
+                let before = headers.len();
+                reader.array(|reader| {
+                    let value = read_header_value(reader, &name)?;
+                    size.add(reader, name.len() + value.len())?;
+                    headers.push((Cow::clone(&name), value));
+                    Ok(())
+                })?;
+                if headers.len() > before {
+                    return Ok(());
+                }
+            }
+            Some(b'n') if reader.take_null() => {}
+            _ => {
+                let value = read_header_value(reader, &name)?;
+                size.add(reader, name.len() + value.len())?;
+                headers.push((name, value));
+                return Ok(());
+            }
+        }
+        size.add(reader, name.len())?;
+        valueless.push(name);
+        Ok(())
+    })?;
+    remove_framing(&mut headers);
+    Ok(headers)
+}
+
+fn read_header_value<'a>(reader: &mut Reader<'a>, name: &str) -> Result<Cow<'a, str>, BadOutput> {
+    let next = reader.peek();
+    let at = reader.at();
+    if next != Some(b'"') {
+        reader.skip(2)?;
+        return Err(BadOutput::at(
+            at,
+            format!(
+                "the value of header {} must be a string or an array of strings",
+                Excerpt(name)
+            ),
+        ));
+    }
+    let value = reader.string()?.decode()?;
+    if let Some(byte) = headers::illegal_in_value(value.as_bytes()) {
+        return Err(BadOutput::at(
+            at,
+            format!(
+                "the value of header {} contains the byte {byte:#04x}; a header is one line without control characters",
+                Excerpt(name)
+            ),
+        ));
+    }
+    Ok(headers::trimmed(value))
+}
+
+/// How much of the bounds the headers have used.
+#[derive(Default)]
+struct Size {
+    count: usize,
+    bytes: usize,
+}
+
+impl Size {
+    fn add(&mut self, reader: &Reader<'_>, bytes: usize) -> Result<(), BadOutput> {
+        self.count += 1;
+        self.bytes += bytes;
+        if self.count <= MAX_HEADERS && self.bytes <= MAX_HEADER_BYTES {
+            return Ok(());
+        }
+        Err(BadOutput::at(
+            reader.at(),
+            format!(
+                "more than {MAX_HEADERS} headers or {} KiB of them",
+                MAX_HEADER_BYTES / 1024
+            ),
+        ))
+    }
+}
+
+/// Removes what only the server can say: the framing of the body and what is about the connection.
+fn remove_framing(headers: &mut Headers<'_>) {
+    let framing = |name: &[u8]| name == b"Content-Length" || headers::is_hop_by_hop(name);
+    if !headers.iter().any(|(name, _)| framing(name.as_bytes())) {
+        return;
+    }
+    let connection: Vec<_> = headers
+        .iter()
+        .filter(|(name, _)| name == "Connection")
+        .map(|(_, value)| value.clone())
+        .collect();
+    let named = NamedByConnection::new(connection.iter().map(|value| value.as_bytes()));
+    headers.retain(|(name, _)| !framing(name.as_bytes()) && !named.contains(name.as_bytes()));
+}
+
+/// Standard base64 with its padding; nothing else in between.
+fn decode(encoded: &str, at: usize) -> Result<Vec<u8>, BadOutput> {
+    STANDARD.decode(encoded).map_err(|error| {
+        BadOutput::at(
+            at,
+            format!(
+                "body_base64 is not standard base64 with padding and without line breaks: {error}"
+            ),
+        )
+    })
+}

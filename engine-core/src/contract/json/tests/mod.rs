@@ -1,0 +1,5 @@
+//! The rules of `docs/contract.md`, one by one and in both directions.
+
+mod hostile;
+mod request;
+mod response;

@@ -1,0 +1,248 @@
+//! Writes a request as the JSON object a guest reads.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::super::Request;
+use super::super::headers::{self, NamedByConnection, Spelling};
+use super::scan;
+
+/// See [`write_request`](super::write_request).
+pub(super) fn request(out: &mut Vec<u8>, request: &Request<'_>) {
+    // What the keys, the short fields and a few escapes need; the buffer grows by itself if that is not enough.
+    let headers: usize = request
+        .headers
+        .iter()
+        .map(|(name, value)| name.len() + value.len() + 8)
+        .sum();
+    out.reserve(512 + headers + request.body.len() + request.body.len() / 8);
+
+    out.extend_from_slice(b"{\"method\":");
+    latin1(out, request.method);
+    out.extend_from_slice(b",\"uri\":");
+    uri(out, request.uri);
+    out.extend_from_slice(b",\"headers\":{");
+    header_map(out, request);
+    out.extend_from_slice(b"},\"body\":");
+    body(out, request.body);
+    out.extend_from_slice(b",\"trace_id\":");
+    latin1(out, request.trace_id);
+    for (key, value) in [
+        (b",\"remote_addr\":".as_slice(), request.remote_addr),
+        (b",\"client_ip\":", request.client_ip),
+        (b",\"scheme\":", request.scheme),
+        (b",\"host\":", request.host),
+        (b",\"proto\":", request.proto),
+    ] {
+        if !value.is_empty() {
+            out.extend_from_slice(key);
+            latin1(out, value);
+        }
+    }
+    if !request.original_uri.is_empty() {
+        out.extend_from_slice(b",\"original_uri\":");
+        uri(out, request.original_uri);
+    }
+    out.extend_from_slice(b"}\n");
+}
+
+/// One header on its way to the guest.
+struct Header<'a> {
+    /// The first bytes of the name as a number that sorts as they do: decides nearly all comparisons.
+    prefix: u64,
+    name: &'a [u8],
+    value: &'a [u8],
+    canonical: bool,
+}
+
+/// The members of the object `headers`, sorted by name, the values of one name in their order.
+fn header_map(out: &mut Vec<u8>, request: &Request<'_>) {
+    let mut headers = Vec::with_capacity(request.headers.len() + 1);
+    for &(name, value) in request.headers {
+        let canonical = match headers::spelling(name) {
+            Spelling::Canonical => true,
+            Spelling::Other => false,
+            Spelling::NotAToken => continue,
+        };
+        headers.push(Header {
+            prefix: 0,
+            name,
+            value,
+            canonical,
+        });
+    }
+
+    // Go's maps have canonical names already; other hosts of the engine may not.
+    let respelled = respelled(&headers);
+    let mut rest = respelled.as_slice();
+    for header in headers.iter_mut().filter(|header| !header.canonical) {
+        (header.name, rest) = rest.split_at(header.name.len());
+    }
+
+    let named = NamedByConnection::new(
+        headers
+            .iter()
+            .filter(|header| header.name == b"Connection")
+            .map(|header| header.value),
+    );
+    headers.retain(|header| passes(header.name, &named));
+    if !request.host.is_empty() {
+        headers.push(Header {
+            prefix: 0,
+            name: b"Host",
+            value: request.host,
+            canonical: true,
+        });
+    }
+
+    for header in &mut headers {
+        header.prefix = prefix(header.name);
+    }
+    headers.sort_by(|a, b| a.prefix.cmp(&b.prefix).then_with(|| a.name.cmp(b.name)));
+
+    for (index, same_name) in headers.chunk_by(|a, b| a.name == b.name).enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.push(b'"');
+        // A token needs no escapes.
+        out.extend_from_slice(same_name[0].name);
+        out.extend_from_slice(b"\":[");
+        for (index, header) in same_name.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            latin1(out, header.value);
+        }
+        out.push(b']');
+    }
+}
+
+/// The canonical forms of the names that are spelled otherwise, one after the other.
+fn respelled(headers: &[Header<'_>]) -> Vec<u8> {
+    let mut respelled = Vec::new();
+    for header in headers.iter().filter(|header| !header.canonical) {
+        let start = respelled.len();
+        respelled.extend_from_slice(header.name);
+        headers::canonicalize(&mut respelled[start..]);
+    }
+    respelled
+}
+
+/// Whether a guest gets to see this header.
+fn passes(name: &[u8], named: &NamedByConnection<'_>) -> bool {
+    // CGI programs and their libraries take HTTP_PROXY from it: https://httpoxy.org.
+    if name == b"Proxy" || name == b"Host" || headers::is_hop_by_hop(name) {
+        return false;
+    }
+    // The server has set these by now, and a client must not be able to take them away.
+    name.starts_with(b"X-Forwarded-") || !named.contains(name)
+}
+
+/// The first eight bytes, so that numbers sort as names do (no name contains a zero byte).
+fn prefix(name: &[u8]) -> u64 {
+    if let Some(first) = name.first_chunk::<8>() {
+        return u64::from_be_bytes(*first);
+    }
+    name.iter().enumerate().fold(0, |word, (index, &byte)| {
+        word | u64::from(byte) << (56 - 8 * index)
+    })
+}
+
+/// The value of `body`, and `body_base64` behind it if the body is not UTF-8.
+fn body(out: &mut Vec<u8>, body: &[u8]) {
+    if std::str::from_utf8(body).is_ok() {
+        out.push(b'"');
+        escaped(out, body);
+        out.push(b'"');
+        return;
+    }
+    out.extend_from_slice(b"\"\",\"body_base64\":\"");
+    let start = out.len();
+    // Three bytes make four characters, and a rest of one or two likewise.
+    out.resize(start + body.len().div_ceil(3) * 4, b'=');
+    let written = STANDARD.encode_slice(body, &mut out[start..]);
+    debug_assert_eq!(written, Ok(out.len() - start));
+    out.push(b'"');
+}
+
+/// A JSON string of UTF-8 text.
+fn escaped(out: &mut Vec<u8>, text: &[u8]) {
+    let mut rest = text;
+    loop {
+        let (run, stop) = rest.split_at(scan::plain(rest));
+        out.extend_from_slice(run);
+        let Some((&byte, behind)) = stop.split_first() else {
+            return;
+        };
+        escape(out, byte);
+        rest = behind;
+    }
+}
+
+/// A JSON string of bytes: those from 0x80 become U+0080 to U+00FF.
+fn latin1(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    let mut rest = bytes;
+    loop {
+        let (run, stop) = rest.split_at(scan::plain_ascii(rest));
+        out.extend_from_slice(run);
+        let Some((&byte, behind)) = stop.split_first() else {
+            break;
+        };
+        if byte.is_ascii() {
+            escape(out, byte);
+        } else {
+            out.extend_from_slice(&[0xc0 | byte >> 6, 0x80 | byte & 0x3f]);
+        }
+        rest = behind;
+    }
+    out.push(b'"');
+}
+
+/// A JSON string of a URI: what no URI may contain, and would break a request line, is percent-encoded.
+fn uri(out: &mut Vec<u8>, uri: &[u8]) {
+    out.push(b'"');
+    let stops = |&byte: &u8| byte <= b' ' || byte >= 0x7f || byte == b'"' || byte == b'\\';
+    let mut rest = uri;
+    loop {
+        let (run, stop) = rest.split_at(rest.iter().position(stops).unwrap_or(rest.len()));
+        out.extend_from_slice(run);
+        let Some((&byte, behind)) = stop.split_first() else {
+            break;
+        };
+        if byte == b'"' || byte == b'\\' {
+            escape(out, byte);
+        } else {
+            let [high, low] = hex(byte, b"0123456789ABCDEF");
+            out.extend_from_slice(&[b'%', high, low]);
+        }
+        rest = behind;
+    }
+    out.push(b'"');
+}
+
+/// The escape of `"`, `\` or a control character.
+fn escape(out: &mut Vec<u8>, byte: u8) {
+    let short = match byte {
+        b'"' | b'\\' => byte,
+        0x08 => b'b',
+        b'\t' => b't',
+        b'\n' => b'n',
+        0x0c => b'f',
+        b'\r' => b'r',
+        _ => {
+            let [high, low] = hex(byte, b"0123456789abcdef");
+            out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
+            return;
+        }
+    };
+    out.extend_from_slice(&[b'\\', short]);
+}
+
+fn hex(byte: u8, digits: &[u8; 16]) -> [u8; 2] {
+    [
+        digits[usize::from(byte >> 4)],
+        digits[usize::from(byte & 15)],
+    ]
+}
