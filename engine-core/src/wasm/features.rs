@@ -265,7 +265,8 @@ mod tests {
             let features = Features::NONE;
             let error = Validator::new_with_features(features.to_wasmparser())
                 .validate_all(&bytes)
-                .unwrap_err();
+                .err()
+                .unwrap();
             let names: Vec<_> = missing(&bytes, features, &error)
                 .into_iter()
                 .map(|(name, _)| name)
@@ -282,7 +283,8 @@ mod tests {
         let bytes = wat::parse_str("(module (func (result i32)))").unwrap();
         let error = Validator::new_with_features(WasmFeatures::WASM2)
             .validate_all(&bytes)
-            .unwrap_err();
+            .err()
+            .unwrap();
         assert!(missing(&bytes, Features::NONE, &error).is_empty());
     }
 }

@@ -114,10 +114,14 @@ fn provided_signature(provided: &hostcall::Import) -> String {
 
 /// The error that names what is not provided, with a hint for each kind of module it is wanted from.
 fn unprovided(unknown: &[&Import<'_>], types: &[FuncType]) -> Error {
-    let mut named: Vec<String> = unknown
-        .iter()
-        .map(|import| describe(import, types))
-        .collect();
+    let mut named: Vec<String> = Vec::new();
+    for import in unknown {
+        // Go imports a function once for each place that declares it.
+        let text = describe(import, types);
+        if !named.contains(&text) {
+            named.push(text);
+        }
+    }
     let more = more(&mut named);
     let mut hints: Vec<String> = Vec::new();
     for import in unknown {

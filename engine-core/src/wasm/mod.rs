@@ -243,3 +243,6 @@ fn quoted(name: &str) -> String {
     let cut: String = name.chars().take(LONGEST).collect();
     format!("{:?}", cut + "…")
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,537 @@
+//! Every rule of `docs/contract.md` about modules, and what its refusal says.
+
+use super::*;
+use crate::error::ErrorKind;
+
+fn parse(text: &str) -> Result<Wasm> {
+    parse_bytes(wat::parse_str(text).expect(text))
+}
+
+fn parse_bytes(bytes: Vec<u8>) -> Result<Wasm> {
+    Wasm::parse(bytes, Features::ALL, &Bounds::default())
+}
+
+/// The message that `text` is refused with; it must contain every one of `expected`.
+#[track_caller]
+fn refused(text: &str, expected: &[&str]) {
+    let error = parse(text).expect_err(text);
+    assert_eq!(error.kind(), ErrorKind::InvalidModule);
+    assert_says(&error, expected);
+}
+
+#[track_caller]
+fn assert_says(error: &Error, expected: &[&str]) {
+    let message = error.to_string();
+    for part in expected {
+        assert!(message.contains(part), "{message:?} lacks {part:?}");
+    }
+    assert!(!message.contains('\n'), "{message:?} is not one line");
+}
+
+#[test]
+fn a_command_is_accepted_with_its_facts() {
+    let wasm = parse(
+        r#"(module
+            (import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))
+            (import "wasi_snapshot_preview1" "proc_exit" (func (param i32)))
+            (import "gojinn" "host_log" (func (param i32 i32 i32)))
+            (memory (export "memory") 2 5)
+            (table 7 funcref)
+            (table 3 externref)
+            (func (export "_start")))"#,
+    )
+    .unwrap();
+    assert_eq!(wasm.form(), Form::Command);
+    assert_eq!(*wasm.entries(), ["_start".to_owned()]);
+    assert_eq!(
+        wasm.memory(),
+        Some(MemoryFacts {
+            min_pages: 2,
+            max_pages: Some(5)
+        })
+    );
+    assert_eq!(wasm.table_elements(), 10);
+    assert_eq!(wasm.counts().imports, 3);
+    assert_eq!(wasm.counts().functions, 1);
+    assert_eq!(wasm.counts().tables, 2);
+    assert_eq!(wasm.features(), Features::ALL);
+    assert_eq!(wasm.hash(), blake3::hash(wasm.bytes()).as_bytes());
+}
+
+#[test]
+fn a_reactor_is_a_module_with_a_handler_and_without_start() {
+    let wasm = parse(r#"(module (func (export "gojinn_handle")))"#).unwrap();
+    assert_eq!(wasm.form(), Form::Reactor { initialize: false });
+    assert_eq!(*wasm.entries(), ["gojinn_handle".to_owned()]);
+    assert_eq!(wasm.memory(), None);
+
+    let wasm =
+        parse(r#"(module (func (export "gojinn_handle")) (func (export "_initialize")))"#).unwrap();
+    assert_eq!(wasm.form(), Form::Reactor { initialize: true });
+    assert_eq!(
+        *wasm.entries(),
+        ["_initialize".to_owned(), "gojinn_handle".to_owned()]
+    );
+
+    let both =
+        parse(r#"(module (func (export "gojinn_handle")) (func (export "_start")))"#).unwrap();
+    assert_eq!(both.form(), Form::Command);
+    assert_eq!(*both.entries(), ["_start".to_owned()]);
+}
+
+#[test]
+fn a_missing_or_wrong_entry_point_is_explained() {
+    refused(
+        "(module)",
+        &[
+            "no entry point",
+            "_start",
+            "gojinn_handle",
+            "nothing at all",
+        ],
+    );
+    refused(
+        r#"(module (func (export "main")) (memory (export "memory") 1))"#,
+        &[
+            "no entry point",
+            r#"function "main""#,
+            r#"memory "memory""#,
+            "wasm32-wasip1",
+        ],
+    );
+    refused(
+        r#"(module (func (export "_initialize")))"#,
+        &["library (reactor)", "//go:wasmexport gojinn_handle"],
+    );
+    refused(
+        r#"(module (func (export "_start") (param i32) (result i64) (i64.const 0)))"#,
+        &["_start must be a function [] -> []", "[i32] -> [i64]"],
+    );
+    refused(
+        r#"(module (memory (export "gojinn_handle") 1))"#,
+        &["gojinn_handle must be a function", "is a memory"],
+    );
+    refused(
+        r#"(module (func (export "gojinn_handle")) (func (export "_initialize") (param i32)))"#,
+        &["_initialize must be"],
+    );
+    let many: String = (0..20)
+        .map(|i| format!(r#"(export "f{i}" (func 0))"#))
+        .collect();
+    refused(
+        &format!("(module (func) {many})"),
+        &[r#""f7""#, "and 12 more"],
+    );
+}
+
+#[test]
+fn files_that_are_no_modules_are_named() {
+    for (bytes, expected) in [
+        (&b""[..], "is empty"),
+        (b"(module)", "wat2wasm"),
+        (b"\0asm\x0d\0\x01\0", "GOOS=wasip1"),
+        (b"\0asm\x0d\0\x01\0", "wasm32-wasip1"),
+    ] {
+        assert_says(&parse_bytes(bytes.to_vec()).unwrap_err(), &[expected]);
+    }
+}
+
+#[test]
+fn a_file_that_is_cut_off_says_where() {
+    let whole = wat::parse_str(
+        r#"(module (func (export "_start")) (memory 1) (data (i32.const 0) "hello"))"#,
+    )
+    .unwrap();
+    let ends: Vec<usize> = sections::sections(&whole)
+        .unwrap()
+        .iter()
+        .map(|section| section.range.end)
+        .collect();
+    for cut in 0..whole.len() {
+        match parse_bytes(whole[..cut].to_vec()) {
+            // Between two sections nothing tells a cut from a smaller module.
+            Ok(_) => assert!(ends.contains(&cut), "{cut}"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidModule, "{cut}"),
+        }
+    }
+    let error = parse_bytes(whole[..whole.len() - 3].to_vec()).unwrap_err();
+    assert_says(
+        &error,
+        &["cut off", "in the middle of its data section", "3 bytes"],
+    );
+}
+
+#[test]
+fn an_invalid_module_is_refused_with_the_offset() {
+    let mut bytes =
+        wat::parse_str(r#"(module (func (export "_start") (drop (i32.const 1))))"#).unwrap();
+    let at = bytes.iter().position(|&byte| byte == 0x1a).unwrap();
+    bytes[at] = 0xff;
+    let error = parse_bytes(bytes).unwrap_err();
+    assert_says(
+        &error,
+        &[
+            "not a valid WebAssembly module",
+            &format!("at offset {at:#x}"),
+        ],
+    );
+    // Invalid in a way that looks like a feature, too: it is not valid with the feature either.
+    refused(
+        "(module (memory 1 1 shared) (func (result i32)))",
+        &["not a valid WebAssembly module"],
+    );
+}
+
+#[test]
+fn a_feature_that_is_off_is_named() {
+    let start = r#"(func (export "_start"))"#;
+    for (text, name) in [
+        ("(memory i64 1)", "memory64"),
+        ("(memory 1 1 shared)", "threads"),
+        (
+            "(memory 1) (func (drop (i32.atomic.load (i32.const 0))))",
+            "threads",
+        ),
+        ("(memory 1) (memory 1)", "multi-memory"),
+        (
+            "(tag) (func (throw 0))",
+            "exception handling (build without",
+        ),
+        (
+            "(func try nop catch_all nop end)",
+            "legacy exception handling",
+        ),
+        (
+            "(type (struct (field i32))) (func (param (ref null 0)))",
+            "GC",
+        ),
+        (
+            "(type $f (func)) (func (param (ref $f)) (call_ref $f (local.get 0)))",
+            "typed function references",
+        ),
+        (
+            "(func (param v128) (drop (i8x16.relaxed_swizzle (local.get 0) (local.get 0))))",
+            "relaxed SIMD",
+        ),
+        ("(memory 1 (pagesize 1))", "custom page sizes"),
+        (
+            "(func (param i64) (i64.add128 (local.get 0) (local.get 0) (local.get 0) (local.get 0)) drop drop)",
+            "wide arithmetic",
+        ),
+    ] {
+        refused(
+            &format!("(module {text} {start})"),
+            &["needs a WebAssembly feature that is off", name, "offset 0x"],
+        );
+    }
+}
+
+#[test]
+fn an_optional_feature_is_refused_only_where_it_is_off() {
+    let start = r#"(func (export "_start"))"#;
+    for (text, name) in [
+        ("(func (drop (i32x4.splat (i32.const 1))))", "SIMD"),
+        ("(func $f (return_call $f))", "tail calls"),
+        (
+            "(global i32 (i32.add (i32.const 1) (i32.const 2)))",
+            "extended const",
+        ),
+    ] {
+        let bytes = wat::parse_str(format!("(module {text} {start})")).unwrap();
+        assert!(Wasm::parse(bytes.clone(), Features::ALL, &Bounds::default()).is_ok());
+        let error = Wasm::parse(bytes, Features::NONE, &Bounds::default()).unwrap_err();
+        assert_says(&error, &[name, "use a backend that has it"]);
+    }
+}
+
+#[test]
+fn the_core_features_are_always_on() {
+    let bytes = wat::parse_str(
+        r#"(module
+            (memory 1) (table 1 externref)
+            (global (export "g") (mut f64) (f64.const 0))
+            (func (export "_start"))
+            (func (result i32 i32) (i32.const 1) (i32.const 2))
+            (func (drop (i32.trunc_sat_f32_s (f32.const 1))))
+            (func (drop (i32.extend8_s (i32.const 1))))
+            (func (memory.fill (i32.const 0) (i32.const 0) (i32.const 0)))
+            (func (param externref) (table.set 0 (i32.const 0) (local.get 0)))
+            (data "passive"))"#,
+    )
+    .unwrap();
+    assert!(Wasm::parse(bytes, Features::NONE, &Bounds::default()).is_ok());
+}
+
+#[test]
+fn imports_that_are_not_provided_are_all_named_with_a_hint() {
+    let start = r#"(func (export "_start"))"#;
+    for (import, expected) in [
+        (
+            r#"(import "env" "puts" (func (param i32) (result i32)))"#,
+            &[
+                r#"function "env"."puts" [i32] -> [i32]"#,
+                "unresolved",
+                "-sSTANDALONE_WASM",
+            ][..],
+        ),
+        (
+            r#"(import "wasi_unstable" "fd_write" (func))"#,
+            &["before preview 1"],
+        ),
+        (
+            r#"(import "wasi:cli/run@0.2.0" "run" (func))"#,
+            &["components"],
+        ),
+        (
+            r#"(import "gojs" "runtime.wasmExit" (func (param i32)))"#,
+            &["GOOS=js", "GOOS=wasip1"],
+        ),
+        (
+            r#"(import "go" "debug" (func (param i32)))"#,
+            &["GOOS=wasip1"],
+        ),
+        (
+            r#"(import "wasi" "thread-spawn" (func (param i32) (result i32)))"#,
+            &["WASI threads"],
+        ),
+        (r#"(import "wasix_32v1" "fd_dup" (func))"#, &["WASIX"]),
+        (r#"(import "wbg" "__wbg_log" (func))"#, &["wasm-bindgen"]),
+        (
+            r#"(import "wasi_snapshot_preview1" "fd_fancy" (func))"#,
+            &["has no such function"],
+        ),
+        (
+            r#"(import "gojinn" "nothing" (func))"#,
+            &["has no such function"],
+        ),
+        (r#"(import "other" "f" (func))"#, &["can be imported"]),
+        (
+            r#"(import "env" "memory" (memory 1))"#,
+            &[r#"memory "env"."memory""#, "--import-memory"],
+        ),
+        (
+            r#"(import "env" "t" (table 1 funcref))"#,
+            &[r#"table "env"."t""#, "shared library"],
+        ),
+        (
+            r#"(import "env" "g" (global i32))"#,
+            &[r#"global "env"."g""#],
+        ),
+    ] {
+        refused(&format!("(module {import} {start})"), expected);
+    }
+    let many: String = (0..7)
+        .map(|i| format!(r#"(import "env" "f{i}" (func))"#))
+        .collect();
+    refused(
+        &format!(r#"(module {many} (import "other" "x" (func)) {start})"#),
+        &[r#""f4""#, "and 3 more", "\"env\" stands", "can be imported"],
+    );
+}
+
+#[test]
+fn a_known_import_of_another_type_is_refused() {
+    refused(
+        r#"(module (import "wasi_snapshot_preview1" "fd_write" (func (param i32) (result i32)))
+            (func (export "_start")))"#,
+        &["fd_write is imported as [i32] -> [i32], but is [i32 i32 i32 i32] -> [i32]"],
+    );
+    refused(
+        r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func (param i32) (result i32)))
+            (func (export "_start")))"#,
+        &["proc_exit is imported as [i32] -> [i32], but is [i32] -> []"],
+    );
+    refused(
+        r#"(module (import "wasi_snapshot_preview1" "proc_exit" (memory 1)) (func (export "_start")))"#,
+        &[r#"memory "wasi_snapshot_preview1"."proc_exit""#],
+    );
+}
+
+#[test]
+fn names_from_the_module_cannot_disturb_the_message() {
+    let name = "a\\nb".repeat(100);
+    refused(
+        &format!(r#"(module (import "env" "{name}" (func)) (func (export "_start")))"#),
+        &["a\\nba\\nb", "…"],
+    );
+}
+
+#[test]
+fn the_memory_must_be_exported_where_hostcalls_need_it() {
+    let import = r#"(import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))"#;
+    let start = r#"(func (export "_start"))"#;
+    refused(
+        &format!("(module {import} {start})"),
+        &["fd_write", "has no memory"],
+    );
+    refused(
+        &format!("(module {import} (memory 1) {start})"),
+        &["does not export its memory"],
+    );
+    refused(
+        &format!(r#"(module {import} (memory (export "mem") 1) {start})"#),
+        &[r#"exports its memory as "mem""#],
+    );
+    assert!(
+        parse(&format!(
+            r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func (param i32))) {start})"#
+        ))
+        .is_ok()
+    );
+}
+
+#[test]
+fn reserved_exports_are_refused() {
+    refused(
+        r#"(module (func (export "_start")) (func (export "gojinn:start")))"#,
+        &[r#""gojinn:start""#, "reserved"],
+    );
+}
+
+#[test]
+fn bounds_are_checked_before_anything_else() {
+    let start = r#"(func (export "_start"))"#;
+    let bytes = |text: &str| wat::parse_str(format!("(module {text} {start})")).unwrap();
+    let small = Bounds {
+        module_bytes: 2_000,
+        types: 3,
+        imports: 1,
+        functions: 2,
+        globals: 2,
+        exports: 2,
+        tables: 1,
+        table_elements: 9,
+        element_segments: 1,
+        data_segments: 1,
+        memory_pages: 10,
+    };
+    for (text, expected) in [
+        (
+            r#"(memory 1) (data (i32.const 0) "aa") (data (i32.const 9) "aa")"#,
+            &["2 data segments", "the 1 allowed"][..],
+        ),
+        (
+            "(memory 11)",
+            &[
+                "11 pages (64 KiB each) of initial memory",
+                "--initial-memory",
+            ],
+        ),
+        ("(memory i64 11)", &["11 pages"]),
+        (
+            "(func) (func)",
+            &["3 functions", "the 2 allowed", "--gc-sections"],
+        ),
+        ("(table 1 funcref) (table 1 funcref)", &["2 tables"]),
+        ("(table 10 funcref)", &["10 initial table elements"]),
+        (
+            "(table 5 funcref) (func) (elem (i32.const 0) 0) (elem (i32.const 1) 0)",
+            &["2 element segments"],
+        ),
+        (
+            "(global i32 (i32.const 0)) (global i32 (i32.const 0)) (global i32 (i32.const 0))",
+            &["3 globals"],
+        ),
+        (
+            r#"(import "env" "a" (func)) (import "env" "b" (func))"#,
+            &["2 imports"],
+        ),
+        (
+            r#"(export "a" (func 0)) (export "b" (func 0)) (export "c" (func 0))"#,
+            &["4 exports", "--export-all"],
+        ),
+        (
+            "(type (func (param i32))) (type (func (param i64))) (type (func (param f32)))",
+            &["4 function types"],
+        ),
+    ] {
+        let error = Wasm::parse(bytes(text), Features::ALL, &small).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidModule);
+        assert_says(&error, expected);
+    }
+    let fat = bytes(&format!(
+        r#"(memory 1) (data (i32.const 0) "{}")"#,
+        "x".repeat(3_000)
+    ));
+    let error = Wasm::parse(fat, Features::ALL, &small).unwrap_err();
+    assert_says(
+        &error,
+        &[
+            "bytes, more than the 2000 allowed",
+            "strip debug information",
+        ],
+    );
+
+    let huge = bytes("(memory 65536)");
+    let error = Wasm::parse(huge, Features::ALL, &Bounds::default()).unwrap_err();
+    assert_says(&error, &["65536 pages", "32768 allowed"]);
+}
+
+#[test]
+fn limits_below_what_the_module_starts_with_are_an_error_with_both_figures() {
+    let wasm =
+        parse(r#"(module (memory 16) (table 100 funcref) (func (export "_start")))"#).unwrap();
+    assert!(wasm.check_limits(&Limits::default()).is_ok());
+    let exact = Limits {
+        memory: 16 * PAGE,
+        table_elements: 100,
+        ..Limits::default()
+    };
+    assert!(wasm.check_limits(&exact).is_ok());
+    let error = wasm
+        .check_limits(&Limits {
+            memory: 16 * PAGE - 1,
+            ..exact.clone()
+        })
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert_says(
+        &error,
+        &[
+            "1048576 bytes",
+            "16 pages",
+            "1048575 bytes",
+            "15 pages",
+            "memory_limit",
+        ],
+    );
+    let error = wasm
+        .check_limits(&Limits {
+            table_elements: 99,
+            ..exact
+        })
+        .unwrap_err();
+    assert_says(&error, &["100 table elements", "the 99"]);
+}
+
+/// Damage of any single byte must end in a refusal or in a module that splits: never in a panic.
+#[test]
+fn no_damaged_module_makes_it_panic() {
+    let whole = wat::parse_str(
+        r#"(module
+            (import "wasi_snapshot_preview1" "fd_close" (func (param i32) (result i32)))
+            (memory (export "memory") 1) (table 2 funcref)
+            (global (mut i32) (i32.const 5))
+            (func $init (memory.init 1 (i32.const 0) (i32.const 0) (i32.const 1)))
+            (func (export "_start"))
+            (start $init) (elem (i32.const 0) $init)
+            (data (i32.const 8) "hello") (data "passive"))"#,
+    )
+    .unwrap();
+    let mut accepted = 0;
+    for at in 0..whole.len() {
+        for value in 0..=255 {
+            let mut bytes = whole.clone();
+            bytes[at] = value;
+            if let Ok(wasm) = parse_bytes(bytes)
+                && let Ok(split) = wasm.split()
+            {
+                Validator::new_with_features(Features::ALL.to_wasmparser())
+                    .validate_all(split.code.bytes())
+                    .expect("the code of a split is valid");
+                accepted += 1;
+            }
+        }
+    }
+    assert!(accepted > 1_000, "only {accepted} were accepted");
+}
