@@ -1,0 +1,85 @@
+package check
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// The manifest lists every committed binary with its hash, and the recipe above it; nothing else is committed.
+func TestManifest(t *testing.T) {
+	text, err := os.ReadFile("../SHA256SUMS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sums, recipes := map[string]string{}, map[string]bool{}
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSuffix(line, "\n")
+		if recipe, found := strings.CutPrefix(line, "# "); found {
+			file, _, _ := strings.Cut(recipe, ": ")
+			recipes[file] = true
+			continue
+		}
+		sum, file, found := strings.Cut(line, "  ")
+		if !found || sums[file] != "" {
+			t.Fatalf("SHA256SUMS: %q is not a new file with its hash", line)
+		}
+		sums[file] = sum
+	}
+
+	files, err := filepath.Glob("../*/hello/hello.wasm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) != len(sums) || len(files) != len(prebuiltLanguages) {
+		t.Errorf("%d prebuilt guests, %d in SHA256SUMS, %d in the tests", len(files), len(sums), len(prebuiltLanguages))
+	}
+	for _, file := range files {
+		name := filepath.ToSlash(strings.TrimPrefix(file, ".."+string(filepath.Separator)))
+		code, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum := sha256.Sum256(code)
+		if got := hex.EncodeToString(sum[:]); got != sums[name] {
+			t.Errorf("%s: hash %s, SHA256SUMS says %q; make -C guests update writes it anew", name, got, sums[name])
+		}
+		if !recipes[name] {
+			t.Errorf("%s: SHA256SUMS has no recipe", name)
+		}
+	}
+}
+
+// limits are the sizes that the prebuilt guests must keep to, in bytes.
+var limits = map[string]int{
+	"assemblyscript": 20_000,
+	"c":              40_000,
+	"cpp":            250_000,
+	"rust":           80_000,
+	"zig":            10_000,
+}
+
+func TestPrebuiltAreSmallAndNameNoMachine(t *testing.T) {
+	here, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for folder := range prebuiltLanguages {
+		code, err := os.ReadFile(filepath.Join("..", folder, "hello", "hello.wasm"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(code) > limits[folder] {
+			t.Errorf("%s: %d bytes, limit %d", folder, len(code), limits[folder])
+		}
+		for _, path := range []string{here, "/home/", "/root/", "/usr/", "/tmp/", "/Users/", "/.cargo/", `:\`} {
+			if bytes.Contains(code, []byte(path)) {
+				t.Errorf("%s: the binary names %q, a path of the machine that built it", folder, path)
+			}
+		}
+	}
+}

@@ -1,0 +1,135 @@
+// Package check runs every guest on wazero, a runtime that is none of Gojinn's backends, and compares what comes out with what the guests promise.
+package check
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
+	"github.com/tetratelabs/wazero/sys"
+)
+
+// Call is one request to a guest.
+type Call struct {
+	Stdin []byte
+	Args  []string
+	// Env holds alternating names and values.
+	Env []string
+	// Mount is a folder of the host that the guest sees as /data; empty for none.
+	Mount string
+	// Timeout ends the guest; zero is a minute.
+	Timeout time.Duration
+}
+
+// Result is what a guest did.
+type Result struct {
+	Stdout, Stderr []byte
+	// Exit is the exit code; 0 where the guest simply returned.
+	Exit uint32
+	// Trap is the reason where it did not end by itself.
+	Trap error
+	// Slept is the sum of what it asked to sleep. No sleep really takes longer than longestSleep.
+	Slept time.Duration
+}
+
+const (
+	// memoryPages is the limit that guests run under: 128 MiB, Gojinn's default.
+	memoryPages = 128 << 20 / (64 << 10)
+	// longestSleep lets a guest that sleeps for an hour come back at once.
+	longestSleep = time.Second
+)
+
+// A Guest is a compiled module. It lives until the process ends.
+type Guest struct {
+	runtime wazero.Runtime
+	module  wazero.CompiledModule
+	file    string
+}
+
+// Load compiles the module in file.
+func Load(ctx context.Context, file string) (*Guest, error) {
+	code, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	config := wazero.NewRuntimeConfig().WithCloseOnContextDone(true).WithMemoryLimitPages(memoryPages)
+	runtime := wazero.NewRuntimeWithConfig(ctx, config)
+	module, err := runtime.CompileModule(ctx, code)
+	if err == nil {
+		_, err = wasi_snapshot_preview1.Instantiate(ctx, runtime)
+	}
+	if err != nil {
+		return nil, errors.Join(err, runtime.Close(ctx))
+	}
+	return &Guest{runtime: runtime, module: module, file: file}, nil
+}
+
+// Run gives the guest one request, in an instance of its own. An error is one of instantiation without any guest code at fault.
+func (g *Guest) Run(ctx context.Context, call Call) (*Result, error) {
+	if call.Timeout == 0 {
+		call.Timeout = time.Minute
+	}
+	ctx, cancel := context.WithTimeout(ctx, call.Timeout)
+	defer cancel()
+
+	var stdout, stderr bytes.Buffer
+	result := &Result{}
+	config := wazero.NewModuleConfig().
+		WithName("").
+		WithStartFunctions().
+		WithStdin(bytes.NewReader(call.Stdin)).
+		WithStdout(&stdout).
+		WithStderr(&stderr).
+		WithArgs(append([]string{filepath.Base(g.file)}, call.Args...)...).
+		WithSysWalltime().
+		WithSysNanotime().
+		WithNanosleep(func(ns int64) {
+			result.Slept += time.Duration(ns)
+			time.Sleep(min(time.Duration(ns), longestSleep))
+		}).
+		WithRandSource(rand.Reader)
+	for i := 0; i+1 < len(call.Env); i += 2 {
+		config = config.WithEnv(call.Env[i], call.Env[i+1])
+	}
+	if call.Mount != "" {
+		config = config.WithFSConfig(wazero.NewFSConfig().WithDirMount(call.Mount, "/data"))
+	}
+
+	instance, err := g.runtime.InstantiateModule(ctx, g.module, config)
+	if err != nil {
+		if ctx.Err() != nil {
+			return &Result{Trap: err}, nil
+		}
+		return nil, err
+	}
+	defer instance.Close(ctx)
+	entries := []string{"_start"}
+	if instance.ExportedFunction("_start") == nil {
+		entries = []string{"_initialize", "gojinn_handle"}
+	}
+	for _, name := range entries {
+		entry := instance.ExportedFunction(name)
+		if entry == nil {
+			return nil, fmt.Errorf("%s exports neither _start nor %s", g.file, name)
+		}
+		if _, err = entry.Call(ctx); err != nil {
+			break
+		}
+	}
+	result.Stdout, result.Stderr = stdout.Bytes(), stderr.Bytes()
+	var exit *sys.ExitError
+	switch {
+	case errors.As(err, &exit) && ctx.Err() == nil:
+		result.Exit = exit.ExitCode()
+	case err != nil:
+		result.Trap = err
+	}
+	return result, nil
+}
