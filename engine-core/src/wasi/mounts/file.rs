@@ -1,0 +1,142 @@
+//! A regular file inside of a mounted folder, as wasi-common sees it.
+
+use std::any::Any;
+use std::io::{IoSlice, IoSliceMut, SeekFrom};
+use std::sync::Arc;
+
+use wasi_common::file::{Advice, FdFlags, FileType, Filestat, WasiFile};
+use wasi_common::snapshots::preview_1::error::Errno;
+use wasi_common::sync::file::File;
+use wasi_common::{Error, SystemTimeSpec};
+
+use super::Sandbox;
+use super::folder::sane;
+
+/// The most bytes one read or write moves; more is done in part, so that a look at the deadline is never far.
+const MOST: usize = 1 << 20;
+
+/// An open file.
+pub(super) struct OpenFile {
+    file: File,
+    writable: bool,
+    /// Held to be counted.
+    _sandbox: Arc<Sandbox>,
+}
+
+impl OpenFile {
+    pub(super) fn new(file: File, writable: bool, sandbox: Arc<Sandbox>) -> Self {
+        Self {
+            file,
+            writable,
+            _sandbox: sandbox,
+        }
+    }
+
+    fn may_write(&self) -> Result<(), Error> {
+        if self.writable {
+            Ok(())
+        } else {
+            Err(Errno::Rofs.into())
+        }
+    }
+}
+
+#[wiggle::async_trait]
+impl WasiFile for OpenFile {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    async fn get_filetype(&self) -> Result<FileType, Error> {
+        self.file.get_filetype().await
+    }
+
+    async fn datasync(&self) -> Result<(), Error> {
+        self.file.datasync().await
+    }
+
+    async fn sync(&self) -> Result<(), Error> {
+        self.file.sync().await
+    }
+
+    async fn get_fdflags(&self) -> Result<FdFlags, Error> {
+        self.file.get_fdflags().await
+    }
+
+    async fn set_fdflags(&mut self, flags: FdFlags) -> Result<(), Error> {
+        self.file.set_fdflags(flags).await
+    }
+
+    async fn get_filestat(&self) -> Result<Filestat, Error> {
+        Ok(sane(self.file.get_filestat().await?))
+    }
+
+    async fn set_filestat_size(&self, size: u64) -> Result<(), Error> {
+        self.may_write()?;
+        self.file.set_filestat_size(size).await
+    }
+
+    async fn advise(&self, offset: u64, len: u64, advice: Advice) -> Result<(), Error> {
+        self.file.advise(offset, len, advice).await
+    }
+
+    async fn set_times(
+        &self,
+        atime: Option<SystemTimeSpec>,
+        mtime: Option<SystemTimeSpec>,
+    ) -> Result<(), Error> {
+        // The system would allow it on a file that is open for reading.
+        self.may_write()?;
+        self.file.set_times(atime, mtime).await
+    }
+
+    async fn read_vectored<'a>(&self, bufs: &mut [IoSliceMut<'a>]) -> Result<u64, Error> {
+        match first_mut(bufs) {
+            Some(buf) => self.file.read_vectored(&mut [buf]).await,
+            None => Ok(0),
+        }
+    }
+
+    async fn read_vectored_at<'a>(
+        &self,
+        bufs: &mut [IoSliceMut<'a>],
+        offset: u64,
+    ) -> Result<u64, Error> {
+        match first_mut(bufs) {
+            Some(buf) => self.file.read_vectored_at(&mut [buf], offset).await,
+            None => Ok(0),
+        }
+    }
+
+    async fn write_vectored<'a>(&self, bufs: &[IoSlice<'a>]) -> Result<u64, Error> {
+        self.may_write()?;
+        self.file.write_vectored(&bounded(bufs)).await
+    }
+
+    async fn write_vectored_at<'a>(&self, bufs: &[IoSlice<'a>], offset: u64) -> Result<u64, Error> {
+        self.may_write()?;
+        self.file.write_vectored_at(&bounded(bufs), offset).await
+    }
+
+    async fn seek(&self, to: SeekFrom) -> Result<u64, Error> {
+        self.file.seek(to).await
+    }
+}
+
+/// The first buffer with room, bounded. wasi-common hands over one only.
+fn first_mut<'b>(bufs: &'b mut [IoSliceMut<'_>]) -> Option<IoSliceMut<'b>> {
+    let buf = bufs.iter_mut().find(|buf| !buf.is_empty())?;
+    let len = buf.len().min(MOST);
+    Some(IoSliceMut::new(&mut buf[..len]))
+}
+
+fn bounded<'b>(bufs: &'b [IoSlice<'_>]) -> Vec<IoSlice<'b>> {
+    let mut room = MOST;
+    let mut parts = Vec::with_capacity(bufs.len());
+    for buf in bufs {
+        let len = buf.len().min(room);
+        parts.push(IoSlice::new(&buf[..len]));
+        room -= len;
+    }
+    parts
+}
