@@ -7,7 +7,7 @@ use crate::calls::{Call, Interruption};
 use crate::limits::{Limits, PAGE};
 use crate::logs::Logs;
 use crate::outcome::{Outcome, Trap, TrapCode};
-use crate::wasi::Mounts;
+use crate::wasi::{Mounts, Stdio};
 
 /// What a function's sandboxes have in common on the host side: arguments, environment, mounts.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +32,8 @@ pub struct HostState {
     pub(crate) stdin_read: usize,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stdout_limit: usize,
+    /// What the guest did to its standard descriptors.
+    pub(crate) stdio: Stdio,
     pub(crate) logs: Logs,
     /// The zero of the guest's monotonic clock is `clock_zero - clock_offset`.
     pub(crate) clock_zero: Instant,
@@ -65,6 +67,7 @@ impl HostState {
             stdin_read: 0,
             stdout,
             stdout_limit: limits.output,
+            stdio: Stdio::default(),
             logs: Logs::new(limits.logs),
             memory: MemoryUse::new(limits),
             stop: None,
