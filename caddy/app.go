@@ -1,0 +1,171 @@
+// Package gojinn answers HTTP requests with WebAssembly functions, each request in a sandbox of its own.
+//
+// It is a Caddy plugin: the app gojinn (settings for all functions), the handler http.handlers.gojinn (one function), and
+// the admin routes under /gojinn/.
+package gojinn
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+func init() {
+	caddy.RegisterModule(new(App))
+}
+
+// App holds what all functions share: the engine and its bounds.
+type App struct {
+	// Backend runs the functions that name none: `wasmtime`, `wasmer` or `wasmi`. Default: `wasmtime`.
+	Backend string `json:"backend,omitempty"`
+
+	// MaxConcurrency is how many sandboxes may run at once, over all functions. More requests wait in a queue of bounded
+	// length. Default: 32, or 8 for each CPU that Go uses, whichever is more.
+	MaxConcurrency int `json:"max_concurrency,omitempty"`
+
+	// Cache is the folder for compiled modules. Reserved: only `off` is accepted yet. Default: `off`.
+	Cache string `json:"cache,omitempty"`
+
+	mu     sync.Mutex
+	engine *sharedEngine
+	key    *engineKey
+	// names maps the label of each function to what it was first given to.
+	names map[string]string
+}
+
+// CaddyModule returns the Caddy module information.
+func (*App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "gojinn",
+		New: func() caddy.Module { return new(App) },
+	}
+}
+
+// Provision sets defaults and puts the metrics on the config's registry. The engine is made when the first function asks
+// for it.
+func (a *App) Provision(ctx caddy.Context) error {
+	if a.Backend == "" {
+		a.Backend = defaultBackend
+	}
+	if a.MaxConcurrency == 0 {
+		a.MaxConcurrency = max(32, 8*runtime.GOMAXPROCS(0))
+	}
+	a.names = map[string]string{}
+	if err := a.Validate(); err != nil {
+		return err
+	}
+	return registerMetrics(ctx.GetMetricsRegistry(), a)
+}
+
+// Validate implements caddy.Validator.
+func (a *App) Validate() error {
+	return errors.Join(
+		checkBackend(a.Backend),
+		checkConcurrency("max_concurrency", a.MaxConcurrency),
+		checkCache(a.Cache),
+	)
+}
+
+// Start implements caddy.App. There is nothing to start: a request runs on the thread that brings it.
+func (*App) Start() error { return nil }
+
+// Stop implements caddy.App.
+func (*App) Stop() error { return nil }
+
+// Cleanup drops the config's hold on the engine; requests that run keep theirs. It may be called twice, and after a
+// Provision that failed.
+func (a *App) Cleanup() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.key == nil {
+		return nil
+	}
+	_, err := engines.Delete(*a.key)
+	a.key, a.engine = nil, nil
+	return err
+}
+
+// acquireEngine is the config's engine, made at the first call.
+func (a *App) acquireEngine() (*sharedEngine, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.engine == nil {
+		key := engineKey{maxConcurrency: a.MaxConcurrency}
+		e, err := loadEngine(key)
+		if err != nil {
+			return nil, fmt.Errorf("gojinn: %w", err)
+		}
+		a.engine, a.key = e, &key
+	}
+	return a.engine, nil
+}
+
+// runningEngine is the config's engine if there is one.
+func (a *App) runningEngine() *sharedEngine {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.engine
+}
+
+// claimName gives a function its default label: the stem, or the stem and a short hash if another function has that.
+// identity tells functions apart.
+func (a *App) claimName(stem, identity string) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if owner, taken := a.names[stem]; taken && owner != identity {
+		return stem + "-" + identity[:8]
+	}
+	a.names[stem] = identity
+	return stem
+}
+
+// noteName records a label that the user chose: a default one must not collide with it.
+func (a *App) noteName(name, identity string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, taken := a.names[name]; !taken {
+		a.names[name] = identity
+	}
+}
+
+// defaultBackend is the fastest one, see docs/backends.md.
+const defaultBackend = "wasmtime"
+
+var backends = []string{"wasmtime", "wasmer", "wasmi"}
+
+func checkBackend(name string) error {
+	if slices.Contains(backends, name) {
+		return nil
+	}
+	return fmt.Errorf("backend %q is not one of %s%s", name, strings.Join(backends, ", "), didYouMean(name, backends))
+}
+
+func checkCache(value string) error {
+	if value == "" || value == "off" {
+		return nil
+	}
+	return fmt.Errorf("cache %q: the cache of compiled modules is not built yet; leave the option out, or write `cache off`", value)
+}
+
+// maxMaxConcurrency keeps the threads that wait in the engine well below the 10 000 at which Go gives up.
+const maxMaxConcurrency = 8192
+
+func checkConcurrency(option string, n int) error {
+	if n >= 1 && n <= maxMaxConcurrency {
+		return nil
+	}
+	return fmt.Errorf("%s is %d, want a number from 1 to %d", option, n, maxMaxConcurrency)
+}
+
+// Interface guards
+var (
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.Validator    = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+)

@@ -1,0 +1,391 @@
+package gojinn
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+func init() {
+	httpcaddyfile.RegisterGlobalOption("gojinn", parseApp)
+	httpcaddyfile.RegisterDirective("gojinn", parseDirective)
+	httpcaddyfile.RegisterDirectiveOrder("gojinn", httpcaddyfile.Before, "file_server")
+}
+
+// parseApp reads the global option.
+func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
+	if existing != nil {
+		d.Next()
+		return nil, d.Err("the global option gojinn is given twice")
+	}
+	app := new(App)
+	if err := app.UnmarshalCaddyfile(d); err != nil {
+		return nil, err
+	}
+	return httpcaddyfile.App{Name: "gojinn", Value: caddyconfig.JSON(app, nil)}, nil
+}
+
+// parseDirective does what httpcaddyfile.RegisterHandlerDirective arranges, but remembers the matcher: `gojinn /srv/fn.wasm`
+// means a path matcher to Caddy, and hardly ever to the user.
+func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	if !h.Next() {
+		return nil, h.ArgErr()
+	}
+	matcher := ""
+	if h.NextArg() {
+		matcher = h.Val()
+	}
+	h.Reset()
+	h.Next()
+	matchers, err := h.ExtractMatcherSet()
+	if err != nil {
+		return nil, err
+	}
+	handler := new(Handler)
+	if err := handler.unmarshal(h.Dispenser, matcher); err != nil {
+		return nil, err
+	}
+	return h.NewRoute(matchers, handler), nil
+}
+
+// UnmarshalCaddyfile reads the global option:
+//
+//	gojinn {
+//		backend         wasmtime|wasmer|wasmi
+//		max_concurrency <number>
+//		cache           off
+//	}
+//
+// Each subdirective may be left out and stand at most once.
+func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next()
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	known := []string{"backend", "max_concurrency", "cache"}
+	seen := seenLines{}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		option := d.Val()
+		if !slices.Contains(known, option) {
+			return d.Errf("unknown option %q in the global option gojinn%s", option, didYouMean(option, known))
+		}
+		if err := seen.once(d, option); err != nil {
+			return err
+		}
+		text, err := oneArg(d, option)
+		if err != nil {
+			return err
+		}
+		switch option {
+		case "backend":
+			a.Backend, err = text, checkBackend(text)
+		case "max_concurrency":
+			a.MaxConcurrency, err = parseConcurrency(option, text)
+		case "cache":
+			a.Cache, err = text, checkCache(text)
+		}
+		if err != nil {
+			return d.WrapErr(err)
+		}
+	}
+	return nil
+}
+
+// UnmarshalCaddyfile reads the directive:
+//
+//	gojinn [<matcher>] [<file.wasm>] {
+//		module          <file.wasm>
+//		timeout         <duration>
+//		queue_timeout   <duration>
+//		memory_limit    <size>
+//		max_body        <size>
+//		max_output      <size>
+//		max_concurrency <number>
+//		env             <name> <value>
+//		args            <argument>...
+//		mount           <host folder> <guest folder> [rw]
+//		backend         wasmtime|wasmer|wasmi
+//		contract        json
+//		name            <name>
+//	}
+//
+// The module is named once: beside the directive or by the subdirective, which an absolute path needs, as Caddy takes an
+// argument with a leading slash for a path matcher. env and mount may stand more than once (with another name, another guest
+// folder), everything else at most once. The values of env and args may have placeholders. Sizes are those of Caddy: 128MB
+// are 128 million bytes, 128MiB are 134 217 728.
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	return h.unmarshal(d, "")
+}
+
+// unmarshal reads the directive, of which matcher was taken away.
+func (h *Handler) unmarshal(d *caddyfile.Dispenser, matcher string) error {
+	d.Next()
+	directive := d.Token()
+	if d.NextArg() {
+		h.Module = d.Val()
+		if d.NextArg() {
+			return d.Errf("gojinn takes one module, so %q is one argument too many; arguments of the function go into `args`", d.Val())
+		}
+	}
+	seen := seenLines{}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		name := d.Val()
+		if err := seen.once(d, name); err != nil {
+			return err
+		}
+		parse, ok := subdirectives[name]
+		if !ok {
+			return d.WrapErr(unknownSubdirective(name))
+		}
+		if err := parse(h, d); err != nil {
+			return err
+		}
+	}
+	if h.Module != "" {
+		return nil
+	}
+	at := func(format string, args ...any) error {
+		return fmt.Errorf("%s, at %s:%d", fmt.Sprintf(format, args...), directive.File, directive.Line)
+	}
+	if strings.HasPrefix(matcher, "/") {
+		return at("gojinn %s: an argument with a leading slash is a path matcher, so this names no module; "+
+			"write `module %s` in the block of gojinn", matcher, matcher)
+	}
+	return at("gojinn names no module; write `gojinn <file.wasm>`, or `module <file.wasm>` in its block")
+}
+
+// subdirectives parse one line of the block each; the dispenser stands at the name.
+var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
+	"args":            parseArgs,
+	"backend":         textOption(func(h *Handler) *string { return &h.Backend }, checkBackend),
+	"contract":        textOption(func(h *Handler) *string { return &h.Contract }, checkContract),
+	"env":             parseEnv,
+	"max_body":        sizeOption(func(h *Handler) *int64 { return &h.MaxBody }),
+	"max_concurrency": parseMaxConcurrency,
+	"max_output":      sizeOption(func(h *Handler) *int64 { return &h.MaxOutput }),
+	"memory_limit":    sizeOption(func(h *Handler) *int64 { return &h.MemoryLimit }),
+	"module":          parseModule,
+	"mount":           parseMount,
+	"name":            textOption(func(h *Handler) *string { return &h.Name }, checkName),
+	"queue_timeout":   durationOption(func(h *Handler) *caddy.Duration { return &h.QueueTimeout }),
+	"timeout":         durationOption(func(h *Handler) *caddy.Duration { return &h.Timeout }),
+}
+
+func parseModule(h *Handler, d *caddyfile.Dispenser) error {
+	text, err := oneArg(d, "module")
+	switch {
+	case err != nil:
+		return err
+	case h.Module != "":
+		return d.Errf("the module is named twice: %s beside gojinn and %s here", h.Module, text)
+	case text == "":
+		return d.Err("module is empty")
+	}
+	h.Module = text
+	return nil
+}
+
+func parseArgs(h *Handler, d *caddyfile.Dispenser) error {
+	h.Args = d.RemainingArgs()
+	if len(h.Args) == 0 {
+		return d.ArgErr()
+	}
+	if err := checkArgs(h.Args); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
+}
+
+func parseEnv(h *Handler, d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) != 2 {
+		return d.Errf("env takes a name and a value, as in `env DB_HOST localhost`, and got %d arguments; "+
+			"quote a value that has spaces", len(args))
+	}
+	if _, ok := h.Env[args[0]]; ok {
+		return d.Errf("env %s is given twice", args[0])
+	}
+	if err := checkEnvPair(args[0], args[1]); err != nil {
+		return d.WrapErr(err)
+	}
+	if h.Env == nil {
+		h.Env = map[string]string{}
+	}
+	h.Env[args[0]] = args[1]
+	return nil
+}
+
+func parseMount(h *Handler, d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) < 2 || len(args) > 3 || len(args) == 3 && args[2] != "rw" {
+		return d.Err("mount takes a folder of the host, a folder of the guest and perhaps rw, as in `mount ./data /data rw`")
+	}
+	m := Mount{Host: args[0], Guest: args[1], Writable: len(args) == 3}
+	if err := checkMount(m); err != nil {
+		return d.WrapErr(err)
+	}
+	h.Mounts = append(h.Mounts, m)
+	if err := checkMounts(h.Mounts); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
+}
+
+func parseMaxConcurrency(h *Handler, d *caddyfile.Dispenser) error {
+	text, err := oneArg(d, "max_concurrency")
+	if err != nil {
+		return err
+	}
+	if h.MaxConcurrency, err = parseConcurrency("max_concurrency", text); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
+}
+
+func parseConcurrency(option, text string) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return 0, fmt.Errorf("%s %q is not a number; write for example 64", option, text)
+	}
+	return n, checkConcurrency(option, n)
+}
+
+func textOption(field func(*Handler) *string, check func(string) error) func(*Handler, *caddyfile.Dispenser) error {
+	return func(h *Handler, d *caddyfile.Dispenser) error {
+		text, err := oneArg(d, d.Val())
+		if err != nil {
+			return err
+		}
+		*field(h) = text
+		if err := check(text); err != nil {
+			return d.WrapErr(err)
+		}
+		return nil
+	}
+}
+
+func sizeOption(field func(*Handler) *int64) func(*Handler, *caddyfile.Dispenser) error {
+	return func(h *Handler, d *caddyfile.Dispenser) error {
+		name := d.Val()
+		text, err := oneArg(d, name)
+		if err != nil {
+			return err
+		}
+		if *field(h), err = parseSize(name, text); err != nil {
+			return d.WrapErr(err)
+		}
+		return nil
+	}
+}
+
+func durationOption(field func(*Handler) *caddy.Duration) func(*Handler, *caddyfile.Dispenser) error {
+	return func(h *Handler, d *caddyfile.Dispenser) error {
+		name := d.Val()
+		text, err := oneArg(d, name)
+		if err != nil {
+			return err
+		}
+		duration, err := caddy.ParseDuration(text)
+		if err != nil {
+			return d.Errf("%s %q is not a duration; write for example 500ms, 2s or 1m", name, text)
+		}
+		*field(h) = caddy.Duration(duration)
+		if err := checkDuration(name, *field(h)); err != nil {
+			return d.WrapErr(err)
+		}
+		return nil
+	}
+}
+
+// oneArg is the one argument of an option.
+func oneArg(d *caddyfile.Dispenser, option string) (string, error) {
+	args := d.RemainingArgs()
+	if len(args) != 1 {
+		return "", d.Errf("%s takes one argument and got %d", option, len(args))
+	}
+	return args[0], nil
+}
+
+// seenLines remembers where each subdirective stood.
+type seenLines map[string]int
+
+// once refuses a subdirective that stood before, unless it may stand more than once.
+func (s seenLines) once(d *caddyfile.Dispenser, name string) error {
+	if name == "env" || name == "mount" {
+		return nil
+	}
+	if line, ok := s[name]; ok {
+		return d.Errf("%s is given twice, first in line %d", name, line)
+	}
+	s[name] = d.Line()
+	return nil
+}
+
+// unknownSubdirective says what became of a subdirective: gone, not built yet, or a typo.
+func unknownSubdirective(name string) error {
+	if name == "{" || name == "}" {
+		return fmt.Errorf("unexpected %s: no subdirective of gojinn takes a block", name)
+	}
+	if slices.Contains(later, name) {
+		return fmt.Errorf("%s is not built yet; leave it out", name)
+	}
+	for _, g := range gone {
+		if ok, _ := path.Match(g.pattern, name); ok {
+			return fmt.Errorf("%s is gone: %s", name, g.instead)
+		}
+	}
+	known := slices.Sorted(maps.Keys(subdirectives))
+	if hint := didYouMean(name, known); hint != "" {
+		return fmt.Errorf("unknown subdirective %q of gojinn%s", name, hint)
+	}
+	return fmt.Errorf("unknown subdirective %q of gojinn; known are %s", name, strings.Join(known, ", "))
+}
+
+// later are the subdirectives that are designed, and not built yet.
+var later = []string{"snapshot", "warmup", "watch"}
+
+// gone are the subdirectives of the predecessor that have no meaning here, by pattern.
+var gone = []struct{ pattern, instead string }{
+	{"wasm_file", "write `gojinn <file.wasm>`, or `module <file.wasm>`"},
+	{"path", "write `gojinn <file.wasm>`, or `module <file.wasm>`"},
+	{"pool_size", "sandboxes are made for each request; bound them with max_concurrency, here or in the global option gojinn"},
+	{"debug_secret", "what a function writes to stderr is in Caddy's log; use the directive `log` and `debug`"},
+	{"fuel_limit", "bound a call with timeout, which holds for waiting as well"},
+	{"record_crashes", "every refused answer is in Caddy's log, with its reason"},
+	{"crash_path", "every refused answer is in Caddy's log, with its reason"},
+	{"api_key", "use Caddy's own directives before the function, such as `basic_auth`, `forward_auth` or a matcher on a header"},
+	{"cors_origin", "use the directive `header`"},
+	{"allow_host", "functions have no network; put what they need into the request, env or a mount"},
+	{"rate_limit", "bound a function with max_concurrency, or use a rate limiting plugin for Caddy"},
+	{"permissions", "functions have no host services; they see the request, env, args and mounts only"},
+	{"perms", "functions have no host services; they see the request, env, args and mounts only"},
+	{"security", "modules are checked when they are loaded; sign them where you deploy them"},
+	{"data_dir", "give a function a folder with `mount <host> <guest> rw`"},
+	{"cron", "call the function's URL from a timer of the system"},
+	{"db_*", "functions have no database of the host; run one beside Caddy and answer from it with reverse_proxy"},
+	{"kv_*", "functions have no storage of the host but folders, see mount"},
+	{"s3_*", "functions have no storage of the host but folders, see mount"},
+	{"nats_*", "Gojinn has no message broker; run one beside Caddy"},
+	{"trusted_nats_users", "Gojinn has no message broker; run one beside Caddy"},
+	{"mqtt_*", "Gojinn has no message broker; run one beside Caddy"},
+	{"ai_*", "functions have no AI service of the host; run one beside Caddy"},
+	{"cluster_*", "Gojinn forms no clusters; put a load balancer before several Caddys"},
+	{"leaf_*", "Gojinn forms no clusters; put a load balancer before several Caddys"},
+	{"server_name", "Gojinn forms no clusters; put a load balancer before several Caddys"},
+}
+
+// Interface guards
+var (
+	_ caddyfile.Unmarshaler       = (*App)(nil)
+	_ caddyfile.Unmarshaler       = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

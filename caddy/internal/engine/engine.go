@@ -1,0 +1,297 @@
+//go:build cgo
+
+package engine
+
+/*
+#cgo pkg-config: gojinn
+
+#cgo noescape gojinn_engine_new
+#cgo nocallback gojinn_engine_new
+#cgo noescape gojinn_engine_free
+#cgo nocallback gojinn_engine_free
+#cgo noescape gojinn_engine_describe
+#cgo nocallback gojinn_engine_describe
+#cgo noescape gojinn_engine_metrics
+#cgo nocallback gojinn_engine_metrics
+#cgo noescape gojinn_function_new
+#cgo nocallback gojinn_function_new
+#cgo noescape gojinn_function_free
+#cgo nocallback gojinn_function_free
+#cgo noescape gojinn_function_describe
+#cgo nocallback gojinn_function_describe
+#cgo noescape gojinn_call_new
+#cgo nocallback gojinn_call_new
+#cgo noescape gojinn_call_free
+#cgo nocallback gojinn_call_free
+#cgo noescape gojinn_call_cancel
+#cgo nocallback gojinn_call_cancel
+#cgo noescape gojinn_function_call
+#cgo nocallback gojinn_function_call
+#cgo noescape gojinn_rest_read
+#cgo nocallback gojinn_rest_read
+#cgo noescape gojinn_rest_free
+#cgo nocallback gojinn_rest_free
+#cgo noescape gojinn_error_message
+#cgo nocallback gojinn_error_message
+#cgo noescape gojinn_error_free
+#cgo nocallback gojinn_error_free
+#cgo noescape gojinn_abi_version
+#cgo nocallback gojinn_abi_version
+
+#include "gojinn.h"
+*/
+import "C"
+
+import (
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"time"
+	"unsafe"
+)
+
+// New makes an engine.
+func New(config *Config) (Engine, error) {
+	if got := C.gojinn_abi_version(); got != C.GOJINN_ABI_VERSION {
+		return nil, fmt.Errorf("the Gojinn library speaks version %d of its ABI and this Caddy was built for version %d; "+
+			"build both from one checkout (make lib caddy)", uint32(got), uint32(C.GOJINN_ABI_VERSION))
+	}
+	text, err := json.Marshal(config)
+	if err != nil {
+		return nil, err
+	}
+	var ptr *C.gojinn_engine
+	var failure *C.gojinn_error
+	code := C.gojinn_engine_new(pointer(text), C.size_t(len(text)), &ptr, &failure)
+	if code != C.GOJINN_OK {
+		return nil, takeError(code, failure)
+	}
+	e := &engine{}
+	e.handle.open(unsafe.Pointer(ptr), &liveEngines, func(p unsafe.Pointer) { C.gojinn_engine_free((*C.gojinn_engine)(p)) })
+	return e, nil
+}
+
+// Live is how many engines and functions have been made and not yet freed, in the whole process.
+func Live() (engines, functions int64) {
+	return liveEngines.Load(), liveFunctions.Load()
+}
+
+var liveEngines, liveFunctions atomic.Int64
+
+type engine struct {
+	handle handle
+}
+
+func (e *engine) NewFunction(wasm []byte, config *FunctionConfig) (Function, error) {
+	text, err := json.Marshal(config)
+	if err != nil {
+		return nil, err
+	}
+	var ptr *C.gojinn_function
+	var failure *C.gojinn_error
+	code := C.gojinn_function_new(e.ptr(), pointer(wasm), C.size_t(len(wasm)),
+		pointer(text), C.size_t(len(text)), &ptr, &failure)
+	runtime.KeepAlive(e)
+	if code != C.GOJINN_OK {
+		return nil, takeError(code, failure)
+	}
+	f := &function{}
+	f.handle.open(unsafe.Pointer(ptr), &liveFunctions, func(p unsafe.Pointer) { C.gojinn_function_free((*C.gojinn_function)(p)) })
+	return f, nil
+}
+
+func (e *engine) NewCall() (CallID, error) {
+	var id C.uint64_t
+	code := C.gojinn_call_new(e.ptr(), &id)
+	runtime.KeepAlive(e)
+	if code != C.GOJINN_OK {
+		return 0, codeError(code)
+	}
+	return CallID(id), nil
+}
+
+func (e *engine) FreeCall(id CallID) {
+	C.gojinn_call_free(e.ptr(), C.uint64_t(id))
+	runtime.KeepAlive(e)
+}
+
+func (e *engine) Cancel(id CallID) {
+	C.gojinn_call_cancel(e.ptr(), C.uint64_t(id))
+	runtime.KeepAlive(e)
+}
+
+func (e *engine) Describe() ([]byte, error) {
+	defer runtime.KeepAlive(e)
+	return readAll(func(out []byte, n *C.size_t) C.int32_t {
+		return C.gojinn_engine_describe(e.ptr(), pointer(out), C.size_t(len(out)), n)
+	})
+}
+
+func (e *engine) Metrics() ([]byte, error) {
+	defer runtime.KeepAlive(e)
+	return readAll(func(out []byte, n *C.size_t) C.int32_t {
+		return C.gojinn_engine_metrics(e.ptr(), pointer(out), C.size_t(len(out)), n)
+	})
+}
+
+func (e *engine) Close() { e.handle.close() }
+
+func (e *engine) ptr() *C.gojinn_engine { return (*C.gojinn_engine)(e.handle.use()) }
+
+type function struct {
+	handle handle
+}
+
+func (f *function) Call(id CallID, head, body, out []byte, answer *Answer) ([]byte, error) {
+	var verdict C.gojinn_answer
+	var rest *C.gojinn_rest
+	out = out[:cap(out)]
+	code := C.gojinn_function_call(f.ptr(), C.uint64_t(id),
+		pointer(head), C.size_t(len(head)), pointer(body), C.size_t(len(body)),
+		pointer(out), C.size_t(len(out)), &verdict, &rest)
+	runtime.KeepAlive(f)
+	if code != C.GOJINN_OK {
+		return out, codeError(code)
+	}
+	parts := lengths{
+		headers: uint64(verdict.headers_len),
+		reason:  uint64(verdict.reason_len),
+		logs:    uint64(verdict.logs_len),
+		body:    uint64(verdict.body_len),
+	}
+	n, ok := parts.total()
+	if rest != nil {
+		if ok {
+			out = make([]byte, n)
+			code = C.gojinn_rest_read(rest, pointer(out), C.size_t(len(out)))
+		}
+		C.gojinn_rest_free(rest)
+		if code != C.GOJINN_OK {
+			return out, codeError(code)
+		}
+	}
+	if !ok || n > len(out) {
+		return out, &Error{Code: CodeHost, Message: "the answer's frame is longer than its buffer"}
+	}
+	*answer = Answer{
+		Verdict:     Verdict(verdict.verdict),
+		Status:      int(verdict.status),
+		Duration:    time.Duration(verdict.duration_ns),
+		MemoryPeak:  uint64(verdict.memory_peak),
+		LogsDropped: uint64(verdict.logs_dropped),
+		HeaderCount: int(verdict.headers),
+	}
+	return out, answer.split(out[:n], parts)
+}
+
+func (f *function) Describe() ([]byte, error) {
+	defer runtime.KeepAlive(f)
+	return readAll(func(out []byte, n *C.size_t) C.int32_t {
+		return C.gojinn_function_describe(f.ptr(), pointer(out), C.size_t(len(out)), n)
+	})
+}
+
+func (f *function) Close() { f.handle.close() }
+
+func (f *function) ptr() *C.gojinn_function { return (*C.gojinn_function)(f.handle.use()) }
+
+// handle owns one opaque pointer of the library. One that nobody closed is closed by the collector.
+type handle struct {
+	ptr     atomic.Pointer[owned]
+	cleanup runtime.Cleanup
+}
+
+// owned is the part of a handle that the collector's cleanup reaches; it must not point back to the handle.
+type owned struct {
+	ptr  unsafe.Pointer
+	live *atomic.Int64
+	free func(unsafe.Pointer)
+}
+
+func (o *owned) release() {
+	o.free(o.ptr)
+	o.live.Add(-1)
+}
+
+func (h *handle) open(ptr unsafe.Pointer, live *atomic.Int64, free func(unsafe.Pointer)) {
+	live.Add(1)
+	o := &owned{ptr: ptr, live: live, free: free}
+	h.ptr.Store(o)
+	h.cleanup = runtime.AddCleanup(h, (*owned).release, o)
+}
+
+// use is the pointer, for one call during which the caller keeps the handle alive.
+func (h *handle) use() unsafe.Pointer {
+	o := h.ptr.Load()
+	if o == nil {
+		panic("engine: used after Close")
+	}
+	return o.ptr
+}
+
+// close frees the pointer, the first time.
+func (h *handle) close() {
+	if o := h.ptr.Swap(nil); o != nil {
+		h.cleanup.Stop()
+		o.release()
+	}
+	runtime.KeepAlive(h)
+}
+
+// readAll reads a text whose length only the library knows, growing the buffer until it fits.
+func readAll(read func(out []byte, n *C.size_t) C.int32_t) ([]byte, error) {
+	out := make([]byte, 4096)
+	for {
+		var n C.size_t
+		if code := read(out, &n); code != C.GOJINN_OK {
+			return nil, codeError(code)
+		}
+		if int(n) <= len(out) {
+			return out[:n], nil
+		}
+		// The text may have grown again by the time it is read.
+		out = make([]byte, int(n)+int(n)/4)
+	}
+}
+
+// takeError turns a failure into an error and frees it.
+func takeError(code C.int32_t, failure *C.gojinn_error) error {
+	if failure == nil {
+		return codeError(code)
+	}
+	defer C.gojinn_error_free(failure)
+	n := C.gojinn_error_message(failure, nil, 0)
+	text := make([]byte, int(n))
+	C.gojinn_error_message(failure, pointer(text), n)
+	return &Error{Code: Code(code), Message: string(text)}
+}
+
+func codeError(code C.int32_t) error {
+	var text string
+	switch code {
+	case C.GOJINN_REJECTED:
+		text = "every place for running calls is taken"
+	case C.GOJINN_PANIC:
+		text = "the engine panicked; this is a bug in Gojinn"
+	case C.GOJINN_BAD_FRAME:
+		text = "the engine could not read the request; this is a bug in Gojinn"
+	default:
+		text = fmt.Sprintf("the engine failed with code %d", int32(code))
+	}
+	return &Error{Code: Code(code), Message: text}
+}
+
+// pointer is the address of b's bytes for C, which may be nil where there are none.
+func pointer(b []byte) *C.uint8_t {
+	if len(b) == 0 {
+		return nil
+	}
+	return (*C.uint8_t)(unsafe.Pointer(unsafe.SliceData(b)))
+}
+
+// Interface guards
+var (
+	_ Engine   = (*engine)(nil)
+	_ Function = (*function)(nil)
+)

@@ -1,0 +1,259 @@
+package engine
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Head builds the head of a request (docs/abi.md) in a buffer that is used again and again: first [Head.Reset], then the
+// nine strings, then two lists.
+type Head struct {
+	buf []byte
+	// list is where the count of the open list stands.
+	list int
+}
+
+// Reset begins a new head with the nine strings, in the order of [Request].
+func (h *Head) Reset(r *Request) {
+	h.buf = h.buf[:0]
+	for _, s := range [...]string{
+		r.Method, r.URI, r.TraceID, r.RemoteAddr, r.ClientIP, r.Scheme, r.Host, r.Proto, r.OriginalURI,
+	} {
+		h.string(s)
+	}
+	h.open()
+}
+
+// Header adds one header.
+func (h *Head) Header(name, value string) {
+	h.string(name)
+	h.string(value)
+	h.count()
+}
+
+// EndHeaders ends the list of headers and begins that of late values.
+func (h *Head) EndHeaders() {
+	h.open()
+}
+
+// Late adds one late value.
+func (h *Head) Late(value string) {
+	h.string(value)
+	h.count()
+}
+
+// Bytes are the head, valid until the next Reset.
+func (h *Head) Bytes() []byte { return h.buf }
+
+func (h *Head) open() {
+	h.list = len(h.buf)
+	h.buf = append(h.buf, 0, 0, 0, 0)
+}
+
+func (h *Head) count() {
+	at := h.buf[h.list:]
+	binary.LittleEndian.PutUint32(at, binary.LittleEndian.Uint32(at)+1)
+}
+
+func (h *Head) string(s string) {
+	h.buf = appendString(h.buf, s)
+}
+
+// Request is the fixed part of a request's head.
+type Request struct {
+	Method, URI, TraceID, RemoteAddr, ClientIP, Scheme, Host, Proto, OriginalURI string
+}
+
+// DecodedHead is a request's head as the engine reads it.
+type DecodedHead struct {
+	Request
+	Headers [][2]string
+	Late    []string
+}
+
+// DecodeHead reads a head; the engine does it in Rust, fakes and tests do it here.
+func DecodeHead(frame []byte) (*DecodedHead, error) {
+	c := cursor{rest: frame}
+	head := &DecodedHead{}
+	r := &head.Request
+	for _, s := range [...]*string{
+		&r.Method, &r.URI, &r.TraceID, &r.RemoteAddr, &r.ClientIP, &r.Scheme, &r.Host, &r.Proto, &r.OriginalURI,
+	} {
+		*s = string(c.bytes())
+	}
+	for n := c.uint32(); n > 0 && !c.failed; n-- {
+		head.Headers = append(head.Headers, [2]string{string(c.bytes()), string(c.bytes())})
+	}
+	for n := c.uint32(); n > 0 && !c.failed; n-- {
+		head.Late = append(head.Late, string(c.bytes()))
+	}
+	if c.failed || len(c.rest) > 0 {
+		return nil, errors.New("the head of the request is malformed")
+	}
+	return head, nil
+}
+
+// Answer is what a call came to. Its slices are views into the buffer that the call returned.
+type Answer struct {
+	Verdict Verdict
+	// Status is what the client gets.
+	Status int
+	// Duration is from the call's begin to the guest's end.
+	Duration time.Duration
+	// MemoryPeak is in bytes of linear memory, LogsDropped in bytes of log lines.
+	MemoryPeak, LogsDropped uint64
+	// HeaderCount is the number of headers.
+	HeaderCount int
+	// Reason says which rule was broken; empty when the verdict is ok.
+	Reason []byte
+	// Body is for the client.
+	Body []byte
+
+	headers, logs []byte
+}
+
+// Headers reads the headers from the first one.
+func (a *Answer) Headers() HeaderReader { return HeaderReader{cursor{rest: a.headers}} }
+
+// Logs reads the lines of log from the first one.
+func (a *Answer) Logs() LogReader { return LogReader{cursor{rest: a.logs}} }
+
+// HeaderBytes is the length of all headers, as a bound for buffers.
+func (a *Answer) HeaderBytes() int { return len(a.headers) }
+
+// HeaderReader goes through the headers of an answer.
+type HeaderReader struct{ c cursor }
+
+// Next is the next header; ok is false at the end.
+func (r *HeaderReader) Next() (name, value []byte, ok bool) {
+	if len(r.c.rest) == 0 {
+		return nil, nil, false
+	}
+	name, value = r.c.bytes(), r.c.bytes()
+	return name, value, !r.c.failed
+}
+
+// LogLevel is the level of one line of log.
+type LogLevel uint8
+
+// The levels of host_log, and the one of a line of stderr.
+const (
+	LogDebug LogLevel = iota
+	LogInfo
+	LogWarn
+	LogError
+	LogStderr LogLevel = 255
+)
+
+// LogReader goes through the log lines of an answer.
+type LogReader struct{ c cursor }
+
+// Next is the next line; ok is false at the end.
+func (r *LogReader) Next() (level LogLevel, line []byte, ok bool) {
+	if len(r.c.rest) == 0 {
+		return 0, nil, false
+	}
+	level = LogLevel(r.c.rest[0])
+	r.c.rest = r.c.rest[1:]
+	line = r.c.bytes()
+	return level, line, !r.c.failed
+}
+
+// lengths are those of the four parts of an answer's frame.
+type lengths struct{ headers, reason, logs, body uint64 }
+
+// total is the length of the frame; ok is false if it cannot be one.
+func (l lengths) total() (n int, ok bool) {
+	const limit = 1 << 40
+	if l.headers > limit || l.reason > limit || l.logs > limit || l.body > limit {
+		return 0, false
+	}
+	return int(l.headers + l.reason + l.logs + l.body), true
+}
+
+// split sets the views of the answer into frame and checks every bound in them, so that readers need not.
+func (a *Answer) split(frame []byte, l lengths) error {
+	if n, ok := l.total(); !ok || n != len(frame) {
+		return fmt.Errorf("the answer's frame has %d bytes, not what its parts add up to", len(frame))
+	}
+	a.headers, frame = frame[:l.headers], frame[l.headers:]
+	a.Reason, frame = frame[:l.reason], frame[l.reason:]
+	a.logs, a.Body = frame[:l.logs], frame[l.logs:]
+
+	headers := a.Headers()
+	count := 0
+	for _, _, ok := headers.Next(); ok; _, _, ok = headers.Next() {
+		count++
+	}
+	if headers.c.failed || count != a.HeaderCount {
+		return errors.New("the headers in the answer's frame are malformed")
+	}
+	logs := a.Logs()
+	for _, _, ok := logs.Next(); ok; _, _, ok = logs.Next() {
+	}
+	if logs.c.failed {
+		return errors.New("the log lines in the answer's frame are malformed")
+	}
+	return nil
+}
+
+// NewAnswer builds an answer and its frame, for fakes and tests.
+func NewAnswer(out []byte, a *Answer, headers [][2]string, reason string, logs []LogLine, body []byte) []byte {
+	frame := out[:0]
+	for _, h := range headers {
+		frame = appendString(appendString(frame, h[0]), h[1])
+	}
+	l := lengths{headers: uint64(len(frame)), reason: uint64(len(reason)), body: uint64(len(body))}
+	frame = append(frame, reason...)
+	before := len(frame)
+	for _, line := range logs {
+		frame = appendString(append(frame, byte(line.Level)), line.Text)
+	}
+	l.logs = uint64(len(frame) - before)
+	frame = append(frame, body...)
+	a.HeaderCount = len(headers)
+	if err := a.split(frame, l); err != nil {
+		panic(err)
+	}
+	return frame
+}
+
+// LogLine is one line for [NewAnswer].
+type LogLine struct {
+	Level LogLevel
+	Text  string
+}
+
+// cursor reads a frame; once failed it yields nothing but zeros.
+type cursor struct {
+	rest   []byte
+	failed bool
+}
+
+func (c *cursor) uint32() uint32 {
+	if len(c.rest) < 4 {
+		c.failed, c.rest = true, nil
+		return 0
+	}
+	n := binary.LittleEndian.Uint32(c.rest)
+	c.rest = c.rest[4:]
+	return n
+}
+
+func (c *cursor) bytes() []byte {
+	n := c.uint32()
+	if uint64(n) > uint64(len(c.rest)) {
+		c.failed, c.rest = true, nil
+		return nil
+	}
+	b := c.rest[:n:n]
+	c.rest = c.rest[n:]
+	return b
+}
+
+func appendString(buf []byte, s string) []byte {
+	buf = binary.LittleEndian.AppendUint32(buf, uint32(len(s)))
+	return append(buf, s...)
+}

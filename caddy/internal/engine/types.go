@@ -1,0 +1,131 @@
+// Package engine is Gojinn's engine as Go sees it: engines, functions and calls over the C ABI of docs/abi.md.
+//
+// It is the only package of the plugin that imports "C". Built without cgo it still compiles, and [New] says what to run.
+package engine
+
+import (
+	"fmt"
+	"time"
+)
+
+// Engine runs functions. All methods may be called from any goroutine.
+type Engine interface {
+	// NewFunction compiles wasm; it may take seconds.
+	NewFunction(wasm []byte, config *FunctionConfig) (Function, error)
+	// NewCall takes a place for a call. Its id goes to exactly one of Function.Call and FreeCall.
+	NewCall() (CallID, error)
+	// FreeCall gives back the place of a call that was never used.
+	FreeCall(CallID)
+	// Cancel ends a call soon. Any goroutine, any time; a stale id does nothing.
+	Cancel(CallID)
+	// Describe tells what the engine is, as JSON.
+	Describe() ([]byte, error)
+	// Metrics are the engine's own figures, as Prometheus text.
+	Metrics() ([]byte, error)
+	// Close frees the engine; functions live on. It may be called twice; every other method panics after it.
+	Close()
+}
+
+// Function is one deployed function. All methods may be called from any goroutine.
+type Function interface {
+	// Call runs the function once, on the calling thread. It fills answer, whose slices are views into the buffer it
+	// returns: out if the frame fits, else a new one. An error is a fault of the caller or the host, never of the guest.
+	Call(id CallID, head, body, out []byte, answer *Answer) ([]byte, error)
+	// Describe tells what the function is, as JSON.
+	Describe() ([]byte, error)
+	// Close frees the function; running calls end as usual. It may be called twice; every other method panics after it.
+	Close()
+}
+
+// CallID names one call. It is never reused.
+type CallID uint64
+
+// Config shapes an engine.
+type Config struct {
+	// Backend runs functions that name none.
+	Backend string `json:"backend,omitempty"`
+	// MaxConcurrency is the number of places for running calls.
+	MaxConcurrency int `json:"max_concurrency,omitempty"`
+}
+
+// FunctionConfig shapes a function. Sizes are bytes.
+type FunctionConfig struct {
+	Name        string        `json:"name"`
+	Program     string        `json:"program,omitempty"`
+	Backend     string        `json:"backend,omitempty"`
+	Contract    string        `json:"contract,omitempty"`
+	Timeout     time.Duration `json:"timeout,omitempty"`
+	MemoryLimit int64         `json:"memory_limit,omitempty"`
+	MaxBody     int64         `json:"max_body,omitempty"`
+	MaxOutput   int64         `json:"max_output,omitempty"`
+	// Env are pairs of name and value, Args the arguments after the program's name. A nil value comes with each request.
+	Env    [][2]*string `json:"env,omitempty"`
+	Args   []*string    `json:"args,omitempty"`
+	Mounts []Mount      `json:"mounts,omitempty"`
+}
+
+// Mount is a folder of the host that the guest sees.
+type Mount struct {
+	Host     string `json:"host"`
+	Guest    string `json:"guest"`
+	Writable bool   `json:"writable"`
+}
+
+// Code is a code of the C ABI; the families are in docs/abi.md.
+type Code int32
+
+// The codes that callers tell apart.
+const (
+	CodeBadConfig     Code = 101
+	CodeRejected      Code = 105
+	CodeInvalidModule Code = 200
+	CodeHost          Code = 300
+)
+
+// Error is a failed call of the C ABI.
+type Error struct {
+	Code    Code
+	Message string
+}
+
+// Error implements error.
+func (e *Error) Error() string {
+	if e.Message == "" {
+		return fmt.Sprintf("engine error %d", e.Code)
+	}
+	return e.Message
+}
+
+// Verdict is what a call came to.
+type Verdict uint32
+
+// The verdicts, numbered as in the C ABI.
+const (
+	VerdictOK Verdict = iota
+	VerdictTimeout
+	VerdictTrap
+	VerdictOOM
+	VerdictBadOutput
+	VerdictRejected
+	VerdictCancelled
+	VerdictError
+
+	// Verdicts is how many there are.
+	Verdicts
+)
+
+// String is the value of the label outcome.
+func (v Verdict) String() string {
+	if v >= Verdicts {
+		v = VerdictError
+	}
+	return verdictLabels[v]
+}
+
+var verdictLabels = [Verdicts]string{"ok", "timeout", "trap", "oom", "bad_output", "rejected", "cancelled", "error"}
+
+// Interface guards
+var (
+	_ error        = (*Error)(nil)
+	_ fmt.Stringer = Verdict(0)
+)

@@ -1,0 +1,192 @@
+// Package enginetest is an engine without guests: tests of the plugin say in Go what a function does.
+package enginetest
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pauloappbr/gojinn/caddy/internal/engine"
+)
+
+// Fake makes engines whose functions run Handle.
+type Fake struct {
+	// Handle answers one call. Nil answers 200 and echoes the body.
+	Handle func(*Call) Reply
+	// Deploy may refuse a module. Nil accepts everything.
+	Deploy func(wasm []byte, config *engine.FunctionConfig) error
+
+	// Engines and Functions count what was made, Open what was not closed yet.
+	Engines, Functions, Open atomic.Int64
+	// Places is how many calls hold a place.
+	Places atomic.Int64
+
+	next      atomic.Uint64
+	mu        sync.Mutex
+	cancelled map[engine.CallID]chan struct{}
+}
+
+// Call is one call as the engine sees it.
+type Call struct {
+	Config *engine.FunctionConfig
+	Head   *engine.DecodedHead
+	Body   []byte
+	// Cancelled is closed when the call is cancelled.
+	Cancelled <-chan struct{}
+}
+
+// Header is the first value of a header, or "".
+func (c *Call) Header(name string) string {
+	for _, h := range c.Head.Headers {
+		if h[0] == name {
+			return h[1]
+		}
+	}
+	return ""
+}
+
+// Reply is what a fake function did.
+type Reply struct {
+	engine.Answer
+	Headers [][2]string
+	Reason  string
+	Logs    []engine.LogLine
+	Body    []byte
+	Err     error
+}
+
+// OK is a reply with status 200.
+func OK(body string, headers ...[2]string) Reply {
+	return Reply{Answer: engine.Answer{Status: 200}, Headers: headers, Body: []byte(body)}
+}
+
+// Refused is a reply with a verdict that is not ok.
+func Refused(verdict engine.Verdict, status int, reason string) Reply {
+	return Reply{Answer: engine.Answer{Verdict: verdict, Status: status}, Reason: reason}
+}
+
+// New stands in for engine.New.
+func (f *Fake) New(config *engine.Config) (engine.Engine, error) {
+	f.Engines.Add(1)
+	f.Open.Add(1)
+	return &fakeEngine{fake: f, config: *config}, nil
+}
+
+type fakeEngine struct {
+	fake   *Fake
+	config engine.Config
+	closed atomic.Bool
+}
+
+func (e *fakeEngine) NewFunction(wasm []byte, config *engine.FunctionConfig) (engine.Function, error) {
+	if e.closed.Load() {
+		panic("enginetest: used after Close")
+	}
+	if e.fake.Deploy != nil {
+		if err := e.fake.Deploy(wasm, config); err != nil {
+			return nil, err
+		}
+	}
+	e.fake.Functions.Add(1)
+	e.fake.Open.Add(1)
+	return &fakeFunction{engine: e, config: config}, nil
+}
+
+func (e *fakeEngine) NewCall() (engine.CallID, error) {
+	f := e.fake
+	if limit := int64(e.config.MaxConcurrency); f.Places.Add(1) > limit && limit > 0 {
+		f.Places.Add(-1)
+		return 0, &engine.Error{Code: engine.CodeRejected, Message: "every place is taken"}
+	}
+	id := engine.CallID(f.next.Add(1))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.cancelled == nil {
+		f.cancelled = map[engine.CallID]chan struct{}{}
+	}
+	f.cancelled[id] = make(chan struct{})
+	return id, nil
+}
+
+func (e *fakeEngine) FreeCall(id engine.CallID) {
+	e.fake.mu.Lock()
+	defer e.fake.mu.Unlock()
+	delete(e.fake.cancelled, id)
+	e.fake.Places.Add(-1)
+}
+
+func (e *fakeEngine) Cancel(id engine.CallID) {
+	e.fake.mu.Lock()
+	defer e.fake.mu.Unlock()
+	if c, ok := e.fake.cancelled[id]; ok {
+		select {
+		case <-c:
+		default:
+			close(c)
+		}
+	}
+}
+
+func (e *fakeEngine) Describe() ([]byte, error) { return []byte(`{}`), nil }
+
+func (e *fakeEngine) Metrics() ([]byte, error) {
+	return []byte("# HELP gojinn_fake_total A figure of the fake.\n# TYPE gojinn_fake_total counter\ngojinn_fake_total 3\n"), nil
+}
+
+func (e *fakeEngine) Close() {
+	if !e.closed.Swap(true) {
+		e.fake.Open.Add(-1)
+	}
+}
+
+type fakeFunction struct {
+	engine *fakeEngine
+	config *engine.FunctionConfig
+	closed atomic.Bool
+}
+
+func (f *fakeFunction) Call(id engine.CallID, head, body, out []byte, answer *engine.Answer) ([]byte, error) {
+	if f.closed.Load() {
+		panic("enginetest: used after Close")
+	}
+	fake := f.engine.fake
+	fake.mu.Lock()
+	cancelled, ok := fake.cancelled[id]
+	fake.mu.Unlock()
+	if !ok {
+		return out, &engine.Error{Code: 104, Message: "stale call"}
+	}
+	defer f.engine.FreeCall(id)
+	decoded, err := engine.DecodeHead(head)
+	if err != nil {
+		return out, err
+	}
+	reply := OK(string(body))
+	start := time.Now()
+	if fake.Handle != nil {
+		reply = fake.Handle(&Call{Config: f.config, Head: decoded, Body: body, Cancelled: cancelled})
+	}
+	if reply.Err != nil {
+		return out, reply.Err
+	}
+	*answer = reply.Answer
+	answer.Duration = time.Since(start)
+	if f.closed.Load() {
+		panic("enginetest: closed during a call")
+	}
+	return engine.NewAnswer(out, answer, reply.Headers, reply.Reason, reply.Logs, reply.Body), nil
+}
+
+func (f *fakeFunction) Describe() ([]byte, error) { return []byte(`{}`), nil }
+
+func (f *fakeFunction) Close() {
+	if !f.closed.Swap(true) {
+		f.engine.fake.Open.Add(-1)
+	}
+}
+
+// Interface guards
+var (
+	_ engine.Engine   = (*fakeEngine)(nil)
+	_ engine.Function = (*fakeFunction)(nil)
+)

@@ -1,0 +1,169 @@
+package gojinn
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/pauloappbr/gojinn/caddy/internal/engine"
+)
+
+// guestLog writes what a guest said to the log: one record a line, on the child logger "stderr".
+type guestLog struct {
+	logger   *zap.Logger
+	function string
+}
+
+func newGuestLog(logger *zap.Logger, function string) guestLog {
+	return guestLog{logger: logger.Named("stderr"), function: function}
+}
+
+// write logs every line of the answer.
+func (g *guestLog) write(answer *engine.Answer, traceID string) {
+	lines := answer.Logs()
+	for level, line, ok := lines.Next(); ok; level, line, ok = lines.Next() {
+		g.line(level, line, traceID)
+	}
+	if answer.LogsDropped > 0 {
+		if c := g.logger.Check(zapcore.WarnLevel, "the function logged more than is kept; the rest was dropped"); c != nil {
+			c.Write(g.fields(traceID, zap.Uint64("dropped_bytes", answer.LogsDropped))...)
+		}
+	}
+}
+
+func (g *guestLog) line(level engine.LogLevel, line []byte, traceID string) {
+	record := record{level: zapcore.InfoLevel}
+	switch level {
+	case engine.LogDebug:
+		record.level = zapcore.DebugLevel
+	case engine.LogWarn:
+		record.level = zapcore.WarnLevel
+	case engine.LogError:
+		record.level = zapcore.ErrorLevel
+	case engine.LogStderr:
+		if parsed, ok := parseRecord(line); ok {
+			record = parsed
+			break
+		}
+		record.message = escapeControl(string(line))
+	}
+	if level != engine.LogStderr {
+		record.message = escapeControl(string(line))
+	}
+	if c := g.logger.Check(record.level, record.message); c != nil {
+		c.Write(g.fields(traceID, record.fields...)...)
+	}
+}
+
+func (g *guestLog) fields(traceID string, more ...zap.Field) []zap.Field {
+	fields := make([]zap.Field, 0, 2+len(more))
+	fields = append(fields, zap.String("function", g.function), zap.String("trace_id", traceID))
+	return append(fields, more...)
+}
+
+// record is one line of log, taken apart.
+type record struct {
+	level   zapcore.Level
+	message string
+	fields  []zap.Field
+}
+
+// parseRecord reads a line that is a JSON object with a level and a message, as structured loggers of all languages write
+// them. Any other line is plain text.
+func parseRecord(line []byte) (record, bool) {
+	if len(line) < 2 || line[0] != '{' {
+		return record{}, false
+	}
+	var object map[string]json.RawMessage
+	if json.Unmarshal(line, &object) != nil {
+		return record{}, false
+	}
+	var level, message string
+	if json.Unmarshal(object["level"], &level) != nil {
+		return record{}, false
+	}
+	key := "msg"
+	if _, ok := object[key]; !ok {
+		key = "message"
+	}
+	if json.Unmarshal(object[key], &message) != nil {
+		return record{}, false
+	}
+	parsed, ok := logLevel(level)
+	if !ok {
+		return record{}, false
+	}
+	r := record{level: parsed, message: escapeControl(message)}
+	delete(object, "level")
+	delete(object, key)
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		label := escapeControl(name)
+		if slices.Contains(ownFields, label) {
+			// A record has each of its own fields once, and a guest cannot forge one.
+			label = "guest_" + label
+		}
+		r.fields = append(r.fields, zap.Any(label, object[name]))
+	}
+	return r, true
+}
+
+// ownFields are the keys of a record that are Caddy's and ours.
+var ownFields = []string{"level", "ts", "logger", "msg", "caller", "stacktrace", "function", "trace_id"}
+
+func logLevel(name string) (zapcore.Level, bool) {
+	switch strings.ToLower(name) {
+	case "trace", "debug":
+		return zapcore.DebugLevel, true
+	case "info", "notice":
+		return zapcore.InfoLevel, true
+	case "warn", "warning":
+		return zapcore.WarnLevel, true
+	case "error", "err", "fatal", "panic", "critical":
+		// Caddy's own process is fine: a guest's panic is an error, and never ends it.
+		return zapcore.ErrorLevel, true
+	default:
+		return 0, false
+	}
+}
+
+// escapeControl makes control characters and broken UTF-8 visible: a log line must not move the cursor of a terminal or
+// begin another record.
+func escapeControl(s string) string {
+	clean := true
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c < 0x20 || c >= 0x7f {
+			clean = false
+			break
+		}
+	}
+	if clean {
+		return s
+	}
+	var b strings.Builder
+	b.Grow(len(s) + 16)
+	for i := 0; i < len(s); {
+		r, size := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			b.WriteString(`\x`)
+			b.WriteByte(hexDigits[s[i]>>4])
+			b.WriteByte(hexDigits[s[i]&15])
+		case unicode.IsPrint(r):
+			b.WriteString(s[i : i+size])
+		default:
+			quoted := strconv.QuoteRuneToASCII(r)
+			b.WriteString(quoted[1 : len(quoted)-1])
+		}
+		i += size
+	}
+	return b.String()
+}
+
+const hexDigits = "0123456789abcdef"

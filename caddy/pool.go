@@ -1,0 +1,132 @@
+package gojinn
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"sync/atomic"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/pauloappbr/gojinn/caddy/internal/engine"
+)
+
+// Engines and functions live here, over all configs: what a reload leaves as it was is neither made again nor recompiled.
+//
+// Who holds what:
+//
+//	config ──UsagePool──▶ shared ◀── handler ◀── requests of that config
+//
+// Caddy cleans a config up while its requests run, and some of them may not even have reached our handler yet: they sit in
+// an earlier one. No count can know of those, but the garbage collector does: a handler that a request can still reach
+// keeps its function. So Cleanup only takes the entry out of the pool, and the collector closes what nobody reaches any
+// more (internal/engine). A request holds its function simply by having it.
+var (
+	engines   = caddy.NewUsagePool()
+	functions = caddy.NewUsagePool()
+)
+
+// newEngine is a variable so that tests can stand a fake in.
+var newEngine = engine.New
+
+// engineKey is what shapes an engine. Nothing of a function is in it: adding one must not replace the engine. The default
+// backend is not either, each function names its own.
+type engineKey struct {
+	maxConcurrency int
+}
+
+// sharedEngine is an engine and the queue before it.
+type sharedEngine struct {
+	engine.Engine
+	admission *admission
+}
+
+// Destruct implements caddy.Destructor: the pool has forgotten the engine, the collector closes it.
+func (*sharedEngine) Destruct() error { return nil }
+
+// loadEngine takes a reference on the engine of key, making it if need be. engines.Delete(key) gives it back.
+func loadEngine(key engineKey) (*sharedEngine, error) {
+	value, _, err := engines.LoadOrNew(key, func() (caddy.Destructor, error) {
+		e, err := newEngine(&engine.Config{MaxConcurrency: key.maxConcurrency})
+		if err != nil {
+			return nil, err
+		}
+		return &sharedEngine{Engine: e, admission: newAdmission(key.maxConcurrency)}, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return value.(*sharedEngine), nil
+}
+
+// functionKey is what shapes a function.
+type functionKey struct {
+	engine         *sharedEngine
+	wasm           [sha256.Size]byte
+	config         string
+	maxConcurrency int
+}
+
+// sharedFunction is a deployed function and the queue before it.
+type sharedFunction struct {
+	engine.Function
+	engine *sharedEngine
+	// admission is nil where the function has no max_concurrency of its own.
+	admission *admission
+	info      functionInfo
+	// active is how many calls run.
+	active atomic.Int64
+}
+
+// functionInfo is what the admin API tells about a function.
+type functionInfo struct {
+	Name    string `json:"name"`
+	Backend string `json:"backend"`
+	Module  string `json:"module"`
+	Hash    string `json:"sha256"`
+	Active  int64  `json:"active"`
+}
+
+// Destruct implements caddy.Destructor: the pool has forgotten the function, the collector closes it.
+func (*sharedFunction) Destruct() error { return nil }
+
+// loadFunction takes a reference on a function, deploying it if need be. functions.Delete(key) gives it back.
+func loadFunction(
+	e *sharedEngine, wasm []byte, module string, config *engine.FunctionConfig, maxConcurrency int,
+) (*sharedFunction, functionKey, bool, error) {
+	text, err := json.Marshal(config)
+	if err != nil {
+		return nil, functionKey{}, false, err
+	}
+	key := functionKey{engine: e, wasm: sha256.Sum256(wasm), config: string(text), maxConcurrency: maxConcurrency}
+	value, loaded, err := functions.LoadOrNew(key, func() (caddy.Destructor, error) {
+		f, err := e.NewFunction(wasm, config)
+		if err != nil {
+			return nil, err
+		}
+		shared := &sharedFunction{
+			Function: f,
+			engine:   e,
+			info: functionInfo{
+				Name:    config.Name,
+				Backend: config.Backend,
+				Module:  module,
+				Hash:    hex.EncodeToString(key.wasm[:]),
+			},
+		}
+		if maxConcurrency > 0 {
+			shared.admission = newAdmission(maxConcurrency)
+		}
+		return shared, nil
+	})
+	if err != nil {
+		return nil, functionKey{}, false, err
+	}
+	return value.(*sharedFunction), key, loaded, nil
+}
+
+// Interface guards
+var (
+	_ caddy.Destructor = (*sharedEngine)(nil)
+	_ caddy.Destructor = (*sharedFunction)(nil)
+)

@@ -1,0 +1,244 @@
+package gojinn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pauloappbr/gojinn/caddy/internal/engine"
+)
+
+// statusClientGone is what logs say of a request whose client went away; nobody receives it.
+const statusClientGone = 499
+
+// writeHead writes the request's head. What may not reach a guest (hop-by-hop headers, Proxy) the engine drops.
+func writeHead(head *engine.Head, r *http.Request, t *traced, late []value) error {
+	ctx := r.Context()
+	request := engine.Request{
+		Method:     r.Method,
+		URI:        originForm(r),
+		TraceID:    t.id,
+		RemoteAddr: r.RemoteAddr,
+		Scheme:     scheme(r),
+		Host:       r.Host,
+		Proto:      r.Proto,
+	}
+	request.ClientIP, _ = caddyhttp.GetVar(ctx, caddyhttp.ClientIPVarKey).(string)
+	if original, ok := ctx.Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+		request.OriginalURI = asciiURI(original.RequestURI)
+	}
+	head.Reset(&request)
+
+	forwarded := forwardedHeaders(r)
+	for name, values := range r.Header {
+		switch name {
+		case "Host", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host":
+			continue
+		case "Traceparent":
+			if t.traceparent != "" {
+				continue
+			}
+		}
+		for _, v := range values {
+			head.Header(name, v)
+		}
+	}
+	for _, h := range forwarded {
+		if h.value != "" {
+			head.Header(h.name, h.value)
+		}
+	}
+	if t.traceparent != "" {
+		head.Header("Traceparent", t.traceparent)
+	}
+	head.EndHeaders()
+
+	if len(late) > 0 {
+		repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+		for i := range late {
+			text, err := late[i].expand(repl)
+			if err != nil {
+				return err
+			}
+			head.Late(text)
+		}
+	}
+	return nil
+}
+
+// originForm is the request's path and query after all rewrites, in ASCII.
+func originForm(r *http.Request) string {
+	path := r.URL.EscapedPath()
+	if path == "" {
+		path = "/"
+	}
+	if r.URL.RawQuery != "" || r.URL.ForceQuery {
+		path += "?" + r.URL.RawQuery
+	}
+	return asciiURI(path)
+}
+
+// asciiURI percent-encodes the bytes that no URI may have; a rewrite can bring them in.
+func asciiURI(s string) string {
+	bad := 0
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] >= 0x7f {
+			bad++
+		}
+	}
+	if bad == 0 {
+		return s
+	}
+	var b strings.Builder
+	b.Grow(len(s) + 2*bad)
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c >= 0x7f {
+			b.WriteByte('%')
+			b.WriteByte("0123456789ABCDEF"[c>>4])
+			b.WriteByte("0123456789ABCDEF"[c&15])
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+func scheme(r *http.Request) string {
+	if r.TLS == nil {
+		return "http"
+	}
+	return "https"
+}
+
+type header struct{ name, value string }
+
+// forwardedHeaders are the X-Forwarded-* headers by the rules of reverse_proxy: what the client sent counts only where the
+// server trusts it. An empty value means that the header is not sent.
+func forwardedHeaders(r *http.Request) [3]header {
+	out := [3]header{{name: "X-Forwarded-For"}, {name: "X-Forwarded-Proto"}, {name: "X-Forwarded-Host"}}
+	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
+
+	client := ""
+	if r.RemoteAddr == "@" {
+		// A Unix socket: there is no address, and no way to tell clients apart.
+		if !trusted {
+			return out
+		}
+	} else {
+		host, _, err := net.SplitHostPort(r.RemoteAddr)
+		if err != nil {
+			return out
+		}
+		client, _, _ = strings.Cut(host, "%")
+	}
+
+	prior := func(name string) (values []string, omit bool) {
+		values, present := r.Header[name]
+		if present && values == nil {
+			return nil, true // the way to say "do not send" in Go
+		}
+		if !trusted {
+			return nil, false
+		}
+		return values, false
+	}
+	last := func(values []string, otherwise string) string {
+		if len(values) > 0 && values[len(values)-1] != "" {
+			return values[len(values)-1]
+		}
+		return otherwise
+	}
+
+	if values, omit := prior("X-Forwarded-For"); !omit {
+		chain := strings.Join(values, ", ")
+		switch {
+		case chain == "":
+			chain = client
+		case client != "":
+			chain += ", " + client
+		}
+		out[0].value = chain
+	}
+	if values, omit := prior("X-Forwarded-Proto"); !omit {
+		out[1].value = last(values, scheme(r))
+	}
+	if values, omit := prior("X-Forwarded-Host"); !omit {
+		out[2].value = last(values, r.Host)
+	}
+	return out
+}
+
+// readBody reads the whole body into buf, at most limit bytes. It comes before admission, so that a stalled upload holds
+// no sandbox.
+func readBody(r *http.Request, limit int64, buf []byte) ([]byte, error) {
+	buf = buf[:0]
+	if r.Body == nil || r.Body == http.NoBody {
+		return buf, nil
+	}
+	if r.ContentLength > limit {
+		return buf, tooLarge(limit)
+	}
+	if r.ContentLength > 0 {
+		// A client may promise more than it sends: believe it only so far.
+		buf = slices.Grow(buf, int(min(r.ContentLength+1, 1<<20)))
+	}
+	for {
+		if len(buf) == cap(buf) {
+			buf = slices.Grow(buf, max(512, len(buf)))
+		}
+		room := buf[len(buf):cap(buf)]
+		if over := limit + 1 - int64(len(buf)); int64(len(room)) > over {
+			room = room[:over]
+		}
+		n, err := r.Body.Read(room)
+		buf = buf[:len(buf)+n]
+		switch {
+		case int64(len(buf)) > limit:
+			return buf, tooLarge(limit)
+		case errors.Is(err, io.EOF):
+			return buf, nil
+		case err != nil:
+			return buf, bodyError(r, err)
+		}
+	}
+}
+
+func tooLarge(limit int64) error {
+	return caddyhttp.Error(http.StatusRequestEntityTooLarge,
+		fmt.Errorf("the request's body is larger than max_body, %d bytes", limit))
+}
+
+// bodyError says whose fault it was that the body could not be read.
+func bodyError(r *http.Request, err error) error {
+	var ours caddyhttp.HandlerError
+	var large *http.MaxBytesError
+	var timeout interface{ Timeout() bool }
+	wrapped := fmt.Errorf("reading the request's body: %w", err)
+	switch {
+	case errors.As(err, &ours):
+		return err
+	case errors.As(err, &large):
+		return caddyhttp.Error(http.StatusRequestEntityTooLarge, wrapped)
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return caddyhttp.Error(http.StatusRequestTimeout, wrapped)
+	case r.Context().Err() != nil, errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, context.Canceled),
+		errors.Is(err, net.ErrClosed), isConnectionError(err):
+		return caddyhttp.Error(statusClientGone, wrapped)
+	default:
+		return caddyhttp.Error(http.StatusBadRequest, wrapped)
+	}
+}
+
+func isConnectionError(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op)
+}
