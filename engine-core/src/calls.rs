@@ -500,7 +500,10 @@ mod tests {
         let call = calls.reserve().unwrap().begin(Duration::from_millis(5));
         let count = Arc::new(Count::default());
         let armed = call.arm(Arc::clone(&count) as Arc<dyn Interrupt>);
-        assert_eq!(call.wait_until(Instant::now() + HOUR), Err(Interruption::Deadline));
+        assert_eq!(
+            call.wait_until(Instant::now() + HOUR),
+            Err(Interruption::Deadline)
+        );
         while count.0.load(Ordering::SeqCst) < 3 {
             std::thread::yield_now();
         }
@@ -521,7 +524,10 @@ mod tests {
             std::thread::sleep(Duration::from_millis(5));
             canceller.cancel(id)
         });
-        assert_eq!(call.wait_until(Instant::now() + HOUR), Err(Interruption::Cancelled));
+        assert_eq!(
+            call.wait_until(Instant::now() + HOUR),
+            Err(Interruption::Cancelled)
+        );
         assert!(thread.join().unwrap());
         drop(call);
         let next = calls.reserve().unwrap().begin(HOUR);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::calls::{Call, Interruption};
+use crate::engine::Buffers;
 use crate::limits::{Limits, PAGE};
 use crate::logs::Logs;
 use crate::outcome::{Outcome, Trap, TrapCode};
@@ -108,6 +109,15 @@ impl HostState {
         }
     }
 
+    /// The pooled buffers, the packed log lines, and how many bytes of them were dropped.
+    pub(crate) fn into_parts(self: Box<Self>) -> (Buffers, Vec<u8>, u64) {
+        let (logs, dropped) = self.logs.finish();
+        let buffers = Buffers {
+            stdin: self.stdin,
+            stdout: self.stdout,
+        };
+        (buffers, logs, dropped)
+    }
 }
 
 /// Why a hostcall ends the guest.

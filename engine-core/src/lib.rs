@@ -5,19 +5,26 @@
 
 pub mod backend;
 mod calls;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod contract;
+mod engine;
 mod error;
+mod function;
 mod host;
 pub mod hostcall;
 mod limits;
 pub mod logs;
 pub mod memory;
+mod metrics;
 mod outcome;
 pub mod wasi;
 pub mod wasm;
 
 pub use calls::{Armed, Call, CallId, Interrupt, Interruption, Ticket};
+pub use engine::{Engine, EngineConfig};
 pub use error::{Error, ErrorKind, Fault, Result};
+pub use function::{Answer, Function, FunctionConfig, FunctionFacts, RawRun};
 pub use host::{HostState, MemoryUse, Program, Stop};
 pub use limits::{Limits, PAGE};
 pub use outcome::{Outcome, Trap, TrapCode, Verdict};

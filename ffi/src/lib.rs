@@ -1,1 +1,353 @@
-//! Gojinn's C ABI.
+//! Gojinn's C ABI: translation only, no logic. `docs/abi.md` says what the signatures cannot.
+//!
+//! Every exported function is a few lines: check the pointers, call plain Rust inside the panic boundary, translate.
+
+mod boundary;
+mod codes;
+mod config;
+mod frame;
+mod handles;
+
+use std::panic::AssertUnwindSafe;
+use std::ptr;
+
+use engine_core::{CallId, Engine};
+
+use boundary::{bytes, give, give_text, guard};
+pub use codes::{
+    GOJINN_ABI_VERSION, GOJINN_BAD_CONFIG, GOJINN_BAD_FRAME, GOJINN_COMPILE, GOJINN_HOST,
+    GOJINN_INVALID_MODULE, GOJINN_LOAD, GOJINN_NULL_ARGUMENT, GOJINN_OK, GOJINN_PANIC,
+    GOJINN_REJECTED, GOJINN_STALE_CALL, GOJINN_UNSUPPORTED,
+};
+pub use frame::gojinn_answer;
+pub use handles::{gojinn_engine, gojinn_error, gojinn_function, gojinn_rest};
+
+/// The version of the ABI that this library was built with; compare it with `GOJINN_ABI_VERSION` of the header.
+#[unsafe(no_mangle)]
+pub extern "C" fn gojinn_abi_version() -> u32 {
+    GOJINN_ABI_VERSION
+}
+
+/// Makes an engine of a configuration in JSON (`{}` for the defaults).
+///
+/// # Safety
+/// `config` is readable for `config_len` bytes; `engine` and `error` are writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gojinn_engine_new(
+    config: *const u8,
+    config_len: usize,
+    engine: *mut *mut gojinn_engine,
+    error: *mut *mut gojinn_error,
+) -> i32 {
+    // SAFETY: the caller's promise is passed on.
+    let config = unsafe { bytes(config, config_len) };
+    let made = || handles::new_engine(config.ok_or_else(codes::null_argument)?);
+    // SAFETY: the caller's promise is passed on.
+    unsafe { give(made, engine, error) }
+}
+
+/// Frees an engine. Its functions live on.
+///
+/// # Safety
+/// `engine` is NULL or came from `gojinn_engine_new` and was not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gojinn_engine_free(engine: *mut gojinn_engine) {
+    // SAFETY: by the caller's promise this is the one Box that `give` leaked.
+    guard((), || unsafe { handles::free(engine) });
+}
+
+/// Describes the engine as JSON: its backends, the default one, places for calls, and why there is no memory pool if there
+/// is none.
+///
+/// # Safety
+/// `engine` is a live engine; `out` is writable for `out_cap` bytes; `len` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gojinn_engine_describe(
+    engine: *const gojinn_engine,
+    out: *mut u8,
+    out_cap: usize,
+    len: *mut usize,
+) -> i32 {
+    // SAFETY: the caller's promise is passed on.
+    unsafe {
+        give_text(
+            engine
+                .as_ref()
+                .map(|engine| || config::describe_engine(&engine.0)),
+            out,
+            out_cap,
+            len,
+        )
+    }
+}
+
+/// All figures of the engine in the text format of Prometheus.
+///
+/// # Safety
+/// `engine` is a live engine; `out` is writable for `out_cap` bytes; `len` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gojinn_engine_metrics(
+    engine: *const gojinn_engine,
+    out: *mut u8,
+    out_cap: usize,
+    len: *mut usize,
+) -> i32 {
+    // SAFETY: the caller's promise is passed on.
+    unsafe {
+        give_text(
+            engine.as_ref().map(|engine| || engine.0.render_metrics()),
+            out,
+            out_cap,
+            len,
+        )
+    }
+}
+
+/// Deploys a module. Takes seconds for a large module that is new.
+///
+/// # Safety
+/// `engine` is a live engine; `wasm` and `config` are readable for their lengths; `function` and `error` are writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gojinn_function_new(
+    engine: *const gojinn_engine,
+    wasm: *const u8,
+    wasm_len: usize,
+    config: *const u8,
+    config_len: usize,
+    function: *mut *mut gojinn_function,
+    error: *mut *mut gojinn_error,
+) -> i32 {
+    // SAFETY: the caller's promise is passed on.
+    let (engine, wasm, config) = unsafe {
+        (
+            engine.as_ref(),
+            bytes(wasm, wasm_len),
+            bytes(config, config_len),
+        )
+    };
+    let made = || {
+        let (Some(engine), Some(wasm), Some(config)) = (engine, wasm, config) else {
+            return Err(codes::null_argument());
+        };
+        handles::new_function(&engine.0, wasm, config)
+    };
+    // SAFETY: the caller's promise is passed on.
+    unsafe { give(made, function, error) }
+}
+
+/// Frees a function. Calls that run keep what they use.
+///
+/// # Safety
+/// `function` is NULL or came from `gojinn_function_new` and was not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gojinn_function_free(function: *mut gojinn_function) {
+    // SAFETY: by the caller's promise this is the one Box that `give` leaked.
+    guard((), || unsafe { handles::free(function) });
+}
+
+/// Describes a function as JSON: backend, hash, sizes, form, how long its compilation took.
+///
+/// # Safety
+/// `function` is a live function; `out` is writable for `out_cap` bytes; `len` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gojinn_function_describe(
+    function: *const gojinn_function,
+    out: *mut u8,
+    out_cap: usize,
+    len: *mut usize,
+) -> i32 {
+    // SAFETY: the caller's promise is passed on.
+    unsafe {
+        give_text(
+            function
+                .as_ref()
+                .map(|function| || config::describe_function(&function.function)),
+            out,
+            out_cap,
+            len,
+        )
+    }
+}
+
+/// Takes a place for a call and gives its id, which is never 0. `GOJINN_REJECTED` when every place is taken.
+///
+/// # Safety
+/// `engine` is a live engine; `call` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gojinn_call_new(engine: *const gojinn_engine, call: *mut u64) -> i32 {
+    // SAFETY: by the caller's promise `engine` is live, or NULL.
+    let Some(engine) = (unsafe { engine.as_ref() }) else {
+        return GOJINN_NULL_ARGUMENT;
+    };
+    if call.is_null() {
+        return GOJINN_NULL_ARGUMENT;
+    }
+    guard(
+        GOJINN_PANIC,
+        AssertUnwindSafe(|| match engine.0.reserve_id() {
+            Ok(id) => {
+                // SAFETY: by the caller's promise `call` is writable, and it is not NULL.
+                unsafe { call.write(id.0) };
+                GOJINN_OK
+            }
+            Err(error) => codes::code(&error),
+        }),
+    )
+}
+
+/// Gives back the place of a call that was never used. A stale id does nothing.
+///
+/// # Safety
+/// `engine` is NULL or a live engine.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gojinn_call_free(engine: *const gojinn_engine, call: u64) {
+    // SAFETY: by the caller's promise `engine` is live, or NULL.
+    let engine: Option<&Engine> = unsafe { engine.as_ref() }.map(|engine| &engine.0);
+    guard(
+        (),
+        AssertUnwindSafe(|| {
+            drop(engine.map(|engine| engine.claim(CallId(call))));
+        }),
+    );
+}
+
+/// Cancels a call, from any thread and at any time. A stale id does nothing.
+///
+/// # Safety
+/// `engine` is NULL or a live engine.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gojinn_call_cancel(engine: *const gojinn_engine, call: u64) {
+    // SAFETY: by the caller's promise `engine` is live, or NULL.
+    let engine: Option<&Engine> = unsafe { engine.as_ref() }.map(|engine| &engine.0);
+    guard(
+        (),
+        AssertUnwindSafe(|| {
+            engine.map(|engine| engine.cancel(CallId(call)));
+        }),
+    );
+}
+
+/// Answers one request in a fresh sandbox, on the calling thread. Uses the call id up, whatever it returns.
+///
+/// # Safety
+/// `function` is a live function; `head` and `body` are readable for their lengths; `out` is writable for `out_cap` bytes
+/// and overlaps with neither; `answer` and `rest` are writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gojinn_function_call(
+    function: *const gojinn_function,
+    call: u64,
+    head: *const u8,
+    head_len: usize,
+    body: *const u8,
+    body_len: usize,
+    out: *mut u8,
+    out_cap: usize,
+    answer: *mut gojinn_answer,
+    rest: *mut *mut gojinn_rest,
+) -> i32 {
+    // SAFETY: the caller's promise is passed on.
+    let (function, head, body, out) = unsafe {
+        (
+            function.as_ref(),
+            bytes(head, head_len),
+            bytes(body, body_len),
+            boundary::bytes_mut(out, out_cap),
+        )
+    };
+    let (Some(function), Some(head), Some(body), Some(out)) = (function, head, body, out) else {
+        return GOJINN_NULL_ARGUMENT;
+    };
+    if answer.is_null() || rest.is_null() {
+        return GOJINN_NULL_ARGUMENT;
+    }
+    guard(
+        GOJINN_PANIC,
+        AssertUnwindSafe(|| {
+            match handles::call(function, CallId(call), head, body, out) {
+                Ok((filled, left)) => {
+                    let left = left.map_or(ptr::null_mut(), |left| Box::into_raw(Box::new(left)));
+                    // SAFETY: by the caller's promise both are writable, and neither is NULL.
+                    unsafe {
+                        answer.write(filled);
+                        rest.write(left);
+                    }
+                    GOJINN_OK
+                }
+                Err(code) => code,
+            }
+        }),
+    )
+}
+
+/// Copies a whole frame that did not fit. `GOJINN_BAD_FRAME` if `out_cap` is less than its length.
+///
+/// # Safety
+/// `rest` is a live rest; `out` is writable for `out_cap` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gojinn_rest_read(
+    rest: *const gojinn_rest,
+    out: *mut u8,
+    out_cap: usize,
+) -> i32 {
+    // SAFETY: the caller's promise is passed on.
+    let (Some(rest), Some(out)) = (unsafe { (rest.as_ref(), boundary::bytes_mut(out, out_cap)) })
+    else {
+        return GOJINN_NULL_ARGUMENT;
+    };
+    match out.get_mut(..rest.0.len()) {
+        Some(out) => {
+            out.copy_from_slice(&rest.0);
+            GOJINN_OK
+        }
+        None => GOJINN_BAD_FRAME,
+    }
+}
+
+/// Frees a rest.
+///
+/// # Safety
+/// `rest` is NULL or came from `gojinn_function_call` and was not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gojinn_rest_free(rest: *mut gojinn_rest) {
+    // SAFETY: by the caller's promise this is the one Box that `gojinn_function_call` leaked.
+    guard((), || unsafe { handles::free(rest) });
+}
+
+/// The code of an error; `GOJINN_NULL_ARGUMENT` for NULL.
+///
+/// # Safety
+/// `error` is NULL or a live error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gojinn_error_code(error: *const gojinn_error) -> i32 {
+    // SAFETY: by the caller's promise `error` is live, or NULL.
+    unsafe { error.as_ref() }.map_or(GOJINN_NULL_ARGUMENT, |error| error.code)
+}
+
+/// Copies as much of an error's message (UTF-8, no NUL at its end) as fits; returns its whole length.
+///
+/// # Safety
+/// `error` is NULL or a live error; `out` is writable for `out_cap` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gojinn_error_message(
+    error: *const gojinn_error,
+    out: *mut u8,
+    out_cap: usize,
+) -> usize {
+    // SAFETY: the caller's promise is passed on.
+    let (error, out) = unsafe { (error.as_ref(), boundary::bytes_mut(out, out_cap)) };
+    let (Some(error), Some(out)) = (error, out) else {
+        return 0;
+    };
+    boundary::copy_prefix(error.message.as_bytes(), out);
+    error.message.len()
+}
+
+/// Frees an error.
+///
+/// # Safety
+/// `error` is NULL or came from one of the calls above and was not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gojinn_error_free(error: *mut gojinn_error) {
+    // SAFETY: by the caller's promise this is the one Box that `give` leaked.
+    guard((), || unsafe { handles::free(error) });
+}

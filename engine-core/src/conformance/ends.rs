@@ -1,0 +1,339 @@
+//! Ends: traps, exits, deadlines, cancellation. A hostile guest ends within its limits, and the next one never notices.
+
+use std::time::{Duration, Instant};
+
+use super::{Fixture, HELLO, command, expect, module, printer};
+use crate::calls::CallId;
+use crate::function::Function;
+use crate::outcome::{Outcome, TrapCode, Verdict};
+
+const SHORT: Duration = Duration::from_millis(40);
+
+/// Far above what any end may take on a busy machine, and far below what these guests ask for.
+const SOON: Duration = Duration::from_secs(20);
+
+/// The stacks that a calling thread may have: musl's, and a little less.
+const STACKS: [usize; 3] = [64 << 10, 128 << 10, 8 << 20];
+
+/// Each class of trap has one code, whatever the engine calls it.
+pub fn every_trap_has_the_same_code_everywhere(fixture: &Fixture) {
+    let cases = [
+        ("unreachable", TrapCode::Unreachable),
+        (
+            "(drop (i32.load (i32.const -4)))",
+            TrapCode::MemoryOutOfBounds,
+        ),
+        (
+            "(drop (i32.load offset=0xffffffff (i32.const -1)))",
+            TrapCode::MemoryOutOfBounds,
+        ),
+        (
+            "(i32.store (i32.const 65533) (i32.const 1))",
+            TrapCode::MemoryOutOfBounds,
+        ),
+        (
+            "(memory.fill (i32.const 65530) (i32.const 0) (i32.const 7))",
+            TrapCode::MemoryOutOfBounds,
+        ),
+        (
+            "(memory.copy (i32.const 0) (i32.const 65530) (i32.const 7))",
+            TrapCode::MemoryOutOfBounds,
+        ),
+        (
+            "(drop (i32.div_s (i32.const 1) (i32.load (i32.const 128))))",
+            TrapCode::Arithmetic,
+        ),
+        (
+            "(drop (i32.div_s (i32.const 0x80000000) (i32.sub (i32.load (i32.const 128)) (i32.const 1))))",
+            TrapCode::Arithmetic,
+        ),
+        (
+            "(drop (i32.rem_u (i32.const 1) (i32.load (i32.const 128))))",
+            TrapCode::Arithmetic,
+        ),
+        (
+            "(drop (i32.trunc_f32_s (f32.const nan)))",
+            TrapCode::Arithmetic,
+        ),
+        (
+            "(drop (i32.trunc_f64_u (f64.const 1e10)))",
+            TrapCode::Arithmetic,
+        ),
+        (
+            "(call_indirect (type $none) (i32.const 1))",
+            TrapCode::BadIndirectCall,
+        ),
+        (
+            "(call_indirect (type $none) (i32.const 0))",
+            TrapCode::BadIndirectCall,
+        ),
+        (
+            "(call_indirect (type $none) (i32.const 99))",
+            TrapCode::TableOutOfBounds,
+        ),
+        (
+            "(drop (table.get $t (i32.const 99)))",
+            TrapCode::TableOutOfBounds,
+        ),
+    ];
+    for (code, expected) in cases {
+        let function = fixture.deploy(&module(
+            "(type $none (func)) (table $t 2 funcref) (elem (table $t) (i32.const 0) func $one)",
+            &format!("(func $one (param i32)) (func (export \"_start\") {code})"),
+        ));
+        assert_eq!(fixture.trap(&function), expected, "{code}");
+        assert_eq!(fixture.trap(&function), expected, "{code}, again");
+    }
+}
+
+/// `proc_exit` keeps its code, and a return is 0.
+pub fn an_exit_code_is_kept(fixture: &Fixture) {
+    for code in [0, 1, 2, 42, 125] {
+        let function = fixture.deploy(&command(
+            "",
+            &format!("(call $proc_exit (i32.const {code})) unreachable"),
+        ));
+        assert_eq!(fixture.run(&function, b"").outcome, Outcome::Exit(code));
+    }
+    let function = fixture.deploy(&command("", ""));
+    assert_eq!(fixture.run(&function, b"").outcome, Outcome::Exit(0));
+}
+
+/// 504, in good time.
+pub fn a_loop_ends_at_its_deadline(fixture: &Fixture) {
+    for code in [
+        "(loop $l (br $l))",
+        "(loop $l (i32.store (i32.const 64) (i32.add (i32.load (i32.const 64)) (i32.const 1))) (br $l))",
+        "(loop $l (call $print (i32.const 0) (i32.const 0)) (br $l))",
+        "(loop $l (call $again) (br $l))",
+    ] {
+        ends_in_time(
+            fixture,
+            &module(
+                "",
+                &format!("(func $again) (func (export \"_start\") {code})"),
+            ),
+        );
+    }
+}
+
+/// A start section is guest code like any other.
+pub fn a_start_function_ends_at_its_deadline(fixture: &Fixture) {
+    ends_in_time(
+        fixture,
+        &module(
+            "(start $spin)",
+            r#"(func $spin (loop $l (br $l))) (func (export "_start"))"#,
+        ),
+    );
+}
+
+/// So is `_initialize`.
+pub fn an_initialize_ends_at_its_deadline(fixture: &Fixture) {
+    ends_in_time(
+        fixture,
+        &module(
+            "",
+            r#"(func (export "_initialize") (loop $l (br $l))) (func (export "gojinn_handle"))"#,
+        ),
+    );
+}
+
+/// Waiting in the host counts like running, and no processor is used for it.
+pub fn a_wait_ends_at_its_deadline(fixture: &Fixture) {
+    ends_in_time(
+        fixture,
+        &command("", "(call $sleep (i64.const 3600000000000))"),
+    );
+    // Sleeping in many little pieces does not help.
+    ends_in_time(
+        fixture,
+        &command("", "(loop $l (call $sleep (i64.const 1000000)) (br $l))"),
+    );
+}
+
+/// A trap, on whatever stack the request came in.
+pub fn recursion_without_end_is_a_trap_on_any_stack(fixture: &Fixture) {
+    let function = fixture.deploy(&module(
+        "",
+        r#"(func $deeper (param i64 i64) (result i64)
+               (i64.add (call $deeper (local.get 1) (i64.add (local.get 0) (i64.const 1))) (i64.const 1)))
+           (func (export "_start") (drop (call $deeper (i64.const 0) (i64.const 1))))"#,
+    ));
+    for stack in STACKS {
+        on_a_stack_of(stack, || {
+            for _ in 0..3 {
+                assert_eq!(
+                    fixture.trap(&function),
+                    TrapCode::StackOverflow,
+                    "on {stack} bytes"
+                );
+            }
+        });
+    }
+}
+
+/// Two thousand frames are fine everywhere.
+pub fn deep_recursion_within_reason_works_on_any_stack(fixture: &Fixture) {
+    let function = fixture.deploy(&module(
+        "",
+        r#"(func $down (param i32) (result i32)
+               (if (result i32) (local.get 0)
+                   (then (i32.add (i32.const 1) (call $down (i32.sub (local.get 0) (i32.const 1)))))
+                   (else (i32.const 0))))
+           (func (export "_start")
+               (if (i32.ne (call $down (i32.const 2000)) (i32.const 2000)) (then unreachable)))"#,
+    ));
+    for stack in STACKS {
+        on_a_stack_of(stack, || {
+            assert_eq!(
+                fixture.run(&function, b"").outcome,
+                Outcome::Exit(0),
+                "on {stack} bytes"
+            );
+        });
+    }
+}
+
+/// Cancelling ends a loop.
+pub fn a_loop_is_cancelled(fixture: &Fixture) {
+    is_cancelled(fixture, &command("", "(loop $l (br $l))"));
+}
+
+/// Cancelling ends a wait.
+pub fn a_wait_is_cancelled(fixture: &Fixture) {
+    is_cancelled(
+        fixture,
+        &command("", "(call $sleep (i64.const 3600000000000))"),
+    );
+}
+
+/// A client that was gone before its call began gets no work done for it.
+pub fn a_call_cancelled_before_it_began_does_not_answer(fixture: &Fixture) {
+    let function = fixture.deploy(&command("", "(loop $l (br $l))"));
+    let ticket = expect(fixture.engine.reserve());
+    assert!(fixture.engine.cancel(ticket.id()));
+    let verdict = expect(function.call(
+        ticket,
+        &crate::contract::Request::default(),
+        &[],
+        |answer| answer.verdict,
+    ));
+    assert_eq!(verdict, Verdict::Cancelled);
+}
+
+/// `max_output` ends the guest in the middle of its write.
+pub fn too_much_output_ends_the_guest(fixture: &Fixture) {
+    let wat = command(
+        "",
+        "(loop $l (call $print (i32.const 0) (i32.const 65536)) (br $l))",
+    );
+    let function = fixture.deploy_with(&wat, |config| config.limits.output = 1_000_000);
+    assert_eq!(fixture.trap(&function), TrapCode::OutputLimit);
+    let answer = fixture.get(&function);
+    assert_eq!((answer.verdict, answer.status), (Verdict::BadOutput, 502));
+    assert!(answer.reason.contains("max_output"), "{}", answer.reason);
+}
+
+/// A bulk operation is checked once, before it: it may finish, the next one may not begin.
+pub fn a_long_bulk_operation_ends_soon_after_its_deadline(fixture: &Fixture) {
+    ends_in_time(
+        fixture,
+        &command(
+            r#"(memory (export "memory") 512)"#,
+            "(loop $l (memory.fill (i32.const 64) (i32.const 7) (i32.const 33000000)) (br $l))",
+        ),
+    );
+}
+
+/// Traps, deadlines and cancellations on many threads, while another function keeps answering.
+pub fn many_ends_at_once_disturb_nobody(fixture: &Fixture) {
+    let good = fixture.deploy(&printer(HELLO, ""));
+    let spin = fixture.deploy_with(&command("", "(loop $l (br $l))"), |config| {
+        config.limits.timeout = Duration::from_millis(3);
+    });
+    let bad = fixture.deploy(&printer(HELLO, "unreachable"));
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let (good, spin, bad) = (&good, &spin, &bad);
+            scope.spawn(move || {
+                for round in 0..12 {
+                    match (thread + round) % 3 {
+                        0 => assert_eq!(fixture.get(bad).verdict, Verdict::Trap),
+                        1 => assert_eq!(fixture.get(spin).verdict, Verdict::Timeout),
+                        _ => {}
+                    }
+                    let answer = fixture.get(good);
+                    assert_eq!(
+                        (answer.verdict, answer.status),
+                        (Verdict::Ok, 201),
+                        "{}",
+                        answer.reason
+                    );
+                }
+            });
+        }
+    });
+}
+
+fn ends_in_time(fixture: &Fixture, wat: &str) {
+    let function = fixture.deploy_with(wat, |config| config.limits.timeout = SHORT);
+    let begun = Instant::now();
+    let answer = fixture.get(&function);
+    assert_eq!(
+        (answer.verdict, answer.status),
+        (Verdict::Timeout, 504),
+        "{}",
+        answer.reason
+    );
+    assert!(begun.elapsed() >= SHORT, "it ended before its deadline");
+    assert!(
+        begun.elapsed() < SOON,
+        "it ended {:?} after it began",
+        begun.elapsed()
+    );
+}
+
+fn is_cancelled(fixture: &Fixture, wat: &str) {
+    let function: Function = fixture.deploy(wat);
+    let ticket = expect(fixture.engine.reserve());
+    let id: CallId = ticket.id();
+    let begun = Instant::now();
+    let verdict = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(fixture.engine.cancel(id));
+        });
+        expect(function.call(
+            ticket,
+            &crate::contract::Request::default(),
+            &[],
+            |answer| answer.verdict,
+        ))
+    });
+    assert_eq!(verdict, Verdict::Cancelled);
+    assert!(
+        begun.elapsed() < SOON,
+        "it ended {:?} after it began",
+        begun.elapsed()
+    );
+    assert!(
+        !fixture.engine.cancel(id),
+        "the id is stale once the call has ended"
+    );
+}
+
+fn on_a_stack_of(bytes: usize, work: impl FnOnce() + Send) {
+    std::thread::scope(|scope| {
+        let thread = match std::thread::Builder::new()
+            .stack_size(bytes)
+            .spawn_scoped(scope, work)
+        {
+            Ok(thread) => thread,
+            Err(error) => panic!("cannot start a thread with a stack of {bytes} bytes: {error}"),
+        };
+        if let Err(panic) = thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}

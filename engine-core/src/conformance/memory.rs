@@ -1,0 +1,233 @@
+//! Memory: pristine for every sandbox, bounded in every one.
+
+use std::time::Duration;
+
+use super::{Fixture, HELLO, command, module, printer, text};
+use crate::function::Function;
+use crate::outcome::{Outcome, TrapCode, Verdict};
+
+/// A guest that traps if any of its memory, globals or tables is not as it was declared, and then spoils all of it:
+/// initialised memory, memory that is zero, memory it grew, a global, an exported global, a table.
+fn spoiler(end: &str) -> String {
+    let (data, at) = text(256, HELLO);
+    module(
+        &format!(
+            r#"(memory (export "memory") 20)
+               {data} (data (i32.const 70000) "0123456789abcdef")
+               (global $g (mut i32) (i32.const 17)) (global $f (export "f") (mut f64) (f64.const 1.5))
+               (table $t 3 9 funcref) (elem (table $t) (i32.const 1) func $seven)"#
+        ),
+        &format!(
+            r#"(func $seven (result i32) (i32.const 7))
+               (func $check (param i32) (if (i32.eqz (local.get 0)) (then (call $proc_exit (i32.const 99)))))
+               (func $zero (param $from i32) (param $to i32)
+                   (loop $more
+                       (call $check (i64.eqz (i64.load (local.get $from))))
+                       (local.set $from (i32.add (local.get $from) (i32.const 8)))
+                       (br_if $more (i32.lt_u (local.get $from) (local.get $to)))))
+               (func (export "_start")
+                   (call $check (i32.eq (memory.size) (i32.const 20)))
+                   (call $zero (i32.const 0) (i32.const 256))
+                   (call $check (i64.eq (i64.load (i32.const 70000)) (i64.const 0x3736353433323130)))
+                   (call $zero (i32.const 70016) (i32.const 1310720))
+                   (call $check (i32.eq (global.get $g) (i32.const 17)))
+                   (call $check (f64.eq (global.get $f) (f64.const 1.5)))
+                   (call $check (ref.is_null (table.get $t (i32.const 0))))
+                   (call $check (i32.eq (table.size $t) (i32.const 3)))
+                   (call $check (i32.eq (call_indirect $t (result i32) (i32.const 1)) (i32.const 7)))
+                   (call $check (i32.eq (memory.grow (i32.const 5)) (i32.const 20)))
+                   (call $zero (i32.const 1310720) (i32.const 1638400))
+                   (call $print {at})
+                   ;; spoil
+                   (memory.fill (i32.const 64) (i32.const 0xa5) (i32.const 1638336))
+                   (global.set $g (i32.const -1))
+                   (global.set $f (f64.const nan))
+                   (table.set $t (i32.const 0) (ref.func $seven))
+                   (table.set $t (i32.const 1) (ref.null func))
+                   (drop (table.grow $t (ref.func $seven) (i32.const 4)))
+                   {end})"#
+        ),
+    )
+}
+
+/// Many sandboxes of one function, one after another: each finds everything as declared.
+pub fn two_sandboxes_share_nothing(fixture: &Fixture) {
+    let function = fixture.deploy(&spoiler(""));
+    for round in 0..20 {
+        let answer = fixture.get(&function);
+        assert_eq!(
+            (answer.verdict, answer.status),
+            (Verdict::Ok, 201),
+            "round {round}: {}",
+            answer.reason
+        );
+    }
+}
+
+/// The same after a trap, an exit, a deadline, a refused growth and a cancellation.
+pub fn nothing_survives_a_bad_end(fixture: &Fixture) {
+    let ends = [
+        ("unreachable", Verdict::Trap),
+        ("(call $proc_exit (i32.const 5))", Verdict::Trap),
+        ("(drop (i32.load (i32.const -1)))", Verdict::Trap),
+        ("(loop $l (br $l))", Verdict::Timeout),
+        (
+            "(drop (memory.grow (i32.const 60000))) unreachable",
+            Verdict::Oom,
+        ),
+    ];
+    for (end, verdict) in ends {
+        let function: Function = fixture.deploy_with(&spoiler(end), |config| {
+            config.limits.timeout = Duration::from_millis(if verdict == Verdict::Timeout {
+                60
+            } else {
+                60_000
+            });
+        });
+        for round in 0..4 {
+            let answer = fixture.get(&function);
+            assert_eq!(
+                answer.verdict, verdict,
+                "{end}, round {round}: {}",
+                answer.reason
+            );
+            assert!(
+                !answer.reason.contains("exit code 99"),
+                "{end}, round {round}: found something"
+            );
+        }
+    }
+    let function = fixture.deploy(&spoiler("(call $sleep (i64.const 3600000000000))"));
+    for _ in 0..3 {
+        let ticket = super::expect(fixture.engine.reserve());
+        let id = ticket.id();
+        let answer = std::thread::scope(|scope| {
+            scope.spawn(move || {
+                std::thread::sleep(Duration::from_millis(15));
+                fixture.engine.cancel(id)
+            });
+            super::expect(function.call(
+                ticket,
+                &crate::contract::Request::default(),
+                &[],
+                |answer| (answer.verdict, answer.reason.to_string()),
+            ))
+        });
+        assert_eq!(answer.0, Verdict::Cancelled, "{}", answer.1);
+    }
+}
+
+/// 3 MB are 45 pages: `memory.grow` gives the 45th and refuses the 46th.
+pub fn memory_grows_to_the_limit_and_not_beyond(fixture: &Fixture) {
+    let function = fixture.deploy_with(
+        &command(
+            "",
+            r#"(if (i32.ne (memory.grow (i32.const 44)) (i32.const 1)) (then unreachable))
+               (i32.store (i32.const 2949116) (i32.const 1))
+               (if (i32.ne (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable))
+               (if (i32.ne (memory.grow (i32.const 65535)) (i32.const -1)) (then unreachable))
+               (if (i32.ne (memory.grow (i32.const -1)) (i32.const -1)) (then unreachable))
+               (if (i32.ne (memory.size) (i32.const 45)) (then unreachable))
+               (if (i32.ne (memory.grow (i32.const 0)) (i32.const 45)) (then unreachable))"#,
+        ),
+        |config| config.limits.memory = 3_000_000,
+    );
+    for _ in 0..3 {
+        let run = fixture.run(&function, b"");
+        assert_eq!(run.outcome, Outcome::Exit(0));
+        assert_eq!(run.memory_peak, 45 * 65_536);
+        assert_eq!(run.memory_refused, 3);
+    }
+    let refused = fixture.try_deploy(
+        r#"(module (memory (export "memory") 46) (func (export "_start")))"#,
+        |config| {
+            config.limits.memory = 3_000_000;
+        },
+    );
+    assert!(refused.is_err_and(|error| error.to_string().contains("memory_limit")));
+}
+
+/// 502 `oom` needs both: a refusal and a bad end.
+pub fn a_refused_growth_and_a_death_is_oom(fixture: &Fixture) {
+    let grow = "(drop (memory.grow (i32.const 60000)))";
+    let dies = fixture.deploy(&command("", &format!("{grow} unreachable")));
+    let answer = fixture.get(&dies);
+    assert_eq!((answer.verdict, answer.status), (Verdict::Oom, 502));
+    assert!(answer.reason.contains("memory_limit"), "{}", answer.reason);
+    let copes = fixture.deploy(&printer(HELLO, grow));
+    assert_eq!(fixture.get(&copes).verdict, Verdict::Ok);
+}
+
+/// Grown memory is zero, usable to its last byte, and gone in the next sandbox.
+pub fn grown_memory_is_zero_and_shrinks_back(fixture: &Fixture) {
+    let function = fixture.deploy(&command(
+        "",
+        r#"(local $at i32)
+           (if (i32.ne (memory.size) (i32.const 1)) (then unreachable))
+           (if (i32.ne (memory.grow (i32.const 3)) (i32.const 1)) (then unreachable))
+           (if (i32.ne (memory.grow (i32.const 2)) (i32.const 4)) (then unreachable))
+           (local.set $at (i32.const 65536))
+           (loop $more
+               (if (i64.ne (i64.load (local.get $at)) (i64.const 0)) (then unreachable))
+               (i64.store (local.get $at) (i64.const -1))
+               (local.set $at (i32.add (local.get $at) (i32.const 8)))
+               (br_if $more (i32.lt_u (local.get $at) (i32.const 393216))))"#,
+    ));
+    for _ in 0..4 {
+        assert_eq!(fixture.run(&function, b"").outcome, Outcome::Exit(0));
+    }
+    let beyond = fixture.deploy(&command(
+        "",
+        "(drop (memory.grow (i32.const 5))) (i32.store8 (i32.const 393216) (i32.const 1))",
+    ));
+    assert_eq!(fixture.trap(&beyond), TrapCode::MemoryOutOfBounds);
+}
+
+/// A maximum that the module declares holds, whatever the limit.
+pub fn a_declared_maximum_holds(fixture: &Fixture) {
+    let function = fixture.deploy(&command(
+        r#"(memory (export "memory") 1 3)"#,
+        r#"(if (i32.ne (memory.grow (i32.const 3)) (i32.const -1)) (then unreachable))
+           (if (i32.ne (memory.grow (i32.const 2)) (i32.const 1)) (then unreachable))
+           (if (i32.ne (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable))"#,
+    ));
+    assert_eq!(fixture.run(&function, b"").outcome, Outcome::Exit(0));
+}
+
+/// A table cannot be grown into all of the host's memory.
+pub fn tables_are_bounded(fixture: &Fixture) {
+    let function = fixture.deploy_with(
+        &command(
+            "(table $t 1 funcref)",
+            r#"(local $n i32)
+               (loop $more
+                   (local.set $n (i32.add (local.get $n) (i32.const 1)))
+                   (if (i32.gt_u (local.get $n) (i32.const 1000)) (then unreachable))
+                   (br_if $more (i32.ne (table.grow $t (ref.null func) (i32.const 1000)) (i32.const -1))))
+               (if (i32.gt_u (table.size $t) (i32.const 50000)) (then unreachable))
+               (if (i32.lt_u (table.size $t) (i32.const 40000)) (then unreachable))"#,
+        ),
+        |config| config.limits.table_elements = 50_000,
+    );
+    assert_eq!(fixture.run(&function, b"").outcome, Outcome::Exit(0));
+}
+
+/// Sixteen threads, all spoiling.
+pub fn callers_in_parallel_share_nothing(fixture: &Fixture) {
+    let function = fixture.deploy(&spoiler(""));
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                for _ in 0..8 {
+                    let answer = fixture.get(&function);
+                    assert_eq!(
+                        (answer.verdict, answer.status),
+                        (Verdict::Ok, 201),
+                        "{}",
+                        answer.reason
+                    );
+                }
+            });
+        }
+    });
+}

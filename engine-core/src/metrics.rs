@@ -1,0 +1,196 @@
+//! The engine's own figures, pulled once per scrape.
+//!
+//! The request path touches plain atomics only; the registry of the `prometheus` crate is filled when somebody asks.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use prometheus::{Encoder, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+
+use crate::backend::BackendKind;
+use crate::engine::Engine;
+use crate::outcome::Verdict;
+
+const BACKENDS: [BackendKind; 4] = [
+    BackendKind::Fake,
+    BackendKind::Wasmer,
+    BackendKind::Wasmi,
+    BackendKind::Wasmtime,
+];
+
+const VERDICTS: [Verdict; 8] = [
+    Verdict::Ok,
+    Verdict::Timeout,
+    Verdict::Trap,
+    Verdict::Oom,
+    Verdict::BadOutput,
+    Verdict::Rejected,
+    Verdict::Cancelled,
+    Verdict::Error,
+];
+
+/// Counters of one engine.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    calls: [[AtomicU64; VERDICTS.len()]; BACKENDS.len()],
+    compilations: [AtomicU64; BACKENDS.len()],
+    compile_millis: [AtomicU64; BACKENDS.len()],
+    no_slot: AtomicU64,
+}
+
+impl Metrics {
+    /// A call came to `verdict`.
+    pub(crate) fn called(&self, backend: BackendKind, verdict: Verdict) {
+        self.calls[index(backend)][verdict as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A module was compiled.
+    pub(crate) fn compiled(&self, backend: BackendKind, took: Duration) {
+        self.compilations[index(backend)].fetch_add(1, Ordering::Relaxed);
+        self.compile_millis[index(backend)].fetch_add(took.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// The pool had no slot for a sandbox, which got memory of its backend's own.
+    pub(crate) fn no_slot(&self) {
+        self.no_slot.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Compilations on all backends.
+    pub(crate) fn compilations(&self) -> u64 {
+        self.compilations
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// The text format of Prometheus. Families without a value yet are left out.
+    pub(crate) fn render(&self, engine: &Engine) -> String {
+        let mut text = Vec::new();
+        let families = self.registry(engine).map(|registry| registry.gather());
+        // Registering fixed names in an empty registry and writing to memory cannot fail; if it ever did, a scrape
+        // without figures is better than a panic.
+        if let Ok(families) = families {
+            let _ = TextEncoder::new().encode(&families, &mut text);
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    fn registry(&self, engine: &Engine) -> prometheus::Result<Registry> {
+        let registry = Registry::new();
+        let gauge = |name: &str, help: &str, value: u64| -> prometheus::Result<()> {
+            let gauge = IntGauge::new(name, help)?;
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+            registry.register(Box::new(gauge))
+        };
+        let counters =
+            |name: &str, help: &str, labels: &[&str]| -> prometheus::Result<IntCounterVec> {
+                let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+                registry.register(Box::new(counters.clone()))?;
+                Ok(counters)
+            };
+
+        let calls = counters(
+            "gojinn_engine_calls_total",
+            "Calls that came to a verdict.",
+            &["backend", "outcome"],
+        )?;
+        let compilations = counters(
+            "gojinn_engine_compilations_total",
+            "Modules compiled.",
+            &["backend"],
+        )?;
+        let compile_millis = counters(
+            "gojinn_engine_compile_milliseconds_total",
+            "Time spent compiling, in milliseconds.",
+            &["backend"],
+        )?;
+        for backend in BACKENDS {
+            for verdict in VERDICTS {
+                let count = self.calls[index(backend)][verdict as usize].load(Ordering::Relaxed);
+                if count > 0 {
+                    calls
+                        .with_label_values(&[backend.name(), verdict.label()])
+                        .inc_by(count);
+                }
+            }
+            let count = self.compilations[index(backend)].load(Ordering::Relaxed);
+            if count > 0 {
+                compilations
+                    .with_label_values(&[backend.name()])
+                    .inc_by(count);
+                compile_millis
+                    .with_label_values(&[backend.name()])
+                    .inc_by(self.compile_millis[index(backend)].load(Ordering::Relaxed));
+            }
+        }
+
+        let (taken, places) = engine.places();
+        gauge(
+            "gojinn_engine_functions",
+            "Functions that are alive.",
+            engine.functions(),
+        )?;
+        gauge(
+            "gojinn_engine_calls_running",
+            "Places for running calls that are taken.",
+            taken as u64,
+        )?;
+        gauge(
+            "gojinn_engine_calls_max",
+            "Places for running calls.",
+            places as u64,
+        )?;
+        if let Some(pool) = engine.pool() {
+            let figures = pool.figures();
+            let slots = IntGaugeVec::new(
+                Opts::new("gojinn_engine_slots", "Memory slots of the pool by state."),
+                &["state"],
+            )?;
+            registry.register(Box::new(slots.clone()))?;
+            for (state, value) in [
+                ("busy", figures.busy),
+                ("warm", figures.warm),
+                ("retired", figures.retired),
+            ] {
+                slots
+                    .with_label_values(&[state])
+                    .set(i64::try_from(value).unwrap_or(i64::MAX));
+            }
+            gauge(
+                "gojinn_engine_slots_resident_bytes",
+                "Bytes that warm slots keep resident, as counted at their last reset.",
+                figures.resident_bytes,
+            )?;
+            let resets = counters(
+                "gojinn_engine_slot_resets_total",
+                "Resets of memory slots by kind.",
+                &["kind"],
+            )?;
+            for (kind, value) in [
+                ("scan", figures.resets_scan),
+                ("copy", figures.resets_copy),
+                ("madvise", figures.resets_madvise),
+                ("failed", figures.reset_failures),
+            ] {
+                resets.with_label_values(&[kind]).inc_by(value);
+            }
+            counters(
+                "gojinn_engine_no_slot_total",
+                "Sandboxes that found no slot in the pool and got memory of their own.",
+                &[],
+            )?
+            .with_label_values(&[] as &[&str])
+            .inc_by(self.no_slot.load(Ordering::Relaxed));
+        }
+        Ok(registry)
+    }
+}
+
+fn index(backend: BackendKind) -> usize {
+    match backend {
+        BackendKind::Fake => 0,
+        BackendKind::Wasmer => 1,
+        BackendKind::Wasmi => 2,
+        BackendKind::Wasmtime => 3,
+    }
+}

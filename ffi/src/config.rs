@@ -1,0 +1,205 @@
+//! The JSON that configures engines and functions, and the JSON that describes them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use engine_core::backend::BackendKind;
+use engine_core::wasi::MountSpec;
+use engine_core::wasm::Form;
+use engine_core::{Engine, EngineConfig, Error, Function, FunctionConfig, Limits, Result};
+use serde::Deserialize;
+
+/// Reads the configuration of an engine.
+pub(crate) fn engine(json: &[u8]) -> Result<EngineConfig> {
+    let config: EngineJson = parse(json, "the engine's configuration")?;
+    let defaults = EngineConfig::default();
+    Ok(EngineConfig {
+        default_backend: config.backend.as_deref().map(backend).transpose()?,
+        max_concurrency: config.max_concurrency.unwrap_or(defaults.max_concurrency),
+        ..defaults
+    })
+}
+
+/// Reads the configuration of a function.
+pub(crate) fn function(json: &[u8]) -> Result<FunctionConfig> {
+    let config: FunctionJson = parse(json, "the function's configuration")?;
+    if let Some(contract) = config
+        .contract
+        .as_deref()
+        .filter(|&contract| contract != "json")
+    {
+        return Err(Error::config(format!(
+            "contract {contract:?} is not supported; the one there is: \"json\""
+        )));
+    }
+    let defaults = Limits::default();
+    Ok(FunctionConfig {
+        name: config.name,
+        program: config.program.unwrap_or_default(),
+        backend: config.backend.as_deref().map(backend).transpose()?,
+        limits: Limits {
+            timeout: config
+                .timeout
+                .map_or(defaults.timeout, Duration::from_nanos),
+            memory: config.memory_limit.unwrap_or(defaults.memory),
+            output: config.max_output.unwrap_or(defaults.output),
+            logs: config.max_logs.unwrap_or(defaults.logs),
+            body: config.max_body.unwrap_or(defaults.body),
+            ..defaults
+        },
+        env: config.env,
+        args: config.args,
+        mounts: config
+            .mounts
+            .into_iter()
+            .map(|mount| MountSpec {
+                host: mount.host,
+                guest: mount.guest,
+                writable: mount.writable,
+            })
+            .collect(),
+    })
+}
+
+/// What an engine is.
+pub(crate) fn describe_engine(engine: &Engine) -> String {
+    let backends: Vec<_> = engine
+        .backends()
+        .iter()
+        .map(|backend| backend.kind().name())
+        .collect();
+    let (_, places) = engine.places();
+    serde_json::json!({
+        "default_backend": engine.default_backend().name(),
+        "backends": backends,
+        "max_concurrency": places,
+        "functions": engine.functions(),
+        "compilations": engine.compilations(),
+        "pool_problem": engine.pool_problem(),
+    })
+    .to_string()
+}
+
+/// What a function is.
+pub(crate) fn describe_function(function: &Function) -> String {
+    let facts = function.facts();
+    let hash: String = facts
+        .hash
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    serde_json::json!({
+        "name": function.name(),
+        "backend": facts.backend.name(),
+        "hash": hash,
+        "module_bytes": facts.module_bytes,
+        "image_bytes": facts.image_bytes,
+        "plain_because": facts.plain_because,
+        "compile_ms": facts.compiled_in.as_secs_f64() * 1000.0,
+        "form": match facts.form {
+            Form::Command => "command",
+            Form::Reactor { .. } => "reactor",
+        },
+        "late_values": function.late_values(),
+    })
+    .to_string()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EngineJson {
+    backend: Option<String>,
+    max_concurrency: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FunctionJson {
+    name: String,
+    program: Option<String>,
+    backend: Option<String>,
+    contract: Option<String>,
+    timeout: Option<u64>,
+    memory_limit: Option<u64>,
+    max_body: Option<usize>,
+    max_output: Option<usize>,
+    max_logs: Option<usize>,
+    #[serde(default)]
+    env: Vec<(String, Option<String>)>,
+    #[serde(default)]
+    args: Vec<Option<String>>,
+    #[serde(default)]
+    mounts: Vec<MountJson>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MountJson {
+    host: PathBuf,
+    guest: String,
+    #[serde(default)]
+    writable: bool,
+}
+
+fn parse<'a, T: Deserialize<'a>>(json: &'a [u8], what: &str) -> Result<T> {
+    serde_json::from_slice(json)
+        .map_err(|error| Error::config(format!("{what} is wrong")).because(error))
+}
+
+fn backend(name: &str) -> Result<BackendKind> {
+    BackendKind::from_name(name)
+        .filter(|&kind| kind != BackendKind::Fake)
+        .ok_or_else(|| {
+            Error::config(format!(
+                "unknown backend {name:?}; there are wasmtime, wasmer and wasmi"
+            ))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_is_read_whole() {
+        let config = function(
+            br#"{"name":"hello","program":"hello.wasm","backend":"wasmi","contract":"json","timeout":2000000000,
+                 "memory_limit":128000000,"max_body":1,"max_output":2,"max_logs":3,
+                 "env":[["A","1"],["B",null]],"args":["--verbose",null],
+                 "mounts":[{"host":"/srv","guest":"/data","writable":true}]}"#,
+        )
+        .unwrap();
+        assert_eq!(config.backend, Some(BackendKind::Wasmi));
+        assert_eq!(config.limits.timeout, Duration::from_secs(2));
+        assert_eq!(
+            (config.limits.body, config.limits.output, config.limits.logs),
+            (1, 2, 3)
+        );
+        assert_eq!(
+            config.env,
+            [("A".to_string(), Some("1".to_string())), ("B".into(), None)]
+        );
+        assert_eq!(config.args, [Some("--verbose".to_string()), None]);
+        assert!(config.mounts[0].writable);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (json, part) in [
+            (&b"{\"name\":\"a\",\"tiemout\":1}"[..], "tiemout"),
+            (b"{}", "name"),
+            (b"{\"name\":\"a\",\"contract\":\"cgi\"}", "cgi"),
+            (b"{\"name\":\"a\",\"backend\":\"v8\"}", "v8"),
+            (b"nonsense", "line 1"),
+        ] {
+            let error = function(json).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+        assert!(engine(b"{\"backend\":\"fake\"}").is_err());
+        assert!(engine(b"{\"max_concurrency\":-1}").is_err());
+        assert_eq!(
+            engine(b"{\"max_concurrency\":7}").unwrap().max_concurrency,
+            7
+        );
+    }
+}

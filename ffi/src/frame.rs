@@ -1,0 +1,238 @@
+//! The packed bytes of a request's head and of an answer's frame. `docs/abi.md` has the layout.
+
+use engine_core::Answer;
+use engine_core::contract::Request;
+
+use crate::handles::gojinn_rest;
+
+/// The numbers of an answer, and the lengths of the four parts of its frame.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(non_camel_case_types, reason = "the name in C")]
+pub struct gojinn_answer {
+    /// 0 ok, 1 timeout, 2 trap, 3 oom, 4 bad_output, 5 rejected, 6 cancelled, 7 error.
+    pub verdict: u32,
+    /// The HTTP status for the client.
+    pub status: u32,
+    /// Headers in the frame.
+    pub headers: u32,
+    /// 0.
+    pub reserved: u32,
+    /// Nanoseconds from the call's begin to the guest's end.
+    pub duration_ns: u64,
+    /// The most linear memory the guest had, in bytes.
+    pub memory_peak: u64,
+    /// Bytes of log lines beyond `max_logs`.
+    pub logs_dropped: u64,
+    /// Bytes of the frame's first part.
+    pub headers_len: u64,
+    /// Bytes of the second part.
+    pub reason_len: u64,
+    /// Bytes of the third part.
+    pub logs_len: u64,
+    /// Bytes of the last part.
+    pub body_len: u64,
+}
+
+/// A request's head, taken apart.
+pub(crate) struct Head<'a> {
+    fields: [&'a [u8]; 9],
+    headers: Vec<(&'a [u8], &'a [u8])>,
+    pub(crate) late: Vec<&'a [u8]>,
+}
+
+impl<'a> Head<'a> {
+    /// `None` if anything is missing, out of bounds or left over.
+    pub(crate) fn parse(head: &'a [u8]) -> Option<Self> {
+        let mut rest = Reader(head);
+        let mut fields = [&[][..]; 9];
+        for field in &mut fields {
+            *field = rest.string()?;
+        }
+        let count = rest.count(8)?;
+        let mut headers = Vec::with_capacity(count);
+        for _ in 0..count {
+            headers.push((rest.string()?, rest.string()?));
+        }
+        let count = rest.count(4)?;
+        let mut late = Vec::with_capacity(count);
+        for _ in 0..count {
+            late.push(rest.string()?);
+        }
+        rest.0.is_empty().then_some(Self {
+            fields,
+            headers,
+            late,
+        })
+    }
+
+    /// The request with that body.
+    pub(crate) fn request<'b>(&'b self, body: &'b [u8]) -> Request<'b> {
+        let [
+            method,
+            uri,
+            trace_id,
+            remote_addr,
+            client_ip,
+            scheme,
+            host,
+            proto,
+            original_uri,
+        ] = self.fields;
+        Request {
+            method,
+            uri,
+            headers: &self.headers,
+            body,
+            trace_id,
+            remote_addr,
+            client_ip,
+            scheme,
+            host,
+            proto,
+            original_uri,
+        }
+    }
+}
+
+/// Writes an answer's frame into `out`, or into a rest where it does not fit.
+pub(crate) fn write(answer: &Answer<'_>, out: &mut [u8]) -> (gojinn_answer, Option<gojinn_rest>) {
+    let (headers, body) = match answer.response {
+        Some(response) => (response.headers.as_slice(), &*response.body),
+        None => (&[][..], &[][..]),
+    };
+    let headers_len: usize = headers
+        .iter()
+        .map(|(name, value)| 8 + name.len() + value.len())
+        .sum();
+    let filled = gojinn_answer {
+        verdict: answer.verdict as u32,
+        status: u32::from(answer.status),
+        headers: headers.len() as u32,
+        reserved: 0,
+        duration_ns: u64::try_from(answer.duration.as_nanos()).unwrap_or(u64::MAX),
+        memory_peak: answer.memory_peak,
+        logs_dropped: answer.logs_dropped,
+        headers_len: headers_len as u64,
+        reason_len: answer.reason.len() as u64,
+        logs_len: answer.logs.len() as u64,
+        body_len: body.len() as u64,
+    };
+    let whole = headers_len + answer.reason.len() + answer.logs.len() + body.len();
+    let parts = |mut writer: Writer<'_>| {
+        for (name, value) in headers {
+            writer.string(name.as_bytes());
+            writer.string(value.as_bytes());
+        }
+        writer.bytes(answer.reason.as_bytes());
+        writer.bytes(answer.logs);
+        writer.bytes(body);
+    };
+    match out.get_mut(..whole) {
+        Some(out) => {
+            parts(Writer(out));
+            (filled, None)
+        }
+        None => {
+            let mut rest = vec![0; whole];
+            parts(Writer(&mut rest));
+            (filled, Some(gojinn_rest(rest)))
+        }
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn number(&mut self) -> Option<usize> {
+        let (number, rest) = self.0.split_first_chunk::<4>()?;
+        self.0 = rest;
+        Some(u32::from_le_bytes(*number) as usize)
+    }
+
+    /// A number of things that take at least `least` bytes each: no allocation is larger than what was sent.
+    fn count(&mut self, least: usize) -> Option<usize> {
+        self.number()
+            .filter(|count| count.saturating_mul(least) <= self.0.len())
+    }
+
+    fn string(&mut self) -> Option<&'a [u8]> {
+        let len = self.number()?;
+        let (string, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(string)
+    }
+}
+
+/// Fills a buffer of exactly the right length.
+struct Writer<'a>(&'a mut [u8]);
+
+impl Writer<'_> {
+    fn bytes(&mut self, bytes: &[u8]) {
+        let (part, rest) = std::mem::take(&mut self.0).split_at_mut(bytes.len());
+        part.copy_from_slice(bytes);
+        self.0 = rest;
+    }
+
+    fn string(&mut self, bytes: &[u8]) {
+        self.bytes(&(bytes.len() as u32).to_le_bytes());
+        self.bytes(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn string(out: &mut Vec<u8>, text: &str) {
+        out.extend((text.len() as u32).to_le_bytes());
+        out.extend(text.as_bytes());
+    }
+
+    fn head() -> Vec<u8> {
+        let mut head = Vec::new();
+        for field in ["GET", "/x", "t", "", "", "", "", "", "/y"] {
+            string(&mut head, field);
+        }
+        head.extend(1u32.to_le_bytes());
+        string(&mut head, "Accept");
+        string(&mut head, "*/*");
+        head.extend(1u32.to_le_bytes());
+        string(&mut head, "late");
+        head
+    }
+
+    #[test]
+    fn a_head_is_taken_apart() {
+        let bytes = head();
+        let head = Head::parse(&bytes).unwrap();
+        let request = head.request(b"body");
+        assert_eq!(
+            (request.method, request.uri, request.original_uri),
+            (&b"GET"[..], &b"/x"[..], &b"/y"[..])
+        );
+        assert_eq!(request.headers, [(&b"Accept"[..], &b"*/*"[..])]);
+        assert_eq!(head.late, [b"late"]);
+    }
+
+    #[test]
+    fn every_truncation_and_every_addition_is_refused() {
+        let bytes = head();
+        for len in 0..bytes.len() {
+            assert!(Head::parse(&bytes[..len]).is_none(), "{len}");
+        }
+        let mut more = bytes.clone();
+        more.push(0);
+        assert!(Head::parse(&more).is_none());
+    }
+
+    #[test]
+    fn a_huge_count_allocates_nothing() {
+        let mut bytes = Vec::new();
+        for _ in 0..9 {
+            string(&mut bytes, "");
+        }
+        bytes.extend(u32::MAX.to_le_bytes());
+        assert!(Head::parse(&bytes).is_none());
+    }
+}
