@@ -1,0 +1,129 @@
+//! How wasmtime is set up: which memory sandboxes get, and every switch that decides what is compiled.
+
+use std::sync::Arc;
+
+use engine_core::memory::{GUARD, RESERVED};
+use wasmtime::{
+    Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
+    WasmBacktraceDetails,
+};
+
+use crate::memory::{GC_GUARD, GC_RESERVED, Memories};
+
+/// Native stack a guest may use before its recursion traps.
+pub(crate) const WASM_STACK: usize = 512 * 1024;
+
+/// Settings of [`Wasmtime`](crate::Wasmtime). The default is what a server should run.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct WasmtimeConfig {
+    /// Where sandboxes get their linear memory. The other modes exist to be compared with.
+    pub memory: MemoryMode,
+    /// Threads that compile one module. They run at the lowest priority that still makes progress, so that serving goes
+    /// on next to them; hence the default: one per core.
+    pub compile_threads: usize,
+}
+
+impl Default for WasmtimeConfig {
+    fn default() -> Self {
+        Self {
+            memory: MemoryMode::Slots,
+            compile_threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        }
+    }
+}
+
+/// Where sandboxes get their linear memory.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum MemoryMode {
+    /// Engine-core's copy-on-write slots, through wasmtime's `MemoryCreator`; a mapping of its own for a sandbox that
+    /// comes without a slot.
+    #[default]
+    Slots,
+    /// A fresh mapping by wasmtime for every sandbox.
+    OnDemand,
+    /// Wasmtime's own pooling allocator.
+    Pooling {
+        /// How many sandboxes may exist at a time.
+        instances: u32,
+        /// Bytes of each memory that stay resident between two sandboxes. 0: as shipped.
+        keep_resident: usize,
+        /// Whether resets ask the kernel which pages are dirty. Only to be measured: wasmtime 48's scan asks for pages that
+        /// are present, and misses one that is being migrated or swapped out just then.
+        scan: bool,
+    },
+}
+
+impl WasmtimeConfig {
+    /// The same in wasmtime's terms.
+    pub(crate) fn to_wasmtime(&self) -> Config {
+        let mut config = Config::new();
+
+        // The list of engine-core's `Features::ALL`; modules were validated against it before they come here. What wasmtime
+        // has on by default beyond it is off, so that nothing outside of the list is ever compiled.
+        config
+            .wasm_reference_types(true)
+            .wasm_bulk_memory(true)
+            .wasm_multi_value(true)
+            .wasm_simd(true)
+            .wasm_tail_call(true)
+            .wasm_extended_const(true)
+            .wasm_relaxed_simd(false)
+            .wasm_multi_memory(false)
+            .wasm_memory64(false)
+            .wasm_function_references(false)
+            .wasm_gc(false)
+            .wasm_exceptions(false)
+            .wasm_wide_arithmetic(false)
+            .wasm_custom_page_sizes(false)
+            .concurrency_support(false);
+
+        config
+            .cranelift_opt_level(OptLevel::Speed)
+            .epoch_interruption(true)
+            .max_wasm_stack(WASM_STACK)
+            .table_lazy_init(true);
+
+        // A proc_exit ends its guest by an error, too, and walking the stack for each would cost 1-2 us.
+        config
+            .wasm_backtrace_max_frames(None)
+            .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+            .generate_address_map(false)
+            .native_unwind_info(false);
+
+        match self.memory {
+            MemoryMode::Slots => {
+                config
+                    .with_host_memory(Arc::new(Memories))
+                    .memory_reservation(RESERVED as u64)
+                    .memory_guard_size(GUARD as u64)
+                    .memory_may_move(false)
+                    .guard_before_linear_memory(false)
+                    // The creator tells a heap for references from a guest's memory by its reservation.
+                    .gc_heap_reservation(GC_RESERVED as u64)
+                    .gc_heap_guard_size(GC_GUARD as u64)
+                    .gc_heap_reservation_for_growth(0)
+                    .gc_heap_may_move(false)
+                    // Images are engine-core's. Wasmtime's own would meet memory that is not its own, and panic.
+                    .memory_init_cow(false);
+            }
+            MemoryMode::OnDemand => {}
+            MemoryMode::Pooling {
+                instances,
+                keep_resident,
+                scan,
+            } => {
+                let mut pool = PoolingAllocationConfig::new();
+                pool.total_core_instances(instances)
+                    .total_memories(instances)
+                    .total_tables(instances)
+                    .total_gc_heaps(instances)
+                    .max_core_instance_size(16 << 20)
+                    .table_elements(1 << 20)
+                    .linear_memory_keep_resident(keep_resident)
+                    .pagemap_scan(if scan { Enabled::Yes } else { Enabled::No });
+                config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+            }
+        }
+        config
+    }
+}

@@ -1,0 +1,48 @@
+//! Engine-core's hostcalls in wasmtime's linker, one typed host function each.
+
+use engine_core::{for_each_hostcall, hostcall};
+use wasmtime::{Caller, Error, Linker, Result};
+
+use crate::sandbox::Data;
+use crate::trap::Stopped;
+
+macro_rules! define_all {
+    ( $( $module:literal { $( fn $name:ident ( $( $arg:ident : $ty:ty ),* ) $( -> $ret:ty )? ; )* } )* ) => {
+        /// Defines every hostcall.
+        pub(crate) fn define(linker: &mut Linker<Data>) -> Result<()> {
+            $( $(
+                linker.func_wrap(
+                    $module,
+                    stringify!($name),
+                    |mut caller: Caller<'_, Data> $(, $arg: $ty )*| -> Result<define_all!(@ $( $ret )?)> {
+                        let (memory, data) = match caller.data().memory {
+                            Some(memory) => memory.data_and_store_mut(&mut caller),
+                            None => (&mut [][..], caller.data_mut()),
+                        };
+                        let Some(host) = data.host.as_deref_mut() else {
+                            return Err(Error::msg("a bug: a hostcall before the job"));
+                        };
+                        match hostcall::$name(host, memory $(, $arg )*) {
+                            Ok(result) => Ok(result),
+                            Err(stop) => {
+                                host.stop(stop);
+                                Err(unwinding())
+                            }
+                        }
+                    },
+                )?;
+            )* )*
+            Ok(())
+        }
+    };
+    (@ $ret:ty) => { $ret };
+    (@) => { () };
+}
+
+for_each_hostcall!(define_all);
+
+/// What makes wasmtime unwind the guest: an error of no size, so that `proc_exit` costs little.
+#[cold]
+fn unwinding() -> Error {
+    Error::new(Stopped)
+}

@@ -1,0 +1,342 @@
+//! Linear memory of sandboxes: engine-core's slots, and a mapping of its own where there is none.
+//!
+//! Wasmtime asks its `MemoryCreator` for memory in the middle of an instantiation, without saying for whom. So the memory
+//! is laid ready for the thread that instantiates, for exactly as long as the instantiation runs ([`with`]).
+
+use std::cell::Cell;
+use std::io;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+use engine_core::memory::{GUARD, Image, RESERVED, Slot};
+use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
+
+/// Address space of a heap for references, which only a module that works on `externref` has: the host never makes one,
+/// so nothing is ever allocated in it.
+pub(crate) const GC_RESERVED: usize = 1 << 20;
+
+/// Inaccessible bytes behind [`GC_RESERVED`].
+pub(crate) const GC_GUARD: usize = 64 * 1024;
+
+/// What the memory of the next instantiation is to be.
+#[derive(Debug)]
+pub(crate) enum Ready {
+    /// A slot of the pool, which holds its image already.
+    Slot(Slot),
+    /// A mapping of its own, filled with the image.
+    Image(Arc<Image>),
+}
+
+thread_local! {
+    static READY: Cell<Option<Ready>> = const { Cell::new(None) };
+}
+
+/// Runs `instantiate` with `ready` laid out for the one memory it creates. The second result is false if no memory was
+/// created: whatever was laid out is then dropped here, and never meets another instantiation. The same if it panics.
+pub(crate) fn with<R>(ready: Option<Ready>, instantiate: impl FnOnce() -> R) -> (R, bool) {
+    struct Clear;
+    impl Drop for Clear {
+        fn drop(&mut self) {
+            drop(READY.take());
+        }
+    }
+
+    let clear = Clear;
+    drop(READY.replace(ready));
+    let result = instantiate();
+    let taken = match READY.take() {
+        Some(left) => {
+            drop(left);
+            false
+        }
+        None => true,
+    };
+    drop(clear);
+    (result, taken)
+}
+
+/// Makes the memories that wasmtime asks for.
+#[derive(Debug)]
+pub(crate) struct Memories;
+
+// SAFETY: every memory made here is page-aligned, has the reservation and guard that were asked for behind its base, both
+// inaccessible beyond `byte_size`, never moves, and belongs to whoever it was made for until it is dropped.
+unsafe impl MemoryCreator for Memories {
+    fn new_memory(
+        &self,
+        _ty: MemoryType,
+        minimum: usize,
+        maximum: Option<usize>,
+        reserved: Option<usize>,
+        guard: usize,
+    ) -> Result<Box<dyn LinearMemory>, String> {
+        let reserved = reserved.unwrap_or(RESERVED);
+        if reserved == GC_RESERVED {
+            return Mapping::boxed(minimum, reserved, guard);
+        }
+        if reserved > RESERVED || guard > GUARD {
+            return Err(format!(
+                "a bug: wasmtime wants {reserved} + {guard} bytes of address space, a slot has {RESERVED} + {GUARD}"
+            ));
+        }
+        let fits = |bytes: usize| {
+            if bytes <= maximum.unwrap_or(RESERVED) {
+                Ok(())
+            } else {
+                Err(format!(
+                    "the image has {bytes} bytes, more than the module's own maximum"
+                ))
+            }
+        };
+        match READY.take() {
+            Some(Ready::Slot(mut slot)) => {
+                fits(slot.len())?;
+                slot.grow_to(minimum).map_err(|error| error.to_string())?;
+                Ok(Box::new(Pooled(slot)))
+            }
+            Some(Ready::Image(image)) => {
+                let bytes = usize::try_from(image.len()).map_err(|error| error.to_string())?;
+                fits(bytes)?;
+                let mut mapping = Mapping::new(bytes.max(minimum), reserved, guard)
+                    .map_err(|error| format!("no memory for a sandbox: {error}"))?;
+                image.write_to(mapping.accessible());
+                Ok(Box::new(mapping))
+            }
+            None => Mapping::boxed(minimum, reserved, guard),
+        }
+    }
+}
+
+/// A slot as wasmtime sees it.
+struct Pooled(Slot);
+
+// SAFETY: what `&Pooled` gives access to are the slot's address and length, which change through `&mut` only.
+unsafe impl Sync for Pooled {}
+
+// SAFETY: as `Memories` promises; the slot's own range is RESERVED + GUARD bytes.
+unsafe impl LinearMemory for Pooled {
+    fn byte_size(&self) -> usize {
+        self.0.len()
+    }
+
+    fn byte_capacity(&self) -> usize {
+        RESERVED
+    }
+
+    fn grow_to(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        self.0.grow_to(bytes).map_err(wasmtime::Error::new)
+    }
+
+    fn as_ptr(&self) -> *mut u8 {
+        self.0.base()
+    }
+}
+
+/// A mapping of its own, for one memory.
+#[derive(Debug)]
+struct Mapping {
+    base: NonNull<u8>,
+    len: usize,
+    reserved: usize,
+    guard: usize,
+}
+
+// SAFETY: the mapping is owned and nothing in it belongs to a thread.
+unsafe impl Send for Mapping {}
+// SAFETY: `&Mapping` gives access to plain values only.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    fn new(len: usize, reserved: usize, guard: usize) -> io::Result<Self> {
+        // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that exists.
+        let base = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                reserved + guard,
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let base = NonNull::new(base.cast())
+            .ok_or_else(|| io::Error::other("the kernel mapped address 0"))?;
+        let mut mapping = Self {
+            base,
+            len: 0,
+            reserved,
+            guard,
+        };
+        mapping.grow(len)?;
+        Ok(mapping)
+    }
+
+    fn boxed(len: usize, reserved: usize, guard: usize) -> Result<Box<dyn LinearMemory>, String> {
+        match Self::new(len, reserved, guard) {
+            Ok(mapping) => Ok(Box::new(mapping)),
+            Err(error) => Err(format!("no memory for a sandbox: {error}")),
+        }
+    }
+
+    fn grow(&mut self, len: usize) -> io::Result<()> {
+        if len > self.reserved {
+            return Err(io::Error::other(format!(
+                "{len} bytes are more than the {} reserved",
+                self.reserved
+            )));
+        }
+        if len > self.len {
+            // SAFETY: the range lies within this mapping, which is ours alone.
+            let done = unsafe {
+                libc::mprotect(
+                    self.base.as_ptr().cast(),
+                    len,
+                    libc::PROT_READ | libc::PROT_WRITE,
+                )
+            };
+            if done != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            self.len = len;
+        }
+        Ok(())
+    }
+
+    fn accessible(&mut self) -> &mut [u8] {
+        // SAFETY: the first `len` bytes are readable and writable, and `&mut self` is the only way to them.
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made in `new`, which nothing refers to any more.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.reserved + self.guard) };
+    }
+}
+
+// SAFETY: as `Memories` promises.
+unsafe impl LinearMemory for Mapping {
+    fn byte_size(&self) -> usize {
+        self.len
+    }
+
+    fn byte_capacity(&self) -> usize {
+        self.reserved
+    }
+
+    fn grow_to(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        self.grow(bytes).map_err(wasmtime::Error::new)
+    }
+
+    fn as_ptr(&self) -> *mut u8 {
+        self.base.as_ptr()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    fn image() -> Arc<Image> {
+        Arc::new(Image::new(65_536, &[(7, b"image")]).unwrap())
+    }
+
+    fn ask(minimum: usize, maximum: Option<usize>) -> Result<Box<dyn LinearMemory>, String> {
+        Memories.new_memory(
+            MemoryType::new(1, None),
+            minimum,
+            maximum,
+            Some(RESERVED),
+            GUARD,
+        )
+    }
+
+    fn bytes(memory: &dyn LinearMemory) -> &[u8] {
+        // SAFETY: `byte_size` bytes from the base are readable, and nothing writes to them in these tests.
+        unsafe { std::slice::from_raw_parts(memory.as_ptr(), memory.byte_size()) }
+    }
+
+    #[test]
+    fn what_is_laid_ready_is_taken_once() {
+        let ((first, second), taken) = with(Some(Ready::Image(image())), || {
+            (ask(0, None).unwrap(), ask(65_536, None).unwrap())
+        });
+        assert!(taken);
+        assert_eq!(&bytes(&*first)[7..12], b"image");
+        assert!(bytes(&*second).iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn what_nobody_took_is_dropped_and_meets_no_other_instantiation() {
+        let image = image();
+        let ((), taken) = with(Some(Ready::Image(Arc::clone(&image))), || ());
+        assert!(!taken);
+        assert_eq!(Arc::strong_count(&image), 1);
+        let (memory, _) = with(None, || ask(65_536, None).unwrap());
+        assert!(bytes(&*memory).iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn a_panic_leaves_nothing_behind() {
+        let image = image();
+        let unwound = catch_unwind(AssertUnwindSafe(|| {
+            with(Some(Ready::Image(Arc::clone(&image))), || {
+                panic!("expected by the test")
+            })
+        }));
+        assert!(unwound.is_err());
+        assert_eq!(Arc::strong_count(&image), 1);
+        assert!(READY.take().is_none());
+    }
+
+    #[test]
+    fn another_thread_gets_nothing() {
+        let (memory, taken) = with(Some(Ready::Image(image())), || {
+            std::thread::spawn(|| ask(65_536, None).unwrap())
+                .join()
+                .unwrap()
+        });
+        assert!(!taken);
+        assert!(bytes(&*memory).iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn an_image_beyond_the_maximum_is_refused() {
+        let (memory, _) = with(Some(Ready::Image(image())), || ask(0, Some(0)));
+        assert!(memory.err().unwrap().contains("maximum"));
+    }
+
+    #[test]
+    fn a_heap_for_references_does_not_take_the_guests_memory() {
+        let (heap, taken) = with(Some(Ready::Image(image())), || {
+            Memories
+                .new_memory(
+                    MemoryType::new(1, None),
+                    0,
+                    None,
+                    Some(GC_RESERVED),
+                    GC_GUARD,
+                )
+                .unwrap()
+        });
+        assert!(!taken);
+        assert_eq!(heap.byte_size(), 0);
+        assert_eq!(heap.byte_capacity(), GC_RESERVED);
+    }
+
+    #[test]
+    fn a_mapping_grows_in_place_and_not_beyond_its_reservation() {
+        let mut memory = ask(65_536, None).unwrap();
+        let base = memory.as_ptr();
+        memory.grow_to(1 << 20).unwrap();
+        assert_eq!((memory.as_ptr(), memory.byte_size()), (base, 1 << 20));
+        assert!(bytes(&*memory).iter().all(|&byte| byte == 0));
+        assert!(memory.grow_to(RESERVED + 65_536).is_err());
+        assert_eq!(memory.byte_size(), 1 << 20);
+    }
+}

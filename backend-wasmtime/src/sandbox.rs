@@ -1,0 +1,194 @@
+//! One request's store and instance.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use engine_core::backend::{Finished, Job, Sandbox};
+use engine_core::{HostState, MemoryUse, Trap, TrapCode};
+use wasmtime::{Instance, Memory, ResourceLimiter, Result, Store, StoreContextMut, UpdateDeadline};
+
+use crate::module::Loaded;
+use crate::trap;
+
+/// What a store carries for its guest.
+#[derive(Debug)]
+pub(crate) struct Data {
+    /// The host side; there from the moment the job begins.
+    pub(crate) host: Option<Box<HostState>>,
+    /// The export "memory".
+    pub(crate) memory: Option<Memory>,
+    pub(crate) bound: Bound,
+}
+
+/// Engine-core's bound on memory and tables, as wasmtime's limiter.
+#[derive(Debug)]
+pub(crate) struct Bound(pub(crate) MemoryUse);
+
+impl ResourceLimiter for Bound {
+    fn memory_growing(&mut self, _: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
+        Ok(self.within(desired, maximum) && self.0.may_grow_to(desired as u64))
+    }
+
+    fn memory_grow_failed(&mut self, _: wasmtime::Error) -> Result<()> {
+        self.0.refuse();
+        Ok(())
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> Result<bool> {
+        let more = desired.saturating_sub(current) as u64;
+        Ok(self.within(desired, maximum) && self.0.may_add_elements(more))
+    }
+
+    fn table_grow_failed(&mut self, _: wasmtime::Error) -> Result<()> {
+        self.0.refuse();
+        Ok(())
+    }
+}
+
+impl Bound {
+    /// Whether the module's own maximum allows `desired`. Asked first, so that what it refuses does not count as a peak.
+    fn within(&mut self, desired: usize, maximum: Option<usize>) -> bool {
+        let within = maximum.is_none_or(|maximum| desired <= maximum);
+        if !within {
+            self.0.refuse();
+        }
+        within
+    }
+}
+
+/// A sandbox that has not run.
+pub(crate) struct Fresh {
+    pub(crate) store: Store<Data>,
+    pub(crate) instance: Instance,
+    pub(crate) module: Arc<Loaded>,
+}
+
+impl Sandbox for Fresh {
+    fn run(self: Box<Self>, job: Job) -> Finished {
+        let Self {
+            mut store,
+            instance,
+            module,
+        } = *self;
+        let Job { entries, host } = job;
+        store.data_mut().host = Some(host);
+
+        // Wasmtime carries a panic of a hostcall across the guest's frames and raises it again on this side of them.
+        let end = catch_unwind(AssertUnwindSafe(|| {
+            module
+                .stacks()
+                .run(|| enter(&mut store, instance, &module, &entries))
+        }));
+        let trap = match end {
+            Ok(Ok(Ok(()))) => None,
+            Ok(Ok(Err(error))) => trap::of(&error),
+            Ok(Err(error)) => Some(host_fault(format!("no memory for a stack: {error}"))),
+            Err(panic) => Some(host_fault(format!(
+                "a bug: a hostcall panicked: {}",
+                panic_text(&*panic)
+            ))),
+        };
+
+        // Ends the instance and gives its memory back.
+        let Data { host, bound, .. } = store.into_data();
+        let mut host = host.expect("it was put there above, and hostcalls only borrow it");
+        *host.memory() = bound.0;
+        let outcome = host.outcome(trap);
+        Finished { outcome, host }
+    }
+}
+
+/// Calls the entries in their order, until one does not return.
+fn enter(
+    store: &mut Store<Data>,
+    instance: Instance,
+    module: &Loaded,
+    entries: &[String],
+) -> Result<()> {
+    // The deadline first: an interruption that fell in between would otherwise be taken for one of the past.
+    store.set_epoch_deadline(1);
+    let _armed = store
+        .data()
+        .host
+        .as_ref()
+        .map(|host| host.call().arm(module.interrupt()));
+    for name in entries {
+        module.entry(store, instance, name)?.call(&mut *store, ())?;
+    }
+    Ok(())
+}
+
+/// What happens when the epoch has moved on while a guest runs: most often because of some other call.
+pub(crate) fn epoch_moved(mut store: StoreContextMut<'_, Data>) -> Result<UpdateDeadline> {
+    // Without a host this is an instantiation, which runs nothing of the guest's but its segments.
+    let Some(host) = store.data_mut().host.as_deref_mut() else {
+        return Ok(UpdateDeadline::Continue(1));
+    };
+    match host.call().interruption() {
+        None => Ok(UpdateDeadline::Continue(1)),
+        Some(why) => {
+            host.stop(why.into());
+            Ok(UpdateDeadline::Interrupt)
+        }
+    }
+}
+
+fn host_fault(detail: String) -> Trap {
+    Trap::new(TrapCode::Host, detail)
+}
+
+/// What a panic said, as far as it can be known.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine_core::Limits;
+
+    fn bound() -> Bound {
+        Bound(MemoryUse::new(&Limits {
+            memory: 4 * 65_536,
+            table_elements: 10,
+            ..Limits::default()
+        }))
+    }
+
+    #[test]
+    fn memory_is_bounded_by_the_limit_and_by_its_own_maximum() {
+        let mut bound = bound();
+        assert!(bound.memory_growing(0, 65_536, None).unwrap());
+        assert!(!bound.memory_growing(65_536, 5 * 65_536, None).unwrap());
+        assert!(
+            !bound
+                .memory_growing(65_536, 3 * 65_536, Some(2 * 65_536))
+                .unwrap()
+        );
+        assert!(
+            bound
+                .memory_growing(65_536, 2 * 65_536, Some(2 * 65_536))
+                .unwrap()
+        );
+        assert_eq!((bound.0.peak(), bound.0.refused()), (2 * 65_536, 2));
+    }
+
+    #[test]
+    fn elements_of_all_tables_count_together() {
+        let mut bound = bound();
+        assert!(bound.table_growing(0, 6, None).unwrap());
+        assert!(bound.table_growing(0, 2, None).unwrap());
+        assert!(!bound.table_growing(2, 5, None).unwrap());
+        assert!(bound.table_growing(2, 4, None).unwrap());
+        assert_eq!(bound.0.refused(), 1);
+    }
+}
