@@ -1,5 +1,9 @@
 //! What a pool counts.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::mapped::ResetBy;
+
 /// A pool's figures at one moment.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct PoolFigures {
@@ -9,9 +13,9 @@ pub struct PoolFigures {
     pub busy: u64,
     /// Free slots that hold an image, pristine.
     pub warm: u64,
-    /// Slots taken out of use because their reset failed, since the pool was made.
+    /// Slots taken out of use because a reset or a mapping failed, since the pool was made.
     pub retired: u64,
-    /// Bytes that free slots keep resident, as counted at their last reset.
+    /// Bytes that slots keep resident, as counted at the last reset of each.
     pub resident_bytes: u64,
     /// Resets by page scan.
     pub resets_scan: u64,
@@ -21,4 +25,41 @@ pub struct PoolFigures {
     pub resets_madvise: u64,
     /// Resets that failed.
     pub reset_failures: u64,
+}
+
+/// The counters of one shard: each CPU counts in cache lines of its own.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    scan: AtomicU64,
+    copy: AtomicU64,
+    madvise: AtomicU64,
+    failures: AtomicU64,
+    retired: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn reset(&self, by: ResetBy) {
+        let counter = match by {
+            ResetBy::Copy => &self.copy,
+            ResetBy::Madvise => &self.madvise,
+            ResetBy::Scan => &self.scan,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn reset_failed(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn retired(&self) {
+        self.retired.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_to(&self, figures: &mut PoolFigures) {
+        figures.resets_scan += self.scan.load(Ordering::Relaxed);
+        figures.resets_copy += self.copy.load(Ordering::Relaxed);
+        figures.resets_madvise += self.madvise.load(Ordering::Relaxed);
+        figures.reset_failures += self.failures.load(Ordering::Relaxed);
+        figures.retired += self.retired.load(Ordering::Relaxed);
+    }
 }

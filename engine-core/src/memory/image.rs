@@ -1,50 +1,81 @@
-//! A module's initialised memory.
+//! A module's initialised memory: sparse, immutable, in a sealed memfd where there is one.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
+
+use super::RESERVED;
+use super::memfd::Sealed;
+use super::pool::Core;
+use super::reservation::page_size;
 use crate::error::{Error, Result};
+use crate::limits::PAGE;
 
 /// A module's initialised memory, made once when it is deployed and shared by all its sandboxes.
+///
+/// Dropping it lets every warm slot that holds it go cold: an image that is not served any more pins no memory.
 pub struct Image {
-    bytes: Vec<u8>,
+    content: Arc<Content>,
 }
 
 impl Image {
     /// An image of `len` bytes (whole wasm pages), zero but for `segments`: (offset, bytes). Later segments overwrite
     /// earlier ones; one out of bounds is the module's fault.
     pub fn new(len: u64, segments: &[(u64, &[u8])]) -> Result<Self> {
-        let mut bytes = vec![0; len as usize];
-        for &(offset, segment) in segments {
-            let end = offset.checked_add(segment.len() as u64);
-            match end {
-                Some(end) if end <= len => {
-                    bytes[offset as usize..end as usize].copy_from_slice(segment);
-                }
-                _ => {
-                    return Err(Error::invalid_module(
-                        "a data segment lies outside of memory",
-                    ));
-                }
+        let len = checked_len(len)?;
+        let mut grains = BTreeMap::<usize, Box<[u8; GRAIN]>>::new();
+        for (index, &(offset, bytes)) in segments.iter().enumerate() {
+            let mut at = usize::try_from(offset)
+                .ok()
+                .filter(|&at| at <= len && bytes.len() <= len - at)
+                .ok_or_else(|| {
+                    Error::invalid_module(format!(
+                        "data segment {index} ({} bytes at offset {offset}) does not fit in an initial memory of {len} \
+                         bytes; declare a larger initial memory or move the segment",
+                        bytes.len()
+                    ))
+                })?;
+            let mut bytes = bytes;
+            while !bytes.is_empty() {
+                let (now, later) = bytes.split_at(bytes.len().min(GRAIN - at % GRAIN));
+                let grain = grains
+                    .entry(at / GRAIN)
+                    .or_insert_with(|| Box::new([0; GRAIN]));
+                grain[at % GRAIN..][..now.len()].copy_from_slice(now);
+                at += now.len();
+                bytes = later;
             }
         }
-        Ok(Self { bytes })
+        Self::of_grains(
+            len,
+            grains
+                .iter()
+                .map(|(index, grain)| (index * GRAIN, &grain[..])),
+        )
     }
 
-    /// An image of captured memory: a snapshot's.
+    /// An image of captured memory: a snapshot's. `bytes` is all of it, whole wasm pages.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        Self::new(bytes.len() as u64, &[(0, bytes)])
+        let len = checked_len(bytes.len() as u64)?;
+        let grains = bytes.chunks(GRAIN).enumerate();
+        Self::of_grains(len, grains.map(|(index, grain)| (index * GRAIN, grain)))
     }
 
     /// The memory's initial length in bytes, a multiple of 64 KiB.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.bytes.len() as u64
+        self.content.len as u64
     }
 
     /// Whether the memory starts with no page at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.content.len == 0
     }
 
     /// Writes the image over `memory`, which is all zero and at least `len()` long: copies what is not zero.
@@ -52,14 +83,318 @@ impl Image {
     /// # Panics
     /// If `memory` is shorter than the image.
     pub fn write_to(&self, memory: &mut [u8]) {
-        memory[..self.bytes.len()].copy_from_slice(&self.bytes);
+        let memory = &mut memory[..self.content.len];
+        for run in &self.content.runs {
+            memory[run.range.clone()].copy_from_slice(self.content.bytes_of(run));
+        }
+    }
+
+    pub(super) fn content(&self) -> &Arc<Content> {
+        &self.content
+    }
+
+    fn of_grains<'a>(
+        len: usize,
+        grains: impl Iterator<Item = (usize, &'a [u8])> + Clone,
+    ) -> Result<Self> {
+        let mut runs = runs_of(grains.clone());
+        let span = span_of(&runs);
+        let stored = grains.filter(|(_, grain)| !is_zero(grain));
+        let source = match Sealed::new(span, stored.clone()) {
+            Ok(file) if span > 0 => {
+                for run in &mut runs {
+                    run.at = run.range.start;
+                }
+                Source::File(file)
+            }
+            // Nothing to store; or no memfd here (a seccomp filter, no descriptor left): the heap serves as well.
+            _ => Source::Heap(stored.flat_map(|(_, grain)| grain).copied().collect()),
+        };
+        Ok(Self {
+            content: Arc::new(Content {
+                id: next_id(),
+                len,
+                runs,
+                source,
+                dropped: AtomicBool::new(false),
+                pools: Mutex::default(),
+            }),
+        })
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        // Before the pools are asked: a slot given back from now on sees it and does not stay warm.
+        self.content.dropped.store(true, Ordering::Release);
+        let pools = std::mem::take(&mut *self.content.pools.lock());
+        for pool in pools.iter().filter_map(Weak::upgrade) {
+            pool.forget(self.content.id);
+        }
     }
 }
 
 impl fmt::Debug for Image {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Image")
-            .field("len", &self.len())
+            .field("id", &self.content.id)
+            .field("len", &self.content.len)
+            .field("span", &self.content.span())
             .finish_non_exhaustive()
+    }
+}
+
+/// What an image consists of. Mapped slots keep it alive, but not the `Image`: so nothing is counted per request.
+pub(super) struct Content {
+    id: u64,
+    len: usize,
+    /// Where it is not zero, in ascending order, in units of `GRAIN`.
+    runs: Vec<Run>,
+    source: Source,
+    /// The `Image` is gone: no slot with this content will ever be asked for again.
+    dropped: AtomicBool,
+    /// The pools that have mapped it.
+    pools: Mutex<Vec<Weak<Core>>>,
+}
+
+impl Content {
+    /// Unique in this process.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The memory's initial length.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Up to where the memory can differ from zero, in whole pages of the machine.
+    pub(super) fn span(&self) -> usize {
+        span_of(&self.runs)
+    }
+
+    /// The file to map over `0..span()`, where there is one.
+    pub(super) fn file(&self) -> Option<BorrowedFd<'_>> {
+        match &self.source {
+            Source::File(file) => Some(file.file()),
+            Source::Heap(_) => None,
+        }
+    }
+
+    pub(super) fn is_dropped(&self) -> bool {
+        self.dropped.load(Ordering::Acquire)
+    }
+
+    /// Notes that `pool` maps this content, so that it hears when the image is dropped.
+    pub(super) fn used_by(&self, pool: &Weak<Core>) {
+        let mut pools = self.pools.lock();
+        pools.retain(|known| known.strong_count() > 0);
+        if !pools.iter().any(|known| known.ptr_eq(pool)) {
+            pools.push(pool.clone());
+        }
+    }
+
+    /// Makes `range` of the memory at `base` hold what the image says, zero beyond its end.
+    ///
+    /// # Safety
+    /// `base + range` is writable, and nobody else uses it.
+    pub(super) unsafe fn restore(&self, base: *mut u8, range: Range<usize>) {
+        let mut at = range.start;
+        let first = self.runs.partition_point(|run| run.range.end <= at);
+        for run in &self.runs[first..] {
+            if run.range.start >= range.end {
+                break;
+            }
+            let start = run.range.start.max(at);
+            let end = run.range.end.min(range.end);
+            let bytes = &self.bytes_of(run)[start - run.range.start..end - run.range.start];
+            // SAFETY: at <= start <= end <= range.end, so both writes stay in the range that the caller vouches for; the
+            // source is this image's own memory, never a slot's.
+            unsafe {
+                base.add(at).write_bytes(0, start - at);
+                base.add(start)
+                    .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+            }
+            at = end;
+        }
+        // SAFETY: as above.
+        unsafe { base.add(at).write_bytes(0, range.end - at) };
+    }
+
+    /// Writes what is not zero of `range`, over memory that is zero.
+    ///
+    /// # Safety
+    /// `base + range` is writable, and nobody else uses it.
+    pub(super) unsafe fn fill(&self, base: *mut u8, range: Range<usize>) {
+        for run in &self.runs {
+            let part = run.range.start.max(range.start)..run.range.end.min(range.end);
+            if !part.is_empty() {
+                // SAFETY: a part of the range that the caller vouches for.
+                unsafe { self.restore(base, part) };
+            }
+        }
+    }
+
+    fn bytes_of(&self, run: &Run) -> &[u8] {
+        let bytes = match &self.source {
+            Source::File(file) => file.bytes(),
+            Source::Heap(bytes) => bytes,
+        };
+        &bytes[run.at..][..run.range.len()]
+    }
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "image {} ({} bytes)", self.id, self.len)
+    }
+}
+
+/// A stretch of memory that is not zero.
+struct Run {
+    /// Where in memory.
+    range: Range<usize>,
+    /// Where in the source.
+    at: usize,
+}
+
+/// Where an image's bytes are.
+enum Source {
+    /// A sealed file as long as the image's span.
+    File(Sealed),
+    /// All runs, one after the other: where there is no memfd.
+    Heap(Box<[u8]>),
+}
+
+/// The unit in which an image is sparse: the smallest page there is.
+const GRAIN: usize = 4096;
+
+fn checked_len(len: u64) -> Result<usize> {
+    if !len.is_multiple_of(PAGE) || len > RESERVED as u64 {
+        return Err(Error::invalid_module(format!(
+            "an initial memory of {len} bytes: expected a multiple of 64 KiB, and at most 4 GiB"
+        )));
+    }
+    Ok(len as usize)
+}
+
+/// The stretches that are not zero, as they follow each other where only they are stored.
+fn runs_of<'a>(grains: impl Iterator<Item = (usize, &'a [u8])>) -> Vec<Run> {
+    let mut runs = Vec::<Run>::new();
+    let mut stored = 0;
+    for (offset, grain) in grains {
+        if is_zero(grain) {
+            continue;
+        }
+        match runs.last_mut() {
+            Some(run) if run.range.end == offset => run.range.end += grain.len(),
+            _ => runs.push(Run {
+                range: offset..offset + grain.len(),
+                at: stored,
+            }),
+        }
+        stored += grain.len();
+    }
+    runs
+}
+
+/// Up to where there is anything but zero, in whole pages of the machine.
+fn span_of(runs: &[Run]) -> usize {
+    runs.last()
+        .map_or(0, |run| run.range.end.next_multiple_of(page_size()))
+}
+
+fn is_zero(grain: &[u8]) -> bool {
+    // Without an early end, so that it becomes vector instructions.
+    grain.iter().fold(0, |bits, byte| bits | byte) == 0
+}
+
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::memory::reservation::Syscall;
+    use crate::memory::tests::faults;
+
+    const LEN: u64 = 4 * PAGE;
+
+    fn written(image: &Image) -> Vec<u8> {
+        let mut memory = vec![0; image.len() as usize];
+        image.write_to(&mut memory);
+        memory
+    }
+
+    #[test]
+    fn later_segments_overwrite_earlier_ones() {
+        let image = Image::new(LEN, &[(4090, &[1; 100]), (4100, &[0; 8]), (4104, &[2; 2])])
+            .expect("an image");
+        let mut expected = vec![0; LEN as usize];
+        expected[4090..4190].fill(1);
+        expected[4100..4108].fill(0);
+        expected[4104..4106].fill(2);
+        assert_eq!(written(&image), expected);
+    }
+
+    #[test]
+    fn a_file_and_the_heap_say_the_same() {
+        let mut bytes = vec![0; LEN as usize];
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            if index / GRAIN % 5 == 1 {
+                *byte = (index % 251) as u8;
+            }
+        }
+        let file = Image::from_bytes(&bytes).expect("an image");
+        faults::fail(Syscall::Memfd, 0, 1);
+        let heap = Image::from_bytes(&bytes).expect("an image");
+        assert_eq!(file.content.file().is_some(), cfg!(target_os = "linux"));
+        assert!(heap.content.file().is_none());
+        for image in [&file, &heap] {
+            assert_eq!(image.len(), LEN);
+            assert!(written(image) == bytes);
+            let mut part = vec![7; LEN as usize];
+            let range = GRAIN + 10..12 * GRAIN - 10;
+            // SAFETY: the range lies in `part`, which is ours.
+            unsafe { image.content.restore(part.as_mut_ptr(), range.clone()) };
+            assert!(part[range.clone()] == bytes[range.clone()]);
+            assert!(part[..range.start].iter().all(|&byte| byte == 7));
+            assert!(part[range.end..].iter().all(|&byte| byte == 7));
+        }
+    }
+
+    #[test]
+    fn zero_bytes_take_no_room() {
+        let image = Image::new(LEN, &[(0, &[0; 70_000]), (100, &[])]).expect("an image");
+        assert_eq!(image.content.span(), 0);
+        assert!(image.content.file().is_none());
+        let image = Image::new(LEN, &[(0, &[1])]).expect("an image");
+        assert_eq!(image.content.span(), page_size());
+        let image = Image::new(0, &[]).expect("an image");
+        assert!(image.is_empty() && written(&image).is_empty());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_the_modules_fault() {
+        let bytes: &[u8] = &[1; 2];
+        let cases = [
+            (LEN, LEN - 1, bytes),
+            (LEN, LEN + 1, &[]),
+            (LEN, u64::MAX, bytes),
+            (0, 0, bytes),
+        ];
+        for (len, offset, bytes) in cases {
+            let error = Image::new(len, &[(offset, bytes)]).expect_err("out of bounds");
+            assert_eq!(error.kind(), ErrorKind::InvalidModule);
+            assert!(error.to_string().contains("segment 0"), "{error}");
+        }
+        for len in [1, PAGE + 1, RESERVED as u64 + PAGE, u64::MAX] {
+            let error = Image::new(len, &[]).expect_err("no such length");
+            assert_eq!(error.kind(), ErrorKind::InvalidModule);
+        }
+        Image::new(RESERVED as u64, &[(RESERVED as u64 - 2, bytes)]).expect("4 GiB, sparse");
     }
 }

@@ -1,0 +1,112 @@
+//! What this machine, or the part of it that this process may use, offers to a pool.
+
+use std::fs;
+use std::thread;
+
+use super::reservation::{Reservation, page_size, reserve};
+
+/// Cores that this process may keep busy.
+pub(super) fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// CPUs that a thread may find itself on: as many shards as make sense. More than 64 would only be more to search.
+pub(super) fn shards() -> usize {
+    // SAFETY: sysconf only reads.
+    let cpus = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
+    usize::try_from(cpus).unwrap_or(1).clamp(1, 64)
+}
+
+/// Bytes of memory: of the machine, or of the control group that bounds this process.
+pub(super) fn memory() -> usize {
+    // SAFETY: sysconf only reads.
+    let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
+    let machine = usize::try_from(pages).map_or(UNKNOWN_MEMORY, |pages| pages * page_size());
+    cgroup_limits().fold(machine, usize::min)
+}
+
+/// Mappings that this process may have.
+pub(super) fn mappings() -> usize {
+    // Where there is no such file there is no such limit.
+    read_number("/proc/sys/vm/max_map_count").unwrap_or(usize::MAX)
+}
+
+/// How many slots fit into half of the address space, up to `wanted`.
+pub(super) fn slots_in_address_space(wanted: usize) -> usize {
+    let mut limit = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: the kernel writes to `limit`, which outlives the call.
+    let asked = unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) };
+    if asked == 0 && limit.rlim_cur != libc::RLIM_INFINITY {
+        let bytes = usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX);
+        return (bytes / 2 / Reservation::BYTES).min(wanted);
+    }
+    // How many address bits there are is not written anywhere, so try; twice as much, to leave half.
+    std::iter::successors(Some(wanted), |slots| Some(slots / 2))
+        .find(|&slots| slots == 0 || fits(2 * slots * Reservation::BYTES))
+        .unwrap_or(0)
+}
+
+fn fits(bytes: usize) -> bool {
+    let Ok(at) = reserve(bytes) else {
+        return false;
+    };
+    // SAFETY: the mapping just made, which nobody has seen.
+    unsafe { libc::munmap(at.as_ptr().cast(), bytes) };
+    true
+}
+
+/// The limits of this process's control group and of those above it, in bytes.
+fn cgroup_limits() -> impl Iterator<Item = usize> {
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mut limits = Vec::new();
+    for line in groups.lines() {
+        // "0::/path" for version 2, "4:memory:/path" for version 1.
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
+            continue;
+        };
+        let (root, file) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            _ if controllers.split(',').any(|one| one == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            }
+            _ => continue,
+        };
+        let mut group = path.trim_end_matches('/');
+        loop {
+            limits.extend(read_number(&format!("{root}{group}/{file}")));
+            let Some((above, _)) = group.rsplit_once('/') else {
+                break;
+            };
+            group = above;
+        }
+    }
+    limits.into_iter()
+}
+
+fn read_number(path: &str) -> Option<usize> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// Taken for the memory of a machine that does not say how much it has: 1 GiB.
+const UNKNOWN_MEMORY: usize = 1 << 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_has_something_of_everything() {
+        assert!(cores() > 0 && shards() > 0);
+        assert!(memory() > 16 << 20);
+        assert!(mappings() > 1000);
+        let slots = slots_in_address_space(100);
+        assert!(slots <= 100);
+        assert_eq!(slots_in_address_space(0), 0);
+        // 2^20 slots are 6 PiB: more than 52 address bits.
+        assert!(slots_in_address_space(1 << 20) < 1 << 20);
+    }
+}

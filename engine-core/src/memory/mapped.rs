@@ -1,0 +1,218 @@
+//! A slot that holds an image, and the reset that makes it pristine.
+
+use std::io;
+use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
+
+use super::image::Content;
+use super::pagemap::Pagemap;
+use super::reservation::{Reservation, page_size};
+
+/// A reservation with an image over its front: warm when it is on a free list, busy when it is in a `Slot`.
+#[derive(Debug)]
+pub(super) struct Mapped {
+    reservation: Reservation,
+    content: Arc<Content>,
+    /// Accessible bytes.
+    len: usize,
+    /// The most bytes there were since the image was mapped: beyond, no page was ever touched.
+    peak: usize,
+    /// Bytes kept resident by the last reset.
+    resident: usize,
+}
+
+impl Mapped {
+    /// Maps `content` into a cold slot. On failure the cold slot comes back, unless it had to be retired.
+    pub(super) fn new(
+        reservation: Reservation,
+        content: Arc<Content>,
+    ) -> Result<Self, (Result<Reservation, Retired>, io::Error)> {
+        let mut this = Self {
+            reservation,
+            len: content.len(),
+            peak: content.len(),
+            content,
+            resident: 0,
+        };
+        match this.map() {
+            Ok(()) => Ok(this),
+            Err(error) => Err((this.unmap(), error)),
+        }
+    }
+
+    pub(super) fn base(&self) -> *mut u8 {
+        self.reservation.base()
+    }
+
+    /// Accessible bytes.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn content(&self) -> &Arc<Content> {
+        &self.content
+    }
+
+    /// Bytes kept resident by the last reset.
+    pub(super) fn resident(&self) -> usize {
+        self.resident
+    }
+
+    /// Makes the first `bytes` bytes accessible, a multiple of the machine's page and not fewer than there are.
+    pub(super) fn grow_to(&mut self, bytes: usize) -> io::Result<()> {
+        self.reservation.open(self.len..bytes)?;
+        self.len = bytes;
+        self.peak = self.peak.max(bytes);
+        Ok(())
+    }
+
+    /// Makes the memory what `Mapped::new` made it, and says how. At most `keep` bytes stay resident. After an error the slot
+    /// may hold anything: it must be retired.
+    pub(super) fn reset(&mut self, reset: &Reset, keep: usize) -> io::Result<ResetBy> {
+        let keep = keep - keep % page_size();
+        let by = match reset {
+            Reset::Scan(pagemap) => match self.restore_dirty(pagemap, keep) {
+                Ok(()) => ResetBy::Scan,
+                // A scan that breaks off leaves nothing worse than pages not yet restored.
+                Err(_) => {
+                    self.restore_up_to(0)?;
+                    ResetBy::Madvise
+                }
+            },
+            Reset::Copy { up_to } if self.content.len() <= *up_to => {
+                self.restore_up_to(keep.min(self.content.len()))?;
+                ResetBy::Copy
+            }
+            Reset::Copy { .. } | Reset::Madvise => {
+                self.restore_up_to(0)?;
+                ResetBy::Madvise
+            }
+        };
+        self.shrink()?;
+        Ok(by)
+    }
+
+    /// Takes the image out again. An error: the slot may hold anything and has been unmapped.
+    pub(super) fn unmap(mut self) -> Result<Reservation, Retired> {
+        match self.reservation.wipe(0..self.peak) {
+            Ok(()) => Ok(self.reservation),
+            Err(_) => Err(self.retire()),
+        }
+    }
+
+    /// Takes the slot out of use for good.
+    pub(super) fn retire(self) -> Retired {
+        Retired {
+            unmapped: self.reservation.retire(),
+        }
+    }
+
+    fn map(&mut self) -> io::Result<()> {
+        let (len, span) = (self.content.len(), self.content.span());
+        match self.content.file() {
+            Some(file) => {
+                self.reservation.map_file(file, span)?;
+                self.reservation.open(span..len)
+            }
+            None => {
+                self.reservation.open(0..len)?;
+                self.refill(0..len);
+                Ok(())
+            }
+        }
+    }
+
+    /// Restores the pages that the kernel says are dirty, as far as `keep` goes, and gives the rest back.
+    fn restore_dirty(&mut self, pagemap: &Pagemap, keep: usize) -> io::Result<()> {
+        let (base, span) = (self.base(), self.content.span());
+        let mut kept = 0;
+        let mut rest = None;
+        pagemap.scan(base, 0..self.len, |mut pages, zero| {
+            if zero {
+                pages.end = pages.end.min(span);
+            }
+            if pages.is_empty() {
+                return ControlFlow::Continue(());
+            }
+            let now = pages.start..pages.end.min(pages.start + (keep - kept));
+            kept += now.len();
+            let cut = now.end;
+            // SAFETY: the scan stays in `0..len`, which is accessible, and nobody else uses a slot that is being reset.
+            unsafe { self.content.restore(base, now) };
+            if cut < pages.end {
+                rest = Some(cut);
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        })?;
+        if let Some(rest) = rest {
+            self.give_back(rest)?;
+        }
+        self.resident = kept;
+        Ok(())
+    }
+
+    /// Restores the first `kept` bytes by copying all of them, and gives the rest back.
+    fn restore_up_to(&mut self, kept: usize) -> io::Result<()> {
+        // SAFETY: at most `content.len()` bytes, which are accessible, and nobody else uses a slot that is being reset.
+        unsafe { self.content.restore(self.base(), 0..kept) };
+        self.give_back(kept)?;
+        self.resident = kept;
+        Ok(())
+    }
+
+    /// Gives the pages from `from` on back, so that they read as the image or as zero.
+    fn give_back(&mut self, from: usize) -> io::Result<()> {
+        self.reservation.discard(from..self.len)?;
+        if self.content.file().is_none() {
+            self.refill(from..self.content.len());
+        }
+        Ok(())
+    }
+
+    /// Writes the image over `range`, which is zero: where it is not mapped from a file.
+    fn refill(&mut self, range: Range<usize>) {
+        if !range.is_empty() {
+            // SAFETY: inside `0..content.len()`, which is accessible, and nobody else uses a slot between two sandboxes.
+            unsafe { self.content.fill(self.base(), range) };
+        }
+    }
+
+    /// Makes what was grown inaccessible again. Its pages are zero by now, and wait for the next sandbox that grows.
+    fn shrink(&mut self) -> io::Result<()> {
+        let grown = self.content.len()..self.len;
+        if !grown.is_empty() {
+            self.reservation
+                .close(grown.clone())
+                .or_else(|_| self.reservation.wipe(grown))?;
+            self.len = self.content.len();
+        }
+        Ok(())
+    }
+}
+
+/// How a pool resets its slots.
+pub(super) enum Reset {
+    /// Copy everything where the image has at most so many bytes, else give everything back.
+    Copy { up_to: usize },
+    /// Give everything back.
+    Madvise,
+    /// Restore what is dirty.
+    Scan(Pagemap),
+}
+
+/// How one reset was done.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum ResetBy {
+    Copy,
+    Madvise,
+    Scan,
+}
+
+/// A slot is out of use.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Retired {
+    /// Whether its address space could be given back.
+    pub(super) unmapped: bool,
+}

@@ -1,0 +1,88 @@
+//! A sealed file in memory: bytes that nobody can change any more, to map into slots and to copy from.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
+use std::os::unix::fs::FileExt;
+use std::ptr::{self, NonNull};
+
+use super::reservation::{Syscall, done, fault, mapped};
+
+/// A memfd that can neither be written nor resized, and a view of it.
+pub(super) struct Sealed {
+    file: File,
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the view is only ever read, and what is mapped cannot change: the file is sealed.
+unsafe impl Send for Sealed {}
+// SAFETY: as above.
+unsafe impl Sync for Sealed {}
+
+impl Sealed {
+    /// A file of `len` bytes (not 0, whole pages), zero but for `parts`: (offset, bytes).
+    pub(super) fn new<'a>(
+        len: usize,
+        parts: impl Iterator<Item = (usize, &'a [u8])>,
+    ) -> io::Result<Self> {
+        fault(Syscall::Memfd)?;
+        let file = create()?;
+        file.set_len(len as u64)?;
+        for (offset, bytes) in parts {
+            file.write_all_at(bytes, offset as u64)?;
+        }
+        let seals =
+            libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+        // SAFETY: seals a file of our own.
+        if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // Private, because kernels before 6.7 refuse to share a file that is sealed against writing.
+        // SAFETY: a new mapping where nothing is mapped touches nothing that exists.
+        let at = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                len,
+                libc::PROT_READ,
+                libc::MAP_PRIVATE,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        let base = mapped(at)?;
+        Ok(Self { file, base, len })
+    }
+
+    pub(super) fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: `len` bytes are mapped readable at `base` until `self` is dropped, and the sealed file never changes.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for Sealed {
+    fn drop(&mut self) {
+        // SAFETY: the view's own mapping, to which no reference is left.
+        let _ = done(unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) });
+    }
+}
+
+/// `MFD_NOEXEC_SEAL`, since Linux 6.3; newer kernels can be told to refuse files without.
+const NOEXEC_SEAL: libc::c_uint = 8;
+
+fn create() -> io::Result<File> {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    for flags in [flags | NOEXEC_SEAL, flags] {
+        // SAFETY: makes a new file; the name ends with NUL.
+        let fd = unsafe { libc::memfd_create(c"gojinn-image".as_ptr(), flags) };
+        if fd >= 0 {
+            // SAFETY: a new descriptor, ours alone.
+            return Ok(unsafe { File::from_raw_fd(fd) });
+        }
+    }
+    Err(io::Error::last_os_error())
+}

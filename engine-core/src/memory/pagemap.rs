@@ -1,0 +1,174 @@
+//! Which pages of a slot are dirty: the kernel's `PAGEMAP_SCAN` (Linux 6.7), asked so that none can hide.
+//!
+//! A page of a private mapping is dirty when it is the process's own: present or swapped, and not the file's. Pages are
+//! asked for as `(PRESENT or SWAPPED) and not FILE`, because a page that is swapped out, or just then being moved by
+//! compaction, is reported as SWAPPED and not as PRESENT. The zero page is told apart by the answer: it is clean where
+//! the memory is anonymous, and dirty where the image is (same-page merging can put it there in place of a cleared page).
+
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::ops::{ControlFlow, Range};
+use std::os::fd::{AsRawFd, RawFd};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use parking_lot::Mutex;
+
+use super::reservation::{Syscall, done, fault, mapped, page_size};
+
+/// The process's own page map, opened.
+pub(super) struct Pagemap {
+    /// A page that a forked child finds wiped: it holds the descriptor plus one, and 0 in a process that has not opened its
+    /// own page map yet. The parent's would describe the parent's pages.
+    descriptor: NonNull<AtomicI32>,
+    /// Every file opened: one, and one more per generation of fork. Kept open, since a descriptor once read may be in use.
+    files: Mutex<Vec<File>>,
+}
+
+// SAFETY: the page is only accessed as an atomic, and lives as long as the page map.
+unsafe impl Send for Pagemap {}
+// SAFETY: as above.
+unsafe impl Sync for Pagemap {}
+
+impl Pagemap {
+    /// Opens the page map and tries it out. An error says what is missing.
+    pub(super) fn open() -> io::Result<Self> {
+        // SAFETY: a new mapping where nothing is mapped touches nothing that exists.
+        let page = mapped(unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                page_size(),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        })?;
+        let this = Self {
+            descriptor: page.cast(),
+            files: Mutex::default(),
+        };
+        // SAFETY: sets a flag on the page just mapped.
+        done(unsafe { libc::madvise(page.as_ptr().cast(), page_size(), libc::MADV_WIPEONFORK) })?;
+        super::pagemap_trial::run(&this)?;
+        Ok(this)
+    }
+
+    /// Calls `visit` with every stretch of pages in `base + range` that are the process's own, in ascending order, as offsets
+    /// from `base`, and with whether they are the zero page. `visit` may write to them, and may end the scan.
+    pub(super) fn scan(
+        &self,
+        base: *mut u8,
+        range: Range<usize>,
+        mut visit: impl FnMut(Range<usize>, bool) -> ControlFlow<()>,
+    ) -> io::Result<()> {
+        fault(Syscall::Scan)?;
+        let descriptor = self.descriptor()?;
+        let mut regions = [const { MaybeUninit::<Region>::uninit() }; REGIONS];
+        let base = base as u64;
+        let end = base + range.end as u64;
+        let mut scan = Scan {
+            size: size_of::<Scan>() as u64,
+            flags: 0,
+            start: base + range.start as u64,
+            end,
+            walk_end: 0,
+            vec: regions.as_mut_ptr() as u64,
+            vec_len: REGIONS as u64,
+            max_pages: 0,
+            category_inverted: IS_FILE,
+            category_mask: IS_FILE,
+            category_anyof_mask: IS_PRESENT | IS_SWAPPED,
+            return_mask: IS_ZERO_PAGE,
+        };
+        while scan.start < end {
+            // SAFETY: the kernel reads and writes `scan`, and writes at most `vec_len` regions to `vec`; both outlive the call.
+            let found = unsafe { libc::ioctl(descriptor, PAGEMAP_SCAN, &raw mut scan) };
+            let found = usize::try_from(found).map_err(|_| io::Error::last_os_error())?;
+            if found > REGIONS || scan.walk_end <= scan.start || scan.walk_end > end {
+                return Err(io::Error::other("the page scan did not move on"));
+            }
+            for region in &regions[..found] {
+                // SAFETY: the kernel wrote the first `found` regions.
+                let region = unsafe { region.assume_init_ref() };
+                if region.start < scan.start || region.end > end || region.start > region.end {
+                    return Err(io::Error::other("the page scan left its range"));
+                }
+                let pages = (region.start - base) as usize..(region.end - base) as usize;
+                if visit(pages, region.categories & IS_ZERO_PAGE != 0).is_break() {
+                    return Ok(());
+                }
+            }
+            scan.start = scan.walk_end;
+        }
+        Ok(())
+    }
+
+    fn descriptor(&self) -> io::Result<RawFd> {
+        // SAFETY: the page was mapped by `open` and stays mapped; all access to it is atomic.
+        let descriptor = unsafe { self.descriptor.as_ref() };
+        match descriptor.load(Ordering::Acquire) {
+            0 => self.reopen(descriptor),
+            known => Ok(known - 1),
+        }
+    }
+
+    #[cold]
+    fn reopen(&self, descriptor: &AtomicI32) -> io::Result<RawFd> {
+        let mut files = self.files.lock();
+        let known = descriptor.load(Ordering::Acquire);
+        if known != 0 {
+            return Ok(known - 1);
+        }
+        let file = File::open("/proc/self/pagemap")?;
+        let fd = file.as_raw_fd();
+        files.push(file);
+        descriptor.store(fd + 1, Ordering::Release);
+        Ok(fd)
+    }
+}
+
+impl Drop for Pagemap {
+    fn drop(&mut self) {
+        // SAFETY: the page mapped by `open`, to which no reference is left.
+        unsafe { libc::munmap(self.descriptor.as_ptr().cast(), page_size()) };
+    }
+}
+
+/// Regions per call. The kernel allocates as many for itself, so not more than a usual request needs.
+pub(super) const REGIONS: usize = 64;
+
+/// `_IOWR('f', 16, struct pm_scan_arg)`.
+const PAGEMAP_SCAN: libc::Ioctl = 0xc060_6610_u32 as libc::Ioctl;
+const IS_FILE: u64 = 1 << 2;
+const IS_PRESENT: u64 = 1 << 3;
+const IS_SWAPPED: u64 = 1 << 4;
+const IS_ZERO_PAGE: u64 = 1 << 5;
+
+/// `struct pm_scan_arg` of linux/fs.h.
+#[repr(C)]
+struct Scan {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    vec: u64,
+    vec_len: u64,
+    max_pages: u64,
+    category_inverted: u64,
+    category_mask: u64,
+    category_anyof_mask: u64,
+    return_mask: u64,
+}
+
+/// `struct page_region` of linux/fs.h.
+#[repr(C)]
+struct Region {
+    start: u64,
+    end: u64,
+    categories: u64,
+}
+
+const _: () = assert!(size_of::<Scan>() == 96 && size_of::<Region>() == 24);

@@ -1,0 +1,250 @@
+//! A slot's address range, and the only code that changes what is mapped in it.
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
+use std::ptr::{self, NonNull};
+use std::sync::LazyLock;
+
+use super::{GUARD, RESERVED};
+
+/// `RESERVED + GUARD` bytes of address space, inaccessible when made: a cold slot. Owns the range; dropping it unmaps.
+///
+/// No reference into the range is ever made while a method runs: whoever uses the memory does so through raw pointers
+/// taken from [`Reservation::base`], and only while it holds the `Slot`.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    base: NonNull<u8>,
+}
+
+// SAFETY: the range belongs to the process, not to a thread, and the reservation is its only owner.
+unsafe impl Send for Reservation {}
+
+impl Reservation {
+    pub(super) const BYTES: usize = RESERVED + GUARD;
+
+    pub(super) fn new() -> io::Result<Self> {
+        fault(Syscall::Reserve)?;
+        let base = reserve(Self::BYTES)?;
+        let this = Self { base };
+        this.forbid_huge_pages(0..Self::BYTES);
+        Ok(this)
+    }
+
+    pub(super) fn base(&self) -> *mut u8 {
+        self.base.as_ptr()
+    }
+
+    /// Maps the first `len` bytes of `file` at the front, private and writable.
+    #[cfg(target_os = "linux")]
+    pub(super) fn map_file(&mut self, file: BorrowedFd<'_>, len: usize) -> io::Result<()> {
+        use std::os::fd::AsRawFd;
+
+        fault(Syscall::MapFile)?;
+        let range = self.checked(0..len);
+        // SAFETY: MAP_FIXED replaces a part of this reservation only (`checked`), which nobody uses now.
+        let at = unsafe {
+            libc::mmap(
+                range.start.cast(),
+                len,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        mapped(at).map(drop)
+    }
+
+    /// Only Linux has images in files.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn map_file(&mut self, _: BorrowedFd<'_>, _: usize) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Makes `range` readable and writable; what was not touched since `wipe` reads as zero.
+    pub(super) fn open(&mut self, range: Range<usize>) -> io::Result<()> {
+        fault(Syscall::Open)?;
+        self.protect(range, libc::PROT_READ | libc::PROT_WRITE)
+    }
+
+    /// Makes `range` inaccessible. Its pages keep what they hold.
+    pub(super) fn close(&mut self, range: Range<usize>) -> io::Result<()> {
+        fault(Syscall::Close)?;
+        self.protect(range, libc::PROT_NONE)
+    }
+
+    /// Gives the private pages of `range` back: it reads as what is mapped there (the file, or zero) again.
+    #[cfg(target_os = "linux")]
+    pub(super) fn discard(&mut self, range: Range<usize>) -> io::Result<()> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        fault(Syscall::Discard)?;
+        let len = range.len();
+        let range = self.checked(range);
+        // SAFETY: drops private pages of this reservation only (`checked`), which nobody uses now.
+        done(unsafe { libc::madvise(range.start.cast(), len, libc::MADV_DONTNEED) })
+    }
+
+    /// Gives the pages of `range` back: it reads as zero again. Elsewhere than on Linux `madvise` does not promise that, so
+    /// the range is mapped anew.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn discard(&mut self, range: Range<usize>) -> io::Result<()> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        fault(Syscall::Discard)?;
+        self.remap(range, libc::PROT_READ | libc::PROT_WRITE)
+    }
+
+    /// Makes `range` what it was when reserved: no pages, inaccessible.
+    pub(super) fn wipe(&mut self, range: Range<usize>) -> io::Result<()> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        fault(Syscall::Wipe)?;
+        self.remap(range.clone(), libc::PROT_NONE)?;
+        self.forbid_huge_pages(range);
+        Ok(())
+    }
+
+    /// Unmaps the range. `false`: the kernel refused, the address space is lost (but inaccessible if at all possible).
+    pub(super) fn retire(self) -> bool {
+        let mut this = std::mem::ManuallyDrop::new(self);
+        this.unmap()
+    }
+
+    fn unmap(&mut self) -> bool {
+        let unmapped = fault(Syscall::Unmap).is_ok() && {
+            // SAFETY: the reservation's own range; the owner is gone after this.
+            unsafe { libc::munmap(self.base.as_ptr().cast(), Self::BYTES) == 0 }
+        };
+        if !unmapped {
+            let _ = self.remap(0..Self::BYTES, libc::PROT_NONE);
+        }
+        unmapped
+    }
+
+    fn remap(&mut self, range: Range<usize>, protection: libc::c_int) -> io::Result<()> {
+        let len = range.len();
+        let range = self.checked(range);
+        // SAFETY: MAP_FIXED replaces a part of this reservation only (`checked`), which nobody uses now.
+        let at = unsafe {
+            libc::mmap(
+                range.start.cast(),
+                len,
+                protection,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED,
+                -1,
+                0,
+            )
+        };
+        mapped(at).map(drop)
+    }
+
+    fn protect(&mut self, range: Range<usize>, protection: libc::c_int) -> io::Result<()> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let len = range.len();
+        let range = self.checked(range);
+        // SAFETY: changes a part of this reservation only (`checked`); no reference into it exists.
+        done(unsafe { libc::mprotect(range.start.cast(), len, protection) })
+    }
+
+    /// With transparent huge pages, one store would dirty 2 MiB, all of which the reset would have to clear.
+    #[cfg(target_os = "linux")]
+    fn forbid_huge_pages(&self, range: Range<usize>) {
+        let len = range.len();
+        let range = self.checked(range);
+        // SAFETY: sets a hint on a part of this reservation. A kernel without huge pages refuses, which is as good.
+        unsafe { libc::madvise(range.start.cast(), len, libc::MADV_NOHUGEPAGE) };
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn forbid_huge_pages(&self, _: Range<usize>) {}
+
+    /// The addresses of `range`, which must be whole pages inside the reservation.
+    fn checked(&self, range: Range<usize>) -> Range<*mut u8> {
+        assert!(
+            range.start <= range.end && range.end <= Self::BYTES,
+            "{range:?} is not inside a slot"
+        );
+        debug_assert!(range.start % page_size() == 0 && range.end % page_size() == 0);
+        // SAFETY: both ends lie in the reservation, or one past its end.
+        unsafe { self.base().add(range.start)..self.base().add(range.end) }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.unmap();
+    }
+}
+
+/// Inaccessible address space of the kernel's choice, which costs no memory.
+pub(super) fn reserve(bytes: usize) -> io::Result<NonNull<u8>> {
+    // SAFETY: a new mapping where nothing is mapped touches nothing that exists.
+    let at = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            bytes,
+            libc::PROT_NONE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    mapped(at)
+}
+
+/// Bytes in a page of this machine.
+pub(super) fn page_size() -> usize {
+    static PAGE_SIZE: LazyLock<usize> = LazyLock::new(|| {
+        // SAFETY: sysconf only reads.
+        let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        usize::try_from(size).unwrap_or(4096)
+    });
+    *PAGE_SIZE
+}
+
+/// The address that `mmap` returned, or why it failed.
+pub(super) fn mapped(at: *mut libc::c_void) -> io::Result<NonNull<u8>> {
+    match NonNull::new(at.cast::<u8>()) {
+        Some(at) if at.as_ptr().cast() != libc::MAP_FAILED => Ok(at),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Whether a system call returned 0, or why it failed.
+pub(super) fn done(result: libc::c_int) -> io::Result<()> {
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// What a test can make fail.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Syscall {
+    Close,
+    Discard,
+    MapFile,
+    Memfd,
+    Open,
+    Reserve,
+    Scan,
+    Unmap,
+    Wipe,
+}
+
+/// Fails in a test that asked for it (`tests::faults`); costs nothing otherwise.
+#[inline]
+pub(super) fn fault(syscall: Syscall) -> io::Result<()> {
+    #[cfg(test)]
+    super::tests::faults::check(syscall)?;
+    let _ = syscall;
+    Ok(())
+}

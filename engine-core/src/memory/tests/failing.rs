@@ -1,0 +1,187 @@
+//! System calls that fail: nothing dirty is ever handed out, and nothing is lost uncounted.
+
+use super::super::reservation::Syscall;
+use super::super::{Pool, PoolFigures, ResetMode};
+use super::*;
+use crate::error::ErrorKind;
+
+/// A pool, an image and its bytes, and one slot that has been used and grown.
+fn dirty(mode: ResetMode) -> (Pool, Image, Vec<u8>, Slot) {
+    let expected = bytes(1);
+    let (pool, image) = (Pool::new(config(mode)).expect("a pool"), image(&expected));
+    let mut slot = pool.slot(&image, 64 * PAGE).expect("a slot");
+    slot.grow_to(LEN + WASM_PAGE).expect("room to grow");
+    for offset in [0, SPAN, LEN] {
+        write(&mut slot, offset, !0);
+    }
+    (pool, image, expected, slot)
+}
+
+fn assert_next_is_pristine(pool: &Pool, image: &Image, expected: &[u8]) {
+    faults::all_happened();
+    assert_pristine(&pool.slot(image, 64 * PAGE).expect("a slot"), expected);
+}
+
+#[test]
+fn a_slot_that_cannot_be_reset_is_retired() {
+    let cases: [(ResetMode, &[Syscall]); 4] = [
+        (ResetMode::Madvise, &[Syscall::Discard]),
+        (ResetMode::Madvise, &[Syscall::Close, Syscall::Wipe]),
+        (ResetMode::Copy, &[Syscall::Discard]),
+        (ResetMode::Auto, &[Syscall::Close, Syscall::Wipe]),
+    ];
+    for (mode, failing) in cases {
+        let (pool, image, expected, slot) = dirty(mode);
+        for &syscall in failing {
+            faults::fail(syscall, 0, 1);
+        }
+        drop(slot);
+        let figures = pool.figures();
+        assert_eq!(
+            (figures.retired, figures.reset_failures),
+            (1, 1),
+            "{mode:?} {failing:?}"
+        );
+        assert_eq!((figures.slots_total, figures.warm, figures.busy), (0, 0, 0));
+        assert_eq!(figures.resident_bytes, 0);
+        assert_next_is_pristine(&pool, &image, &expected);
+        assert_eq!(pool.figures().slots_total, 1);
+    }
+}
+
+#[test]
+fn a_slot_that_cannot_be_unmapped_still_counts() {
+    let (pool, image, expected, slot) = dirty(ResetMode::Madvise);
+    faults::fail(Syscall::Discard, 0, 1);
+    faults::fail(Syscall::Unmap, 0, 1);
+    let base = slot.base();
+    drop(slot);
+    let figures = pool.figures();
+    assert_eq!((figures.retired, figures.slots_total), (1, 1));
+    assert_next_is_pristine(&pool, &image, &expected);
+    assert_eq!(pool.figures().slots_total, 2);
+    assert_ne!(pool.slot(&image, 64 * PAGE).expect("a slot").base(), base);
+}
+
+#[test]
+fn a_scan_that_fails_gives_everything_back_instead() {
+    let (pool, image, expected, slot) = dirty(ResetMode::Auto);
+    if pool.reset_mode() != ResetMode::Scan {
+        return;
+    }
+    faults::fail(Syscall::Scan, 0, 1);
+    drop(slot);
+    let figures = pool.figures();
+    assert_eq!(
+        (
+            figures.resets_madvise,
+            figures.resets_scan,
+            figures.reset_failures
+        ),
+        (1, 0, 0)
+    );
+    assert_next_is_pristine(&pool, &image, &expected);
+    assert_eq!(pool.figures().resets_scan, 1);
+}
+
+#[test]
+fn grown_memory_that_cannot_be_closed_is_mapped_anew() {
+    for mode in [ResetMode::Auto, ResetMode::Copy, ResetMode::Madvise] {
+        let (pool, image, expected, slot) = dirty(mode);
+        faults::fail(Syscall::Close, 0, 1);
+        drop(slot);
+        assert_eq!(pool.figures().retired, 0);
+        assert_next_is_pristine(&pool, &image, &expected);
+    }
+}
+
+#[test]
+fn memory_that_cannot_grow_stays_usable() {
+    let (pool, image, expected, mut slot) = dirty(ResetMode::Auto);
+    faults::fail(Syscall::Open, 0, 1);
+    let error = slot.grow_to(LEN + 2 * WASM_PAGE).expect_err("no memory");
+    assert_eq!(error.kind(), ErrorKind::Host);
+    assert_eq!(slot.len(), LEN + WASM_PAGE);
+    slot.grow_to(LEN + 2 * WASM_PAGE).expect("room to grow");
+    drop(slot);
+    assert_next_is_pristine(&pool, &image, &expected);
+}
+
+#[test]
+fn an_image_that_cannot_be_mapped_costs_no_slot() {
+    for syscall in [Syscall::MapFile, Syscall::Open] {
+        let expected = bytes(1);
+        let (pool, image) = (Pool::new(config(ResetMode::Auto)), image(&expected));
+        let pool = pool.expect("a pool");
+        faults::fail(syscall, 0, 1);
+        let error = pool.slot(&image, 64 * PAGE).expect_err("cannot be mapped");
+        assert_eq!(error.kind(), ErrorKind::Host);
+        let figures = pool.figures();
+        assert_eq!(
+            (figures.slots_total, figures.busy, figures.retired),
+            (1, 0, 0)
+        );
+        assert_next_is_pristine(&pool, &image, &expected);
+        assert_eq!(pool.figures().slots_total, 1);
+
+        faults::fail(Syscall::MapFile, 0, 1);
+        faults::fail(Syscall::Wipe, 0, 1);
+        let other = super::image(&bytes(2));
+        pool.slot(&other, 64 * PAGE).expect_err("cannot be mapped");
+        faults::all_happened();
+        assert_eq!(pool.figures().retired, 1);
+        assert_next_is_pristine(&pool, &image, &expected);
+    }
+}
+
+#[test]
+fn without_room_for_a_new_slot_one_changes_its_image() {
+    faults::fail(Syscall::Reserve, 0, 1);
+    let error = Pool::new(config(ResetMode::Auto)).expect_err("no address space");
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+
+    let (pool, image, _, slot) = dirty(ResetMode::Auto);
+    drop(slot);
+    let expected = bytes(2);
+    let other = super::image(&expected);
+    faults::fail(Syscall::Reserve, 0, 1);
+    let slot = pool
+        .slot(&other, 64 * PAGE)
+        .expect("the slot of the first image");
+    assert_pristine(&slot, &expected);
+    assert_eq!(pool.figures().slots_total, 1);
+    faults::fail(Syscall::Reserve, 0, 1);
+    let error = pool.slot(&image, 64 * PAGE).expect_err("nothing left");
+    assert!(error.to_string().contains("no room for another"), "{error}");
+    faults::all_happened();
+}
+
+#[test]
+fn a_slot_that_cannot_change_its_image_is_retired() {
+    let expected = bytes(2);
+    let other = super::image(&expected);
+    let (pool, image, _, slot) = dirty(ResetMode::Auto);
+    drop(slot);
+    faults::fail(Syscall::Reserve, 0, 1);
+    faults::fail(Syscall::Wipe, 0, 1);
+    pool.slot(&other, 64 * PAGE).expect_err("no slot left");
+    let PoolFigures {
+        slots_total,
+        retired,
+        resident_bytes,
+        ..
+    } = pool.figures();
+    assert_eq!((slots_total, retired, resident_bytes), (0, 1, 0));
+    assert_next_is_pristine(&pool, &other, &expected);
+
+    // And when its image is dropped.
+    drop(pool.slot(&image, 64 * PAGE).expect("a slot"));
+    faults::fail(Syscall::Wipe, 0, 1);
+    drop(image);
+    faults::all_happened();
+    let figures = pool.figures();
+    assert_eq!(
+        (figures.slots_total, figures.warm, figures.retired),
+        (1, 1, 2)
+    );
+}

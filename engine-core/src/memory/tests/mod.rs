@@ -1,0 +1,112 @@
+//! The pool as a whole: pristine memory, whatever happens.
+
+pub(super) mod faults;
+
+mod failing;
+mod leaks;
+mod pristine;
+mod sharing;
+
+use super::reservation::page_size;
+use super::{Image, PoolConfig, ResetMode, Slot};
+use crate::limits::PAGE;
+
+const WASM_PAGE: usize = PAGE as usize;
+
+/// 192 KiB of image with holes in it, then 128 KiB of zero: small enough for every mode to choose freely.
+const SPAN: usize = 3 * WASM_PAGE;
+const LEN: usize = 5 * WASM_PAGE;
+
+fn config(reset: ResetMode) -> PoolConfig {
+    PoolConfig {
+        slots: 32,
+        keep_resident: 2 << 20,
+        keep_resident_total: 64 << 20,
+        reset,
+    }
+}
+
+/// The bytes of an image, different for every `seed`; every third page is a hole.
+fn bytes(seed: u64) -> Vec<u8> {
+    let mut random = Random(seed + 1);
+    let mut bytes = vec![0; LEN];
+    for (index, page) in bytes[..SPAN].chunks_mut(page_size()).enumerate() {
+        if index % 3 != 1 {
+            page.fill_with(|| random.next() as u8 | 1);
+        }
+    }
+    bytes
+}
+
+fn image(bytes: &[u8]) -> Image {
+    Image::from_bytes(bytes).expect("an image")
+}
+
+/// A small generator that repeats itself: a failure can be looked at again.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+}
+
+fn read(slot: &Slot, offset: usize) -> u8 {
+    assert!(offset < slot.len());
+    // SAFETY: accessible, and the slot is ours.
+    unsafe { slot.base().add(offset).read_volatile() }
+}
+
+fn write(slot: &mut Slot, offset: usize, byte: u8) {
+    assert!(offset < slot.len());
+    // SAFETY: accessible, and the slot is ours alone.
+    unsafe { slot.base().add(offset).write_volatile(byte) }
+}
+
+fn content(slot: &Slot) -> &[u8] {
+    // SAFETY: accessible, and nobody writes while `slot` is borrowed.
+    unsafe { std::slice::from_raw_parts(slot.base(), slot.len()) }
+}
+
+/// Whether the byte at `offset` can be read, asked of the kernel so that nothing crashes.
+fn is_accessible(slot: &Slot, offset: usize) -> bool {
+    let mut byte = 0u8;
+    let into = libc::iovec {
+        iov_base: (&raw mut byte).cast(),
+        iov_len: 1,
+    };
+    let from = libc::iovec {
+        iov_base: slot.base().wrapping_add(offset).cast(),
+        iov_len: 1,
+    };
+    // SAFETY: copies one byte into `byte`, or fails where `from` is not readable.
+    unsafe { libc::process_vm_readv(libc::getpid(), &into, 1, &from, 1, 0) == 1 }
+}
+
+fn assert_pristine(slot: &Slot, expected: &[u8]) {
+    assert_eq!(slot.len(), expected.len());
+    let wrong = content(slot).iter().zip(expected).position(|(a, b)| a != b);
+    if let Some(offset) = wrong {
+        panic!(
+            "byte {offset} is {:#x}, expected {:#x}",
+            read(slot, offset),
+            expected[offset]
+        );
+    }
+    for offset in [
+        slot.len(),
+        slot.len() + WASM_PAGE,
+        super::RESERVED - 1,
+        super::RESERVED,
+        super::RESERVED + super::GUARD - 1,
+    ] {
+        assert!(!is_accessible(slot, offset), "{offset} is accessible");
+    }
+}

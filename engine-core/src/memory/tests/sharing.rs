@@ -1,0 +1,218 @@
+//! Who gets which slot: affinity, stealing, eviction, the bound, and images that go away.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::super::{Pool, PoolConfig, ResetMode};
+use super::*;
+use crate::error::ErrorKind;
+
+fn pool(slots: usize) -> Pool {
+    Pool::new(PoolConfig {
+        slots,
+        ..config(ResetMode::Auto)
+    })
+    .expect("a pool")
+}
+
+#[test]
+fn a_warm_slot_returns_to_its_image() {
+    let pool = pool(32);
+    let images = [image(&bytes(1)), image(&bytes(2)), image(&bytes(3))];
+    let bases = images.each_ref().map(|image| {
+        let slot = pool.slot(image, 64 * PAGE).expect("a slot");
+        slot.base() as usize
+    });
+    assert_eq!(pool.figures().warm, 3);
+    for _ in 0..20 {
+        for (image, base) in images.iter().zip(bases) {
+            // Also when this thread has moved to another CPU meanwhile: then it is stolen.
+            let slot = pool.slot(image, 64 * PAGE).expect("a slot");
+            assert_eq!(slot.base() as usize, base);
+        }
+    }
+    assert_eq!(pool.figures().slots_total, 3);
+}
+
+#[test]
+fn a_cold_slot_is_used_before_a_new_one_is_made() {
+    let pool = pool(32);
+    assert_eq!(pool.figures().slots_total, 1);
+    let image = image(&bytes(1));
+    let slots = [(); 3].map(|()| pool.slot(&image, 64 * PAGE).expect("a slot"));
+    let figures = pool.figures();
+    assert_eq!((figures.slots_total, figures.busy, figures.warm), (3, 3, 0));
+    drop(slots);
+    let figures = pool.figures();
+    assert_eq!((figures.slots_total, figures.busy, figures.warm), (3, 0, 3));
+}
+
+#[test]
+fn the_bound_holds_and_the_longest_waiting_slot_changes_its_image() {
+    let pool = pool(3);
+    let contents = [1, 2, 3, 4].map(bytes);
+    let images = contents.each_ref().map(|bytes| image(bytes));
+    let mut bases = Vec::new();
+    for image in &images[..3] {
+        let mut slot = pool.slot(image, 64 * PAGE).expect("a slot");
+        slot.grow_to(LEN + WASM_PAGE).expect("room to grow");
+        write(&mut slot, LEN, 1);
+        bases.push(slot.base() as usize);
+        drop(slot);
+        // The clock of the free list is coarse.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let slot = pool.slot(&images[3], 64 * PAGE).expect("a slot");
+    assert_eq!(slot.base() as usize, bases[0]);
+    assert_pristine(&slot, &contents[3]);
+    let others = [&images[0], &images[1]].map(|image| pool.slot(image, 64 * PAGE).expect("a slot"));
+    assert_eq!(pool.figures().slots_total, 3);
+    let error = pool.slot(&images[2], 64 * PAGE).expect_err("all are busy");
+    assert_eq!(error.kind(), ErrorKind::Rejected);
+    assert!(error.to_string().contains("all 3 memory slots"), "{error}");
+    drop(others);
+    assert_pristine(
+        &pool.slot(&images[2], 64 * PAGE).expect("a slot"),
+        &contents[2],
+    );
+}
+
+/// As many threads as slots, each holding one at a time: none may ever be told that there is none.
+#[test]
+fn nobody_is_rejected_while_a_slot_is_free() {
+    const THREADS: usize = 8;
+    let pool = pool(THREADS);
+    let contents = [1, 2, 3].map(bytes);
+    let images = contents.each_ref().map(|bytes| image(bytes));
+    let barrier = Barrier::new(THREADS + 1);
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (pool, images, contents, barrier) = (&pool, &images, &contents, &barrier);
+            scope.spawn(move || {
+                barrier.wait();
+                for round in 0..2000 {
+                    let which = (thread + round) % 3;
+                    let mut slot = pool.slot(&images[which], 64 * PAGE).expect("a slot");
+                    let offset = (round * 4099) % LEN;
+                    assert_eq!(read(&slot, offset), contents[which][offset]);
+                    write(&mut slot, offset, !0);
+                }
+            });
+        }
+        // Images that come and go meanwhile move slots about.
+        let (pool, barrier) = (&pool, &barrier);
+        scope.spawn(move || {
+            barrier.wait();
+            for seed in 0..100 {
+                let passing = image(&bytes(seed));
+                // Refused when all are busy: that is right here.
+                let _ = pool.slot(&passing, 64 * PAGE);
+            }
+        });
+    });
+    let figures = pool.figures();
+    assert_eq!((figures.busy, figures.retired), (0, 0));
+    assert!(figures.slots_total <= THREADS as u64);
+}
+
+#[test]
+fn a_dropped_image_leaves_no_warm_slot_behind() {
+    let pool = pool(32);
+    let (kept, dropped) = (image(&bytes(1)), image(&bytes(2)));
+    let busy = pool.slot(&dropped, 64 * PAGE).expect("a slot");
+    drop([&kept, &dropped, &dropped].map(|image| {
+        let mut slot = pool.slot(image, 64 * PAGE).expect("a slot");
+        write(&mut slot, 0, 1);
+        slot
+    }));
+    assert_eq!(pool.figures().warm, 3);
+    let file = std::sync::Arc::downgrade(dropped.content());
+    drop(dropped);
+    assert_eq!(pool.figures().warm, 1);
+    // The one that is busy holds the content until it is given back.
+    assert!(file.upgrade().is_some());
+    assert_eq!(read(&busy, 0), bytes(2)[0]);
+    drop(busy);
+    assert!(file.upgrade().is_none());
+    let figures = pool.figures();
+    assert_eq!((figures.slots_total, figures.busy, figures.warm), (4, 0, 1));
+    assert_eq!(figures.resident_bytes, page_size() as u64);
+}
+
+#[test]
+fn images_are_dropped_while_their_slots_come_back() {
+    let pool = pool(16);
+    let survivors = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (pool, survivors) = (&pool, &survivors);
+            scope.spawn(move || {
+                for round in 0..150 {
+                    let image = image(&bytes(thread * 1000 + round));
+                    let content = std::sync::Arc::downgrade(image.content());
+                    let slot = pool.slot(&image, 64 * PAGE).expect("a slot");
+                    let other = std::thread::spawn(move || drop(slot));
+                    drop(image);
+                    other.join().expect("no panic");
+                    survivors.fetch_add(content.strong_count(), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert_eq!(survivors.into_inner(), 0);
+    assert_eq!((pool.figures().warm, pool.figures().busy), (0, 0));
+    assert_eq!(pool.figures().resident_bytes, 0);
+}
+
+#[test]
+fn slots_outlive_their_pool() {
+    let expected = bytes(1);
+    let (pool, image) = (pool(32), image(&expected));
+    drop(pool.slot(&image, 64 * PAGE).expect("a slot"));
+    let mut slot = pool.slot(&image, 64 * PAGE).expect("a slot");
+    drop(pool);
+    slot.grow_to(LEN + WASM_PAGE).expect("room to grow");
+    write(&mut slot, LEN, 1);
+    drop(slot);
+    drop(image);
+}
+
+#[test]
+fn all_slots_together_keep_no_more_than_allowed() {
+    let total = 10 * page_size();
+    let pool = Pool::new(PoolConfig {
+        keep_resident_total: total,
+        ..config(ResetMode::Auto)
+    })
+    .expect("a pool");
+    let expected = bytes(1);
+    let image = image(&expected);
+    let slots = [(); 4].map(|()| pool.slot(&image, 64 * PAGE).expect("a slot"));
+    for mut slot in slots {
+        for page in 0..4 {
+            write(&mut slot, page * page_size(), !0);
+        }
+    }
+    assert!(pool.figures().resident_bytes <= total as u64);
+    let slots = [(); 4].map(|()| pool.slot(&image, 64 * PAGE).expect("a slot"));
+    for slot in slots {
+        assert_pristine(&slot, &expected);
+    }
+}
+
+#[test]
+fn settings_that_make_no_pool_are_explained() {
+    let none = PoolConfig {
+        slots: 0,
+        ..config(ResetMode::Auto)
+    };
+    let error = Pool::new(none).expect_err("no slots");
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("ulimit -v"), "{error}");
+    let pool = Pool::new(PoolConfig::default()).expect("a pool on this machine");
+    assert!(format!("{pool:?}").contains("reset"));
+    assert_eq!(
+        pool.reset_mode() == ResetMode::Scan,
+        pool.scan_unavailable().is_none()
+    );
+}
