@@ -1,0 +1,176 @@
+//! The backend: compiles modules and loads what it compiled.
+
+use std::num::NonZero;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use engine_core::backend::{Artifact, Backend, BackendKind, Capabilities, Fingerprint, Module};
+use engine_core::wasm::{Features, Wasm};
+use engine_core::{Error, ErrorKind, Result};
+use wasmer::sys::vm;
+use wasmer::sys::{
+    CompilerConfig, CpuFeature, Cranelift, CraneliftOptLevel, EngineBuilder, Target,
+};
+
+use crate::hostcalls::panic_text;
+use crate::memory::{STYLE, Styles};
+use crate::module::WasmerModule;
+use crate::poll;
+
+/// Parsers and compilers recurse: compiling gets a stack of its own, whatever the calling thread's.
+const COMPILE_STACK: usize = 8 << 20;
+
+/// Changes whenever an older artifact would not fit this code any more, for reasons the other parts of the fingerprint do
+/// not show.
+const LAYOUT: u32 = 1;
+
+/// Settings of the wasmer backend.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct WasmerConfig {
+    /// Threads that compile one module. Half of the cores, at least one, so that requests are served meanwhile.
+    pub compile_threads: NonZero<usize>,
+}
+
+impl Default for WasmerConfig {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Self {
+            compile_threads: NonZero::new(cores / 2).unwrap_or(NonZero::<usize>::MIN),
+        }
+    }
+}
+
+/// wasmer with cranelift, as a backend.
+#[derive(Debug)]
+pub struct Wasmer {
+    config: WasmerConfig,
+    fingerprint: Fingerprint,
+}
+
+impl Wasmer {
+    /// The backend. Installs wasmer's handlers for traps, once in a process; they pass on what is not theirs.
+    pub fn new(config: WasmerConfig) -> Result<Self> {
+        vm::init_traps();
+        let mut cpu: Vec<String> = CpuFeature::for_host()
+            .iter()
+            .map(|feature| feature.to_string())
+            .collect();
+        cpu.sort();
+        let fingerprint = format!(
+            "wasmer {} cranelift speed, {STYLE:?}, poll {}, layout {LAYOUT}, {} {}",
+            vm::VERSION,
+            poll::VERSION,
+            Target::default().triple(),
+            cpu.join(" "),
+        );
+        Ok(Self {
+            config,
+            fingerprint: Fingerprint(fingerprint),
+        })
+    }
+
+    fn compile_here(&self, wasm: &Wasm) -> Result<Vec<u8>> {
+        let (bytes, flag) = poll::add_memory(wasm.bytes())?;
+        let mut cranelift = Cranelift::new();
+        cranelift
+            .opt_level(CraneliftOptLevel::Speed)
+            .num_threads(self.config.compile_threads);
+        cranelift.push_middleware(Arc::new(poll::Polls { memory: flag }));
+        // An engine of its own, dropped with the code it has loaded: the artifact is loaded into another.
+        let mut engine = EngineBuilder::new(cranelift)
+            .set_features(Some(convert(wasm.features())))
+            .engine();
+        engine.set_tunables(Styles);
+        let engine = wasmer::Engine::from(engine);
+        let module = wasmer::Module::new(&engine, bytes).map_err(|error| {
+            Error::new(
+                ErrorKind::Compile,
+                "wasmer cannot compile this module; try another backend",
+            )
+            .because(error)
+        })?;
+        let artifact = module.serialize().map_err(|error| {
+            Error::new(ErrorKind::Compile, "wasmer cannot serialize its code").because(error)
+        })?;
+        Ok(artifact.to_vec())
+    }
+}
+
+impl Backend for Wasmer {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Wasmer
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            native_artifact: true,
+            slots: true,
+            features: Features {
+                simd: true,
+                // wasmer-compiler-cranelift 7.3 refuses `return_call`.
+                tail_calls: false,
+                extended_const: true,
+            },
+            suspend: false,
+            components: false,
+        }
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint.clone()
+    }
+
+    fn compile(&self, wasm: &Wasm) -> Result<Artifact> {
+        let compile = || {
+            catch_unwind(AssertUnwindSafe(|| self.compile_here(wasm))).unwrap_or_else(|panic| {
+                Err(Error::new(
+                    ErrorKind::Compile,
+                    format!(
+                        "wasmer panicked over this module: {}; try another backend",
+                        panic_text(&*panic)
+                    ),
+                ))
+            })
+        };
+        let bytes = std::thread::scope(|scope| {
+            std::thread::Builder::new()
+                .name("gojinn-wasmer".into())
+                .stack_size(COMPILE_STACK)
+                .spawn_scoped(scope, compile)
+                .map_err(|error| Error::host("cannot start a thread to compile on").because(error))?
+                .join()
+                .unwrap_or_else(|_| Err(Error::host("a bug: the compiling thread died")))
+        })?;
+        Ok(Artifact::new(self, bytes))
+    }
+
+    unsafe fn load(self: Arc<Self>, artifact: &Artifact) -> Result<Arc<dyn Module>> {
+        if artifact.backend() != self.kind() || *artifact.fingerprint() != self.fingerprint {
+            return Err(Error::new(
+                ErrorKind::Load,
+                format!(
+                    "an artifact of \"{}\" was handed to \"{}\": compile the module again",
+                    artifact.fingerprint().0,
+                    self.fingerprint.0
+                ),
+            ));
+        }
+        // SAFETY: the caller's promise.
+        let module = unsafe { WasmerModule::load(artifact.bytes()) }?;
+        Ok(Arc::new(module))
+    }
+}
+
+/// The features to compile with: engine-core's, and one more memory for the flag.
+fn convert(features: Features) -> wasmer::sys::Features {
+    let mut out = wasmer::sys::Features::none();
+    out.bulk_memory(true)
+        .reference_types(true)
+        .multi_value(true)
+        .multi_memory(true)
+        .simd(features.simd)
+        .tail_call(features.tail_calls)
+        .extended_const(features.extended_const);
+    out
+}

@@ -1,0 +1,148 @@
+//! Engine-core's hostcalls in the shape that compiled code calls.
+//!
+//! A hostcall gets the sandbox's [`Env`] where a guest function would get its instance. Guests run on small stacks of
+//! wasmer's, so the work is done on the thread's own stack.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+
+use engine_core::{HostState, Stop};
+use wasmer::sys::vm::{self, FunctionBodyPtr, VMMemoryDefinition};
+use wasmer::{FunctionType, Type};
+
+use crate::trap::Halt;
+
+/// What hostcalls of one sandbox reach.
+#[derive(Debug, Default)]
+pub(crate) struct Env {
+    /// There while guest code runs.
+    pub(crate) host: Option<Box<HostState>>,
+    /// The memory that the guest exports as "memory".
+    pub(crate) memory: Option<NonNull<VMMemoryDefinition>>,
+    /// What a hostcall's panic said: a bug, but one that must not take the server down.
+    pub(crate) panicked: Option<String>,
+}
+
+/// A hostcall to link.
+#[derive(Clone, Debug)]
+pub(crate) struct Hostcall {
+    pub(crate) body: FunctionBodyPtr,
+    pub(crate) ty: FunctionType,
+}
+
+/// Runs a hostcall's Rust function; unwinds the guest if it says so.
+///
+/// # Safety
+/// Called by guest code, with the [`Env`] of its sandbox, which nothing else refers to meanwhile.
+unsafe fn enter<R>(
+    env: *mut Env,
+    call: impl FnOnce(&mut HostState, &mut [u8]) -> Result<R, Stop>,
+) -> R {
+    let result = vm::on_host_stack(|| {
+        // SAFETY: the caller's promise.
+        let env = unsafe { &mut *env };
+        let Some(host) = env.host.as_deref_mut() else {
+            return Err(Halt);
+        };
+        let memory: &mut [u8] = match env.memory {
+            None => &mut [],
+            // SAFETY: the definition lives as long as the instance, whose guest is waiting for this call; it describes
+            // accessible bytes, which only that guest touches.
+            Some(definition) => unsafe {
+                let definition = definition.as_ref();
+                std::slice::from_raw_parts_mut(definition.base, definition.current_length)
+            },
+        };
+        match catch_unwind(AssertUnwindSafe(|| call(host, memory))) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(stop)) => {
+                host.stop(stop);
+                Err(Halt)
+            }
+            Err(panic) => {
+                env.panicked = Some(panic_text(&*panic));
+                Err(Halt)
+            }
+        }
+    });
+    match result {
+        Ok(value) => value,
+        // SAFETY: guest code is on the stack, and nothing on this side of it needs dropping: `Halt` has no size, so its
+        // box owns no memory.
+        Err(halt) => unsafe { vm::raise_user_trap(Box::new(halt)) },
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without a message".into())
+}
+
+/// A parameter or result of a hostcall.
+trait Value {
+    const TYPE: Type;
+}
+
+impl Value for i32 {
+    const TYPE: Type = Type::I32;
+}
+
+impl Value for i64 {
+    const TYPE: Type = Type::I64;
+}
+
+macro_rules! expand {
+    ($( $module:literal { $( fn $name:ident ( $( $arg:ident : $ty:ty ),* $(,)? ) $( -> $ret:ty )? ; )* } )*) => {
+        /// The functions that compiled code calls.
+        mod bodies {
+            use super::{Env, enter};
+            $( $(
+                /// # Safety
+                /// As `enter`.
+                pub(super) unsafe extern "C" fn $name(env: *mut Env, $( $arg: $ty ),*) $( -> $ret )? {
+                    // SAFETY: the caller's promise.
+                    unsafe {
+                        enter(env, |host, memory| engine_core::hostcall::$name(host, memory, $( $arg ),*))
+                    }
+                }
+            )* )*
+        }
+
+        /// The hostcall with that name.
+        pub(crate) fn find(module: &str, name: &str) -> Option<Hostcall> {
+            $( $(
+                if module == $module && name == stringify!($name) {
+                    let params: Vec<Type> = vec![ $( <$ty as Value>::TYPE ),* ];
+                    let results: Vec<Type> = vec![ $( <$ret as Value>::TYPE )? ];
+                    return Some(Hostcall {
+                        body: FunctionBodyPtr(bodies::$name as *const vm::VMFunctionBody),
+                        ty: FunctionType::new(params, results),
+                    });
+                }
+            )* )*
+            None
+        }
+    };
+}
+
+engine_core::for_each_hostcall!(expand);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostcalls_are_found_by_module_and_name() {
+        let write = find("wasi_snapshot_preview1", "fd_write").expect("it is there");
+        assert_eq!(write.ty, FunctionType::new(vec![Type::I32; 4], [Type::I32]));
+        let exit = find("wasi_snapshot_preview1", "proc_exit").expect("it is there");
+        assert_eq!(exit.ty, FunctionType::new([Type::I32], []));
+        assert!(find("gojinn", "fd_write").is_none());
+        assert!(find("gojinn", "host_log").is_some());
+        assert!(find("env", "host_log").is_none());
+    }
+}

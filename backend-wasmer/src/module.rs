@@ -1,0 +1,236 @@
+//! A loaded artifact, and how sandboxes are made of it.
+
+use std::cell::UnsafeCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use engine_core::backend::{GlobalValue, Module, Sandbox, Start};
+use engine_core::{Error, ErrorKind, Limits, Result};
+use wasmer::sys::vm::{
+    InternalStoreHandle, LinearMemory, MaybeInstanceOwned, StoreObjects, VMCallerCheckedAnyfunc,
+    VMContext, VMExtern, VMFunction, VMFunctionBody, VMFunctionContext, VMFunctionKind,
+    VMSignatureHash,
+};
+use wasmer::sys::{Artifact, EngineBuilder};
+use wasmer::{ExternType, Mutability, Type};
+
+use crate::hostcalls::{self, Env, Hostcall, panic_text};
+use crate::memory::{Resources, Tables, VM_CONFIG};
+use crate::sandbox::{Parts, WasmerSandbox};
+use crate::shared::Shared;
+
+/// Code in executable memory, with its hostcalls looked up.
+pub(crate) struct WasmerModule {
+    /// Dropped before the engine: it takes its trap tables with it, and the engine the code they speak of.
+    module: wasmer::Module,
+    /// One engine a module, because code lives as long as the engine it was loaded into.
+    _engine: wasmer::Engine,
+    imports: Box<[Import]>,
+    /// Memories of the guest: none or one, before the flag's.
+    guest_memories: usize,
+    tables: Tables,
+}
+
+struct Import {
+    hostcall: Hostcall,
+    hash: VMSignatureHash,
+}
+
+impl WasmerModule {
+    /// Loads what `Wasmer::compile` made.
+    ///
+    /// # Safety
+    /// `artifact` came unchanged from there: its code is executed.
+    pub(crate) unsafe fn load(artifact: &[u8]) -> Result<Self> {
+        let loaded = catch_unwind(AssertUnwindSafe(|| {
+            let engine: wasmer::Engine = EngineBuilder::headless().engine().into();
+            // SAFETY: the caller's promise.
+            let module = unsafe { wasmer::Module::deserialize(&engine, artifact) };
+            module.map(|module| (engine, module))
+        }));
+        let (engine, module) = match loaded {
+            Ok(Ok(loaded)) => loaded,
+            Ok(Err(error)) => {
+                return Err(refused("wasmer does not take it").because(error.to_string()));
+            }
+            Err(panic) => return Err(refused(&panic_text(&*panic))),
+        };
+        Self::link(engine, module)
+    }
+
+    fn link(engine: wasmer::Engine, module: wasmer::Module) -> Result<Self> {
+        let info = module.info();
+        artifact(&module)?;
+        let flag = info.memories.values().last();
+        if !flag
+            .is_some_and(|flag| flag.minimum.0 == 0 && flag.maximum.is_some_and(|max| max.0 == 0))
+        {
+            return Err(refused("it has no flag to stop its guests by"));
+        }
+        if info.start_function.is_some() {
+            return Err(refused("it has a start section, which the split removes"));
+        }
+        let mut imports = Vec::new();
+        for import in module.imports() {
+            let hostcall = hostcalls::find(import.module(), import.name());
+            let (Some(hostcall), ExternType::Function(ty)) = (hostcall, import.ty()) else {
+                return Err(unknown(import.module(), import.name()));
+            };
+            if *ty != hostcall.ty {
+                return Err(unknown(import.module(), import.name()));
+            }
+            imports.push(Import {
+                hash: engine.as_sys().register_signature(ty),
+                hostcall,
+            });
+        }
+        let mut tables = Tables::default();
+        info.tables.values().for_each(|table| tables.add(table));
+        Ok(Self {
+            guest_memories: info.memories.len() - 1,
+            imports: imports.into(),
+            tables,
+            module,
+            _engine: engine,
+        })
+    }
+
+    /// Makes the functions to import: of one sandbox, since each knows its `Env`.
+    fn imports(&self, objects: &mut StoreObjects, env: NonNull<Env>) -> Vec<VMExtern> {
+        let import = |import: &Import| {
+            let anyfunc = VMCallerCheckedAnyfunc {
+                func_ptr: import.hostcall.body.0,
+                type_signature_hash: import.hash,
+                vmctx: VMFunctionContext {
+                    host_env: env.as_ptr().cast(),
+                },
+                call_trampoline: never_called,
+            };
+            let function = VMFunction {
+                anyfunc: MaybeInstanceOwned::Host(Box::new(UnsafeCell::new(anyfunc))),
+                signature: import.hostcall.ty.clone(),
+                kind: VMFunctionKind::Static,
+                // wasmer takes a function whose data is `()` for one of wasm, and would pass it more arguments.
+                host_data: Box::new(HostFunction),
+            };
+            VMExtern::Function(InternalStoreHandle::new(objects, function))
+        };
+        self.imports.iter().map(import).collect()
+    }
+}
+
+impl Module for WasmerModule {
+    fn instantiate(self: Arc<Self>, start: Start, limits: &Limits) -> Result<Box<dyn Sandbox>> {
+        let shared = Arc::new(Shared::new(limits));
+        let mut parts = Parts::new();
+        let env = parts.env;
+        let imports = self.imports(parts.objects_mut(), env);
+        let resources = Resources::new(
+            &shared,
+            start.slot,
+            start.image.as_deref(),
+            self.guest_memories,
+            self.tables,
+            limits,
+        );
+        let artifact = artifact(&self.module)?;
+        // SAFETY: the imports belong to these objects, which stay in place as long as the instance (`Parts`), as does
+        // the module (the sandbox holds it). `Resources` fills in every definition it is asked for.
+        let instance = unsafe {
+            let mut instance = artifact
+                .instantiate(&resources, &imports, parts.objects_mut())
+                .map_err(|error| cannot_instantiate(&error))?;
+            artifact
+                .finish_instantiation(&VM_CONFIG, None, &mut instance)
+                .map_err(|error| cannot_instantiate(&error))?;
+            instance
+        };
+        drop(resources);
+        let mut sandbox = WasmerSandbox::new(instance, parts, shared, Arc::clone(&self));
+        sandbox.find_memory();
+        for (name, value) in start.globals.iter() {
+            sandbox.set_global(name, *value)?;
+        }
+        Ok(Box::new(sandbox))
+    }
+}
+
+impl WasmerSandbox {
+    /// Finds the memory that hostcalls work on.
+    fn find_memory(&mut self) {
+        if let Some(VMExtern::Memory(handle)) = self.lookup("memory") {
+            let definition = handle.get(self.parts().objects()).vmmemory();
+            self.parts_mut().env_mut().memory = Some(definition);
+        }
+    }
+
+    fn set_global(&mut self, name: &str, value: GlobalValue) -> Result<()> {
+        let Some(VMExtern::Global(handle)) = self.lookup(name) else {
+            return Err(Error::host(format!(
+                "a start names global {name}, which the module does not export"
+            )));
+        };
+        let global = handle.get(self.parts().objects());
+        let ty = match value {
+            GlobalValue::I32(_) => Type::I32,
+            GlobalValue::I64(_) => Type::I64,
+            GlobalValue::F32(_) => Type::F32,
+            GlobalValue::F64(_) => Type::F64,
+            GlobalValue::V128(_) => Type::V128,
+        };
+        if global.ty().ty != ty || global.ty().mutability != Mutability::Var {
+            return Err(Error::host(format!(
+                "a start sets global {name} to {value:?}, but it is a {}",
+                global.ty()
+            )));
+        }
+        // SAFETY: the definition lives in the instance, where no guest code runs; the value has the global's type.
+        unsafe {
+            let raw = &mut (*global.vmglobal().as_ptr()).val;
+            match value {
+                GlobalValue::I32(value) => raw.i32 = value,
+                GlobalValue::I64(value) => raw.i64 = value,
+                GlobalValue::F32(bits) => raw.u32 = bits,
+                GlobalValue::F64(bits) => raw.u64 = bits,
+                GlobalValue::V128(value) => raw.u128 = value,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Marks a function of the host in wasmer's eyes.
+struct HostFunction;
+
+/// Stands where wasmer wants a way to call a function from outside of wasm. Only exports of type `[] -> []` are called
+/// that way, and no hostcall is of that type.
+unsafe extern "C" fn never_called<Values>(
+    _: *mut VMContext,
+    _: *const VMFunctionBody,
+    _: *mut Values,
+) {
+}
+
+fn artifact(module: &wasmer::Module) -> Result<&Artifact> {
+    module
+        .sys_artifact()
+        .ok_or_else(|| refused("it belongs to another of wasmer's engines"))
+}
+
+fn cannot_instantiate(error: &dyn std::fmt::Display) -> Error {
+    Error::host(format!("wasmer could not make a sandbox: {error}"))
+}
+
+fn refused(why: &str) -> Error {
+    Error::new(
+        ErrorKind::Load,
+        format!("the compiled module cannot be loaded: {why}; remove it from the cache"),
+    )
+}
+
+fn unknown(module: &str, name: &str) -> Error {
+    Error::invalid_module(format!(
+        "the module imports {module}.{name}, which does not exist with that type"
+    ))
+}

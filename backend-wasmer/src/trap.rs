@@ -1,0 +1,86 @@
+//! wasmer's traps in engine-core's words.
+
+use std::fmt;
+
+use engine_core::{Trap, TrapCode};
+use wasmer::RuntimeError;
+use wasmer::sys::vm;
+
+/// Frames of the guest named in a trap's detail.
+const FRAMES: usize = 4;
+
+/// The error a hostcall unwinds the guest with. Why it did stands elsewhere, so that raising it allocates nothing.
+#[derive(Debug)]
+pub(crate) struct Halt;
+
+impl fmt::Display for Halt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ended by a hostcall")
+    }
+}
+
+impl std::error::Error for Halt {}
+
+/// How a guest ended that did not return.
+pub(crate) enum End {
+    /// By a hostcall.
+    Halted,
+    /// By a trap.
+    Trapped(Trap),
+}
+
+impl From<vm::Trap> for End {
+    fn from(trap: vm::Trap) -> Self {
+        if trap.is::<Halt>() {
+            return Self::Halted;
+        }
+        let error = RuntimeError::from(trap);
+        let mut detail = error.message();
+        for (index, frame) in error.trace().iter().take(FRAMES).enumerate() {
+            detail.push_str(if index == 0 { " in " } else { " < " });
+            match frame.function_name() {
+                Some(name) => detail.push_str(name),
+                None => detail.push_str(&format!("function {}", frame.func_index())),
+            }
+        }
+        let code = error.to_trap().map_or(TrapCode::Other, convert);
+        Self::Trapped(Trap::new(code, detail))
+    }
+}
+
+fn convert(code: vm::TrapCode) -> TrapCode {
+    match code {
+        vm::TrapCode::StackOverflow => TrapCode::StackOverflow,
+        vm::TrapCode::HeapAccessOutOfBounds => TrapCode::MemoryOutOfBounds,
+        vm::TrapCode::TableAccessOutOfBounds => TrapCode::TableOutOfBounds,
+        vm::TrapCode::IndirectCallToNull | vm::TrapCode::BadSignature => TrapCode::BadIndirectCall,
+        vm::TrapCode::IntegerOverflow
+        | vm::TrapCode::IntegerDivisionByZero
+        | vm::TrapCode::BadConversionToInteger => TrapCode::Arithmetic,
+        vm::TrapCode::UnreachableCodeReached => TrapCode::Unreachable,
+        _ => TrapCode::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_halt_is_told_from_a_trap() {
+        assert!(matches!(
+            End::from(vm::Trap::user(Box::new(Halt))),
+            End::Halted
+        ));
+        let End::Trapped(trap) = End::from(vm::Trap::lib(vm::TrapCode::IntegerDivisionByZero))
+        else {
+            panic!("a trap is no halt");
+        };
+        assert_eq!(trap.code, TrapCode::Arithmetic);
+        assert!(
+            trap.detail.contains("integer divide by zero"),
+            "{}",
+            trap.detail
+        );
+    }
+}
