@@ -1,1 +1,91 @@
-//! The wasmi backend.
+//! The wasmi backend: an interpreter, for hosts that want no generated code, no signals and no native stack for guests.
+//!
+//! ```text
+//!   compile: nothing to do                         ─▶ artifact (the module itself)
+//!   load:    an engine of its own, translate, link ─▶ Loaded
+//!   request: store, instantiate, fill memory       ─▶ Fresh ──run──▶ outcome
+//! ```
+//!
+//! A guest runs in slices of fuel: when one is used up, wasmi hands the paused guest back, and it goes on if its call may.
+//! Nothing has to interrupt it from outside. Wasmi never runs a guest on the native stack, so any thread will do.
+//!
+//! Sandboxes have memory of wasmi's own and not the slots of engine-core. Wasmi 2.0 can put a memory into a buffer that it is
+//! given, but fills the initial pages with zeros, so the image of a slot would be gone before it was ever read, and a
+//! private page would have taken the place of every shared one.
+
+mod config;
+mod hostcalls;
+mod module;
+mod sandbox;
+mod trap;
+
+use std::sync::Arc;
+
+use engine_core::backend::{Artifact, Backend, BackendKind, Capabilities, Fingerprint, Module};
+use engine_core::wasm::{Features, Wasm};
+use engine_core::{Error, ErrorKind, Result};
+
+pub use config::WasmiConfig;
+
+use module::Loaded;
+
+/// The wasmi backend.
+#[derive(Clone, Debug)]
+pub struct Wasmi {
+    config: WasmiConfig,
+}
+
+impl Wasmi {
+    /// A backend set up as `config` says.
+    pub fn new(config: WasmiConfig) -> Result<Self> {
+        config.check()?;
+        Ok(Self { config })
+    }
+
+    /// How it was set up.
+    #[must_use]
+    pub fn config(&self) -> &WasmiConfig {
+        &self.config
+    }
+}
+
+impl Backend for Wasmi {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Wasmi
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            native_artifact: false,
+            slots: false,
+            features: Features::ALL,
+            suspend: false,
+            components: false,
+        }
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        Fingerprint(format!("wasmi-2.0-{}", env!("CARGO_PKG_VERSION")))
+    }
+
+    fn compile(&self, wasm: &Wasm) -> Result<Artifact> {
+        Ok(Artifact::new(self, Arc::clone(wasm.bytes())))
+    }
+
+    unsafe fn load(self: Arc<Self>, artifact: &Artifact) -> Result<Arc<dyn Module>> {
+        // Nothing here is executed unchecked: wasmi validates the module again.
+        if artifact.backend() != self.kind() || *artifact.fingerprint() != self.fingerprint() {
+            return Err(Error::new(
+                ErrorKind::Load,
+                format!(
+                    "the artifact was compiled by {} for {}, this is {} for {}: compile the module again",
+                    artifact.backend(),
+                    artifact.fingerprint().0,
+                    self.kind(),
+                    self.fingerprint().0
+                ),
+            ));
+        }
+        Ok(Arc::new(Loaded::new(&self.config, artifact.bytes())?))
+    }
+}

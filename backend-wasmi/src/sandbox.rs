@@ -1,0 +1,256 @@
+//! One request's store and instance, and its run in slices.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use engine_core::backend::{Finished, Job, Sandbox};
+use engine_core::{HostState, MemoryUse, Trap, TrapCode};
+use wasmi::errors::{MemoryError, TableError};
+use wasmi::{Instance, Memory, ResourceLimiter, Store, TypedResumableCall};
+use wasmi_core::LimiterError;
+
+use crate::trap;
+
+/// What a store carries for its guest.
+#[derive(Debug)]
+pub(crate) struct Data {
+    /// The host side; there from the moment the job begins.
+    pub(crate) host: Option<Box<HostState>>,
+    /// The export "memory".
+    pub(crate) memory: Option<Memory>,
+    pub(crate) bound: Bound,
+    /// Fuel between two looks at the clock.
+    pub(crate) slice: u64,
+}
+
+/// A sandbox that has not run.
+pub(crate) struct Fresh {
+    pub(crate) store: Store<Data>,
+    pub(crate) instance: Instance,
+}
+
+impl Sandbox for Fresh {
+    fn run(self: Box<Self>, job: Job) -> Finished {
+        let Self {
+            mut store,
+            instance,
+        } = *self;
+        let Job { entries, host } = job;
+        store.data_mut().host = Some(host);
+
+        let end = catch_unwind(AssertUnwindSafe(|| enter(&mut store, instance, &entries)));
+        let trap = match end {
+            Ok(Ok(())) => None,
+            Ok(Err(end)) => end,
+            Err(panic) => Some(host_fault(format!(
+                "a bug: wasmi panicked: {}",
+                panic_text(&*panic)
+            ))),
+        };
+
+        // Ends the instance and frees its memory.
+        let Data { host, bound, .. } = store.into_data();
+        let mut host = host.expect("it was put there above, and hostcalls only borrow it");
+        *host.memory() = bound.used;
+        let outcome = host.outcome(trap);
+        Finished { outcome, host }
+    }
+}
+
+/// Calls the entries in their order, until one does not return. `Err(None)`: the host stopped the guest and knows why.
+fn enter(store: &mut Store<Data>, instance: Instance, entries: &[String]) -> Result<(), Option<Trap>> {
+    for name in entries {
+        let entry = instance
+            .get_typed_func::<(), ()>(&*store, name)
+            .map_err(|error| host_fault(format!("a bug: no entry {name}: {error}")))?;
+        go_on(store, 0)?;
+        let mut call = entry.call_resumable(&mut *store, ()).map_err(|error| trap::of(&error))?;
+        loop {
+            call = match call {
+                TypedResumableCall::Finished(()) => break,
+                TypedResumableCall::HostTrap(end) => return Err(trap::of(end.host_error())),
+                TypedResumableCall::OutOfFuel(paused) => {
+                    // One operation may need more than a slice: it is not divided, and the next look is after it.
+                    go_on(store, paused.required_fuel())?;
+                    paused.resume(&mut *store).map_err(|error| trap::of(&error))?
+                }
+            };
+        }
+    }
+    Ok(())
+}
+
+/// Fuel for another slice, of at least `required`; or the end, if the call must stop.
+fn go_on(store: &mut Store<Data>, required: u64) -> Result<(), Option<Trap>> {
+    let Data { host, bound, slice, .. } = store.data_mut();
+    if let Some(host) = host
+        && let Some(why) = host.call().interruption()
+    {
+        host.stop(why.into());
+        return Err(None);
+    }
+    if bound.torn {
+        return Err(Some(host_fault(
+            "a bug: the guest ran out of fuel within a table.grow, from where wasmi cannot resume it".into(),
+        )));
+    }
+    let fuel = required.max(*slice);
+    store
+        .set_fuel(fuel)
+        .map_err(|error| Some(host_fault(format!("a bug: no fuel: {error}"))))
+}
+
+fn host_fault(detail: String) -> Trap {
+    Trap::new(TrapCode::Host, detail)
+}
+
+/// What a panic said, as far as it can be known.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+/// Engine-core's bound on memory and tables, as wasmi's limiter.
+///
+/// Wasmi asks the limiter first and then for fuel; if there is too little, it says that the growth failed and asks again
+/// after the pause. So what was counted for a growth is taken back where it only paused.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) used: MemoryUse,
+    before: MemoryUse,
+    /// A `table.grow` ran out of fuel.
+    torn: bool,
+}
+
+impl Bound {
+    pub(crate) fn new(used: MemoryUse) -> Self {
+        Self {
+            used,
+            before: used,
+            torn: false,
+        }
+    }
+
+    /// Whether the module's own maximum and the limits allow a growth.
+    fn grows(
+        &mut self,
+        desired: usize,
+        maximum: Option<usize>,
+        within: impl FnOnce(&mut MemoryUse) -> bool,
+    ) -> bool {
+        self.before = self.used;
+        // The maximum first, so that what it refuses is not counted as used.
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            self.used.refuse();
+            return false;
+        }
+        within(&mut self.used)
+    }
+}
+
+impl ResourceLimiter for Bound {
+    fn memory_growing(
+        &mut self,
+        _: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> Result<bool, LimiterError> {
+        Ok(self.grows(desired, maximum, |used| used.may_grow_to(desired as u64)))
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> Result<bool, LimiterError> {
+        let more = desired.saturating_sub(current) as u64;
+        Ok(self.grows(desired, maximum, |used| used.may_add_elements(more)))
+    }
+
+    fn memory_grow_failed(&mut self, error: &MemoryError) -> Result<(), LimiterError> {
+        self.used = self.before;
+        if !matches!(error, MemoryError::OutOfFuel { .. }) {
+            self.used.refuse();
+        }
+        Ok(())
+    }
+
+    fn table_grow_failed(&mut self, error: &TableError) -> Result<(), LimiterError> {
+        self.used = self.before;
+        match error {
+            TableError::OutOfFuel { .. } => self.torn = true,
+            _ => self.used.refuse(),
+        }
+        Ok(())
+    }
+
+    fn instances(&self) -> usize {
+        1
+    }
+
+    /// Engine-core bounds the number of tables, and all their elements together.
+    fn tables(&self) -> usize {
+        usize::MAX
+    }
+
+    fn memories(&self) -> usize {
+        1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine_core::Limits;
+
+    fn bound() -> Bound {
+        Bound::new(MemoryUse::new(&Limits {
+            memory: 4 * 65_536,
+            table_elements: 10,
+            ..Limits::default()
+        }))
+    }
+
+    #[test]
+    fn memory_is_bounded_by_the_limit_and_by_its_own_maximum() {
+        let mut bound = bound();
+        assert!(bound.memory_growing(0, 65_536, None).unwrap());
+        assert!(!bound.memory_growing(65_536, 5 * 65_536, None).unwrap());
+        assert!(!bound.memory_growing(65_536, 3 * 65_536, Some(2 * 65_536)).unwrap());
+        assert!(bound.memory_growing(65_536, 2 * 65_536, Some(2 * 65_536)).unwrap());
+        assert_eq!((bound.used.peak(), bound.used.refused()), (2 * 65_536, 2));
+    }
+
+    #[test]
+    fn elements_of_all_tables_count_together() {
+        let mut bound = bound();
+        assert!(bound.table_growing(0, 6, None).unwrap());
+        assert!(bound.table_growing(0, 2, None).unwrap());
+        assert!(!bound.table_growing(2, 5, None).unwrap());
+        assert!(bound.table_growing(2, 4, None).unwrap());
+        assert_eq!(bound.used.refused(), 1);
+    }
+
+    #[test]
+    fn a_growth_that_only_pauses_counts_once_and_is_no_refusal() {
+        let mut bound = bound();
+        let pause = MemoryError::OutOfFuel { required_fuel: 9 };
+        assert!(bound.memory_growing(0, 65_536, None).unwrap());
+        bound.memory_grow_failed(&pause).unwrap();
+        assert_eq!((bound.used.peak(), bound.used.refused()), (0, 0));
+        assert!(!bound.torn);
+
+        assert!(bound.table_growing(0, 6, None).unwrap());
+        bound.table_grow_failed(&TableError::OutOfFuel { required_fuel: 9 }).unwrap();
+        assert!(bound.torn);
+        assert!(bound.table_growing(0, 6, None).unwrap());
+        assert!(bound.table_growing(6, 10, None).unwrap());
+        assert_eq!(bound.used.refused(), 0);
+
+        bound.memory_grow_failed(&MemoryError::OutOfSystemMemory).unwrap();
+        assert_eq!(bound.used.refused(), 1);
+    }
+}

@@ -1,0 +1,82 @@
+//! What ended a guest, in engine-core's terms.
+
+use std::fmt;
+
+use engine_core::{Trap, TrapCode};
+use wasmi::TrapCode as Code;
+use wasmi::errors::HostError;
+
+/// The error that unwinds a guest which the host stops. The reason stands in the host state; this carries nothing.
+#[derive(Debug)]
+pub(crate) struct Stopped;
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("stopped by the host")
+    }
+}
+
+impl HostError for Stopped {}
+
+/// The trap that `error`, which ended a guest, stands for. `None`: the host stopped it, and its state knows why.
+pub(crate) fn of(error: &wasmi::Error) -> Option<Trap> {
+    if error.downcast_ref::<Stopped>().is_some() {
+        return None;
+    }
+    let code = error.as_trap_code().map_or(TrapCode::Host, class);
+    Some(Trap::new(code, error.to_string()))
+}
+
+/// The class of one of wasmi's traps.
+fn class(trap: Code) -> TrapCode {
+    match trap {
+        Code::StackOverflow => TrapCode::StackOverflow,
+        Code::MemoryOutOfBounds => TrapCode::MemoryOutOfBounds,
+        Code::TableOutOfBounds => TrapCode::TableOutOfBounds,
+        Code::IndirectCallToNull | Code::BadSignature => TrapCode::BadIndirectCall,
+        Code::IntegerOverflow | Code::IntegerDivisionByZero | Code::BadConversionToInteger => {
+            TrapCode::Arithmetic
+        }
+        Code::UnreachableCodeReached => TrapCode::Unreachable,
+        // The machine has no room for a larger stack.
+        Code::OutOfSystemMemory => TrapCode::Host,
+        // Fuel is only for slices and growth is refused by a result: neither ends a guest, so one of them is our bug.
+        Code::OutOfFuel | Code::GrowthOperationLimited => TrapCode::Host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_trap_has_its_class() {
+        let table = [
+            (Code::StackOverflow, TrapCode::StackOverflow),
+            (Code::MemoryOutOfBounds, TrapCode::MemoryOutOfBounds),
+            (Code::TableOutOfBounds, TrapCode::TableOutOfBounds),
+            (Code::IndirectCallToNull, TrapCode::BadIndirectCall),
+            (Code::BadSignature, TrapCode::BadIndirectCall),
+            (Code::IntegerOverflow, TrapCode::Arithmetic),
+            (Code::IntegerDivisionByZero, TrapCode::Arithmetic),
+            (Code::BadConversionToInteger, TrapCode::Arithmetic),
+            (Code::UnreachableCodeReached, TrapCode::Unreachable),
+            (Code::OutOfSystemMemory, TrapCode::Host),
+            (Code::OutOfFuel, TrapCode::Host),
+            (Code::GrowthOperationLimited, TrapCode::Host),
+        ];
+        for (code, class) in table {
+            let trap = of(&wasmi::Error::from(code)).unwrap();
+            assert_eq!(trap.code, class, "{code}");
+            assert_eq!(trap.detail, code.to_string());
+        }
+    }
+
+    #[test]
+    fn a_stop_is_no_trap_and_a_stranger_is_the_hosts_fault() {
+        assert_eq!(of(&wasmi::Error::host(Stopped)), None);
+        let trap = of(&wasmi::Error::new("what is this")).unwrap();
+        assert_eq!(trap.code, TrapCode::Host);
+        assert!(trap.detail.contains("what is this"));
+    }
+}
