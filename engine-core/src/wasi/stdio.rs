@@ -230,20 +230,13 @@ mod tests {
 
     #[test]
     fn a_read_that_rewrites_its_own_vectors_stays_in_memory() {
-        // Four vectors that name the vectors themselves: each read byte changes the next vector.
+        // The first vector names the other three.
         let mut host = host_with(&[0xff; 64], MINUTE);
         let mut memory = vec![0; 64];
         put_iovecs(&mut memory, 0, &[(8, 24), (40, 8), (40, 8), (40, 8)]);
         assert_eq!(fd_read(&mut host, &mut memory, 0, 0, 4, 60), EFAULT);
         assert_eq!(memory[8..32], [0xff; 24]);
-        assert_eq!(
-            memory[32..],
-            [40, 0, 0, 0, 8, 0, 0, 0].repeat(4)[..0]
-                .iter()
-                .copied()
-                .chain([0; 32])
-                .collect::<Vec<u8>>()
-        );
+        assert_eq!(memory[32..], [0; 32]);
     }
 
     #[test]

@@ -210,7 +210,7 @@ fn guest_path(path: &str) -> Result<PathBuf> {
     };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
-    if !rest.is_empty() && !rest.split('/').all(plain) {
+    if path != "/" && !rest.split('/').all(plain) {
         return Err(Error::config(
             "the guest path must not have empty parts, `.`, `..` or NUL in it",
         ));
