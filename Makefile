@@ -1,0 +1,85 @@
+# Builds, runs and tests everything. make help lists the targets.
+
+CARGO ?= cargo
+GO ?= go
+CC ?= cc
+PREFIX ?= /usr/local
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR
+
+# The packed library that Go links: see ffi/package.sh.
+DIST := $(CURDIR)/bin/lib
+LIBRARY := $(DIST)/lib/libgojinn.a
+XCADDY := github.com/caddyserver/xcaddy/cmd/xcaddy@v0.4.5
+CADDY_VERSION := v2.11.9
+
+# Go's build cache sees neither the archive nor what pkg-config says, but it sees the flags: the library's hash is one.
+cgo = CGO_ENABLED=1 PKG_CONFIG_PATH="$(DIST)/lib/pkgconfig" CGO_CFLAGS="-g -O2 -DGOJINN_LIB=$$(sha256sum $(LIBRARY) | cut -c1-16)"
+
+.PHONY: all run run-once test lib caddy install header guests bench bench-quick fuzz-smoke \
+	tools test-rust test-abi test-guests test-go test-shipping clean help
+
+all: caddy ## same as caddy
+
+run: caddy ## build everything, serve the README's function through the README's Caddyfile, show a request answered
+	.ci/readme serve
+
+run-once: caddy ## the same, and stop after the request
+	.ci/readme once
+
+test: tools test-rust test-abi test-guests test-go ## all tests
+
+lib: tools ## the static library, its header and gojinn.pc, in bin/lib
+	$(CARGO) build --release --workspace --locked
+	ffi/package.sh $(CARGO_TARGET_DIR)/release/libgojinn.a $(DIST)
+
+caddy: lib ## Caddy with the plugin: bin/caddy
+	cd caddy && $(cgo) $(GO) build -trimpath -o ../bin/caddy ./gojinn
+
+install: lib ## the library, header and gojinn.pc below PREFIX (for xcaddy, see README)
+	ffi/package.sh $(CARGO_TARGET_DIR)/release/libgojinn.a "$(DESTDIR)$(PREFIX)"
+
+header: ## write ffi/include/gojinn.h anew from the sources, and caddy's copy of it
+	GOJINN_WRITE_HEADER=1 $(CARGO) test --release --workspace --locked --test header >/dev/null || true
+	cp ffi/include/gojinn.h caddy/internal/engine/gojinn.h
+	$(CARGO) test --release --workspace --locked --test header
+
+guests: ## rebuild every guest whose toolchain is here; says which is missing
+	$(MAKE) -C guests all
+
+bench: ## every backend x every guest, into docs/benchmarks.md and target/bench/results.json
+	$(CARGO) bench -p gojinn-benches --locked
+
+fuzz-smoke: ## each fuzz target for a few seconds
+	fuzz/smoke.sh
+
+test-rust: tools ## formatting, lints, unit tests, the conformance suite on every backend
+	$(CARGO) fmt --check
+	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
+	$(CARGO) test --release --workspace --locked
+
+test-abi: lib ## a C program over the header alone, under ASAN and Valgrind
+	CC="$(CC)" ffi/tests/c/run.sh $(DIST)
+
+test-guests: tools ## rebuild the guests whose toolchain is here and compare them with the prebuilt ones
+	$(MAKE) -C guests check
+
+test-go: caddy ## the plugin: vet, unit and end-to-end tests, with the race detector, without cgo
+	$(MAKE) -C guests go
+	cd caddy && test -z "$$(gofmt -l .)" || { cd caddy; gofmt -l .; echo "run gofmt -w on these files"; exit 1; }
+	cd caddy && $(cgo) $(GO) vet ./...
+	cd caddy && $(cgo) $(GO) test -count=1 ./...
+	cd caddy && $(cgo) GOEXPERIMENT=cgocheck2 $(GO) test -count=1 -race ./...
+	cd caddy && CGO_ENABLED=0 $(GO) test -count=1 ./...
+
+test-shipping: caddy ## xcaddy, a relinked library, the README's commands
+	.ci/shipping "$(XCADDY)" "$(CADDY_VERSION)"
+
+tools:
+	@.ci/tools
+
+clean: ## remove bin
+	rm -rf bin
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1: \2/p' Makefile
