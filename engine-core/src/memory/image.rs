@@ -221,6 +221,36 @@ impl Content {
         unsafe { base.add(at).write_bytes(0, range.end - at) };
     }
 
+    /// Whether `range` of the memory at `base` holds what the image says, zero beyond its end.
+    ///
+    /// # Safety
+    /// `base + range` is readable, and nobody else uses it.
+    pub(super) unsafe fn is_at(&self, base: *const u8, range: Range<usize>) -> bool {
+        // SAFETY: the caller vouches for the range.
+        let memory = unsafe { std::slice::from_raw_parts(base.add(range.start), range.len()) };
+        let mut at = 0;
+        let first = self
+            .runs
+            .partition_point(|run| run.range.end <= range.start);
+        for run in &self.runs[first..] {
+            if run.range.start >= range.end {
+                break;
+            }
+            let start = run.range.start.max(range.start);
+            let end = run.range.end.min(range.end);
+            let bytes = &self.bytes_of(run)[start - run.range.start..end - run.range.start];
+            let (zero, same) = (
+                at..start - range.start,
+                start - range.start..end - range.start,
+            );
+            if !is_zero(&memory[zero]) || memory[same] != *bytes {
+                return false;
+            }
+            at = end - range.start;
+        }
+        is_zero(&memory[at..])
+    }
+
     /// Writes what is not zero of `range`, over memory that is zero.
     ///
     /// # Safety
@@ -359,7 +389,17 @@ mod tests {
             let mut part = vec![7; LEN as usize];
             let range = GRAIN + 10..12 * GRAIN - 10;
             // SAFETY: the range lies in `part`, which is ours.
+            assert!(unsafe { !image.content.is_at(part.as_ptr(), range.clone()) });
+            // SAFETY: as above.
             unsafe { image.content.restore(part.as_mut_ptr(), range.clone()) };
+            for wrong in [range.start, GRAIN * 3, range.end - 1] {
+                // SAFETY: as above.
+                assert!(unsafe { image.content.is_at(part.as_ptr(), range.clone()) });
+                part[wrong] ^= 1;
+                // SAFETY: as above.
+                assert!(unsafe { !image.content.is_at(part.as_ptr(), range.clone()) });
+                part[wrong] ^= 1;
+            }
             assert!(part[range.clone()] == bytes[range.clone()]);
             assert!(part[..range.start].iter().all(|&byte| byte == 7));
             assert!(part[range.end..].iter().all(|&byte| byte == 7));

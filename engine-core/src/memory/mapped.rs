@@ -19,6 +19,8 @@ pub(super) struct Mapped {
     peak: usize,
     /// Bytes kept resident by the last reset.
     resident: usize,
+    /// Resets by scan since the image was mapped.
+    scans: u32,
 }
 
 impl Mapped {
@@ -33,6 +35,7 @@ impl Mapped {
             peak: content.len(),
             content,
             resident: 0,
+            scans: 0,
         };
         match this.map() {
             Ok(()) => Ok(this),
@@ -123,10 +126,30 @@ impl Mapped {
     }
 
     /// Restores the pages that the kernel says are dirty, as far as `keep` goes, and gives the rest back.
+    ///
+    /// A page once dirty is found at every later reset, also when nobody wrote to it again. So now and then those that still
+    /// hold the image are given back: what stays resident follows what the sandboxes do, and one large request does not make
+    /// every later reset slow.
     fn restore_dirty(&mut self, pagemap: &Pagemap, keep: usize) -> io::Result<()> {
+        self.scans = self.scans.wrapping_add(1);
+        let weed = self.scans.is_multiple_of(WEED_EVERY)
+            && self.resident > WEED_FROM
+            && self.content.file().is_some();
         let (base, span) = (self.base(), self.content.span());
-        let mut kept = 0;
-        let mut rest = None;
+        let (mut kept, mut rest) = (0, None);
+        let mut restore = |pages: Range<usize>| {
+            let now = pages.start..pages.end.min(pages.start + (keep - kept));
+            kept += now.len();
+            let cut = now.end;
+            // SAFETY: the scan stays in `0..len`, which is accessible, and nobody else uses a slot that is being reset.
+            unsafe { self.content.restore(base, now) };
+            if cut == pages.end {
+                return ControlFlow::Continue(());
+            }
+            rest = Some(cut);
+            ControlFlow::Break(())
+        };
+        let mut idle = Vec::<Range<usize>>::new();
         pagemap.scan(base, 0..self.len, |mut pages, zero| {
             if zero {
                 pages.end = pages.end.min(span);
@@ -134,17 +157,25 @@ impl Mapped {
             if pages.is_empty() {
                 return ControlFlow::Continue(());
             }
-            let now = pages.start..pages.end.min(pages.start + (keep - kept));
-            kept += now.len();
-            let cut = now.end;
-            // SAFETY: the scan stays in `0..len`, which is accessible, and nobody else uses a slot that is being reset.
-            unsafe { self.content.restore(base, now) };
-            if cut < pages.end {
-                rest = Some(cut);
-                return ControlFlow::Break(());
+            if !weed {
+                return restore(pages);
+            }
+            for start in pages.step_by(page_size()) {
+                let page = start..start + page_size();
+                // SAFETY: as above.
+                if unsafe { !self.content.is_at(base, page.clone()) } {
+                    restore(page)?;
+                } else if let Some(last) = idle.last_mut().filter(|last| last.end == page.start) {
+                    last.end = page.end;
+                } else {
+                    idle.push(page);
+                }
             }
             ControlFlow::Continue(())
         })?;
+        for pages in idle {
+            self.reservation.discard(pages)?;
+        }
         if let Some(rest) = rest {
             self.give_back(rest)?;
         }
@@ -190,6 +221,13 @@ impl Mapped {
         Ok(())
     }
 }
+
+/// How many resets there are from one that looks for idle pages to the next. Looking costs about as much as the reset
+/// itself, a page given back too early one fault: neither shows at one in 64.
+const WEED_EVERY: u32 = 64;
+
+/// Slots that keep no more than this are not looked at: there is nothing to win.
+const WEED_FROM: usize = 64 << 10;
 
 /// How a pool resets its slots.
 pub(super) enum Reset {

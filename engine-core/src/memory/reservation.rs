@@ -171,7 +171,7 @@ impl Reservation {
             range.start <= range.end && range.end <= Self::BYTES,
             "{range:?} is not inside a slot"
         );
-        debug_assert!(range.start % page_size() == 0 && range.end % page_size() == 0);
+        debug_assert!((range.start | range.end).is_multiple_of(page_size()));
         // SAFETY: both ends lie in the reservation, or one past its end.
         unsafe { self.base().add(range.start)..self.base().add(range.end) }
     }

@@ -200,6 +200,35 @@ fn all_slots_together_keep_no_more_than_allowed() {
     }
 }
 
+/// One large request must not make every later reset slow.
+#[test]
+fn what_nobody_writes_any_more_is_given_back() {
+    let pool = pool(32);
+    if pool.reset_mode() != ResetMode::Scan {
+        return;
+    }
+    let expected = bytes(1);
+    let image = image(&expected);
+    let resident = |used: usize| {
+        let mut slot = pool.slot(&image, 64 * PAGE).expect("a slot");
+        slot.grow_to(LEN + WASM_PAGE).expect("room to grow");
+        for offset in (0..used).step_by(page_size()) {
+            write(&mut slot, offset, !0);
+        }
+        drop(slot);
+        pool.figures().resident_bytes as usize
+    };
+    assert_eq!(resident(LEN + WASM_PAGE), LEN + WASM_PAGE);
+    assert_eq!(resident(0), LEN + WASM_PAGE);
+    let few = 3 * page_size();
+    let last = (0..200).map(|_| resident(few)).last();
+    assert_eq!(last, Some(few));
+    let mut slot = pool.slot(&image, 64 * PAGE).expect("a slot");
+    assert_pristine(&slot, &expected);
+    slot.grow_to(LEN + WASM_PAGE).expect("room to grow");
+    assert!(content(&slot)[LEN..].iter().all(|&byte| byte == 0));
+}
+
 #[test]
 fn settings_that_make_no_pool_are_explained() {
     let none = PoolConfig {
