@@ -170,6 +170,8 @@ use {list, param, result};
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logs::lines;
+    use crate::wasi::testing::host;
 
     /// Expands every entry the way a backend does, so that each has the function the list promises.
     macro_rules! call_all {
@@ -214,5 +216,22 @@ mod tests {
                 one.name
             );
         }
+    }
+
+    #[test]
+    fn log_records_arrive_and_a_bad_pointer_is_said_so() {
+        let mut host = host();
+        let mut memory = *b"hello, log";
+        assert_eq!(host_log(&mut host, &mut memory, 1, 7, 3), Ok(()));
+        assert_eq!(host_log(&mut host, &mut memory, 3, 0, 0), Ok(()));
+        for (ptr, len) in [(7, 4), (-1, 1), (0, -1), (i32::MIN, i32::MIN)] {
+            assert_eq!(host_log(&mut host, &mut memory, 0, ptr, len), Ok(()));
+        }
+        let (packed, dropped) = host.logs.finish();
+        let lines: Vec<_> = lines(&packed).collect();
+        assert_eq!(dropped, 0);
+        assert_eq!(lines[..2], [(1, &b"log"[..]), (3, &b""[..])]);
+        assert_eq!(lines.len(), 6);
+        assert!(lines[2..].iter().all(|(level, _)| *level == 2));
     }
 }

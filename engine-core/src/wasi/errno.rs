@@ -15,7 +15,6 @@ impl Errno {
     pub(super) const ILSEQ: Self = Self(25);
     pub(super) const INVAL: Self = Self(28);
     pub(super) const IO: Self = Self(29);
-    pub(super) const MFILE: Self = Self(33);
     pub(super) const NAMETOOLONG: Self = Self(37);
     pub(super) const NODEV: Self = Self(43);
     pub(super) const NOLCK: Self = Self(46);

@@ -23,7 +23,7 @@ mod random;
 mod sockets;
 mod stdio;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use args::{args_get, args_sizes_get, environ_get, environ_sizes_get};
 pub use clock::{clock_res_get, clock_time_get};

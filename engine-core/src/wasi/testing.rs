@@ -9,23 +9,23 @@ use crate::calls::Calls;
 use crate::host::{HostState, Program, Stop};
 use crate::limits::Limits;
 
-pub(super) const OK: Result<i32, Stop> = Ok(0);
-pub(super) const EBADF: Result<i32, Stop> = Ok(8);
-pub(super) const EFAULT: Result<i32, Stop> = Ok(21);
-pub(super) const EINVAL: Result<i32, Stop> = Ok(28);
+pub(crate) const OK: Result<i32, Stop> = Ok(0);
+pub(crate) const EBADF: Result<i32, Stop> = Ok(8);
+pub(crate) const EFAULT: Result<i32, Stop> = Ok(21);
+pub(crate) const EINVAL: Result<i32, Stop> = Ok(28);
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// A host state without stdin, with a minute of time.
-pub(super) fn host() -> HostState {
+pub(crate) fn host() -> HostState {
     host_with(b"", MINUTE)
 }
 
-pub(super) fn host_with(stdin: &[u8], timeout: Duration) -> HostState {
+pub(crate) fn host_with(stdin: &[u8], timeout: Duration) -> HostState {
     make(&Calls::new(1).expect("a clock thread"), stdin, timeout, &[])
 }
 
-pub(super) fn host_with_mounts(timeout: Duration, mounts: &[MountSpec]) -> HostState {
+pub(crate) fn host_with_mounts(timeout: Duration, mounts: &[MountSpec]) -> HostState {
     make(
         &Calls::new(1).expect("a clock thread"),
         b"",
@@ -35,7 +35,7 @@ pub(super) fn host_with_mounts(timeout: Duration, mounts: &[MountSpec]) -> HostS
 }
 
 /// A host state whose call another thread is about to cancel.
-pub(super) fn cancel_soon() -> (HostState, JoinHandle<()>) {
+pub(crate) fn cancel_soon() -> (HostState, JoinHandle<()>) {
     let calls = Calls::new(1).expect("a clock thread");
     let ticket = calls.reserve().expect("the only place");
     let id = ticket.id();
@@ -72,16 +72,16 @@ fn state(call: crate::Call, stdin: &[u8], mounts: Option<super::Mounts>) -> Host
     )
 }
 
-pub(super) fn u32_at(memory: &[u8], at: usize) -> u32 {
+pub(crate) fn u32_at(memory: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(memory[at..at + 4].try_into().expect("four bytes"))
 }
 
-pub(super) fn u64_at(memory: &[u8], at: usize) -> u64 {
+pub(crate) fn u64_at(memory: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(memory[at..at + 8].try_into().expect("eight bytes"))
 }
 
 /// Writes scatter/gather vectors (pointer, length).
-pub(super) fn put_iovecs(memory: &mut [u8], at: usize, vectors: &[(u32, u32)]) {
+pub(crate) fn put_iovecs(memory: &mut [u8], at: usize, vectors: &[(u32, u32)]) {
     for (index, (ptr, len)) in vectors.iter().enumerate() {
         let at = at + index * 8;
         memory[at..at + 4].copy_from_slice(&ptr.to_le_bytes());
@@ -90,7 +90,7 @@ pub(super) fn put_iovecs(memory: &mut [u8], at: usize, vectors: &[(u32, u32)]) {
 }
 
 /// Writes a subscription to a clock.
-pub(super) fn put_clock(
+pub(crate) fn put_clock(
     memory: &mut [u8],
     at: usize,
     userdata: u64,
@@ -106,7 +106,7 @@ pub(super) fn put_clock(
 }
 
 /// Writes a subscription to a descriptor: tag 1 reads, tag 2 writes.
-pub(super) fn put_fd(memory: &mut [u8], at: usize, userdata: u64, tag: u8, fd: u32) {
+pub(crate) fn put_fd(memory: &mut [u8], at: usize, userdata: u64, tag: u8, fd: u32) {
     memory[at..at + 48].fill(0);
     memory[at..at + 8].copy_from_slice(&userdata.to_le_bytes());
     memory[at + 8] = tag;

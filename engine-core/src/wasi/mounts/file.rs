@@ -15,18 +15,22 @@ use super::folder::sane;
 /// The most bytes one read or write moves; more is done in part, so that a look at the deadline is never far.
 const MOST: usize = 1 << 20;
 
-/// An open file.
+/// An open file, in non-blocking mode: that means nothing to a file on disk, but some that only look like one, as in
+/// `/proc`, would make a read wait.
 pub(super) struct OpenFile {
     file: File,
+    /// Whether the guest asked for that mode: what it is shown.
+    nonblock: bool,
     writable: bool,
     /// Held to be counted.
     _sandbox: Arc<Sandbox>,
 }
 
 impl OpenFile {
-    pub(super) fn new(file: File, writable: bool, sandbox: Arc<Sandbox>) -> Self {
+    pub(super) fn new(file: File, nonblock: bool, writable: bool, sandbox: Arc<Sandbox>) -> Self {
         Self {
             file,
+            nonblock,
             writable,
             _sandbox: sandbox,
         }
@@ -60,11 +64,15 @@ impl WasiFile for OpenFile {
     }
 
     async fn get_fdflags(&self) -> Result<FdFlags, Error> {
-        self.file.get_fdflags().await
+        let mut flags = self.file.get_fdflags().await?;
+        flags.set(FdFlags::NONBLOCK, self.nonblock);
+        Ok(flags)
     }
 
     async fn set_fdflags(&mut self, flags: FdFlags) -> Result<(), Error> {
-        self.file.set_fdflags(flags).await
+        self.file.set_fdflags(flags | FdFlags::NONBLOCK).await?;
+        self.nonblock = flags.contains(FdFlags::NONBLOCK);
+        Ok(())
     }
 
     async fn get_filestat(&self) -> Result<Filestat, Error> {

@@ -14,7 +14,7 @@ use cap_fs_ext::{
     OpenOptionsMaybeDirExt, OpenOptionsSyncExt,
 };
 use wasi_common::dir::{OpenResult, ReaddirCursor, ReaddirEntity, WasiDir};
-use wasi_common::file::{FdFlags, FileType, Filestat, OFlags, WasiFile};
+use wasi_common::file::{FdFlags, FileType, Filestat, OFlags};
 use wasi_common::snapshots::preview_1::error::Errno;
 use wasi_common::sync::Dir;
 use wasi_common::sync::file::{File, filetype_from};
@@ -146,17 +146,12 @@ impl WasiDir for Folder {
                 Arc::clone(&self.sandbox),
             )))),
             OpenedFile::Regular(_) if oflags.contains(OFlags::DIRECTORY) => Err(Error::not_dir()),
-            OpenedFile::Regular(file) => {
-                let mut file = File::from_cap_std(cap_std::fs::File::from_std(file));
-                // Takes back the non-blocking mode it was opened with, unless the guest asked for it.
-                file.set_fdflags(fdflags & (FdFlags::APPEND | FdFlags::NONBLOCK))
-                    .await?;
-                Ok(OpenResult::File(Box::new(OpenFile::new(
-                    file,
-                    self.writable,
-                    Arc::clone(&self.sandbox),
-                ))))
-            }
+            OpenedFile::Regular(file) => Ok(OpenResult::File(Box::new(OpenFile::new(
+                File::from_cap_std(cap_std::fs::File::from_std(file)),
+                fdflags.contains(FdFlags::NONBLOCK),
+                self.writable,
+                Arc::clone(&self.sandbox),
+            )))),
         }
     }
 
