@@ -1,0 +1,261 @@
+/* The whole ABI from C, with nothing but the header: abi <hello.wasm>
+ *
+ * Every backend of the build makes an engine, deploys, calls, cancels and frees. run.sh runs it plain, under ASAN and under
+ * Valgrind. hello.wasm is guests/c/hello. */
+#include "gojinn.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define CHECK(condition)                                                                       \
+    do {                                                                                       \
+        if (!(condition)) {                                                                    \
+            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);            \
+            exit(1);                                                                           \
+        }                                                                                      \
+    } while (0)
+
+/* (module (func (export "_start") (loop (br 0)))) */
+static const uint8_t SPIN[] = {0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00, 0x01, 0x04, 0x01, 0x60, 0x00, 0x00,
+                               0x03, 0x02, 0x01, 0x00, 0x07, 0x0a, 0x01, 0x06, 0x5f, 0x73, 0x74, 0x61, 0x72, 0x74,
+                               0x00, 0x00, 0x0a, 0x09, 0x01, 0x07, 0x00, 0x03, 0x40, 0x0c, 0x00, 0x0b, 0x0b};
+
+struct bytes {
+    uint8_t *at;
+    size_t len;
+};
+
+static struct bytes read_file(const char *path) {
+    FILE *file = fopen(path, "rb");
+    CHECK(file != NULL);
+    CHECK(fseek(file, 0, SEEK_END) == 0);
+    struct bytes bytes = {NULL, (size_t)ftell(file)};
+    rewind(file);
+    bytes.at = malloc(bytes.len);
+    CHECK(bytes.at != NULL && fread(bytes.at, 1, bytes.len, file) == bytes.len);
+    fclose(file);
+    return bytes;
+}
+
+static void number(struct bytes *out, uint32_t value) {
+    for (int shift = 0; shift < 32; shift += 8) out->at[out->len++] = (uint8_t)(value >> shift);
+}
+
+static void string(struct bytes *out, const char *text) {
+    number(out, (uint32_t)strlen(text));
+    memcpy(out->at + out->len, text, strlen(text));
+    out->len += strlen(text);
+}
+
+/* GET /from-c, one header, no late values. */
+static struct bytes head(void) {
+    struct bytes head = {malloc(4096), 0};
+    const char *fields[] = {"GET", "/from-c", "trace-c", "", "", "http", "localhost", "HTTP/1.1", "/from-c"};
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) string(&head, fields[i]);
+    number(&head, 1);
+    string(&head, "Accept");
+    string(&head, "*/*");
+    number(&head, 0);
+    return head;
+}
+
+static int32_t code_of(gojinn_error *error, const char *part) {
+    uint8_t message[4096];
+    size_t len = gojinn_error_message(error, message, sizeof message - 1);
+    CHECK(len > 0 && len < sizeof message);
+    message[len] = 0;
+    if (strstr((char *)message, part) == NULL) {
+        fprintf(stderr, "the message should mention %s: %s\n", part, message);
+        exit(1);
+    }
+    uint8_t short_one[3] = {0, 0, 7};
+    CHECK(gojinn_error_message(error, short_one, 2) == len && short_one[2] == 7);
+    int32_t code = gojinn_error_code(error);
+    gojinn_error_free(error);
+    return code;
+}
+
+static gojinn_engine *new_engine(const char *config) {
+    gojinn_engine *engine = NULL;
+    gojinn_error *error = NULL;
+    int32_t code = gojinn_engine_new((const uint8_t *)config, strlen(config), &engine, &error);
+    CHECK(code == GOJINN_OK && engine != NULL && error == NULL);
+    return engine;
+}
+
+static gojinn_function *deploy(gojinn_engine *engine, const uint8_t *wasm, size_t len, const char *config) {
+    gojinn_function *function = NULL;
+    gojinn_error *error = NULL;
+    int32_t code = gojinn_function_new(engine, wasm, len, (const uint8_t *)config, strlen(config), &function, &error);
+    if (code != GOJINN_OK) code_of(error, "\x01");
+    CHECK(function != NULL);
+    return function;
+}
+
+static uint64_t new_call(gojinn_engine *engine) {
+    uint64_t call = 0;
+    CHECK(gojinn_call_new(engine, &call) == GOJINN_OK && call != 0);
+    return call;
+}
+
+static void answers(gojinn_engine *engine, gojinn_function *hello) {
+    struct bytes request = head();
+    uint8_t out[4096];
+    gojinn_answer answer;
+    gojinn_rest *rest = NULL;
+
+    uint64_t call = new_call(engine);
+    CHECK(gojinn_function_call(hello, call, request.at, request.len, NULL, 0, out, sizeof out, &answer, &rest) == GOJINN_OK);
+    CHECK(rest == NULL && answer.verdict == 0 && answer.status == 200 && answer.headers == 1);
+    const char *expected = "Hello from C: GET /from-c trace=trace-c\n";
+    const uint8_t *body = out + answer.headers_len + answer.reason_len + answer.logs_len;
+    CHECK(answer.body_len == strlen(expected) && memcmp(body, expected, strlen(expected)) == 0);
+    CHECK(answer.duration_ns > 0 && answer.memory_peak >= 65536 && answer.reason_len == 0);
+
+    /* The id is used up. */
+    CHECK(gojinn_function_call(hello, call, request.at, request.len, NULL, 0, out, sizeof out, &answer, &rest)
+          == GOJINN_STALE_CALL);
+
+    /* A frame that does not fit. */
+    uint8_t small[8] = {9, 9, 9, 9, 9, 9, 9, 9};
+    CHECK(gojinn_function_call(hello, new_call(engine), request.at, request.len, NULL, 0, small, sizeof small, &answer, &rest)
+          == GOJINN_OK);
+    CHECK(rest != NULL && small[0] == 9);
+    size_t whole = answer.headers_len + answer.reason_len + answer.logs_len + answer.body_len;
+    uint8_t *frame = malloc(whole);
+    CHECK(gojinn_rest_read(rest, frame, whole - 1) == GOJINN_BAD_FRAME);
+    CHECK(gojinn_rest_read(rest, frame, whole) == GOJINN_OK);
+    CHECK(memcmp(frame + whole - strlen(expected), expected, strlen(expected)) == 0);
+    gojinn_rest_free(rest);
+    free(frame);
+
+    /* Heads that are cut off. */
+    for (size_t len = 0; len < request.len; len++) {
+        CHECK(gojinn_function_call(hello, new_call(engine), request.at, len, NULL, 0, out, sizeof out, &answer, &rest)
+              == GOJINN_BAD_FRAME);
+    }
+
+    /* A body over max_body (10) is 413. */
+    const uint8_t body_in[] = "more than ten bytes";
+    CHECK(gojinn_function_call(hello, new_call(engine), request.at, request.len, body_in, sizeof body_in - 1, out, sizeof out,
+                               &answer, &rest) == GOJINN_OK);
+    CHECK(rest == NULL && answer.verdict == 5 && answer.status == 413 && answer.reason_len > 0);
+    free(request.at);
+}
+
+struct cancellation {
+    gojinn_engine *engine;
+    uint64_t call;
+};
+
+static void *cancel_soon(void *argument) {
+    struct cancellation *cancellation = argument;
+    usleep(30000);
+    gojinn_call_cancel(cancellation->engine, cancellation->call);
+    return NULL;
+}
+
+static void cancels(gojinn_engine *engine, gojinn_function *spin) {
+    struct bytes request = head();
+    uint8_t out[4096];
+    gojinn_answer answer;
+    gojinn_rest *rest = NULL;
+    struct cancellation cancellation = {engine, new_call(engine)};
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, cancel_soon, &cancellation) == 0);
+    CHECK(gojinn_function_call(spin, cancellation.call, request.at, request.len, NULL, 0, out, sizeof out, &answer, &rest)
+          == GOJINN_OK);
+    CHECK(answer.verdict == 6 && answer.status == 499 && rest == NULL);
+    pthread_join(thread, NULL);
+    gojinn_call_cancel(engine, cancellation.call); /* stale: nothing */
+
+    /* Its own deadline: 504. */
+    CHECK(gojinn_function_call(spin, new_call(engine), request.at, request.len, NULL, 0, out, sizeof out, &answer, &rest)
+          == GOJINN_OK);
+    CHECK(answer.verdict == 1 && answer.status == 504 && answer.reason_len > 0);
+    free(request.at);
+}
+
+static void refusals(gojinn_engine *engine) {
+    gojinn_engine *no_engine = NULL;
+    gojinn_function *none = NULL;
+    gojinn_error *error = NULL;
+    const char *bad = "{\"backend\":\"v8\"}";
+    CHECK(gojinn_engine_new((const uint8_t *)bad, strlen(bad), &no_engine, &error) == GOJINN_BAD_CONFIG);
+    CHECK(no_engine == NULL && code_of(error, "v8") == GOJINN_BAD_CONFIG);
+
+    const char *name = "{\"name\":\"text\"}";
+    const uint8_t *config = (const uint8_t *)name;
+    CHECK(gojinn_function_new(engine, (const uint8_t *)"hello", 5, config, strlen(name), &none, &error) == GOJINN_INVALID_MODULE);
+    CHECK(none == NULL && code_of(error, "function text") == GOJINN_INVALID_MODULE);
+
+    CHECK(gojinn_engine_new(NULL, 2, &no_engine, &error) == GOJINN_NULL_ARGUMENT);
+    gojinn_error_free(error);
+    CHECK(gojinn_engine_new(config, 2, NULL, &error) == GOJINN_NULL_ARGUMENT);
+    CHECK(gojinn_function_new(NULL, SPIN, sizeof SPIN, config, strlen(name), &none, &error) == GOJINN_NULL_ARGUMENT);
+    gojinn_error_free(error);
+    CHECK(gojinn_call_new(NULL, NULL) == GOJINN_NULL_ARGUMENT);
+    CHECK(gojinn_call_new(engine, NULL) == GOJINN_NULL_ARGUMENT);
+    CHECK(gojinn_function_call(NULL, 1, NULL, 0, NULL, 0, NULL, 0, NULL, NULL) == GOJINN_NULL_ARGUMENT);
+    CHECK(gojinn_rest_read(NULL, NULL, 0) == GOJINN_NULL_ARGUMENT);
+    CHECK(gojinn_error_code(NULL) == GOJINN_NULL_ARGUMENT && gojinn_error_message(NULL, NULL, 0) == 0);
+    gojinn_engine_free(NULL);
+    gojinn_function_free(NULL);
+    gojinn_rest_free(NULL);
+    gojinn_error_free(NULL);
+    gojinn_call_free(NULL, 1);
+    gojinn_call_cancel(NULL, 1);
+
+    /* Two places, and both taken. */
+    uint64_t one = new_call(engine), two = new_call(engine), three = 7;
+    CHECK(gojinn_call_new(engine, &three) == GOJINN_REJECTED && three == 7);
+    gojinn_call_free(engine, one);
+    gojinn_call_free(engine, one); /* stale: nothing */
+    gojinn_call_free(engine, two);
+    gojinn_call_free(engine, 0);
+    gojinn_call_free(engine, UINT64_MAX);
+}
+
+static void describes(gojinn_engine *engine, gojinn_function *hello, const char *backend) {
+    uint8_t out[16384];
+    size_t len = 0;
+    CHECK(gojinn_function_describe(hello, out, sizeof out - 1, &len) == GOJINN_OK && len < sizeof out);
+    out[len] = 0;
+    CHECK(strstr((char *)out, backend) != NULL && strstr((char *)out, "\"name\":\"hello\"") != NULL);
+    size_t whole = 0;
+    CHECK(gojinn_function_describe(hello, NULL, 0, &whole) == GOJINN_OK && whole == len);
+    CHECK(gojinn_engine_describe(engine, out, sizeof out - 1, &len) == GOJINN_OK && len < sizeof out);
+    out[len] = 0;
+    CHECK(strstr((char *)out, "\"functions\":2") != NULL);
+    CHECK(gojinn_engine_metrics(engine, out, sizeof out - 1, &len) == GOJINN_OK && len < sizeof out);
+    out[len] = 0;
+    CHECK(strstr((char *)out, "gojinn_engine_calls_total") != NULL);
+    CHECK(gojinn_engine_metrics(NULL, out, sizeof out, &len) == GOJINN_NULL_ARGUMENT);
+}
+
+int main(int argc, char **argv) {
+    CHECK(argc == 2);
+    CHECK(gojinn_abi_version() == GOJINN_ABI_VERSION);
+    struct bytes wasm = read_file(argv[1]);
+    const char *backends[] = {"wasmtime", "wasmer", "wasmi"};
+    for (size_t i = 0; i < sizeof backends / sizeof *backends; i++) {
+        char config[128];
+        snprintf(config, sizeof config, "{\"backend\":\"%s\",\"max_concurrency\":2}", backends[i]);
+        gojinn_engine *engine = new_engine(config);
+        gojinn_function *hello = deploy(engine, wasm.at, wasm.len, "{\"name\":\"hello\",\"program\":\"hello.wasm\",\"max_body\":10}");
+        gojinn_function *spin = deploy(engine, SPIN, sizeof SPIN, "{\"name\":\"spin\",\"timeout\":300000000}");
+        answers(engine, hello);
+        cancels(engine, spin);
+        describes(engine, hello, backends[i]);
+        refusals(engine);
+        gojinn_function_free(spin);
+        gojinn_engine_free(engine); /* before its last function: fine */
+        gojinn_function_free(hello);
+        printf("%s: ok\n", backends[i]);
+    }
+    free(wasm.at);
+    return 0;
+}
