@@ -1,0 +1,408 @@
+package gojinn
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/pauloappbr/gojinn/caddy/internal/engine"
+	"github.com/pauloappbr/gojinn/caddy/internal/enginetest"
+)
+
+func TestAnswer(t *testing.T) {
+	s := newServer(t)
+	s.fake.Handle = func(c *enginetest.Call) enginetest.Reply {
+		return enginetest.OK("got "+string(c.Body), [2]string{"Content-Type", "text/plain"}, [2]string{"X-A", "1"})
+	}
+	s.mustLoad(s.simple())
+	res := s.do(s.request("POST", "/x?q=1", "a body"))
+	if res.StatusCode != 200 || res.body != "got a body" || res.Header.Get("X-A") != "1" ||
+		res.Header.Get("Content-Type") != "text/plain" || res.ContentLength != 10 {
+		t.Errorf("got %d %v %q", res.StatusCode, res.Header, res.body)
+	}
+}
+
+// A large answer, and a large body, and then small ones again: the buffers are shared by all requests.
+func TestBuffersAreNotMixedUp(t *testing.T) {
+	s := newServer(t)
+	s.mustLoad(s.simple())
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for j := range 20 {
+				want := strings.Repeat(fmt.Sprintf("%d/%d ", i, j), 1+(i*j*997)%90000)
+				res, err := s.httpClient.Post("http://"+s.addr, "text/plain", strings.NewReader(want))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				got, err := io.ReadAll(res.Body)
+				res.Body.Close()
+				if err != nil || string(got) != want {
+					t.Errorf("%v: %d bytes came back as %d others", err, len(want), len(got))
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// Every way a call can end, as the client, the labels and the log see it.
+func TestOutcomes(t *testing.T) {
+	s := newServer(t)
+	var reply enginetest.Reply
+	s.fake.Handle = func(*enginetest.Call) enginetest.Reply { return reply }
+	s.mustLoad(strings.Replace(s.simple("name outcomes"), "route {", "log_append outcome {http.gojinn.outcome}\n\troute {", 1))
+
+	refused := 0
+	for _, c := range []struct {
+		outcome string
+		reply   enginetest.Reply
+		status  int
+		logged  bool
+	}{
+		{"ok", enginetest.OK("fine"), 200, false},
+		{"ok", enginetest.Reply{Answer: engine.Answer{Status: 503}}, 503, false},
+		{"timeout", enginetest.Refused(engine.VerdictTimeout, 504, "the deadline passed"), 504, true},
+		{"trap", enginetest.Refused(engine.VerdictTrap, 502, "unreachable executed"), 502, true},
+		{"oom", enginetest.Refused(engine.VerdictOOM, 502, "memory_limit"), 502, true},
+		{"bad_output", enginetest.Refused(engine.VerdictBadOutput, 502, "status 99 is outside 200-599"), 502, true},
+		{"rejected", enginetest.Refused(engine.VerdictRejected, 413, "the decoded body is too large"), 413, true},
+		{"error", enginetest.Refused(engine.VerdictError, 500, "a host fault"), 500, true},
+		{"error", enginetest.Reply{Err: &engine.Error{Code: 399, Message: "the engine panicked"}}, 500, false},
+	} {
+		reply = c.reply
+		res := s.get("/", "X-Request-Id", "id-"+c.outcome)
+		if res.StatusCode != c.status {
+			t.Errorf("%s: got status %d, want %d", c.outcome, res.StatusCode, c.status)
+		}
+		if c.logged {
+			refused++
+			if strings.Contains(res.body, c.reply.Reason) {
+				t.Errorf("%s: the client was told the reason: %q", c.outcome, res.body)
+			}
+			records := s.logs("reason", c.reply.Reason)
+			if len(records) != 1 || records[0]["trace_id"] != "id-"+c.outcome || records[0]["function"] != "outcomes" ||
+				records[0]["outcome"] != c.outcome || records[0]["level"] != "error" || records[0]["logger"] != "http.handlers.gojinn" {
+				t.Errorf("%s: want one record with the reason, got %v", c.outcome, records)
+			}
+		}
+	}
+	if records := s.logs("msg", "the function's answer was refused"); len(records) != refused {
+		t.Errorf("got %d records of refused answers, want %d", len(records), refused)
+	}
+	metrics := s.admin("/metrics").body
+	for _, want := range []string{
+		`gojinn_function_duration_seconds_count{backend="wasmtime",function="outcomes",outcome="ok"} 2`,
+		`gojinn_function_duration_seconds_count{backend="wasmtime",function="outcomes",outcome="error"} 2`,
+		`gojinn_function_duration_seconds_count{backend="wasmtime",function="outcomes",outcome="trap"} 1`,
+		`gojinn_function_duration_seconds_bucket{backend="wasmtime",function="outcomes",outcome="oom",le="1e-05"}`,
+		`gojinn_function_duration_seconds_bucket{backend="wasmtime",function="outcomes",outcome="oom",le="10"} 1`,
+		`gojinn_active_sandboxes{backend="wasmtime",function="outcomes"} 0`,
+		`gojinn_fake_total 3`,
+	} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("the metrics lack %s", want)
+		}
+	}
+	for _, outcome := range []string{"ok", "timeout", "trap", "oom", "bad_output", "rejected", "error"} {
+		if len(s.logs("outcome", outcome)) == 0 {
+			t.Errorf("the placeholder {http.gojinn.outcome} never was %s", outcome)
+		}
+	}
+}
+
+func TestPlaceholdersOut(t *testing.T) {
+	s := newServer(t)
+	s.fake.Handle = func(*enginetest.Call) enginetest.Reply {
+		r := enginetest.OK("fine")
+		r.MemoryPeak = 131072
+		return r
+	}
+	s.mustLoad(strings.Replace(s.simple(), "route {", `log_append peak {http.gojinn.memory_peak}
+	log_append took {http.gojinn.duration_ms}
+	log_append queued {http.gojinn.queued_ms}
+	route {`, 1))
+	s.get("/")
+	var records []map[string]any
+	eventually(t, "the access log", func() bool { records = s.logs("peak", "131072"); return len(records) == 1 })
+	for _, name := range []string{"took", "queued"} {
+		if _, ok := records[0][name].(float64); !ok {
+			t.Errorf("%s is %v, want a number", name, records[0][name])
+		}
+	}
+}
+
+func TestHandleErrors(t *testing.T) {
+	s := newServer(t)
+	s.fake.Handle = func(*enginetest.Call) enginetest.Reply {
+		return enginetest.Refused(engine.VerdictTrap, 502, "unreachable executed")
+	}
+	s.mustLoad(strings.Replace(s.simple(), "route {", `handle_errors {
+		respond "sorry: {err.status_code}" 418
+	}
+	route {`, 1))
+	if res := s.get("/"); res.StatusCode != 418 || res.body != "sorry: 502" {
+		t.Errorf("got %d %q", res.StatusCode, res.body)
+	}
+	if records := s.logs("reason", "unreachable executed"); len(records) != 1 {
+		t.Errorf("want one record with the reason, got %v", records)
+	}
+}
+
+func TestClientGone(t *testing.T) {
+	s := newServer(t)
+	started, cancelled := make(chan bool), make(chan bool)
+	s.fake.Handle = func(c *enginetest.Call) enginetest.Reply {
+		started <- true
+		<-c.Cancelled
+		close(cancelled)
+		return enginetest.Refused(engine.VerdictCancelled, 499, "cancelled")
+	}
+	s.mustLoad(s.simple())
+	conn := s.raw("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	await(t, "the guest to run", started)
+	conn.Close()
+	await(t, "the guest to be cancelled", cancelled)
+	eventually(t, "the access log with 499", func() bool { return len(s.logs("status", "499")) > 0 })
+	eventually(t, "the place to be free", func() bool { return s.fake.Places.Load() == 0 })
+}
+
+func TestQueueFullAndTimeout(t *testing.T) {
+	s := newServer(t)
+	release := make(chan bool)
+	var running atomic.Int64
+	s.fake.Handle = func(*enginetest.Call) enginetest.Reply {
+		running.Add(1)
+		<-release
+		return enginetest.OK("")
+	}
+	s.mustLoad(s.simple("max_concurrency 1", "queue_timeout 50ms"))
+	done := make(chan int)
+	go func() { done <- s.get("/").StatusCode }()
+	eventually(t, "the first call", func() bool { return running.Load() == 1 })
+	res := s.get("/")
+	if res.StatusCode != 503 || res.Header.Get("Retry-After") != "1" {
+		t.Errorf("got %d %v", res.StatusCode, res.Header)
+	}
+	close(release)
+	if status := await(t, "the first answer", done); status != 200 {
+		t.Errorf("the first call got %d", status)
+	}
+	if running.Load() != 1 {
+		t.Errorf("%d calls ran, want 1", running.Load())
+	}
+	if res := s.get("/"); res.StatusCode != 200 {
+		t.Errorf("afterwards: %d", res.StatusCode)
+	}
+}
+
+func TestLateValues(t *testing.T) {
+	t.Setenv("GOJINN_TEST_SECRET", "{http.request.host}")
+	s := newServer(t)
+	var config *engine.FunctionConfig
+	var late []string
+	s.fake.Handle = func(c *enginetest.Call) enginetest.Reply {
+		config, late = c.Config, c.Head.Late
+		return enginetest.OK("")
+	}
+	s.mustLoad(s.simple(
+		"env A plain",
+		"env B {env.GOJINN_TEST_SECRET}",
+		"env C {http.request.header.X-Tenant}!",
+		"env D <{env.GOJINN_TEST_UNSET}>",
+		`env E "{\"json\": true}"`,
+		"args --x {http.request.uri.path} {system.os}",
+	))
+	s.get("/p", "X-Tenant", "{env.GOJINN_TEST_SECRET}")
+
+	var env []string
+	for _, pair := range config.Env {
+		text := "nil"
+		if pair[1] != nil {
+			text = *pair[1]
+		}
+		env = append(env, *pair[0]+"="+text)
+	}
+	// What an environment variable or a header holds is text, whatever it looks like.
+	if got, want := strings.Join(env, " "), "A=plain B={http.request.host} C=nil D=<> E=nil"; got != want {
+		t.Errorf("env: got %s, want %s", got, want)
+	}
+	if len(config.Args) != 3 || *config.Args[0] != "--x" || config.Args[1] != nil || *config.Args[2] != "linux" {
+		t.Errorf("args: %v", config.Args)
+	}
+	if got := fmt.Sprintf("%q", late); got != `["{env.GOJINN_TEST_SECRET}!" "{\"json\": true}" "/p"]` {
+		t.Errorf("late values: %s", got)
+	}
+	if records := s.logs("placeholder", "{env.GOJINN_TEST_UNSET}"); len(records) != 1 || records[0]["level"] != "warn" {
+		t.Errorf("the unset variable: %v", records)
+	}
+	if res := s.get("/a%00b"); res.StatusCode != 400 {
+		t.Errorf("a NUL in a late value: got %d, want 400", res.StatusCode)
+	}
+}
+
+// A module that is refused leaves the old config serving.
+func TestBadModules(t *testing.T) {
+	s := newServer(t)
+	s.fake.Deploy = func(wasm []byte, _ *engine.FunctionConfig) error {
+		if string(wasm) == "text" {
+			return &engine.Error{Code: engine.CodeInvalidModule, Message: "not a WebAssembly module"}
+		}
+		return nil
+	}
+	s.fake.Handle = func(*enginetest.Call) enginetest.Reply { return enginetest.OK("old") }
+	s.mustLoad(s.simple())
+	s.module("text.wasm", "text")
+	for file, want := range map[string]string{
+		"missing.wasm": "there is no such file",
+		"text.wasm":    "not a WebAssembly module",
+		"":             "a folder",
+	} {
+		err := s.load(strings.ReplaceAll(s.simple("name broken"), "hello.wasm", file))
+		path := strings.TrimSuffix(s.dir+"/"+file, "/")
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "function broken ("+path+")") {
+			t.Errorf("%s: got %v", file, err)
+		}
+		if res := s.get("/"); res.body != "old" {
+			t.Errorf("%s: the old config does not serve any more: %d", file, res.StatusCode)
+		}
+	}
+	count := 0
+	functions.Range(func(_, _ any) bool { count++; return true })
+	if count != 1 {
+		t.Errorf("%d functions are in the pool, want 1", count)
+	}
+}
+
+func TestEngineFails(t *testing.T) {
+	s := newServer(t)
+	newEngine = func(*engine.Config) (engine.Engine, error) { return nil, errors.New("no engine today") }
+	if err := s.load(s.simple()); err == nil || !strings.Contains(err.Error(), "no engine today") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A reload while requests run: each request that reaches Caddy's handlers is answered by the function, and what did not
+// change is not deployed again.
+//
+// Caddy 2.11 itself loses connections that stand in a closing listener's backlog, with any handler (a `respond` does so
+// too): such a request never reached a handler, and is sent again here, as browsers do.
+func TestReloadUnderLoad(t *testing.T) {
+	s := newServer(t)
+	var called, answered atomic.Int64
+	s.fake.Handle = func(c *enginetest.Call) enginetest.Reply {
+		called.Add(1)
+		return enginetest.OK(c.Config.Name)
+	}
+	config := func(name string) string { return s.simple("name " + name) }
+	s.mustLoad(config("same"))
+	stop := make(chan bool)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				res, err := s.httpClient.Get("http://" + s.addr)
+				if err != nil {
+					continue // no answer at all: the calls that were begun are counted below
+				}
+				io.Copy(io.Discard, res.Body)
+				res.Body.Close()
+				if res.StatusCode != http.StatusOK {
+					t.Errorf("got %d", res.StatusCode)
+				}
+				answered.Add(1)
+			}
+		})
+	}
+	for range 25 {
+		s.mustLoad(config("same"))
+	}
+	if n := s.fake.Functions.Load(); n != 1 {
+		t.Errorf("the unchanged function was deployed %d times", n)
+	}
+	for i := range 25 {
+		s.mustLoad(config(fmt.Sprintf("changed%d", i)))
+	}
+	if n := s.fake.Functions.Load(); n != 26 {
+		t.Errorf("functions were deployed %d times, want 26", n)
+	}
+	if n := s.fake.Engines.Load(); n != 1 {
+		t.Errorf("engines were made %d times, want 1", n)
+	}
+	close(stop)
+	wg.Wait()
+	if called.Load() == 0 || called.Load() != answered.Load() {
+		t.Errorf("%d calls were begun, %d answered", called.Load(), answered.Load())
+	}
+}
+
+// A request that sits in an earlier handler while its config is cleaned up still finds its function.
+func TestReloadWhileARequestIsOnItsWay(t *testing.T) {
+	s := newServer(t)
+	s.fake.Handle = func(c *enginetest.Call) enginetest.Reply { return enginetest.OK(c.Config.Name) }
+	s.mustLoad(s.simple("name before"))
+	conn := s.raw("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nab")
+	eventually(t, "the request to have arrived", func() bool { return s.get("/").body == "before" })
+	s.mustLoad(s.simple("name after"))
+	if res := s.get("/"); res.body != "after" {
+		t.Errorf("after the reload: %q", res.body)
+	}
+	runtime.GC()
+	if _, err := io.WriteString(conn, "c"); err != nil {
+		t.Fatal(err)
+	}
+	if status := s.status(conn); status != 200 {
+		t.Errorf("the request of the old config got %d", status)
+	}
+}
+
+func TestNames(t *testing.T) {
+	s := newServer(t)
+	s.fake.Handle = func(c *enginetest.Call) enginetest.Reply { return enginetest.OK(c.Config.Name) }
+	if err := s.load(`{
+	admin ADMIN
+}
+ADDR {
+	gojinn /a {
+		module DIR/hello.wasm
+	}
+	gojinn /b {
+		module DIR/hello.wasm
+	}
+	gojinn /c {
+		module DIR/hello.wasm
+		timeout 3s
+	}
+}`); err != nil {
+		t.Fatal(err)
+	}
+	a, b, c := s.get("/a").body, s.get("/b").body, s.get("/c").body
+	if a != "hello" || b != "hello" || !strings.HasPrefix(c, "hello-") || len(c) != len("hello-12345678") {
+		t.Errorf("got %s, %s, %s", a, b, c)
+	}
+	list := s.admin("/gojinn/functions")
+	if !strings.Contains(list.body, `"name":"hello","backend":"wasmtime","module":"`+s.dir+`/hello.wasm","sha256":"`) ||
+		!strings.Contains(list.body, `"active":0`) || strings.Count(list.body, `"name"`) != 2 {
+		t.Errorf("the list of functions: %s", list.body)
+	}
+	res, err := http.Post("http://"+s.adminAddr+"/gojinn/functions", "text/plain", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != 405 {
+		t.Errorf("POST to the list of functions: %d", res.StatusCode)
+	}
+}

@@ -1,0 +1,237 @@
+package gojinn
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+
+	"github.com/pauloappbr/gojinn/caddy/internal/engine"
+	"github.com/pauloappbr/gojinn/caddy/internal/enginetest"
+)
+
+// server is Caddy in this process, over real HTTP, with a fake engine under the plugin.
+type server struct {
+	t          *testing.T
+	fake       *enginetest.Fake
+	dir        string
+	addr       string
+	adminAddr  string
+	httpClient *http.Client
+}
+
+// newServer readies a folder with one module, hello.wasm, and stands the fake in.
+func newServer(t *testing.T) *server {
+	t.Helper()
+	s := &server{t: t, fake: &enginetest.Fake{}, dir: t.TempDir(), addr: freeAddr(t), adminAddr: freeAddr(t)}
+	s.httpClient = &http.Client{
+		Transport:     &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Timeout:       20 * time.Second,
+	}
+	s.module("hello.wasm", "\x00asm hello")
+	newEngine = s.fake.New
+	t.Cleanup(func() {
+		s.httpClient.CloseIdleConnections()
+		if err := caddy.Stop(); err != nil {
+			t.Errorf("stopping Caddy: %v", err)
+		}
+		newEngine = engine.New
+		for name, pool := range map[string]*caddy.UsagePool{"engine": engines, "function": functions} {
+			pool.Range(func(key, _ any) bool {
+				t.Errorf("an %s is still in its pool after Caddy has stopped: %v", name, key)
+				return true
+			})
+		}
+	})
+	return s
+}
+
+// module writes a module file.
+func (s *server) module(name, content string) string {
+	s.t.Helper()
+	path := filepath.Join(s.dir, name)
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		s.t.Fatal(err)
+	}
+	return path
+}
+
+// load runs a Caddyfile. ADDR, ADMIN and DIR stand for the server's own.
+func (s *server) load(caddyfile string) error {
+	s.t.Helper()
+	_, port, _ := net.SplitHostPort(s.addr)
+	text := strings.NewReplacer("ADDR", "http://:"+port, "ADMIN", s.adminAddr, "DIR", s.dir).Replace(caddyfile)
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
+	if err != nil {
+		return err
+	}
+	return caddy.Load(config, true)
+}
+
+func (s *server) mustLoad(caddyfile string) {
+	s.t.Helper()
+	if err := s.load(caddyfile); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// simple is the usual Caddyfile: one function, with these lines in its block, and a log of JSON lines.
+func (s *server) simple(lines ...string) string {
+	return `{
+	admin ADMIN
+	log {
+		output file DIR/caddy.log
+		level DEBUG
+	}
+}
+ADDR {
+	log
+	route {
+		gojinn {
+			module DIR/hello.wasm
+			` + strings.Join(lines, "\n\t\t\t") + `
+		}
+	}
+}
+`
+}
+
+type response struct {
+	*http.Response
+	body string
+}
+
+// do sends a request and reads the whole answer.
+func (s *server) do(r *http.Request) *response {
+	s.t.Helper()
+	res, err := s.httpClient.Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return &response{res, string(body)}
+}
+
+func (s *server) request(method, uri, body string, headers ...string) *http.Request {
+	s.t.Helper()
+	r, err := http.NewRequest(method, "http://"+s.addr+uri, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Add(headers[i], headers[i+1])
+	}
+	return r
+}
+
+func (s *server) get(uri string, headers ...string) *response {
+	s.t.Helper()
+	return s.do(s.request("GET", uri, "", headers...))
+}
+
+func (s *server) admin(path string) *response {
+	s.t.Helper()
+	r, err := http.NewRequest("GET", "http://"+s.adminAddr+path, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return s.do(r)
+}
+
+// raw sends bytes on a connection of its own and returns it.
+func (s *server) raw(text string) net.Conn {
+	s.t.Helper()
+	conn, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { conn.Close() })
+	if _, err := io.WriteString(conn, text); err != nil {
+		s.t.Fatal(err)
+	}
+	return conn
+}
+
+// status reads the status of the answer on a raw connection.
+func (s *server) status(conn net.Conn) int {
+	s.t.Helper()
+	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	res.Body.Close()
+	return res.StatusCode
+}
+
+// logs are the records so far whose field has the value.
+func (s *server) logs(field, value string) []map[string]any {
+	s.t.Helper()
+	text, err := os.ReadFile(filepath.Join(s.dir, "caddy.log"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var found []map[string]any
+	for line := range bytes.Lines(text) {
+		var record map[string]any
+		if err := json.Unmarshal(line, &record); err != nil {
+			s.t.Fatalf("a log line is not JSON: %v\n%s", err, line)
+		}
+		if fmt.Sprint(record[field]) == value {
+			found = append(found, record)
+		}
+	}
+	return found
+}
+
+// freeAddr is an address of this machine that nobody listens on.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// eventually waits for a condition that other goroutines bring about.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for range 1000 {
+		if ok() {
+			return
+		}
+		runtime.Gosched()
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("waited 10 s for: %s", what)
+}
+
+// await receives from a channel that somebody else is to send on or close.
+func await[T any](t *testing.T, what string, c <-chan T) (value T) {
+	t.Helper()
+	select {
+	case value = <-c:
+	case <-time.After(10 * time.Second):
+		t.Fatalf("waited 10 s for: %s", what)
+	}
+	return value
+}
