@@ -349,3 +349,98 @@ fn now() -> u64 {
     unsafe { libc::clock_gettime(CLOCK, &raw mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Warm slots are letters, cold ones numbers.
+    fn list(shards: usize, most: usize) -> FreeList<char, u32, ()> {
+        FreeList::new(Arc::new(Slots::new(most)), vec![(); shards])
+    }
+
+    fn put(list: &FreeList<char, u32, ()>, shard: usize, key: u64, slot: char) {
+        let put = list.shards()[shard].put_warm(key, slot, || false);
+        put.expect("an open list");
+        // The clock is coarse: make the order certain.
+        let mut free = list.shards()[shard].free.lock();
+        let kept = free.warm.get_mut(&key).and_then(VecDeque::back_mut);
+        kept.expect("the slot just put").since = u64::from(slot);
+    }
+
+    #[test]
+    fn the_last_one_at_home_is_taken_first() {
+        let list = list(3, 9);
+        for (shard, slot) in [(0, 'a'), (1, 'b'), (1, 'c'), (2, 'd')] {
+            put(&list, shard, 7, slot);
+        }
+        put(&list, 1, 8, 'x');
+        let taken: Vec<_> = std::iter::from_fn(|| list.take_warm(1, 7)).collect();
+        assert_eq!(taken, ['c', 'b', 'd', 'a']);
+        assert_eq!(list.take_warm(0, 8), Some('x'));
+        assert!(list.take_oldest().is_none() && list.take_cold(0).is_none());
+        assert!(list.shards().iter().all(|shard| shard.warm() == 0));
+    }
+
+    #[test]
+    fn the_longest_waiting_is_evicted_first() {
+        let list = list(2, 9);
+        for (shard, key, slot) in [(0, 1, 'b'), (0, 2, 'a'), (1, 1, 'd'), (1, 3, 'c')] {
+            put(&list, shard, key, slot);
+        }
+        put(&list, 0, 2, 'e');
+        let taken: String = std::iter::from_fn(|| list.take_oldest()).collect();
+        assert_eq!(taken, "abcde");
+    }
+
+    #[test]
+    fn a_key_is_cooled_in_every_shard() {
+        let list = list(2, 3);
+        for (shard, key, slot) in [(0, 1, 'a'), (1, 1, 'b'), (1, 2, 'c')] {
+            assert!(list.slots().try_add());
+            put(&list, shard, key, slot);
+        }
+        assert!(!list.slots().try_add());
+        assert_eq!(list.take_warm(0, 2), Some('c'));
+        let mut cooled = String::new();
+        list.cool(1, |warm| {
+            // The last one on its way is on no list, but neither is it busy.
+            assert!(!list.is_exhausted());
+            cooled.push(warm);
+            (warm == 'a').then_some(5)
+        });
+        assert_eq!(cooled, "ab");
+        assert_eq!((list.take_cold(1), list.take_cold(1)), (Some(5), None));
+        assert_eq!(list.take_warm(0, 1), None);
+    }
+
+    #[test]
+    fn exhausted_is_when_nothing_is_free_and_nothing_may_be_made() {
+        let list = list(2, 2);
+        assert!(!list.is_exhausted());
+        assert!(list.slots().try_add() && !list.is_exhausted());
+        assert!(list.slots().try_add() && list.is_exhausted());
+        put(&list, 1, 1, 'a');
+        assert!(!list.is_exhausted());
+        assert_eq!(list.take_warm(0, 1), Some('a'));
+        assert!(list.is_exhausted());
+        list.shards()[0].put_cold(1).expect("an open list");
+        assert!(!list.is_exhausted());
+        assert_eq!(list.take_cold(1), Some(1));
+        list.slots().remove();
+        assert!(!list.is_exhausted());
+    }
+
+    #[test]
+    fn what_is_unwanted_or_too_late_is_refused() {
+        let list = list(1, 9);
+        let shard = &list.shards()[0];
+        assert_eq!(shard.put_warm(1, 'a', || true), Err('a'));
+        put(&list, 0, 1, 'b');
+        shard.put_cold(2).expect("an open list");
+        assert_eq!(list.close(), (vec!['b'], vec![2]));
+        assert_eq!(shard.put_warm(1, 'c', || false), Err('c'));
+        assert_eq!(shard.put_cold(3), Err(3));
+        assert!(list.take_warm(0, 1).is_none() && list.take_cold(0).is_none());
+    }
+}

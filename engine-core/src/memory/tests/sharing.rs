@@ -1,8 +1,10 @@
 //! Who gets which slot: affinity, stealing, eviction, the bound, and images that go away.
 
+use std::ops::ControlFlow;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::super::pagemap::Pagemap;
 use super::super::{Pool, PoolConfig, ResetMode};
 use super::*;
 use crate::error::ErrorKind;
@@ -81,7 +83,7 @@ fn the_bound_holds_and_the_longest_waiting_slot_changes_its_image() {
 #[test]
 fn nobody_is_rejected_while_a_slot_is_free() {
     const THREADS: usize = 8;
-    let pool = pool(THREADS);
+    let pool = pool(THREADS + 1);
     let contents = [1, 2, 3].map(bytes);
     let images = contents.each_ref().map(|bytes| image(bytes));
     let barrier = Barrier::new(THREADS + 1);
@@ -105,14 +107,13 @@ fn nobody_is_rejected_while_a_slot_is_free() {
             barrier.wait();
             for seed in 0..100 {
                 let passing = image(&bytes(seed));
-                // Refused when all are busy: that is right here.
-                let _ = pool.slot(&passing, 64 * PAGE);
+                drop(pool.slot(&passing, 64 * PAGE).expect("a slot"));
             }
         });
     });
     let figures = pool.figures();
     assert_eq!((figures.busy, figures.retired), (0, 0));
-    assert!(figures.slots_total <= THREADS as u64);
+    assert!(figures.slots_total <= THREADS as u64 + 1);
 }
 
 #[test]
@@ -137,6 +138,34 @@ fn a_dropped_image_leaves_no_warm_slot_behind() {
     let figures = pool.figures();
     assert_eq!((figures.slots_total, figures.busy, figures.warm), (4, 0, 1));
     assert_eq!(figures.resident_bytes, page_size() as u64);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_slot_that_goes_cold_keeps_no_page() {
+    let pool = pool(32);
+    let image = image(&bytes(1));
+    let mut slot = pool.slot(&image, 64 * PAGE).expect("a slot");
+    slot.grow_to(LEN + 10 * WASM_PAGE).expect("room to grow");
+    for offset in (0..slot.len()).step_by(page_size()) {
+        write(&mut slot, offset, 1);
+    }
+    let (base, len) = (slot.base(), slot.len());
+    drop(slot);
+    let Ok(pagemap) = Pagemap::open() else {
+        return;
+    };
+    let own = || {
+        let mut own = 0;
+        let scanned = pagemap.scan(base, 0..len, |pages, _| {
+            own += pages.len();
+            ControlFlow::Continue(())
+        });
+        scanned.map(|()| own).expect("a scan")
+    };
+    assert_eq!(own(), len);
+    drop(image);
+    assert_eq!(own(), 0);
 }
 
 #[test]
