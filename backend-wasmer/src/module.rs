@@ -122,6 +122,12 @@ impl WasmerModule {
 
 impl Module for WasmerModule {
     fn instantiate(self: Arc<Self>, start: Start, limits: &Limits) -> Result<Box<dyn Sandbox>> {
+        Ok(Box::new(self.sandbox(start, limits)?))
+    }
+}
+
+impl WasmerModule {
+    fn sandbox(self: Arc<Self>, start: Start, limits: &Limits) -> Result<WasmerSandbox> {
         let shared = Arc::new(Shared::new(limits));
         let mut parts = Parts::new();
         let env = parts.env;
@@ -152,7 +158,7 @@ impl Module for WasmerModule {
         for (name, value) in start.globals.iter() {
             sandbox.set_global(name, *value)?;
         }
-        Ok(Box::new(sandbox))
+        Ok(sandbox)
     }
 }
 
@@ -233,4 +239,170 @@ fn unknown(module: &str, name: &str) -> Error {
     Error::invalid_module(format!(
         "the module imports {module}.{name}, which does not exist with that type"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Wasmer, WasmerConfig};
+    use engine_core::backend::Backend;
+    use engine_core::wasm::{Bounds, Features, Wasm};
+
+    const COMMAND: &str = r#"(module
+        (memory (export "memory") 2 4)
+        (table 3 funcref)
+        (global $i (mut i32) (i32.const 1))
+        (global $l (mut i64) (i64.const 2))
+        (global $v (mut v128) (v128.const i64x2 3 4))
+        (global $c i32 (i32.const 5))
+        (data (i32.const 65530) "image")
+        (export "gojinn:global:0" (global $i))
+        (export "gojinn:global:1" (global $l))
+        (export "gojinn:global:2" (global $v))
+        (export "constant" (global $c))
+        (func (export "_start")))"#;
+
+    /// Compiles and loads a module as it stands, without engine-core's split: wasm with reserved names is not a guest's.
+    fn load(wat: &str) -> Result<Arc<WasmerModule>> {
+        let wat = wat.replace("gojinn:", "own-");
+        let bytes = wat::parse_str(wat).expect("the test's wat is valid");
+        let wasm = Wasm::parse(bytes, Features::ALL, &Bounds::default())?;
+        let artifact = Wasmer::new(WasmerConfig::default())?.compile(&wasm)?;
+        // SAFETY: it was compiled just now.
+        Ok(Arc::new(unsafe { WasmerModule::load(artifact.bytes()) }?))
+    }
+
+    fn start(globals: &[(&str, GlobalValue)]) -> Start {
+        let mut start = Start::plain(None);
+        start.globals = globals
+            .iter()
+            .map(|(name, value)| (name.to_string(), *value))
+            .collect();
+        start
+    }
+
+    fn global(sandbox: &mut WasmerSandbox, name: &str) -> u128 {
+        let Some(VMExtern::Global(handle)) = sandbox.lookup(name) else {
+            panic!("there is no global {name}");
+        };
+        let global = handle.get(sandbox.parts().objects()).vmglobal();
+        // SAFETY: no guest code runs, and any bits are a u128.
+        unsafe { global.as_ref().val.u128 }
+    }
+
+    fn memory(sandbox: &mut WasmerSandbox) -> &[u8] {
+        let definition = sandbox
+            .parts_mut()
+            .env_mut()
+            .memory
+            .expect("it is exported");
+        // SAFETY: no guest code runs, and the definition describes accessible bytes.
+        unsafe {
+            let definition = definition.as_ref();
+            std::slice::from_raw_parts(definition.base, definition.current_length)
+        }
+    }
+
+    #[test]
+    fn a_start_sets_globals_of_every_width() {
+        let module = load(COMMAND).unwrap();
+        let start = start(&[
+            ("own-global:0", GlobalValue::I32(-7)),
+            ("own-global:1", GlobalValue::I64(-8)),
+            ("own-global:2", GlobalValue::V128(9 << 100)),
+        ]);
+        let mut sandbox = Arc::clone(&module)
+            .sandbox(start, &Limits::default())
+            .unwrap();
+        assert_eq!(global(&mut sandbox, "own-global:0") as i32, -7);
+        assert_eq!(global(&mut sandbox, "own-global:1") as i64, -8);
+        assert_eq!(global(&mut sandbox, "own-global:2"), 9 << 100);
+        let mut other = module
+            .sandbox(self::start(&[]), &Limits::default())
+            .unwrap();
+        assert_eq!(global(&mut other, "own-global:0") as i32, 1);
+        assert_eq!(global(&mut other, "own-global:2"), 4 << 64 | 3);
+    }
+
+    #[test]
+    fn a_start_that_does_not_fit_the_module_is_refused() {
+        let module = load(COMMAND).unwrap();
+        for (name, value) in [
+            ("own-global:9", GlobalValue::I32(1)),
+            ("own-global:0", GlobalValue::I64(1)),
+            ("constant", GlobalValue::I32(1)),
+            ("memory", GlobalValue::I32(1)),
+        ] {
+            let made = Arc::clone(&module).sandbox(start(&[(name, value)]), &Limits::default());
+            assert!(made.is_err(), "{name} = {value:?}");
+        }
+    }
+
+    #[test]
+    fn memory_without_a_slot_holds_the_image_and_may_be_longer_than_declared() {
+        let module = load(COMMAND).unwrap();
+        let mut plain = Arc::clone(&module)
+            .sandbox(Start::plain(None), &Limits::default())
+            .unwrap();
+        assert_eq!(memory(&mut plain).len(), 2 * 65536);
+        assert_eq!(&memory(&mut plain)[65530..65535], b"image");
+        let image = engine_core::memory::Image::new(3 * 65536, &[(7, b"other")]).unwrap();
+        let start = Start::plain(Some(Arc::new(image)));
+        let mut snapshot = module.sandbox(start, &Limits::default()).unwrap();
+        assert_eq!(memory(&mut snapshot).len(), 3 * 65536);
+        assert_eq!(&memory(&mut snapshot)[7..12], b"other");
+    }
+
+    #[test]
+    fn a_module_beyond_the_limits_is_refused() {
+        let module = load(COMMAND).unwrap();
+        let little_memory = Limits {
+            memory: 65536,
+            ..Limits::default()
+        };
+        let small_tables = Limits {
+            table_elements: 2,
+            ..Limits::default()
+        };
+        for limits in [little_memory, small_tables] {
+            assert!(
+                Arc::clone(&module)
+                    .sandbox(Start::plain(None), &limits)
+                    .is_err()
+            );
+        }
+    }
+
+    #[test]
+    fn the_features_it_claims_compile_and_the_others_do_not() {
+        let claimed = Wasmer::new(WasmerConfig::default())
+            .unwrap()
+            .capabilities()
+            .features;
+        for (has, wat) in [
+            (
+                claimed.simd,
+                r#"(func (export "_start") (drop (i8x16.shuffle 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 31
+                    (i32x4.splat (i32.const 1)) (f64x2.nearest (f64x2.splat (f64.const 2.5))))))"#,
+            ),
+            (
+                claimed.tail_calls,
+                r#"(func $f (param i32)) (func (export "_start") (return_call $f (i32.const 1)))"#,
+            ),
+            (
+                claimed.extended_const,
+                r#"(global i32 (i32.add (i32.const 1) (i32.mul (i32.const 2) (i32.const 3)))) (func (export "_start"))"#,
+            ),
+        ] {
+            assert_eq!(load(&format!("(module {wat})")).is_ok(), has, "{wat}");
+        }
+    }
+
+    #[test]
+    fn an_artifact_of_something_else_is_refused() {
+        for bytes in [&b""[..], b"wasmer-universal", b"\0asm\x01\0\0\0"] {
+            // SAFETY: none of these holds code.
+            assert!(unsafe { WasmerModule::load(bytes) }.is_err());
+        }
+    }
 }

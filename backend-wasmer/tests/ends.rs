@@ -1,0 +1,145 @@
+//! How guests end on wasmer, beyond what the contract asks of every backend.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backend_wasmer::{Wasmer, WasmerConfig};
+use engine_core::backend::Backend;
+use engine_core::{
+    Engine, EngineConfig, Function, FunctionConfig, Limits, Outcome, RawRun, Trap, TrapCode,
+};
+
+fn engine() -> Engine {
+    let wasmer: Arc<dyn Backend> = Arc::new(Wasmer::new(WasmerConfig::default()).unwrap());
+    Engine::new(EngineConfig::default(), vec![wasmer]).unwrap()
+}
+
+fn deploy(engine: &Engine, wat: &str, limits: Limits) -> Function {
+    let config = FunctionConfig {
+        name: "test".into(),
+        limits,
+        ..FunctionConfig::default()
+    };
+    engine
+        .deploy(&wat::parse_str(wat).unwrap(), config)
+        .unwrap()
+}
+
+fn run(engine: &Engine, wat: &str, limits: Limits) -> RawRun {
+    let function = deploy(engine, wat, limits);
+    function.run(engine.reserve().unwrap(), Vec::new()).unwrap()
+}
+
+fn trap(run: RawRun) -> Trap {
+    match run.outcome {
+        Outcome::Trap(trap) => trap,
+        Outcome::Exit(code) => panic!("it ended with exit code {code}"),
+    }
+}
+
+#[test]
+fn every_way_to_run_forever_is_killed_from_another_thread() {
+    let engine = engine();
+    for wat in [
+        // Without memory, the flag's memory is the first.
+        r#"(module (func (export "_start") (loop $l (br $l))))"#,
+        r#"(module (memory 1) (func (export "_start") (loop $l (br $l))))"#,
+        // Optimised to nothing but the poll.
+        r#"(module (func (export "_start") (local i32)
+            (loop $l (local.set 0 (i32.add (local.get 0) (i32.const 1))) (br_if $l (i32.const 1)))))"#,
+        // A loop with a parameter, whose head has something on the stack.
+        r#"(module (func (export "_start")
+            (i32.const 5) (loop $l (param i32) (br $l (i32.const 6)))))"#,
+        // No loop at all.
+        r#"(module (func $f (param i32)
+                (if (local.get 0) (then
+                    (call $f (i32.sub (local.get 0) (i32.const 1)))
+                    (call $f (i32.sub (local.get 0) (i32.const 1))))))
+            (func (export "_start") (call $f (i32.const 300))))"#,
+        // Behind code that is never reached.
+        r#"(module (func (export "_start")
+            (block (br 0) (loop $never (br $never)))
+            (loop $l (br $l))))"#,
+    ] {
+        let limits = Limits {
+            timeout: Duration::from_secs(3600),
+            ..Limits::default()
+        };
+        let function = deploy(&engine, wat, limits);
+        let ticket = engine.reserve().unwrap();
+        let id = ticket.id();
+        let run = std::thread::scope(|scope| {
+            let running = scope.spawn(|| function.run(ticket, Vec::new()).unwrap());
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(engine.cancel(id), "it runs still: {wat}");
+            running.join().unwrap()
+        });
+        assert_eq!(trap(run).code, TrapCode::Cancelled, "{wat}");
+    }
+}
+
+#[test]
+fn a_trap_says_where_it_happened() {
+    let wat = r#"(module
+        (func $innermost unreachable)
+        (func $caller (call $innermost) (call $innermost))
+        (func (export "_start") (call $caller) (call $caller)))"#;
+    let trap = trap(run(&engine(), wat, Limits::default()));
+    assert_eq!(trap.code, TrapCode::Unreachable);
+    assert!(
+        trap.detail.contains("in innermost < caller"),
+        "{}",
+        trap.detail
+    );
+}
+
+#[test]
+fn a_trap_of_the_guests_own_is_never_called_an_interruption() {
+    let engine = engine();
+    let limits = Limits {
+        timeout: Duration::from_secs(3600),
+        ..Limits::default()
+    };
+    let wat = r#"(module (func (export "_start") unreachable))"#;
+    let function = deploy(&engine, wat, limits);
+    for _ in 0..100 {
+        let run = function.run(engine.reserve().unwrap(), Vec::new()).unwrap();
+        assert_eq!(trap(run).code, TrapCode::Unreachable);
+    }
+}
+
+#[test]
+fn all_tables_together_stay_within_the_limit() {
+    // Grows both tables by one until neither does; then traps with their sum as the exit code.
+    let wat = r#"(module
+        (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+        (table $a 2 funcref)
+        (table $b 3 100 externref)
+        (table $fixed 4 4 funcref)
+        (func (export "_start")
+            (loop $l
+                (br_if $l (i32.or
+                    (i32.ne (table.grow $a (ref.null func) (i32.const 1)) (i32.const -1))
+                    (i32.ne (table.grow $b (ref.null extern) (i32.const 1)) (i32.const -1)))))
+            (call $proc_exit (i32.add (table.size $fixed)
+                (i32.add (table.size $a) (table.size $b))))))"#;
+    let limits = Limits {
+        table_elements: 29,
+        ..Limits::default()
+    };
+    let run = run(&engine(), wat, limits);
+    assert_eq!(run.outcome, Outcome::Exit(29));
+}
+
+#[test]
+fn a_declared_table_maximum_below_the_limit_holds() {
+    let wat = r#"(module
+        (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+        (table $t 1 5 funcref)
+        (func (export "_start")
+            (drop (table.grow $t (ref.null func) (i32.const 4)))
+            (drop (table.grow $t (ref.null func) (i32.const 1)))
+            (call $proc_exit (table.size $t))))"#;
+    let run = run(&engine(), wat, Limits::default());
+    assert_eq!(run.outcome, Outcome::Exit(5));
+}
