@@ -66,12 +66,22 @@ impl Folder {
         } else {
             self.dir.symlink_metadata(path)
         };
-        // What cannot be looked at is left to `open_with`, which may create it and has the better error.
+        // What cannot be looked at is left to the opening, which may create it and has the better error.
         if let Ok(found) = found
             && !found.is_symlink()
         {
             only_files_and_folders(&found)?;
         }
+        self.open_unseen(path, follow, options)
+    }
+
+    /// Opens without having looked, and looks afterwards.
+    fn open_unseen(
+        &self,
+        path: &Path,
+        follow: bool,
+        options: &mut OpenOptions,
+    ) -> Result<OpenedFile, Error> {
         options.maybe_dir(true).nonblock(true).follow(if follow {
             FollowSymlinks::Yes
         } else {
@@ -338,4 +348,27 @@ fn spec(at: Option<SystemTimeSpec>) -> Option<cap_fs_ext::SystemTimeSpec> {
         SystemTimeSpec::SymbolicNow => cap_fs_ext::SystemTimeSpec::SymbolicNow,
         SystemTimeSpec::Absolute(at) => cap_fs_ext::SystemTimeSpec::Absolute(at),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wasi_common::sync::ambient_authority;
+
+    #[test]
+    fn what_appears_after_the_look_is_refused_without_blocking() {
+        let dev = Dir::open_ambient_dir("/dev", ambient_authority()).expect("there is /dev");
+        let dev = Folder::new(Arc::new(dev), true, Arc::default());
+        let here = super::super::tests::Folder::new();
+        here.fifo("fifo");
+        let dir = Dir::open_ambient_dir(here.path(""), ambient_authority()).expect("a folder");
+        let here = Folder::new(Arc::new(dir), true, Arc::default());
+        for (folder, name) in [(&dev, "null"), (&here, "fifo")] {
+            for (read, write) in [(true, false), (true, true), (false, true)] {
+                let options = &mut OpenOptions::new();
+                options.read(read).write(write);
+                assert!(folder.open_unseen(Path::new(name), true, options).is_err());
+            }
+        }
+    }
 }

@@ -50,10 +50,10 @@ const PATH_2: i32 = 0x3000;
 const RESULT: i32 = 0x100;
 
 /// A folder of the test's own, removed at its end.
-struct Folder(PathBuf);
+pub(super) struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("gojinn-mounts-{}-{count}", std::process::id());
@@ -62,7 +62,7 @@ impl Folder {
         Self(path)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
@@ -97,7 +97,7 @@ impl Folder {
         }
     }
 
-    fn fifo(&self, name: &str) {
+    pub(super) fn fifo(&self, name: &str) {
         let path = std::ffi::CString::new(self.path(name).as_os_str().as_bytes());
         let path = path.expect("no NUL in it");
         // SAFETY: `path` is a C string that lives until after the call.
