@@ -59,6 +59,14 @@ func newServer(t *testing.T) *server {
 	return s
 }
 
+// newRealServer is a server with the engine itself.
+func newRealServer(t *testing.T) *server {
+	t.Helper()
+	s := newServer(t)
+	newEngine = engine.New
+	return s
+}
+
 // module writes a module file.
 func (s *server) module(name, content string) string {
 	s.t.Helper()
