@@ -407,7 +407,7 @@ mod tests {
             // The last one on its way is on no list, but neither is it busy.
             assert!(!list.is_exhausted());
             cooled.push(warm);
-            (warm == 'a').then_some(5)
+            (warm == 'b').then_some(5)
         });
         assert_eq!(cooled, "ab");
         assert_eq!((list.take_cold(1), list.take_cold(1)), (Some(5), None));

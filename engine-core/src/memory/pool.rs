@@ -179,6 +179,10 @@ impl Core {
                 }
             }
             if let Some(oldest) = self.list.take_oldest() {
+                if oldest.content().id() == content.id() {
+                    // Given back just now.
+                    return Ok(oldest);
+                }
                 self.shared.resident_changed(oldest.resident(), 0);
                 match oldest.unmap() {
                     Ok(cold) => return self.map_into(cold, home, content),

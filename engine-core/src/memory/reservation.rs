@@ -227,6 +227,10 @@ pub(super) fn done(result: libc::c_int) -> io::Result<()> {
 }
 
 /// What a test can make fail.
+#[cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "some calls are Linux's alone")
+)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Syscall {
     Close,

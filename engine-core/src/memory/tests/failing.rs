@@ -108,6 +108,7 @@ fn memory_that_cannot_grow_stays_usable() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
 fn an_image_that_cannot_be_mapped_costs_no_slot() {
     for syscall in [Syscall::MapFile, Syscall::Open] {
         let expected = bytes(1);

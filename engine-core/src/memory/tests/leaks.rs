@@ -9,7 +9,6 @@ const CYCLES: usize = 50_000;
 
 /// The counts are those of a whole process, so it has to be one of its own.
 #[test]
-#[cfg(target_os = "linux")]
 fn nothing_leaks() {
     let (_, inner) = concat!(module_path!(), "::nothing_leaks_alone")
         .split_once("::")
@@ -25,7 +24,6 @@ fn nothing_leaks() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 #[ignore = "run by nothing_leaks, in a process of its own"]
 fn nothing_leaks_alone() {
     let before = (maps(), descriptors());

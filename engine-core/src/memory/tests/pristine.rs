@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::super::pagemap::Pagemap;
-use super::super::reservation::{Syscall, page_size};
+use super::super::reservation::page_size;
 use super::super::{Pool, PoolConfig, ResetMode};
 use super::*;
 
@@ -90,8 +90,12 @@ fn canaries_never_survive() {
     }
 }
 
+/// As everywhere but on Linux.
 #[test]
+#[cfg(target_os = "linux")]
 fn canaries_never_survive_in_images_on_the_heap() {
+    use super::super::reservation::Syscall;
+
     let expected = bytes(2);
     for mode in [ResetMode::Auto, ResetMode::Copy, ResetMode::Madvise] {
         for keep_resident in [0, 5 * page_size(), 2 << 20] {
