@@ -1,5 +1,6 @@
 //! How wasmtime is set up: which memory sandboxes get, and every switch that decides what is compiled.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use engine_core::memory::{GUARD, RESERVED};
@@ -12,6 +13,9 @@ use crate::memory::{GC_GUARD, GC_RESERVED, Memories};
 
 /// Native stack a guest may use before its recursion traps.
 pub(crate) const WASM_STACK: usize = 512 * 1024;
+
+/// The innermost functions that a trap names.
+const FRAMES: usize = 16;
 
 /// Settings of [`Wasmtime`](crate::Wasmtime). The default is what a server should run.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -83,9 +87,9 @@ impl WasmtimeConfig {
             .max_wasm_stack(WASM_STACK)
             .table_lazy_init(true);
 
-        // A proc_exit ends its guest by an error, too, and walking the stack for each would cost 1-2 us.
+        // Traps name the guest's functions; a hostcall that ends its guest goes past it, see `Unwinder`.
         config
-            .wasm_backtrace_max_frames(None)
+            .wasm_backtrace_max_frames(NonZeroUsize::new(FRAMES))
             .wasm_backtrace_details(WasmBacktraceDetails::Disable)
             .generate_address_map(false)
             .native_unwind_info(false);

@@ -1,20 +1,23 @@
 //! Engine-core's hostcalls in wasmtime's linker, one typed host function each.
 
+use std::sync::Arc;
+
 use engine_core::{for_each_hostcall, hostcall};
 use wasmtime::{Caller, Error, Linker, Result};
 
 use crate::sandbox::Data;
-use crate::trap::Stopped;
+use crate::trap::Unwinder;
 
 macro_rules! define_all {
     ( $( $module:literal { $( fn $name:ident ( $( $arg:ident : $ty:ty ),* ) $( -> $ret:ty )? ; )* } )* ) => {
         /// Defines every hostcall.
-        pub(crate) fn define(linker: &mut Linker<Data>) -> Result<()> {
+        pub(crate) fn define(linker: &mut Linker<Data>, unwinder: &Arc<Unwinder>) -> Result<()> {
             $( $(
+                let stop = Arc::clone(unwinder);
                 linker.func_wrap(
                     $module,
                     stringify!($name),
-                    |mut caller: Caller<'_, Data> $(, $arg: $ty )*| -> Result<define_all!(@ $( $ret )?)> {
+                    move |mut caller: Caller<'_, Data> $(, $arg: $ty )*| -> Result<define_all!(@ $( $ret )?)> {
                         let (memory, data) = match caller.data().memory {
                             Some(memory) => memory.data_and_store_mut(&mut caller),
                             None => (&mut [][..], caller.data_mut()),
@@ -24,9 +27,9 @@ macro_rules! define_all {
                         };
                         match hostcall::$name(host, memory $(, $arg )*) {
                             Ok(result) => Ok(result),
-                            Err(stop) => {
-                                host.stop(stop);
-                                Err(unwinding())
+                            Err(why) => {
+                                host.stop(why);
+                                Err(stop.error())
                             }
                         }
                     },
@@ -40,9 +43,3 @@ macro_rules! define_all {
 }
 
 for_each_hostcall!(define_all);
-
-/// What makes wasmtime unwind the guest: an error of no size, so that `proc_exit` costs little.
-#[cold]
-fn unwinding() -> Error {
-    Error::new(Stopped)
-}

@@ -62,7 +62,8 @@ impl Wasmtime {
         };
         let engine = Engine::new(&config.to_wasmtime()).map_err(failed)?;
         let mut linker = Linker::new(&engine);
-        hostcalls::define(&mut linker).map_err(failed)?;
+        let unwinder = Arc::new(trap::Unwinder::new().map_err(failed)?);
+        hostcalls::define(&mut linker, &unwinder).map_err(failed)?;
         Ok(Self {
             shared: Arc::new(Shared {
                 config,

@@ -128,23 +128,20 @@ impl Loaded {
         image.write_to(memory.data_mut(store));
         Ok(())
     }
-}
 
-impl Module for Loaded {
-    fn instantiate(self: Arc<Self>, mut start: Start, limits: &Limits) -> Result<Box<dyn Sandbox>> {
+    /// A sandbox that has not run.
+    fn fresh(self: Arc<Self>, mut start: Start, limits: &Limits) -> Result<Fresh> {
         let mut bound = Bound(MemoryUse::new(limits));
         let ready = self.ready(&mut start)?;
+        if let Some((_, bytes)) = &ready
+            && !bound.0.may_grow_to(*bytes)
+        {
+            return Err(Error::config(format!(
+                "a sandbox starts with {bytes} bytes of memory, more than its limit of {}",
+                limits.memory_bytes()
+            )));
+        }
         let host_memory = ready.is_some();
-        let ready = match ready {
-            Some((_, bytes)) if !bound.0.may_grow_to(bytes) => {
-                return Err(Error::config(format!(
-                    "a sandbox starts with {bytes} bytes of memory, more than its limit of {}",
-                    limits.memory_bytes()
-                )));
-            }
-            Some((ready, _)) => Some(ready),
-            None => None,
-        };
 
         let mut store = Store::new(
             &self.shared.engine,
@@ -156,7 +153,9 @@ impl Module for Loaded {
         );
         store.limiter(|data| &mut data.bound);
         store.epoch_deadline_callback(epoch_moved);
-        let (instance, taken) = memory::with(ready, || self.pre.instantiate(&mut store));
+        let (instance, taken) = memory::with(ready.map(|(ready, _)| ready), || {
+            self.pre.instantiate(&mut store)
+        });
         let instance = instance.map_err(|error| {
             Error::host("wasmtime cannot make a sandbox").because(trap::boxed(error))
         })?;
@@ -177,11 +176,17 @@ impl Module for Loaded {
         for (name, value) in start.globals.iter() {
             set_global(&mut store, instance, name, *value)?;
         }
-        Ok(Box::new(Fresh {
+        Ok(Fresh {
             store,
             instance,
             module: self,
-        }))
+        })
+    }
+}
+
+impl Module for Loaded {
+    fn instantiate(self: Arc<Self>, start: Start, limits: &Limits) -> Result<Box<dyn Sandbox>> {
+        Ok(Box::new(self.fresh(start, limits)?))
     }
 }
 
@@ -205,4 +210,196 @@ fn set_global(
         .map_err(|error| {
             Error::host(format!("the global {name} cannot be set")).because(trap::boxed(error))
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Wasmtime, WasmtimeConfig};
+    use engine_core::backend::Backend;
+    use engine_core::memory::{Image, Pool, PoolConfig};
+    use engine_core::wasm::{Bounds, Features, Split, Wasm};
+
+    fn load(memory: MemoryMode, wat: &str) -> (Arc<Loaded>, Split) {
+        let backend = Wasmtime::new(WasmtimeConfig {
+            memory,
+            ..WasmtimeConfig::default()
+        })
+        .unwrap();
+        let bytes = wat::parse_str(wat).unwrap();
+        let wasm = Wasm::parse(bytes, Features::ALL, &Bounds::default()).unwrap();
+        let split = wasm.split().unwrap();
+        let artifact = backend.compile(&split.code).unwrap();
+        // SAFETY: the bytes were compiled by this very engine in the line above.
+        let module =
+            unsafe { wasmtime::Module::deserialize(&backend.shared.engine, artifact.bytes()) };
+        let loaded = Loaded::new(Arc::clone(&backend.shared), &module.unwrap()).unwrap();
+        (Arc::new(loaded), split)
+    }
+
+    const POOLING: MemoryMode = MemoryMode::Pooling {
+        instances: 4,
+        keep_resident: 65_536,
+        scan: false,
+    };
+
+    const DATA: &str = r#"(module (memory (export "memory") 1 8) (data (i32.const 65000) "data")
+        (func (export "_start")))"#;
+
+    fn bytes(fresh: &mut Fresh) -> Vec<u8> {
+        let memory = fresh.store.data().memory.unwrap();
+        memory.data(&fresh.store).to_vec()
+    }
+
+    #[test]
+    fn the_image_is_there_in_every_memory_mode() {
+        for mode in [MemoryMode::Slots, MemoryMode::OnDemand, POOLING] {
+            let (loaded, split) = load(mode, DATA);
+            for _ in 0..6 {
+                let start = Start::plain(split.image.clone());
+                let mut fresh = Arc::clone(&loaded)
+                    .fresh(start, &Limits::default())
+                    .unwrap();
+                let memory = bytes(&mut fresh);
+                assert_eq!(memory.len(), 65_536, "{mode:?}");
+                assert_eq!(&memory[65_000..65_004], b"data", "{mode:?}");
+                assert_eq!(memory.iter().filter(|&&byte| byte != 0).count(), 4);
+                assert_eq!(fresh.store.data().bound.0.peak(), 65_536, "{mode:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_image_may_be_longer_than_the_declared_minimum() {
+        let image = Arc::new(Image::new(3 * 65_536, &[(150_000, b"captured")]).unwrap());
+        let pool = Pool::new(PoolConfig::default()).unwrap();
+        for (mode, pooled) in [
+            (MemoryMode::Slots, true),
+            (MemoryMode::Slots, false),
+            (MemoryMode::OnDemand, false),
+            (POOLING, false),
+        ] {
+            let (loaded, _) = load(mode, DATA);
+            let mut start = Start::plain(Some(Arc::clone(&image)));
+            if pooled {
+                start.slot = Some(pool.slot(&image, 1 << 20).unwrap());
+            }
+            let mut fresh = loaded.fresh(start, &Limits::default()).unwrap();
+            let memory = bytes(&mut fresh);
+            assert_eq!(memory.len(), 3 * 65_536, "{mode:?}");
+            assert_eq!(&memory[150_000..150_008], b"captured", "{mode:?}");
+        }
+    }
+
+    #[test]
+    fn an_image_beyond_a_bound_is_refused_in_words() {
+        let image = Arc::new(Image::new(9 * 65_536, &[]).unwrap());
+        let (loaded, _) = load(MemoryMode::Slots, DATA);
+        let plain = || Start::plain(Some(Arc::clone(&image)));
+        let maximum = Arc::clone(&loaded).fresh(plain(), &Limits::default());
+        assert!(maximum.err().unwrap().to_string().contains("maximum"));
+        let limits = Limits {
+            memory: 2 * 65_536,
+            ..Limits::default()
+        };
+        let limit = loaded.fresh(plain(), &limits).err().unwrap();
+        assert_eq!(limit.kind(), ErrorKind::Config);
+        assert!(limit.to_string().contains("131072"), "{limit}");
+    }
+
+    #[test]
+    fn a_slot_for_a_module_without_memory_is_a_bug_and_comes_back() {
+        let image = Arc::new(Image::new(65_536, &[]).unwrap());
+        let pool = Pool::new(PoolConfig::default()).unwrap();
+        let (loaded, _) = load(MemoryMode::Slots, r#"(module (func (export "_start")))"#);
+        let mut start = Start::plain(None);
+        start.slot = Some(pool.slot(&image, 65_536).unwrap());
+        let refused = loaded.fresh(start, &Limits::default()).err().unwrap();
+        assert!(refused.to_string().contains("has none"), "{refused}");
+        assert_eq!(pool.figures().busy, 0);
+    }
+
+    #[test]
+    fn a_slot_goes_back_with_its_sandbox() {
+        let pool = Pool::new(PoolConfig::default()).unwrap();
+        let (loaded, split) = load(MemoryMode::Slots, DATA);
+        let image = split.image.unwrap();
+        let mut start = Start::plain(Some(Arc::clone(&image)));
+        start.slot = Some(pool.slot(&image, 1 << 20).unwrap());
+        let mut fresh = loaded.fresh(start, &Limits::default()).unwrap();
+        assert_eq!(&bytes(&mut fresh)[65_000..65_004], b"data");
+        assert_eq!(pool.figures().busy, 1);
+        drop(fresh);
+        assert_eq!(pool.figures().busy, 0);
+    }
+
+    #[test]
+    fn globals_start_with_the_values_they_are_given() {
+        let (loaded, split) = load(
+            MemoryMode::Slots,
+            r#"(module
+                (global (mut i32) (i32.const 1)) (global (mut i64) (i64.const 2))
+                (global (mut f32) (f32.const 3)) (global (export "mine") (mut f64) (f64.const 4))
+                (global (mut v128) (v128.const i64x2 5 6)) (global i32 (i32.const 7))
+                (func (export "_start")))"#,
+        );
+        let values = [
+            GlobalValue::I32(-1),
+            GlobalValue::I64(-2),
+            GlobalValue::F32(0x7fa0_0001),
+            GlobalValue::F64(0x7ff4_0000_0000_0001),
+            GlobalValue::V128(u128::MAX - 5),
+        ];
+        let names: Vec<String> = split.globals.into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names.len(), values.len());
+        let mut start = Start::plain(None);
+        start.globals = names.iter().cloned().zip(values).collect();
+        let Fresh {
+            mut store,
+            instance,
+            ..
+        } = Arc::clone(&loaded)
+            .fresh(start, &Limits::default())
+            .unwrap();
+        for (name, expected) in names.iter().zip(values) {
+            let global = instance.get_global(&mut store, name).unwrap();
+            let found = match global.get(&mut store) {
+                Val::I32(value) => GlobalValue::I32(value),
+                Val::I64(value) => GlobalValue::I64(value),
+                Val::F32(bits) => GlobalValue::F32(bits),
+                Val::F64(bits) => GlobalValue::F64(bits),
+                Val::V128(value) => GlobalValue::V128(value.into()),
+                other => panic!("{name} is {other:?}"),
+            };
+            assert_eq!(found, expected, "{name}");
+        }
+
+        for (name, value, words) in [
+            ("nobody", GlobalValue::I32(1), "exports no global nobody"),
+            ("mine", GlobalValue::I32(1), "mine cannot be set"),
+        ] {
+            let mut start = Start::plain(None);
+            start.globals = Arc::new([(name.to_string(), value)]);
+            let refused = Arc::clone(&loaded)
+                .fresh(start, &Limits::default())
+                .err()
+                .unwrap();
+            assert!(refused.to_string().contains(words), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_module_that_works_on_references_keeps_its_slot() {
+        let pool = Pool::new(PoolConfig::default()).unwrap();
+        let (loaded, split) = load(
+            MemoryMode::Slots,
+            r#"(module (memory (export "memory") 1) (data (i32.const 9) "data") (table 4 externref)
+                (func (export "_start") (table.set (i32.const 0) (table.get (i32.const 1)))))"#,
+        );
+        let image = split.image.unwrap();
+        let mut start = Start::plain(Some(Arc::clone(&image)));
+        start.slot = Some(pool.slot(&image, 1 << 20).unwrap());
+        let mut fresh = loaded.fresh(start, &Limits::default()).unwrap();
+        assert_eq!(&bytes(&mut fresh)[9..13], b"data");
+    }
 }

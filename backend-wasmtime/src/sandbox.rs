@@ -86,7 +86,7 @@ impl Sandbox for Fresh {
         }));
         let trap = match end {
             Ok(Ok(Ok(()))) => None,
-            Ok(Ok(Err(error))) => trap::of(&error),
+            Ok(Ok(Err(error))) => Some(trap::of(&error)),
             Ok(Err(error)) => Some(host_fault(format!("no memory for a stack: {error}"))),
             Err(panic) => Some(host_fault(format!(
                 "a bug: a hostcall panicked: {}",

@@ -1,33 +1,57 @@
 //! What ended a guest, in engine-core's terms.
 
+use std::fmt::Write as _;
+
 use engine_core::{Trap, TrapCode};
-use wasmtime::Trap as Code;
+use wasmtime::{Config, Engine, Error, Result, Store, Trap as Code, WasmBacktrace};
 
-/// The error that unwinds a guest whose hostcall said stop. The reason stands in the host state; this carries nothing.
-#[derive(Debug)]
-pub(crate) struct Stopped;
+/// Makes the errors that unwind a guest when its hostcall said stop: with a backtrace in them, but an empty one.
+///
+/// Wasmtime walks the guest's stack for every error that ends it and has no backtrace yet, 1-2 us for a frame or two. That is
+/// well spent on a trap, and wasted on a `proc_exit`. Only an engine without backtraces hands out an empty one.
+pub(crate) struct Unwinder(Store<()>);
 
-impl std::fmt::Display for Stopped {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("stopped by the host")
+impl Unwinder {
+    pub(crate) fn new() -> Result<Self> {
+        let mut config = Config::new();
+        config.enable_compiler(false);
+        config.wasm_backtrace_max_frames(None);
+        Ok(Self(Store::new(&Engine::new(&config)?, ())))
+    }
+
+    /// The error. It says nothing: the reason stands in the host state.
+    pub(crate) fn error(&self) -> Error {
+        Error::msg(WasmBacktrace::capture(&self.0))
     }
 }
 
-impl std::error::Error for Stopped {}
-
-/// The trap that `error`, which ended a guest, stands for. `None`: a hostcall ended it, and the host state knows why.
-pub(crate) fn of(error: &wasmtime::Error) -> Option<Trap> {
-    if error.is::<Stopped>() {
-        return None;
-    }
+/// The trap that `error`, which ended a guest, stands for. Meaningless for an error of [`Unwinder`].
+pub(crate) fn of(error: &Error) -> Trap {
     let code = error
         .downcast_ref::<Code>()
         .map_or(TrapCode::Host, |trap| class(*trap));
-    Some(Trap::new(code, format!("{error:#}")))
+    let backtrace = error.downcast_ref::<WasmBacktrace>();
+    // The trap itself is the innermost; wasmtime puts the address of a fault around it, and the backtrace around that.
+    let causes: Vec<String> = error
+        .chain()
+        .skip(usize::from(backtrace.is_some()))
+        .map(|cause| cause.to_string())
+        .collect();
+    let mut detail = String::new();
+    for (at, cause) in causes.iter().rev().enumerate() {
+        if at > 0 {
+            detail.push_str(": ");
+        }
+        detail.push_str(cause.strip_prefix("wasm trap: ").unwrap_or(cause));
+    }
+    if let Some(backtrace) = backtrace {
+        detail.push_str(&place(backtrace));
+    }
+    Trap::new(code, detail)
 }
 
 /// An error of wasmtime's as the cause of one of engine-core's.
-pub(crate) fn boxed(error: wasmtime::Error) -> Box<dyn std::error::Error + Send + Sync> {
+pub(crate) fn boxed(error: Error) -> Box<dyn std::error::Error + Send + Sync> {
     format!("{error:#}").into()
 }
 
@@ -47,12 +71,58 @@ fn class(trap: Code) -> TrapCode {
     }
 }
 
+/// The functions a guest was in, innermost first.
+fn place(backtrace: &WasmBacktrace) -> String {
+    let names = backtrace
+        .frames()
+        .iter()
+        .map(|frame| match frame.func_name() {
+            Some(name) => shown(name),
+            None => format!("function {}", frame.func_index()),
+        });
+    joined(names)
+}
+
+/// Names as a chain of calls; a function that calls itself stands once, with how often it did.
+fn joined(names: impl Iterator<Item = String>) -> String {
+    let mut runs: Vec<(String, usize)> = Vec::new();
+    for name in names {
+        match runs.last_mut() {
+            Some((last, times)) if *last == name => *times += 1,
+            _ => runs.push((name, 1)),
+        }
+    }
+    let mut text = String::new();
+    for (at, (name, times)) in runs.iter().enumerate() {
+        text.push_str(if at == 0 { ", in " } else { " < " });
+        text.push_str(name);
+        if *times > 1 {
+            let _ = write!(text, " ({times} times)");
+        }
+    }
+    text
+}
+
+/// A guest's name for one of its functions, fit for a log line: no control characters, not too long.
+fn shown(name: &str) -> String {
+    const LONGEST: usize = 100;
+    let mut shown = String::new();
+    for (at, character) in name.chars().enumerate() {
+        if at == LONGEST {
+            shown.push('…');
+            break;
+        }
+        shown.extend(character.escape_debug());
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn every_trap_of_a_core_module_has_its_class() {
+    fn every_trap_of_a_core_module_has_its_class_and_wasmtimes_words() {
         let table = [
             (Code::StackOverflow, TrapCode::StackOverflow),
             (Code::MemoryOutOfBounds, TrapCode::MemoryOutOfBounds),
@@ -67,25 +137,44 @@ mod tests {
             (Code::HeapMisaligned, TrapCode::Other),
         ];
         for (code, class) in table {
-            let trap = of(&wasmtime::Error::from(code)).unwrap();
+            let trap = of(&Error::from(code));
             assert_eq!(trap.code, class, "{code}");
-            assert!(trap.detail.contains(&code.to_string()), "{}", trap.detail);
+            assert_eq!(format!("wasm trap: {}", trap.detail), code.to_string());
         }
     }
 
     #[test]
     fn context_hides_no_trap() {
-        let error = wasmtime::Error::from(Code::MemoryOutOfBounds).context("at address 7");
-        let trap = of(&error).unwrap();
+        let trap = of(&Error::from(Code::MemoryOutOfBounds).context("at address 7"));
         assert_eq!(trap.code, TrapCode::MemoryOutOfBounds);
-        assert!(trap.detail.contains("at address 7"));
+        assert_eq!(trap.detail, "out of bounds memory access: at address 7");
     }
 
     #[test]
-    fn a_stop_is_no_trap_and_a_stranger_is_the_hosts_fault() {
-        assert_eq!(of(&wasmtime::Error::new(Stopped)), None);
-        let trap = of(&wasmtime::Error::msg("what is this")).unwrap();
+    fn what_is_no_trap_is_the_hosts_fault() {
+        let trap = of(&Error::msg("what is this"));
         assert_eq!(trap.code, TrapCode::Host);
-        assert!(trap.detail.contains("what is this"));
+        assert_eq!(trap.detail, "what is this");
+    }
+
+    #[test]
+    fn an_error_to_unwind_with_has_an_empty_backtrace() {
+        let error = Unwinder::new().unwrap().error();
+        assert!(
+            error
+                .downcast_ref::<WasmBacktrace>()
+                .unwrap()
+                .frames()
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn a_chain_of_calls_is_short_and_safe_to_log() {
+        let names = ["f", "f", "f", "g", "f"].map(String::from);
+        assert_eq!(joined(names.into_iter()), ", in f (3 times) < g < f");
+        assert_eq!(joined(std::iter::empty()), "");
+        assert_eq!(shown("a\n\u{1b}[31m"), "a\\n\\u{1b}[31m");
+        assert_eq!(shown(&"x".repeat(1000)).chars().count(), 101);
     }
 }

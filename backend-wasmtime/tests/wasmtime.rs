@@ -1,0 +1,195 @@
+//! What is wasmtime's own, beyond the contract that every backend keeps: artifacts, small stacks, memory modes, the words
+//! of a trap.
+
+use std::sync::Arc;
+
+use backend_wasmtime::{MemoryMode, Wasmtime, WasmtimeConfig};
+use engine_core::backend::{Artifact, Backend};
+use engine_core::wasm::{Bounds, Features, Wasm};
+use engine_core::{
+    Engine, EngineConfig, ErrorKind, Function, FunctionConfig, Outcome, RawRun, Trap, TrapCode,
+};
+
+const MODES: [MemoryMode; 3] = [
+    MemoryMode::Slots,
+    MemoryMode::OnDemand,
+    MemoryMode::Pooling {
+        instances: 8,
+        keep_resident: 1 << 20,
+        scan: false,
+    },
+];
+
+fn backend(memory: MemoryMode) -> Arc<Wasmtime> {
+    let config = WasmtimeConfig {
+        memory,
+        ..WasmtimeConfig::default()
+    };
+    Arc::new(Wasmtime::new(config).unwrap())
+}
+
+fn engine(memory: MemoryMode) -> Engine {
+    Engine::new(EngineConfig::default(), vec![backend(memory)]).unwrap()
+}
+
+fn deploy(engine: &Engine, wat: &str) -> Function {
+    let config = FunctionConfig {
+        name: "test".into(),
+        ..FunctionConfig::default()
+    };
+    engine
+        .deploy(&wat::parse_str(wat).unwrap(), config)
+        .unwrap()
+}
+
+fn run(engine: &Engine, function: &Function) -> RawRun {
+    function.run(engine.reserve().unwrap(), Vec::new()).unwrap()
+}
+
+fn trap(run: RawRun) -> Trap {
+    match run.outcome {
+        Outcome::Trap(trap) => trap,
+        Outcome::Exit(code) => panic!("exit {code} instead of a trap"),
+    }
+}
+
+fn on_thread<R: Send>(stack: usize, f: impl FnOnce() -> R + Send) -> R {
+    std::thread::scope(|scope| {
+        std::thread::Builder::new()
+            .stack_size(stack)
+            .spawn_scoped(scope, f)
+            .unwrap()
+            .join()
+            .unwrap()
+    })
+}
+
+/// Counts its own runs in memory and in a global, and exits with the sum.
+const COUNTER: &str = r#"(module
+    (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+    (memory (export "memory") 2) (data (i32.const 70000) "\28") (global $runs (mut i32) (i32.const 2))
+    (func (export "_start")
+        (global.set $runs (i32.add (global.get $runs) (i32.const 1)))
+        (i32.store (i32.const 70000) (i32.add (i32.load (i32.const 70000)) (i32.const 1)))
+        (drop (memory.grow (i32.const 1)))
+        (i32.store (i32.const 131072) (i32.add (i32.load (i32.const 131072)) (i32.const 100)))
+        (call $exit (i32.add (i32.load (i32.const 131072))
+            (i32.add (i32.load (i32.const 70000)) (global.get $runs))))))"#;
+
+#[test]
+fn every_memory_mode_starts_every_sandbox_alike() {
+    for mode in MODES {
+        let engine = engine(mode);
+        let function = deploy(&engine, COUNTER);
+        for _ in 0..20 {
+            let run = run(&engine, &function);
+            assert_eq!(run.outcome, Outcome::Exit(144), "{mode:?}");
+            assert_eq!(run.memory_peak, 3 * 65_536, "{mode:?}");
+        }
+    }
+}
+
+#[test]
+fn recursion_without_end_is_a_trap_on_small_stacks() {
+    let engine = engine(MemoryMode::Slots);
+    let function = deploy(&engine, r#"(module (func $f (export "_start") (call $f)))"#);
+    for stack in [64 << 10, 128 << 10, 256 << 10, 600 << 10, 8 << 20] {
+        for _ in 0..3 {
+            let trap = on_thread(stack, || trap(run(&engine, &function)));
+            assert_eq!(trap.code, TrapCode::StackOverflow, "{stack}");
+        }
+    }
+}
+
+#[test]
+fn deep_recursion_with_hostcalls_works_on_small_stacks() {
+    let engine = engine(MemoryMode::Slots);
+    // Each frame keeps its argument across the calls; the hostcall is made where the stack is deepest, and on the way back.
+    let function = deploy(
+        &engine,
+        r#"(module
+            (import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
+            (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+            (func $deep (param $n i32) (result i32)
+                (if (i32.eqz (local.get $n)) (then (return (call $yield))))
+                (i32.add (i32.const 1) (i32.add
+                    (call $deep (i32.sub (local.get $n) (i32.const 1)))
+                    (if (result i32) (i32.rem_u (local.get $n) (i32.const 1000))
+                        (then (i32.const 0)) (else (call $yield))))))
+            (func (export "_start") (call $exit (call $deep (i32.const 8000)))))"#,
+    );
+    for stack in [64 << 10, 128 << 10, 8 << 20] {
+        let outcome = on_thread(stack, || run(&engine, &function).outcome);
+        assert_eq!(outcome, Outcome::Exit(8000), "{stack}");
+    }
+}
+
+#[test]
+fn a_trap_says_where() {
+    let engine = engine(MemoryMode::Slots);
+    let function = deploy(
+        &engine,
+        r#"(module (memory (export "memory") 1)
+            (func $inner (drop (i32.load (i32.const 65536))))
+            (func $outer (call $inner) (call $inner))
+            (func $main (export "_start") (call $outer) (call $outer)))"#,
+    );
+    let trap = trap(run(&engine, &function));
+    assert_eq!(trap.code, TrapCode::MemoryOutOfBounds);
+    let detail = &trap.detail;
+    assert!(
+        detail.starts_with("out of bounds memory access"),
+        "{detail}"
+    );
+    assert!(detail.contains("0x10000"), "{detail}");
+    assert!(detail.ends_with(", in inner < outer < main"), "{detail}");
+}
+
+fn code() -> Wasm {
+    let bytes = wat::parse_str(COUNTER).unwrap();
+    let wasm = Wasm::parse(bytes, Features::ALL, &Bounds::default()).unwrap();
+    wasm.split().unwrap().code
+}
+
+#[test]
+fn an_artifact_fits_the_same_configuration_in_another_backend() {
+    let artifact = backend(MemoryMode::Slots).compile(&code()).unwrap();
+    let again = backend(MemoryMode::Slots);
+    assert_eq!(*artifact.fingerprint(), again.fingerprint());
+    // SAFETY: it came unchanged from `compile` of a backend with the same fingerprint.
+    unsafe { again.load(&artifact) }.map(drop).unwrap();
+}
+
+#[test]
+fn an_artifact_of_another_configuration_is_refused() {
+    let artifact = backend(MemoryMode::OnDemand).compile(&code()).unwrap();
+    let other = backend(MemoryMode::Slots);
+    assert_ne!(*artifact.fingerprint(), other.fingerprint());
+    // SAFETY: `load` compares the fingerprints before it looks at a byte.
+    let refused = unsafe { Arc::clone(&other).load(&artifact) }.err().unwrap();
+    assert_eq!(refused.kind(), ErrorKind::Load);
+    assert!(
+        refused.to_string().contains("compile the module again"),
+        "{refused}"
+    );
+
+    // Wasmtime checks for itself, too.
+    let relabelled = Artifact::new(&*other, artifact.bytes());
+    // SAFETY: these are whole bytes of this version of wasmtime, which compares their settings before it uses their code.
+    let refused = unsafe { other.load(&relabelled) }.err().unwrap();
+    assert_eq!(refused.kind(), ErrorKind::Load);
+}
+
+#[test]
+fn one_thread_is_enough_to_compile() {
+    let config = WasmtimeConfig {
+        compile_threads: 0,
+        ..WasmtimeConfig::default()
+    };
+    let one = Wasmtime::new(config).unwrap().compile(&code()).unwrap();
+    let many = backend(MemoryMode::Slots).compile(&code()).unwrap();
+    assert!(
+        one.bytes() == many.bytes(),
+        "artifacts do not depend on how they were compiled"
+    );
+}
