@@ -211,14 +211,14 @@ impl Content {
             // SAFETY: at <= start <= end <= range.end, so both writes stay in the range that the caller vouches for; the
             // source is this image's own memory, never a slot's.
             unsafe {
-                base.add(at).write_bytes(0, start - at);
+                clear(base, at..start);
                 base.add(start)
                     .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
             }
             at = end;
         }
         // SAFETY: as above.
-        unsafe { base.add(at).write_bytes(0, range.end - at) };
+        unsafe { clear(base, at..range.end) };
     }
 
     /// Whether `range` of the memory at `base` holds what the image says, zero beyond its end.
@@ -332,6 +332,18 @@ fn runs_of<'a>(grains: impl Iterator<Item = (usize, &'a [u8])>) -> Vec<Run> {
 fn span_of(runs: &[Run]) -> usize {
     runs.last()
         .map_or(0, |run| run.range.end.next_multiple_of(page_size()))
+}
+
+/// Zeroes a range of the memory at `base`, which may be empty. Not left to `memset`: glibc's clears nothing by a store with
+/// an empty mask, and where that falls on a page that is not writable the CPU takes 100 ns to find out (16 pages: 3.8 instead of 2.4 µs).
+///
+/// # Safety
+/// `base + range` is writable, and nobody else uses it.
+unsafe fn clear(base: *mut u8, range: Range<usize>) {
+    if !range.is_empty() {
+        // SAFETY: the caller vouches for the range.
+        unsafe { base.add(range.start).write_bytes(0, range.len()) };
+    }
 }
 
 fn is_zero(grain: &[u8]) -> bool {

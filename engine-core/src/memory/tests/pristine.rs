@@ -125,11 +125,11 @@ fn canaries_never_survive_while_memory_is_compacted() {
     let pool = pool.expect("a pool");
     let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(
-            || {
-                while !ended.load(Ordering::Relaxed) && compact.write_all(b"1").is_ok() {}
-            },
-        );
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) && compact.write_all(b"1").is_ok() {
+                std::thread::yield_now();
+            }
+        });
         // Also when a canary is found: or the scope would wait for ever.
         let _end = OnDrop(|| ended.store(true, Ordering::Relaxed));
         pairs_on_threads(&pool, &image, &expected, 150);
