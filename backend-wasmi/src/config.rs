@@ -17,10 +17,13 @@ const KEPT_STACKS: usize = 16;
 /// in no cache moves at about 7 bytes in a nanosecond, so that a slice takes about as long whatever it does.
 const BYTES_PER_FUEL: u32 = 8;
 
+/// Fewer, and a guest that paused in a `table.grow` could use up its fuel on the way back there (see `rewrite`).
+const LEAST_SLICE: u64 = 10;
+
 /// Settings of [`Wasmi`](crate::Wasmi). The default is what a server should run.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct WasmiConfig {
-    /// Instructions, about, between two looks at the clock. 100 000: 0.12 ms.
+    /// Instructions, about, between two looks at the clock; at least 10. 100 000: 0.12 ms.
     pub slice: u64,
     /// Bytes of code up to which all of a module is translated when it is loaded. A larger one is checked as a whole
     /// when it is loaded, and each function translated when it is first called. 2 MiB.
@@ -39,10 +42,11 @@ impl Default for WasmiConfig {
 impl WasmiConfig {
     /// Refuses what cannot work.
     pub(crate) fn check(&self) -> Result<()> {
-        if self.slice == 0 {
-            return Err(Error::config(
-                "wasmi's slice is 0 instructions; it must be at least 1",
-            ));
+        if self.slice < LEAST_SLICE {
+            return Err(Error::config(format!(
+                "wasmi's slice is {} instructions; it must be at least {LEAST_SLICE}",
+                self.slice
+            )));
         }
         Ok(())
     }

@@ -32,8 +32,6 @@ for_each_hostcall!(define_all);
 
 /// Runs one hostcall, and looks whether the guest may go on: a slice counts only what the guest itself does, so that a loop
 /// over an expensive hostcall could otherwise run for seconds.
-///
-/// A panic ends here: the interpreter's frames cannot be unwound, they would end the process.
 fn serve<R>(
     caller: &mut Caller<'_, Data>,
     hostcall: impl FnOnce(&mut HostState, &mut [u8]) -> Result<R, Stop>,
@@ -45,17 +43,24 @@ fn serve<R>(
     let Some(host) = data.host.as_deref_mut() else {
         return Err(Error::new("a bug: a hostcall before the job"));
     };
-    match catch_unwind(AssertUnwindSafe(|| hostcall(host, memory))) {
-        Ok(Ok(result)) => match host.call().interruption() {
+    match caught(|| hostcall(host, memory))? {
+        Ok(result) => match host.call().interruption() {
             None => Ok(result),
             Some(why) => Err(unwinding(host, why.into())),
         },
-        Ok(Err(stop)) => Err(unwinding(host, stop)),
-        Err(panic) => Err(Error::new(format!(
+        Err(stop) => Err(unwinding(host, stop)),
+    }
+}
+
+/// Turns a panic into an error: the interpreter's frames are of an ABI that cannot unwind, so a panic that reached them
+/// would end the process.
+fn caught<R>(hostcall: impl FnOnce() -> R) -> Result<R, Error> {
+    catch_unwind(AssertUnwindSafe(hostcall)).map_err(|panic| {
+        Error::new(format!(
             "a bug: a hostcall panicked: {}",
             panic_text(&*panic)
-        ))),
-    }
+        ))
+    })
 }
 
 /// What makes wasmi unwind the guest.
@@ -63,4 +68,33 @@ fn serve<R>(
 fn unwinding(host: &mut HostState, why: Stop) -> Error {
     host.stop(why);
     Error::host(Stopped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trap;
+    use engine_core::TrapCode;
+    use wasmi::{Engine, Module, Store};
+
+    #[test]
+    fn a_panic_in_a_hostcall_ends_the_guest_and_nothing_else() {
+        let engine = Engine::default();
+        let wasm = wat::parse_str(
+            r#"(module (import "host" "panic" (func $f)) (func (export "_start") (call $f)))"#,
+        );
+        let module = Module::new(&engine, wasm.unwrap()).unwrap();
+        let mut linker = Linker::<()>::new(&engine);
+        linker
+            .func_wrap("host", "panic", || -> Result<(), Error> {
+                caught(|| panic!("oh no"))
+            })
+            .unwrap();
+        let mut store = Store::new(&engine, ());
+        let instance = linker.instantiate_and_start(&mut store, &module).unwrap();
+        let start = instance.get_typed_func::<(), ()>(&store, "_start").unwrap();
+        let trap = trap::of(&start.call(&mut store, ()).unwrap_err()).unwrap();
+        assert_eq!(trap.code, TrapCode::Host);
+        assert!(trap.detail.contains("oh no"), "{}", trap.detail);
+    }
 }

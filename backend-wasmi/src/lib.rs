@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   compile: nothing to do                         ─▶ artifact (the module itself)
-//!   load:    an engine of its own, translate, link ─▶ Loaded
+//!   load:    rewrite, translate, link              ─▶ Loaded (with an engine of its own)
 //!   request: store, instantiate, fill memory       ─▶ Fresh ──run──▶ outcome
 //! ```
 //!
@@ -16,6 +16,7 @@
 mod config;
 mod hostcalls;
 mod module;
+mod rewrite;
 mod sandbox;
 mod trap;
 

@@ -8,6 +8,7 @@ use wasmi::{Engine, F32, F64, Instance, Linker, Store, V128, Val};
 
 use crate::config::WasmiConfig;
 use crate::hostcalls;
+use crate::rewrite::{Rewritten, rewrite};
 use crate::sandbox::{Bound, Data, Fresh};
 
 /// A module and an engine of its own: wasmi keeps a module's code for as long as the engine lives.
@@ -16,23 +17,28 @@ pub(crate) struct Loaded {
     linker: Linker<Data>,
     module: wasmi::Module,
     slice: u64,
+    /// Bytes that the module's memory may have by its own declaration.
+    memory_max: Option<u64>,
 }
 
 impl Loaded {
     /// Translates `wasm` and links it.
     pub(crate) fn new(config: &WasmiConfig, wasm: &[u8]) -> Result<Self> {
         let failed = |error: wasmi::Error| {
-            Error::new(ErrorKind::Compile, "wasmi cannot translate the module").because(cause(&error))
+            Error::new(ErrorKind::Compile, "wasmi cannot translate the module")
+                .because(cause(&error))
         };
+        let Rewritten { wasm, memory_max } = rewrite(wasm)?;
         let engine = Engine::new(&config.to_wasmi(wasm.len()));
         let mut linker = Linker::new(&engine);
         hostcalls::define(&mut linker).map_err(failed)?;
-        let module = wasmi::Module::new(&engine, wasm).map_err(failed)?;
+        let module = wasmi::Module::new(&engine, &wasm).map_err(failed)?;
         Ok(Self {
             engine,
             linker,
             module,
             slice: config.slice,
+            memory_max,
         })
     }
 }
@@ -44,7 +50,7 @@ impl Module for Loaded {
             Data {
                 host: None,
                 memory: None,
-                bound: Bound::new(MemoryUse::new(limits)),
+                bound: Bound::new(MemoryUse::new(limits), self.memory_max),
                 slice: self.slice,
             },
         );
@@ -75,7 +81,9 @@ fn fill(store: &mut Store<Data>, start: &Start) -> Result<()> {
     let missing = image.len().saturating_sub(memory.data_size(&*store) as u64);
     memory
         .grow(&mut *store, missing.div_ceil(PAGE))
-        .map_err(|error| Error::host("memory cannot grow to the size of its image").because(error))?;
+        .map_err(|error| {
+            Error::host("memory cannot grow to the size of its image").because(error)
+        })?;
     image.write_to(memory.data_mut(store));
     Ok(())
 }

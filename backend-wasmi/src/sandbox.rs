@@ -57,13 +57,19 @@ impl Sandbox for Fresh {
 }
 
 /// Calls the entries in their order, until one does not return. `Err(None)`: the host stopped the guest and knows why.
-fn enter(store: &mut Store<Data>, instance: Instance, entries: &[String]) -> Result<(), Option<Trap>> {
+fn enter(
+    store: &mut Store<Data>,
+    instance: Instance,
+    entries: &[String],
+) -> Result<(), Option<Trap>> {
     for name in entries {
         let entry = instance
             .get_typed_func::<(), ()>(&*store, name)
             .map_err(|error| host_fault(format!("a bug: no entry {name}: {error}")))?;
         go_on(store, 0)?;
-        let mut call = entry.call_resumable(&mut *store, ()).map_err(|error| trap::of(&error))?;
+        let mut call = entry
+            .call_resumable(&mut *store, ())
+            .map_err(|error| trap::of(&error))?;
         loop {
             call = match call {
                 TypedResumableCall::Finished(()) => break,
@@ -71,7 +77,9 @@ fn enter(store: &mut Store<Data>, instance: Instance, entries: &[String]) -> Res
                 TypedResumableCall::OutOfFuel(paused) => {
                     // One operation may need more than a slice: it is not divided, and the next look is after it.
                     go_on(store, paused.required_fuel())?;
-                    paused.resume(&mut *store).map_err(|error| trap::of(&error))?
+                    paused
+                        .resume(&mut *store)
+                        .map_err(|error| trap::of(&error))?
                 }
             };
         }
@@ -79,21 +87,16 @@ fn enter(store: &mut Store<Data>, instance: Instance, entries: &[String]) -> Res
     Ok(())
 }
 
-/// Fuel for another slice, of at least `required`; or the end, if the call must stop.
+/// Fuel for another slice and for what is `required` to go on at all; or the end, if the call must stop.
 fn go_on(store: &mut Store<Data>, required: u64) -> Result<(), Option<Trap>> {
-    let Data { host, bound, slice, .. } = store.data_mut();
+    let Data { host, slice, .. } = store.data_mut();
     if let Some(host) = host
         && let Some(why) = host.call().interruption()
     {
         host.stop(why.into());
         return Err(None);
     }
-    if bound.torn {
-        return Err(Some(host_fault(
-            "a bug: the guest ran out of fuel within a table.grow, from where wasmi cannot resume it".into(),
-        )));
-    }
-    let fuel = required.max(*slice);
+    let fuel = required.saturating_add(*slice);
     store
         .set_fuel(fuel)
         .map_err(|error| Some(host_fault(format!("a bug: no fuel: {error}"))))
@@ -120,16 +123,16 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 pub(crate) struct Bound {
     pub(crate) used: MemoryUse,
     before: MemoryUse,
-    /// A `table.grow` ran out of fuel.
-    torn: bool,
+    /// The memory's own maximum in bytes, which wasmi is not told.
+    memory_max: Option<usize>,
 }
 
 impl Bound {
-    pub(crate) fn new(used: MemoryUse) -> Self {
+    pub(crate) fn new(used: MemoryUse, memory_max: Option<u64>) -> Self {
         Self {
             used,
             before: used,
-            torn: false,
+            memory_max: memory_max.and_then(|bytes| usize::try_from(bytes).ok()),
         }
     }
 
@@ -155,9 +158,11 @@ impl ResourceLimiter for Bound {
         &mut self,
         _: usize,
         desired: usize,
-        maximum: Option<usize>,
+        _: Option<usize>,
     ) -> Result<bool, LimiterError> {
-        Ok(self.grows(desired, maximum, |used| used.may_grow_to(desired as u64)))
+        Ok(self.grows(desired, self.memory_max, |used| {
+            used.may_grow_to(desired as u64)
+        }))
     }
 
     fn table_growing(
@@ -180,9 +185,8 @@ impl ResourceLimiter for Bound {
 
     fn table_grow_failed(&mut self, error: &TableError) -> Result<(), LimiterError> {
         self.used = self.before;
-        match error {
-            TableError::OutOfFuel { .. } => self.torn = true,
-            _ => self.used.refuse(),
+        if !matches!(error, TableError::OutOfFuel { .. }) {
+            self.used.refuse();
         }
         Ok(())
     }
@@ -206,27 +210,36 @@ mod tests {
     use super::*;
     use engine_core::Limits;
 
-    fn bound() -> Bound {
-        Bound::new(MemoryUse::new(&Limits {
+    fn bound(memory_max: Option<u64>) -> Bound {
+        let limits = Limits {
             memory: 4 * 65_536,
             table_elements: 10,
             ..Limits::default()
-        }))
+        };
+        Bound::new(MemoryUse::new(&limits), memory_max)
     }
 
     #[test]
     fn memory_is_bounded_by_the_limit_and_by_its_own_maximum() {
-        let mut bound = bound();
-        assert!(bound.memory_growing(0, 65_536, None).unwrap());
-        assert!(!bound.memory_growing(65_536, 5 * 65_536, None).unwrap());
-        assert!(!bound.memory_growing(65_536, 3 * 65_536, Some(2 * 65_536)).unwrap());
-        assert!(bound.memory_growing(65_536, 2 * 65_536, Some(2 * 65_536)).unwrap());
-        assert_eq!((bound.used.peak(), bound.used.refused()), (2 * 65_536, 2));
+        for (memory_max, most) in [(None, 4), (Some(2 * 65_536), 2), (Some(9 * 65_536), 4)] {
+            let mut bound = bound(memory_max);
+            assert!(bound.memory_growing(0, 65_536, None).unwrap());
+            assert!(
+                !bound
+                    .memory_growing(65_536, (most + 1) * 65_536, None)
+                    .unwrap()
+            );
+            assert!(bound.memory_growing(65_536, most * 65_536, None).unwrap());
+            assert_eq!(
+                (bound.used.peak(), bound.used.refused()),
+                (most as u64 * 65_536, 1)
+            );
+        }
     }
 
     #[test]
     fn elements_of_all_tables_count_together() {
-        let mut bound = bound();
+        let mut bound = bound(None);
         assert!(bound.table_growing(0, 6, None).unwrap());
         assert!(bound.table_growing(0, 2, None).unwrap());
         assert!(!bound.table_growing(2, 5, None).unwrap());
@@ -236,21 +249,23 @@ mod tests {
 
     #[test]
     fn a_growth_that_only_pauses_counts_once_and_is_no_refusal() {
-        let mut bound = bound();
+        let mut bound = bound(None);
         let pause = MemoryError::OutOfFuel { required_fuel: 9 };
         assert!(bound.memory_growing(0, 65_536, None).unwrap());
         bound.memory_grow_failed(&pause).unwrap();
         assert_eq!((bound.used.peak(), bound.used.refused()), (0, 0));
-        assert!(!bound.torn);
 
         assert!(bound.table_growing(0, 6, None).unwrap());
-        bound.table_grow_failed(&TableError::OutOfFuel { required_fuel: 9 }).unwrap();
-        assert!(bound.torn);
+        bound
+            .table_grow_failed(&TableError::OutOfFuel { required_fuel: 9 })
+            .unwrap();
         assert!(bound.table_growing(0, 6, None).unwrap());
         assert!(bound.table_growing(6, 10, None).unwrap());
         assert_eq!(bound.used.refused(), 0);
 
-        bound.memory_grow_failed(&MemoryError::OutOfSystemMemory).unwrap();
+        bound
+            .memory_grow_failed(&MemoryError::OutOfSystemMemory)
+            .unwrap();
         assert_eq!(bound.used.refused(), 1);
     }
 }

@@ -1,0 +1,362 @@
+//! What is changed in a module before wasmi sees it. No index moves, so names and traps stay what they were.
+//!
+//! - Every `table.grow` becomes a call of a function, added at the end, that does nothing else. Wasmi 2.0 pauses a guest
+//!   whose fuel is used up in a `table.grow` without noting where it is, and resumes it at the last place it did note.
+//!   In a function of its own that is the beginning of this function: the growth is asked for again, as it should be.
+//! - The memory's declared maximum goes and is enforced by our limiter: of what exceeds a declared maximum wasmi tells
+//!   nobody, and a guest that dies of it would not be seen to have run out of memory.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use engine_core::{Error, PAGE, Result};
+use wasm_encoder::{Encode, Function, Instruction};
+use wasmparser::{
+    BinaryReader, CodeSectionReader, FunctionBody, MemorySectionReader, Operator, Parser, Payload,
+    RefType, TypeRef,
+};
+
+/// A module as wasmi gets it.
+pub(crate) struct Rewritten<'a> {
+    pub(crate) wasm: Cow<'a, [u8]>,
+    /// Bytes that the guest's memory may have by its own declaration.
+    pub(crate) memory_max: Option<u64>,
+}
+
+/// Rewrites a valid module.
+pub(crate) fn rewrite(wasm: &[u8]) -> Result<Rewritten<'_>> {
+    read(wasm)
+        .and_then(|parts| parts.write())
+        .map_err(|error| Error::host("a module that is valid cannot be read").because(error))
+}
+
+/// What the rewriting needs to know of a module.
+struct Parts<'a> {
+    wasm: &'a [u8],
+    /// Each section's id, and where its contents are.
+    sections: Vec<(u8, Range<usize>)>,
+    types: u32,
+    functions: u32,
+    /// What each table holds.
+    tables: Vec<RefType>,
+    /// Where each `table.grow` stands, with its table.
+    grows: Vec<(Range<usize>, u32)>,
+    /// Pages of the memory: initial and maximum.
+    memory: Option<(u64, Option<u64>)>,
+}
+
+fn read(wasm: &[u8]) -> wasmparser::Result<Parts<'_>> {
+    let mut parts = Parts {
+        wasm,
+        sections: Vec::new(),
+        types: 0,
+        functions: 0,
+        tables: Vec::new(),
+        grows: Vec::new(),
+        memory: None,
+    };
+    for payload in Parser::new(0).parse_all(wasm) {
+        let payload = payload?;
+        if let Some(section) = payload.as_section() {
+            parts.sections.push(section);
+        }
+        match payload {
+            Payload::TypeSection(types) => parts.types = types.count(),
+            Payload::ImportSection(imports) => {
+                for import in imports.into_imports() {
+                    if matches!(import?.ty, TypeRef::Func(_)) {
+                        parts.functions += 1;
+                    }
+                }
+            }
+            Payload::FunctionSection(functions) => parts.functions += functions.count(),
+            Payload::TableSection(tables) => {
+                for table in tables {
+                    parts.tables.push(table?.ty.element_type);
+                }
+            }
+            Payload::MemorySection(memories) => parts.memory = memory(memories)?,
+            Payload::CodeSectionEntry(body) => parts.find_grows(&body)?,
+            _ => {}
+        }
+    }
+    Ok(parts)
+}
+
+fn memory(memories: MemorySectionReader<'_>) -> wasmparser::Result<Option<(u64, Option<u64>)>> {
+    let memory = memories.into_iter().next().transpose()?;
+    Ok(memory.map(|memory| (memory.initial, memory.maximum)))
+}
+
+impl<'a> Parts<'a> {
+    /// Notes each `table.grow` of a function.
+    fn find_grows(&mut self, body: &FunctionBody<'_>) -> wasmparser::Result<()> {
+        // Decoding all code would take long. The instruction is 0xfc followed by 15 as LEB128, so only functions in which
+        // such bytes occur are decoded.
+        let candidate = self.wasm[body.range()]
+            .windows(2)
+            .any(|pair| pair[0] == 0xfc && pair[1] & 0x7f == 15);
+        if self.tables.is_empty() || !candidate {
+            return Ok(());
+        }
+        let mut operators = body.get_operators_reader()?;
+        while !operators.eof() {
+            let (operator, start) = operators.read_with_offset()?;
+            if let Operator::TableGrow { table } = operator {
+                self.grows
+                    .push((start..operators.original_position(), table));
+            }
+        }
+        Ok(())
+    }
+
+    fn write(self) -> wasmparser::Result<Rewritten<'a>> {
+        let maximum = self.memory.and_then(|(_, maximum)| maximum);
+        let memory_max = maximum.map(|pages| pages.saturating_mul(PAGE));
+        if self.grows.is_empty() && maximum.is_none() {
+            return Ok(Rewritten {
+                wasm: Cow::Borrowed(self.wasm),
+                memory_max,
+            });
+        }
+        let added = Added::of(&self);
+        let mut wasm = Vec::with_capacity(self.wasm.len() + 256);
+        wasm.extend_from_slice(&wasm_encoder::Module::HEADER);
+        for (id, range) in &self.sections {
+            let contents = match *id {
+                TYPE => self.appended(range, &added.types)?,
+                FUNCTION => self.appended(range, &added.functions)?,
+                MEMORY => self.memory_without_maximum(),
+                CODE if !self.grows.is_empty() => self.code(range, &added)?,
+                _ => Cow::Borrowed(&self.wasm[range.clone()]),
+            };
+            wasm.push(*id);
+            contents.encode(&mut wasm);
+        }
+        Ok(Rewritten {
+            wasm: Cow::Owned(wasm),
+            memory_max,
+        })
+    }
+
+    /// The section with `items` behind its own.
+    fn appended(
+        &self,
+        section: &Range<usize>,
+        items: &[Vec<u8>],
+    ) -> wasmparser::Result<Cow<'a, [u8]>> {
+        let contents = &self.wasm[section.clone()];
+        if items.is_empty() {
+            return Ok(Cow::Borrowed(contents));
+        }
+        let mut reader = BinaryReader::new(contents, section.start);
+        let count = reader.read_var_u32()?;
+        let rest = &contents[reader.original_position() - section.start..];
+        let mut out = Vec::with_capacity(contents.len() + 64);
+        (count + items.len() as u32).encode(&mut out);
+        out.extend_from_slice(rest);
+        out.extend(items.iter().flatten());
+        Ok(Cow::Owned(out))
+    }
+
+    fn memory_without_maximum(&self) -> Cow<'a, [u8]> {
+        let Some((initial, _)) = self.memory else {
+            // A memory section without a memory.
+            return Cow::Borrowed(&[0]);
+        };
+        // One memory, with no flags.
+        let mut out = vec![1, 0];
+        initial.encode(&mut out);
+        Cow::Owned(out)
+    }
+
+    /// The code section, with calls in place of each `table.grow`, and the functions that they call.
+    fn code(&self, section: &Range<usize>, added: &Added) -> wasmparser::Result<Cow<'a, [u8]>> {
+        let bodies = CodeSectionReader::new(BinaryReader::new(
+            &self.wasm[section.clone()],
+            section.start,
+        ))?;
+        let mut out = Vec::with_capacity(section.len() + 64);
+        (bodies.count() + added.bodies.len() as u32).encode(&mut out);
+        let mut grows = self.grows.iter().peekable();
+        for body in bodies {
+            let range = body?.range();
+            let mut at = range.start;
+            let mut code = Vec::with_capacity(range.len());
+            while let Some((instruction, table)) =
+                grows.next_if(|(instruction, _)| instruction.start < range.end)
+            {
+                code.extend_from_slice(&self.wasm[at..instruction.start]);
+                Instruction::Call(added.function(*table)).encode(&mut code);
+                at = instruction.end;
+            }
+            code.extend_from_slice(&self.wasm[at..range.end]);
+            code.encode(&mut out);
+        }
+        out.extend(added.bodies.iter().flatten());
+        Ok(Cow::Owned(out))
+    }
+}
+
+/// One function for each table that is grown: its type, its entry in the function section, and its code.
+struct Added {
+    tables: Vec<u32>,
+    /// Index of the first one.
+    first: u32,
+    types: Vec<Vec<u8>>,
+    functions: Vec<Vec<u8>>,
+    bodies: Vec<Vec<u8>>,
+}
+
+impl Added {
+    fn of(parts: &Parts<'_>) -> Self {
+        let mut tables: Vec<u32> = parts.grows.iter().map(|&(_, table)| table).collect();
+        tables.sort_unstable();
+        tables.dedup();
+        let mut added = Self {
+            first: parts.functions,
+            types: Vec::new(),
+            functions: Vec::new(),
+            bodies: Vec::new(),
+            tables,
+        };
+        for (at, &table) in added.tables.iter().enumerate() {
+            let reference = match parts.tables.get(table as usize) {
+                Some(&RefType::EXTERNREF) => EXTERNREF,
+                _ => FUNCREF,
+            };
+            // A function of a reference and an i32, with an i32 as its result.
+            added.types.push(vec![0x60, 2, reference, I32, 1, I32]);
+            let mut function = Vec::new();
+            (parts.types + at as u32).encode(&mut function);
+            added.functions.push(function);
+            let mut code = Function::new([]);
+            code.instruction(&Instruction::LocalGet(0));
+            code.instruction(&Instruction::LocalGet(1));
+            code.instruction(&Instruction::TableGrow(table));
+            code.instruction(&Instruction::End);
+            let mut body = Vec::new();
+            code.encode(&mut body);
+            added.bodies.push(body);
+        }
+        added
+    }
+
+    /// The function that grows `table`.
+    fn function(&self, table: u32) -> u32 {
+        let at = self.tables.partition_point(|&other| other < table);
+        self.first + at as u32
+    }
+}
+
+const TYPE: u8 = 1;
+const FUNCTION: u8 = 3;
+const MEMORY: u8 = 5;
+const CODE: u8 = 10;
+
+const EXTERNREF: u8 = 0x6f;
+const FUNCREF: u8 = 0x70;
+const I32: u8 = 0x7f;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wasm(text: &str) -> Vec<u8> {
+        wat::parse_str(text).unwrap()
+    }
+
+    /// The functions, by index, that contain a `table.grow`.
+    fn growing(wasm: &[u8]) -> Vec<u32> {
+        let mut found = Vec::new();
+        let mut index = 0;
+        for payload in Parser::new(0).parse_all(wasm) {
+            match payload.unwrap() {
+                Payload::ImportSection(imports) => index += imports.into_imports().count() as u32,
+                Payload::CodeSectionEntry(body) => {
+                    let operators = body.get_operators_reader().unwrap();
+                    if operators
+                        .into_iter()
+                        .any(|operator| matches!(operator.unwrap(), Operator::TableGrow { .. }))
+                    {
+                        found.push(index);
+                    }
+                    index += 1;
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn most_modules_stay_as_they_are() {
+        for text in [
+            "(module)",
+            r#"(module (memory (export "memory") 1) (func (export "_start")) (data (i32.const 0) "x"))"#,
+            // The bytes of a table.grow as a constant, with a table and without.
+            "(module (table 1 funcref) (func (drop (i64.const 0x7fc))))",
+            "(module (func (drop (i64.const 0x7fc))))",
+        ] {
+            let wasm = wasm(text);
+            let rewritten = rewrite(&wasm).unwrap();
+            assert!(
+                matches!(rewritten.wasm, Cow::Borrowed(same) if same == wasm),
+                "{text}"
+            );
+            assert_eq!(rewritten.memory_max, None);
+        }
+    }
+
+    #[test]
+    fn a_declared_maximum_is_taken_out() {
+        let with = wasm(r#"(module (memory (export "memory") 2 300) (func (export "_start")))"#);
+        let without = wasm(r#"(module (memory (export "memory") 2) (func (export "_start")))"#);
+        let rewritten = rewrite(&with).unwrap();
+        assert_eq!(*rewritten.wasm, *without);
+        assert_eq!(rewritten.memory_max, Some(300 * PAGE));
+    }
+
+    #[test]
+    fn each_grown_table_gets_one_function_at_the_end() {
+        let before = wasm(
+            r#"(module
+                (import "gojinn" "host_log" (func (param i32 i32 i32)))
+                (table $a 1 funcref) (table $b 2 externref) (table $c 3 9 funcref)
+                (memory 1 4)
+                (func $one (export "one") (result i32)
+                    (drop (table.grow $c (ref.null func) (i32.const 1)))
+                    (block (result i32) (table.grow $a (ref.func $two) (i32.const 2))))
+                (func $two (export "two") (param i32) (result i32) (local.get 0))
+                (func (export "three") (param externref i32) (result i32)
+                    (if (result i32) (local.get 1)
+                        (then (table.grow $b (local.get 0) (local.get 1)))
+                        (else (table.grow $c (ref.func $two) (i32.const 70000)))))
+                (elem (table $a) (i32.const 0) func $two)
+                (elem declare func $two))"#,
+        );
+        assert_eq!(growing(&before), [1, 3]);
+        let rewritten = rewrite(&before).unwrap();
+        assert_eq!(rewritten.memory_max, Some(4 * PAGE));
+        wasmparser::validate(&rewritten.wasm).unwrap();
+        assert_eq!(growing(&rewritten.wasm), [4, 5, 6]);
+        let exports = |wasm: &[u8]| -> Vec<(String, u32)> {
+            Parser::new(0)
+                .parse_all(wasm)
+                .filter_map(|payload| match payload.unwrap() {
+                    Payload::ExportSection(exports) => Some(exports),
+                    _ => None,
+                })
+                .flatten()
+                .map(|export| export.unwrap())
+                .map(|export| (export.name.to_owned(), export.index))
+                .collect()
+        };
+        assert_eq!(exports(&rewritten.wasm), exports(&before));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_error() {
+        assert!(rewrite(b"\0asm\x01\0\0\0\x0a\x05").is_err());
+    }
+}
