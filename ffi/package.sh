@@ -14,7 +14,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 ld -r --whole-archive "$archive" -o "$work/gojinn.o"
-objcopy --strip-debug --wildcard --keep-global-symbol='gojinn_*' "$work/gojinn.o"
+# The standard library's objects carry LLVM bitcode, which is none any more once it is joined.
+objcopy --remove-section=.llvmbc --remove-section=.llvmcmd --strip-debug --wildcard --keep-global-symbol='gojinn_*' "$work/gojinn.o"
 rm -f "$work/libgojinn.a"
 ar rcsD "$work/libgojinn.a" "$work/gojinn.o"
 cmp -s "$work/libgojinn.a" "$prefix/lib/libgojinn.a" || cp "$work/libgojinn.a" "$prefix/lib/libgojinn.a"

@@ -1,13 +1,15 @@
 //! The panic boundary, and the ways bytes and handles cross the ABI.
 
-use std::panic::{AssertUnwindSafe, UnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::codes::{GOJINN_NULL_ARGUMENT, GOJINN_OK, GOJINN_PANIC};
 use crate::handles::gojinn_error;
 
 /// Runs the body of an exported function; a panic becomes `fallback`.
-pub(crate) fn guard<R>(fallback: R, body: impl FnOnce() -> R + UnwindSafe) -> R {
-    catch_unwind(body).unwrap_or(fallback)
+pub(crate) fn guard<R>(fallback: R, body: impl FnOnce() -> R) -> R {
+    // Nothing of the body's is looked at after a panic but what the engine itself keeps consistent (it unlocks and frees in
+    // `Drop`), so unwinding past it leaves nothing half done.
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or(fallback)
 }
 
 /// A slice of the caller's. `None` for NULL with a length.
@@ -97,14 +99,11 @@ pub(crate) unsafe fn give_text(
     let (Some(text), Some(out), false) = (text, out, len.is_null()) else {
         return GOJINN_NULL_ARGUMENT;
     };
-    guard(
-        GOJINN_PANIC,
-        AssertUnwindSafe(|| {
-            let text = text();
-            copy_prefix(text.as_bytes(), out);
-            // SAFETY: not NULL, so writable by the caller's promise.
-            unsafe { len.write(text.len()) };
-            GOJINN_OK
-        }),
-    )
+    guard(GOJINN_PANIC, || {
+        let text = text();
+        copy_prefix(text.as_bytes(), out);
+        // SAFETY: not NULL, so writable by the caller's promise.
+        unsafe { len.write(text.len()) };
+        GOJINN_OK
+    })
 }

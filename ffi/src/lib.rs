@@ -8,7 +8,6 @@ mod config;
 mod frame;
 mod handles;
 
-use std::panic::AssertUnwindSafe;
 use std::ptr;
 
 use engine_core::{CallId, Engine};
@@ -182,17 +181,14 @@ pub unsafe extern "C" fn gojinn_call_new(engine: *const gojinn_engine, call: *mu
     if call.is_null() {
         return GOJINN_NULL_ARGUMENT;
     }
-    guard(
-        GOJINN_PANIC,
-        AssertUnwindSafe(|| match engine.0.reserve_id() {
-            Ok(id) => {
-                // SAFETY: by the caller's promise `call` is writable, and it is not NULL.
-                unsafe { call.write(id.0) };
-                GOJINN_OK
-            }
-            Err(error) => codes::code(&error),
-        }),
-    )
+    guard(GOJINN_PANIC, || match engine.0.reserve_id() {
+        Ok(id) => {
+            // SAFETY: by the caller's promise `call` is writable, and it is not NULL.
+            unsafe { call.write(id.0) };
+            GOJINN_OK
+        }
+        Err(error) => codes::code(&error),
+    })
 }
 
 /// Gives back the place of a call that was never used. A stale id does nothing.
@@ -203,12 +199,9 @@ pub unsafe extern "C" fn gojinn_call_new(engine: *const gojinn_engine, call: *mu
 pub unsafe extern "C" fn gojinn_call_free(engine: *const gojinn_engine, call: u64) {
     // SAFETY: by the caller's promise `engine` is live, or NULL.
     let engine: Option<&Engine> = unsafe { engine.as_ref() }.map(|engine| &engine.0);
-    guard(
-        (),
-        AssertUnwindSafe(|| {
-            drop(engine.map(|engine| engine.claim(CallId(call))));
-        }),
-    );
+    guard((), || {
+        drop(engine.map(|engine| engine.claim(CallId(call))));
+    });
 }
 
 /// Cancels a call, from any thread and at any time. A stale id does nothing.
@@ -219,12 +212,9 @@ pub unsafe extern "C" fn gojinn_call_free(engine: *const gojinn_engine, call: u6
 pub unsafe extern "C" fn gojinn_call_cancel(engine: *const gojinn_engine, call: u64) {
     // SAFETY: by the caller's promise `engine` is live, or NULL.
     let engine: Option<&Engine> = unsafe { engine.as_ref() }.map(|engine| &engine.0);
-    guard(
-        (),
-        AssertUnwindSafe(|| {
-            engine.map(|engine| engine.cancel(CallId(call)));
-        }),
-    );
+    guard((), || {
+        engine.map(|engine| engine.cancel(CallId(call)));
+    });
 }
 
 /// Answers one request in a fresh sandbox, on the calling thread. Uses the call id up, whatever it returns.
@@ -260,23 +250,20 @@ pub unsafe extern "C" fn gojinn_function_call(
     if answer.is_null() || rest.is_null() {
         return GOJINN_NULL_ARGUMENT;
     }
-    guard(
-        GOJINN_PANIC,
-        AssertUnwindSafe(|| {
-            match handles::call(function, CallId(call), head, body, out) {
-                Ok((filled, left)) => {
-                    let left = left.map_or(ptr::null_mut(), |left| Box::into_raw(Box::new(left)));
-                    // SAFETY: by the caller's promise both are writable, and neither is NULL.
-                    unsafe {
-                        answer.write(filled);
-                        rest.write(left);
-                    }
-                    GOJINN_OK
+    guard(GOJINN_PANIC, || {
+        match handles::call(function, CallId(call), head, body, out) {
+            Ok((filled, left)) => {
+                let left = left.map_or(ptr::null_mut(), |left| Box::into_raw(Box::new(left)));
+                // SAFETY: by the caller's promise both are writable, and neither is NULL.
+                unsafe {
+                    answer.write(filled);
+                    rest.write(left);
                 }
-                Err(code) => code,
+                GOJINN_OK
             }
-        }),
-    )
+            Err(code) => code,
+        }
+    })
 }
 
 /// Copies a whole frame that did not fit. `GOJINN_BAD_FRAME` if `out_cap` is less than its length.
