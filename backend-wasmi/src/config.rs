@@ -3,8 +3,8 @@
 use engine_core::{Error, Result};
 use wasmi::{CompilationMode, Config, CustomFuelCosts};
 
-/// Frames a guest may nest. LLVM-built interpreters (CPython, Ruby) need thousands; a runaway recursion fills these in
-/// well under a millisecond.
+/// Frames a guest may nest. Far more than the two thousand that every backend must allow; they live on the heap, not on the
+/// calling thread's stack.
 const FRAMES: usize = 20_000;
 
 /// Bytes of locals and operands that all frames of a guest may have together.
@@ -13,8 +13,8 @@ const VALUES: usize = 4 << 20;
 /// Interpreter stacks that a module keeps between calls. Each holds what its deepest guest touched.
 const KEPT_STACKS: usize = 16;
 
-/// Bytes that bulk operations move for one unit of fuel. An instruction is one unit and takes about 1.2 ns; memory that is
-/// in no cache moves at about 7 bytes in a nanosecond, so that a slice takes about as long whatever it does.
+/// Bytes that bulk operations move for one unit of fuel, which is also what an instruction costs. Wasmi's own 64 is for
+/// memory in the cache; the deadline must hold for memory that is not, so a byte counts eight times as much.
 const BYTES_PER_FUEL: u32 = 8;
 
 /// Fewer, and a guest that paused in a `table.grow` could use up its fuel on the way back there (see `rewrite`).
