@@ -39,9 +39,6 @@ func guest(t *testing.T, name string) string {
 			}
 		}
 	}
-	if strings.HasPrefix(name, "wat-") {
-		t.Skipf("%s is not built: make -C guests wat (needs wabt)", name)
-	}
 	t.Fatalf("%s is not built: make -C guests go", name)
 	return ""
 }
@@ -327,26 +324,51 @@ func cpu(f func()) time.Duration {
 	return used() - before
 }
 
-// The small guests in wat: each has one behaviour.
-func TestWat(t *testing.T) {
-	want := map[string]int{
-		"hello": 200, "names": 200, "image-1m": 200, "reactor": 200,
-		"no-output": 502, "two-values": 502, "trap": 502, "recurse": 502, "grow": 502,
-		"spin": 504, "start-spin": 504, "sleep-hour": 504,
+// Small modules by hand, each with one behaviour, on every backend.
+func TestSmallModules(t *testing.T) {
+	const answer = `{"status":200,"body":"small"}`
+	names := answering(answer, "")
+	names.name = "_ZN5names6_startE"
+	type behaviour struct {
+		module wasm
+		status int
+		// reason is part of the one record that says which rule was broken.
+		reason string
+	}
+	behaviours := map[string]behaviour{
+		"answer":              {answering(answer, ""), 200, ""},
+		"names":               {names, 200, ""},
+		"no-output":           {wasm{}, 502, "no output"},
+		"two-values":          {answering(answer+"\n"+answer, ""), 502, "exactly one JSON"},
+		"status-99":           {answering(`{"status":99}`, ""), 502, "99"},
+		"status-1000":         {answering(`{"status":1000}`, ""), 502, "1000"},
+		"status-minus-1":      {answering(`{"status":-1}`, ""), 502, "-1"},
+		"cr-in-header":        {answering(`{"headers":{"X-A":"b\rc"}}`, ""), 502, "X-A"},
+		"trap-after-response": {answering(answer, unreachable), 502, "unreachable"},
+		"division":            {answering(answer, i32(1)+i32(0)+"\x6d"+drop), 502, "divi"},
+		"out-of-bounds":       {answering(answer, i32(-1)+"\x2d\x00\x00"+drop), 502, "bounds"},
+		"recursion":           {answering(answer, recurse), 502, "stack"},
+		"loop":                {answering(answer, loop), 504, "timeout"},
+		"start-loop":          {wasm{code: loop, start: true}, 504, "timeout"},
 	}
 	for _, backend := range backends {
 		t.Run(backend, func(t *testing.T) {
-			var routes strings.Builder
-			for name := range want {
-				fmt.Fprintf(&routes, "gojinn /%s {\n module %s\n timeout 500ms\n queue_timeout 1m\n backend %s\n}\n", name, guest(t, "wat-"+name), backend)
-			}
 			s := newRealServer(t)
-			s.mustLoad("{\n admin ADMIN\n}\nADDR {\n route {\n" + routes.String() + "}\n}\n")
-			for range 2 {
-				for name, status := range want {
-					if res := s.get("/" + name); res.StatusCode != status {
-						t.Errorf("%s: got %d, want %d", name, res.StatusCode, status)
+			var routes strings.Builder
+			for name, b := range behaviours {
+				fmt.Fprintf(&routes, "gojinn /%s {\n module %s\n timeout 300ms\n queue_timeout 1m\n backend %s\n}\n",
+					name, s.module(name+".wasm", b.module.String()), backend)
+			}
+			s.mustLoad("{\n admin ADMIN\n log {\n output file DIR/caddy.log\n level DEBUG\n }\n}\nADDR {\n route {\n" +
+				routes.String() + "}\n}\n")
+			for round := range 2 {
+				for name, b := range behaviours {
+					id := fmt.Sprintf("%s-%d", name, round)
+					res := s.get("/"+name, "X-Request-Id", id)
+					if res.StatusCode != b.status || b.status == 200 && res.body != "small" {
+						t.Errorf("%s: got %d %q, want %d", name, res.StatusCode, res.body, b.status)
 					}
+					s.oneReason(id, b.reason)
 				}
 			}
 			var wg sync.WaitGroup
@@ -368,42 +390,60 @@ func TestWat(t *testing.T) {
 	}
 }
 
+// oneReason wants exactly one record of the request that says which rule was broken, or none where want is "".
+func (s *server) oneReason(traceID, want string) {
+	s.t.Helper()
+	var reasons []string
+	for _, record := range s.logs("trace_id", traceID) {
+		if reason, ok := record["reason"].(string); ok {
+			reasons = append(reasons, reason)
+		}
+	}
+	switch {
+	case want == "" && len(reasons) == 0:
+	case want != "" && len(reasons) == 1 && strings.Contains(reasons[0], want):
+	default:
+		s.t.Errorf("%s: want one reason with %q, got %q", traceID, want, reasons)
+	}
+}
+
 // What is no good is refused when it is loaded, by the name of the function, its path and the rule that was broken; the old
 // config serves on.
 func TestBadInput(t *testing.T) {
 	s := newRealServer(t)
 	config := func(module string) string {
-		return fmt.Sprintf("{\n admin ADMIN\n}\nADDR {\n gojinn {\n module %s\n name fn\n }\n}\n", module)
+		return fmt.Sprintf("{\n admin ADMIN\n}\nADDR {\n gojinn {\n module %s\n name fn\n backend BACKEND\n }\n}\n", module)
 	}
-	s.mustLoad(config(guest(t, "c-hello")))
+	on := func(backend, config string) string { return strings.Replace(config, "BACKEND", backend, 1) }
+	s.mustLoad(on("wasmtime", config(guest(t, "c-hello"))))
 	huge := s.module("huge.wasm", "\x00asm\x01\x00\x00\x00")
 	if err := os.Truncate(huge, 99<<20); err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct{ module, want string }{
 		"a missing file":       {s.dir + "/missing.wasm", "no such file"},
-		"a text file":          {s.module("text.wasm", "hello, I am text"), ""},
-		"an empty file":        {s.module("empty.wasm", ""), ""},
+		"a text file":          {s.module("text.wasm", "hello, I am text"), "not a WebAssembly module"},
+		"an empty file":        {s.module("empty.wasm", ""), "empty"},
 		"a component":          {s.module("component.wasm", "\x00asm\x0d\x00\x01\x00"), "component"},
-		"an unknown import":    {s.module("import.wasm", unknownImport), "env"},
-		"4 GiB of memory":      {s.module("memory.wasm", bigMemory), "memory"},
-		"a module of 99 MB":    {huge, "bytes"},
+		"an unknown import":    {s.module("import.wasm", wasm{imports: [2]string{"env", "frobnicate"}}.String()), "frobnicate"},
+		"4 GiB of memory":      {s.module("memory.wasm", wasm{pages: 65536}.String()), "65536 pages"},
+		"a module of 99 MB":    {huge, "103809024 bytes"},
 		"a folder":             {s.dir, "a folder"},
-		"half a module":        {s.module("half.wasm", trapModules["unreachable"][:20]), ""},
+		"half a module":        {s.module("half.wasm", wasm{}.String()[:40]), "cut off"},
 		"a module of no bytes": {"/dev/null", "regular"},
 	} {
-		err := s.load(config(c.module))
-		if err == nil || !strings.Contains(err.Error(), "function fn ("+c.module+")") || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: got %v", name, err)
-			continue
-		}
-		t.Logf("%s: %v", name, err)
-		if res := s.get("/x"); res.StatusCode != 200 {
-			t.Errorf("%s: the old config does not serve any more: %d", name, res.StatusCode)
+		for _, backend := range backends {
+			err := s.load(on(backend, config(c.module)))
+			if err == nil || !strings.Contains(err.Error(), "function fn ("+c.module+"): ") || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s, %s: got %v", backend, name, err)
+			}
+			if res := s.get("/x"); res.StatusCode != 200 {
+				t.Errorf("%s, %s: the old config does not serve any more: %d", backend, name, res.StatusCode)
+			}
 		}
 	}
 
-	typo := strings.Replace(config(guest(t, "c-hello")), "name fn", "timeot 2s", 1)
+	typo := strings.Replace(on("wasmi", config(guest(t, "c-hello"))), "name fn", "timeot 2s", 1)
 	typo = strings.NewReplacer("ADDR", ":9", "ADMIN", s.adminAddr).Replace(typo)
 	res, err := http.Post("http://"+s.adminAddr+"/load", "text/caddyfile", strings.NewReader(typo))
 	if err != nil {
@@ -493,7 +533,7 @@ func trapInOrder(t *testing.T, order []string) {
 	defer e.Close()
 	for _, backend := range order {
 		for name, wasm := range trapModules {
-			f, err := e.NewFunction([]byte(wasm), &engine.FunctionConfig{Name: name, Backend: backend})
+			f, err := e.NewFunction([]byte(wasm.String()), &engine.FunctionConfig{Name: name, Backend: backend})
 			if err != nil {
 				t.Fatalf("%s, %s: %v", backend, name, err)
 			}
@@ -531,38 +571,13 @@ func recovers() (ok bool) {
 	return nothing[len(os.Args)] == 1
 }
 
-// Modules by hand: a memory and a _start that traps.
-var trapModules = map[string]string{
-	"unreachable": module("\x00"),
-	"division":    module("\x41\x01\x41\x00\x6d\x1a"),             // i32.const 1, i32.const 0, i32.div_s, drop
-	"load":        module("\x41\x7f\x2d\x00\x00\x1a"),             // i32.const -1, i32.load8_u, drop
-	"recursion":   module("\x10\x00"),                             // call 0
-	"word":        module("\x41\x7f\x28\x02\x00\x41\x7f\x6d\x1a"), // i32.const -1, i32.load, i32.const -1, i32.div_s, drop
-}
-
-// module is a module whose _start has this code.
-func module(code string) string {
-	body := "\x00" + code + "\x0b"
-	return "\x00asm\x01\x00\x00\x00" +
-		section(1, "\x01\x60\x00\x00") + // type 0: [] -> []
-		section(3, "\x01\x00") + // function 0 has type 0
-		section(5, "\x01\x00\x01") + // one memory of one page
-		section(7, "\x02\x06memory\x02\x00\x06_start\x00\x00") +
-		section(10, "\x01"+string(rune(len(body)))+body)
-}
-
-// unknownImport imports env.foo; bigMemory declares 65536 pages.
-var (
-	unknownImport = "\x00asm\x01\x00\x00\x00" + section(1, "\x01\x60\x00\x00") + section(2, "\x01\x03env\x03foo\x00\x00") +
-		section(3, "\x01\x00") + section(5, "\x01\x00\x01") + section(7, "\x02\x06memory\x02\x00\x06_start\x00\x01") +
-		section(10, "\x01\x02\x00\x0b")
-	bigMemory = "\x00asm\x01\x00\x00\x00" + section(1, "\x01\x60\x00\x00") + section(3, "\x01\x00") +
-		section(5, "\x01\x00\x80\x80\x04") + section(7, "\x02\x06memory\x02\x00\x06_start\x00\x00") + section(10, "\x01\x02\x00\x0b")
-)
-
-// section is one section of fewer than 128 bytes.
-func section(id byte, content string) string {
-	return string([]byte{id, byte(len(content))}) + content
+// trapModules trap in different ways; engines tell some of them by a signal.
+var trapModules = map[string]wasm{
+	"unreachable": {code: unreachable},
+	"division":    {code: i32(1) + i32(0) + "\x6d" + drop}, // i32.div_s
+	"load":        {code: i32(-1) + "\x2d\x00\x00" + drop}, // i32.load8_u
+	"recursion":   {code: recurse},
+	"overflow":    {code: i32(-1<<31) + i32(-1) + "\x6d" + drop},
 }
 
 // The user's own Caddyfile and function, unchanged, and again on each backend by one added line.

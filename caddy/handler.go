@@ -138,7 +138,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	if err := h.deploy(app, config, module); err != nil {
-		return fmt.Errorf("function %s (%s): %w", config.Name, module, err)
+		// The engine names the function too, but knows nothing of its path.
+		return fmt.Errorf("function %s (%s): %s", config.Name, module, strings.TrimPrefix(err.Error(), "function "+config.Name+": "))
 	}
 	h.meters = newMeters(config.Name, config.Backend)
 	h.guestLog = newGuestLog(h.logger, config.Name)
