@@ -24,7 +24,7 @@ import (
 
 // server is Caddy in this process, over real HTTP, with a fake engine under the plugin.
 type server struct {
-	t          *testing.T
+	t          testing.TB
 	fake       *enginetest.Fake
 	dir        string
 	addr       string
@@ -33,7 +33,7 @@ type server struct {
 }
 
 // newServer readies a folder with one module, hello.wasm, and stands the fake in.
-func newServer(t *testing.T) *server {
+func newServer(t testing.TB) *server {
 	t.Helper()
 	s := &server{t: t, fake: &enginetest.Fake{}, dir: t.TempDir(), addr: freeAddr(t), adminAddr: freeAddr(t)}
 	s.httpClient = &http.Client{
@@ -60,7 +60,7 @@ func newServer(t *testing.T) *server {
 }
 
 // newRealServer is a server with the engine itself.
-func newRealServer(t *testing.T) *server {
+func newRealServer(t testing.TB) *server {
 	t.Helper()
 	s := newServer(t)
 	newEngine = engine.New
@@ -210,7 +210,7 @@ func (s *server) logs(field, value string) []map[string]any {
 }
 
 // freeAddr is an address of this machine that nobody listens on.
-func freeAddr(t *testing.T) string {
+func freeAddr(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -221,7 +221,7 @@ func freeAddr(t *testing.T) string {
 }
 
 // eventually waits for a condition that other goroutines bring about.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for range 1000 {
 		if ok() {
@@ -234,7 +234,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 // await receives from a channel that somebody else is to send on or close.
-func await[T any](t *testing.T, what string, c <-chan T) (value T) {
+func await[T any](t testing.TB, what string, c <-chan T) (value T) {
 	t.Helper()
 	select {
 	case value = <-c:
