@@ -1,7 +1,7 @@
 //! The functions on descriptors: ours for 0-2, wasi-common's for the rest.
 
-use super::errno::{Errno, answer};
-use super::guest::{Iovecs, bytes, check};
+use super::errno::{Errno, Fail, answer};
+use super::guest::{Iovecs, bytes, bytes_mut, check, range, read, write};
 use super::mounts::forward;
 use super::stdio::{self, Fd, locate};
 use crate::host::{HostState, Stop};
@@ -248,10 +248,52 @@ pub fn fd_readdir(
         Fd::Mounted => {
             bytes(memory, buf, len)?;
             check(memory, used, 4)?;
-            forward!(host, memory, fd_readdir(fd, buf, len, cookie, used))
+            let listed: Result<(), Fail> =
+                forward!(host, memory, fd_readdir(fd, buf, len, cookie, used));
+            match listed {
+                Ok(()) => {
+                    let filled = read(memory, used)?;
+                    let list = range(memory, buf, u32::from_le_bytes(filled))?;
+                    let result = range(memory, used, 4)?;
+                    if result.start < list.end && list.start < result.end {
+                        // Written last, over a list that nobody can read any more.
+                        memory[list].fill(0);
+                        write(memory, used, filled)?;
+                    } else {
+                        clear_padding(&mut memory[list]);
+                    }
+                }
+                // Nothing was listed.
+                Err(Fail::Errno(Errno::BADF | Errno::NOTDIR)) => {}
+                // Not all was.
+                Err(_) => clear_padding(bytes_mut(memory, buf, len)?),
+            }
+            listed
         }
     })
 }
+
+/// Clears the padding of each `dirent`. Wasi-common leaves in it what was on the host's stack.
+fn clear_padding(mut list: &mut [u8]) {
+    while let Some(header) = list.get_mut(..DIRENT.min(list.len()))
+        && let Some(padding) = header.get_mut(DIRENT_PADDING..)
+    {
+        padding.fill(0);
+        let Some(&[a, b, c, d]) = header.get(16..20).and_then(<[u8]>::first_chunk) else {
+            return;
+        };
+        let name = u32::from_le_bytes([a, b, c, d]) as usize;
+        // No name is empty: the list has ended.
+        if name == 0 {
+            return;
+        }
+        list = list.get_mut(DIRENT + name..).unwrap_or_default();
+    }
+}
+
+/// Bytes of a `dirent` without its name, and where in it the padding begins that ends it.
+const DIRENT: usize = 24;
+const DIRENT_PADDING: usize = 21;
 
 /// Gives a descriptor another number, closing what had it. The numbers 0-2 keep their meaning.
 pub fn fd_renumber(host: &mut HostState, memory: &mut [u8], fd: i32, to: i32) -> Result<i32, Stop> {

@@ -228,3 +228,44 @@ fn what_cannot_be_mounted_is_explained() {
     let set = MountSet::new(&[]).expect("nothing is fine");
     assert!(set.is_empty());
 }
+
+#[test]
+fn a_listing_shows_nothing_of_the_hosts_stack() {
+    let folder = Folder::new();
+    for name in ["a", "some longer name", "b"] {
+        folder.write(name, "");
+    }
+    let mut guest = Guest::new(&[folder.spec("/", false)]);
+    let (host, memory) = (&mut guest.host, &mut guest.memory);
+    let list = PATH as usize;
+    for len in [0, 16, 21, 22, 23, 24, 25, 46, 47, 48, 49, 50, 73, 74, 500] {
+        memory[list..list + 600].fill(0xaa);
+        assert_eq!(fd_readdir(host, memory, ROOT, PATH, len, 0, RESULT), OK);
+        let end = list + u32_at(memory, RESULT as usize) as usize;
+        let mut at = list;
+        while at + 21 <= end {
+            let padding = &memory[at + 21..end.min(at + 24)];
+            assert!(padding.iter().all(|&byte| byte == 0), "{len}: {padding:?}");
+            at += 24 + u32_at(memory, at + 16) as usize;
+        }
+        assert!(memory[end..list + 600].iter().all(|&byte| byte == 0xaa));
+    }
+    // The result cannot be written, but the list has been.
+    memory[list..list + 600].fill(0xaa);
+    assert_eq!(
+        fd_readdir(host, memory, ROOT, PATH, 500, 0, RESULT + 1),
+        Ok(INVAL)
+    );
+    assert_eq!(memory[list + 21..list + 24], [0; 3]);
+    // Where the result is written over a header, the list cannot be told from the rest.
+    for result in [PATH, PATH + 16, PATH + 28] {
+        memory[list..list + 600].fill(0xaa);
+        assert_eq!(fd_readdir(host, memory, ROOT, PATH, 64, 0, result), OK);
+        assert_eq!(u32_at(memory, result as usize), 64);
+        memory[result as usize..result as usize + 4].fill(0);
+        assert_eq!(
+            memory[list..list + 65],
+            [[0; 64].as_slice(), &[0xaa]].concat()
+        );
+    }
+}
