@@ -1,0 +1,248 @@
+//! A request of any bytes, and what the guest has to read of it.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use engine_core::contract::{Request, json};
+use serde_json::{Map, Value};
+
+use super::response::{canonical, is_framing, named};
+use crate::cursor::Cursor;
+use crate::report::{Disagreement, same};
+
+/// How many pieces in front of the headers an input is cut into, each with a byte of length before it.
+const PIECES: usize = 9;
+
+/// The parts of a request, owned by the input.
+pub(super) struct Parts<'a> {
+    pieces: [&'a [u8]; PIECES],
+    headers: Vec<(&'a [u8], &'a [u8])>,
+    body: &'a [u8],
+}
+
+/// Cuts `input` into a request: [`PIECES`], up to 15 headers, and the rest is the body.
+pub(super) fn cut(input: &[u8]) -> Parts<'_> {
+    let mut cursor = Cursor::new(input);
+    let pieces = [(); PIECES].map(|()| cursor.field());
+    let headers = (0..cursor.byte() % 16)
+        .map(|_| (cursor.field(), cursor.field()))
+        .collect();
+    Parts {
+        pieces,
+        headers,
+        body: cursor.rest(),
+    }
+}
+
+/// What is written is one line of JSON, and says what the request says.
+pub(super) fn agrees(parts: &Parts<'_>) -> Result<(), Disagreement> {
+    let request = parts.request(&parts.headers);
+    let mut written = Vec::new();
+    json::write_request(&mut written, &request);
+
+    let lines = written.iter().filter(|&&byte| byte == b'\n').count();
+    same(
+        "the lines of a request",
+        ("contract", &lines),
+        ("expected", &1),
+    )?;
+    same(
+        "a request's last byte",
+        ("contract", &written.last()),
+        ("expected", &Some(&b'\n')),
+    )?;
+    let read: Value = serde_json::from_slice(&written).map_err(|error| {
+        Disagreement::new(
+            "whether a request is JSON",
+            ("contract", written.escape_ascii().to_string()),
+            ("serde_json", error.to_string()),
+        )
+    })?;
+    same(
+        "a request",
+        ("contract", &read),
+        ("model", &model(&request)),
+    )?;
+
+    // The order of different headers does not matter, that of one name's values does.
+    let mut sorted = parts.headers.clone();
+    sorted.sort_by_key(|(name, _)| name.to_ascii_lowercase());
+    let mut again = Vec::new();
+    json::write_request(&mut again, &parts.request(&sorted));
+    let shown = |bytes: &[u8]| bytes.escape_ascii().to_string();
+    same(
+        "a request with its headers in another order",
+        ("as given", &shown(&written)),
+        ("sorted", &shown(&again)),
+    )
+}
+
+impl Parts<'_> {
+    fn request<'a>(&'a self, headers: &'a [(&'a [u8], &'a [u8])]) -> Request<'a> {
+        let [
+            method,
+            uri,
+            trace_id,
+            remote_addr,
+            client_ip,
+            scheme,
+            host,
+            proto,
+            original_uri,
+        ] = self.pieces;
+        Request {
+            method,
+            uri,
+            headers,
+            body: self.body,
+            trace_id,
+            remote_addr,
+            client_ip,
+            scheme,
+            host,
+            proto,
+            original_uri,
+        }
+    }
+}
+
+fn model(request: &Request<'_>) -> Value {
+    let mut object = Map::new();
+    let mut set = |key: &str, value: Value| drop(object.insert(key.to_owned(), value));
+    set("method", latin1(request.method).into());
+    set("uri", uri(request.uri).into());
+    set("headers", headers(request));
+    match std::str::from_utf8(request.body) {
+        Ok(text) => set("body", text.into()),
+        Err(_) => {
+            set("body", "".into());
+            set("body_base64", STANDARD.encode(request.body).into());
+        }
+    }
+    set("trace_id", latin1(request.trace_id).into());
+    for (key, value) in [
+        ("remote_addr", latin1(request.remote_addr)),
+        ("client_ip", latin1(request.client_ip)),
+        ("scheme", latin1(request.scheme)),
+        ("host", latin1(request.host)),
+        ("proto", latin1(request.proto)),
+        ("original_uri", uri(request.original_uri)),
+    ] {
+        if !value.is_empty() {
+            set(key, value.into());
+        }
+    }
+    Value::Object(object)
+}
+
+fn headers(request: &Request<'_>) -> Value {
+    let all: Vec<(String, String)> = request
+        .headers
+        .iter()
+        .filter_map(|(name, value)| Some((canonical(&latin1(name))?, latin1(value))))
+        .collect();
+    let connection = all.iter().filter(|(name, _)| name == "Connection");
+    let named = named(connection.map(|(_, value)| value.as_str()));
+    let mut passing: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, value) in all {
+        let servers = name.starts_with("X-Forwarded-");
+        // A request's Content-Length is about its body, which the guest gets whole.
+        let hop_by_hop = is_framing(&name) && name != "Content-Length";
+        let taken_away = !servers && named.contains(&name.to_ascii_lowercase());
+        if !hop_by_hop && !taken_away && name != "Proxy" && name != "Host" {
+            passing.entry(name).or_default().push(value);
+        }
+    }
+    if !request.host.is_empty() {
+        passing.insert("Host".to_owned(), vec![latin1(request.host)]);
+    }
+    passing
+        .into_iter()
+        .map(|(name, values)| (name, Value::from(values)))
+        .collect()
+}
+
+/// Each byte as the character of that number.
+fn latin1(bytes: &[u8]) -> String {
+    bytes.iter().map(|&byte| char::from(byte)).collect()
+}
+
+fn uri(bytes: &[u8]) -> String {
+    let encoded = |&byte: &u8| match byte {
+        0x21..=0x7e => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    bytes.iter().map(encoded).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_is_cut_into_all_parts_of_a_request() {
+        let input =
+            b"\x03GET\x02/a\x01t\x01r\x01c\x04http\x01h\x02HP\x02/o\x02\x01a\x01b\x01A\x01cbody";
+        let parts = cut(input);
+        let request = parts.request(&parts.headers);
+        assert_eq!(
+            (request.method, request.uri, request.body),
+            (&b"GET"[..], &b"/a"[..], &b"body"[..])
+        );
+        assert_eq!(
+            (request.host, request.original_uri),
+            (&b"h"[..], &b"/o"[..])
+        );
+        assert_eq!(
+            model(&request)["headers"],
+            serde_json::json!({"A": ["b", "c"], "Host": ["h"]})
+        );
+        assert_eq!(agrees(&parts), Ok(()));
+    }
+
+    #[test]
+    fn every_byte_survives_in_every_part() {
+        for byte in 0..=255u8 {
+            let piece = [b"\x03x", &[byte][..], b"y"].concat();
+            let header = [b"\x01a", &piece[..]].concat();
+            let body = [byte, b'b', byte];
+            let input = [
+                &piece.repeat(PIECES)[..],
+                b"\x02",
+                &header,
+                &piece,
+                b"\x01v",
+                &body,
+            ]
+            .concat();
+            let parts = cut(&input);
+            assert_eq!(agrees(&parts), Ok(()), "{byte:#x}");
+            assert_eq!((parts.headers.len(), parts.body), (2, &body[..]));
+        }
+    }
+
+    #[test]
+    fn the_model_drops_what_is_about_the_connection() {
+        let headers: Vec<(&[u8], &[u8])> = vec![
+            (b"Connection", b"close, X-Gone, host, X-Forwarded-For"),
+            (b"x-gone", b"1"),
+            (b"x-forwarded-for", b"2"),
+            (b"te", b"3"),
+            (b"content-length", b"4"),
+            (b"proxy", b"5"),
+            (b"Close", b"6"),
+        ];
+        let request = Request {
+            headers: &headers,
+            host: b"h",
+            ..Request::default()
+        };
+        assert_eq!(
+            model(&request)["headers"],
+            serde_json::json!({
+                "X-Forwarded-For": ["2"], "Content-Length": ["4"], "Close": ["6"], "Host": ["h"],
+            })
+        );
+    }
+}

@@ -1,0 +1,294 @@
+//! The rules of a response, read a second time over `serde_json`.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
+
+/// A response that keeps every rule.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Model {
+    pub(super) status: u16,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Vec<u8>,
+}
+
+/// About one connection, or about the framing that the server does.
+const FRAMING: [&str; 10] = [
+    "Connection",
+    "Content-Length",
+    "Keep-Alive",
+    "Proxy-Authenticate",
+    "Proxy-Authorization",
+    "Proxy-Connection",
+    "Te",
+    "Trailer",
+    "Transfer-Encoding",
+    "Upgrade",
+];
+
+/// Options of `Connection` that name no header.
+const OPTIONS: [&str; 4] = ["close", "keep-alive", "te", "upgrade"];
+
+/// The response in `output`; `None` if it breaks a rule.
+pub(super) fn read(output: &[u8]) -> Option<Model> {
+    let text = std::str::from_utf8(output).ok()?;
+    let raw: Raw = serde_json::from_str(text).ok()?;
+    if depth(text) > 127 {
+        return None;
+    }
+
+    let status = match raw.status {
+        Value::Null => 200,
+        // What is written with a point, an exponent or a minus is a float to serde_json, or negative.
+        Value::Number(number) => match number.as_u64()? {
+            0 => 200,
+            status @ 200..=599 => status as u16,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    let (text, encoded) = (string(raw.body)?, string(raw.body_base64)?);
+    if !text.is_empty() && !encoded.is_empty() {
+        return None;
+    }
+    let body = if encoded.is_empty() {
+        text.into_bytes()
+    } else {
+        STANDARD.decode(encoded).ok()?
+    };
+    Some(Model {
+        status,
+        headers: headers(raw.headers)?,
+        body: if status == 204 || status == 304 {
+            Vec::new()
+        } else {
+            body
+        },
+    })
+}
+
+/// The name as Go spells it, if it is a header name.
+pub(super) fn canonical(name: &str) -> Option<String> {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.is_empty() || !name.bytes().all(token) {
+        return None;
+    }
+    let words = name.split('-').map(|word| match word.split_at_checked(1) {
+        Some((first, rest)) => first.to_ascii_uppercase() + &rest.to_ascii_lowercase(),
+        None => String::new(),
+    });
+    Some(words.collect::<Vec<_>>().join("-"))
+}
+
+/// The names that these values of `Connection` list, in lower case.
+pub(super) fn named<'a>(values: impl Iterator<Item = &'a str>) -> HashSet<String> {
+    values
+        .flat_map(|value| value.split(','))
+        .map(|name| {
+            name.trim_matches(|c: char| c.is_ascii_whitespace())
+                .to_ascii_lowercase()
+        })
+        .filter(|name| !OPTIONS.contains(&name.as_str()))
+        .collect()
+}
+
+/// Whether a header with this canonical name passes from one side of a server to the other.
+pub(super) fn is_framing(name: &str) -> bool {
+    FRAMING.contains(&name)
+}
+
+fn headers(raw: Option<Vec<(String, Value)>>) -> Option<Vec<(String, String)>> {
+    let mut headers = Vec::new();
+    let mut names = HashSet::new();
+    let (mut count, mut bytes) = (0, 0);
+    for (name, value) in raw.unwrap_or_default() {
+        let name = canonical(&name)?;
+        if !names.insert(name.clone()) {
+            return None;
+        }
+        let values = match value {
+            Value::Null => Vec::new(),
+            Value::Array(values) => values,
+            other => vec![other],
+        };
+        if values.is_empty() {
+            count += 1;
+            bytes += name.len();
+        }
+        for value in values {
+            let Value::String(value) = value else {
+                return None;
+            };
+            if value.chars().any(|c| c.is_ascii_control() && c != '\t') {
+                return None;
+            }
+            let value = value.trim_matches([' ', '\t']);
+            count += 1;
+            bytes += name.len() + value.len();
+            headers.push((name.clone(), value.to_owned()));
+        }
+    }
+    if count > 256 || bytes > 64 * 1024 {
+        return None;
+    }
+    let connection = headers.iter().filter(|(name, _)| name == "Connection");
+    let named = named(connection.map(|(_, value)| value.as_str()));
+    headers.retain(|(name, _)| !is_framing(name) && !named.contains(&name.to_ascii_lowercase()));
+    Some(headers)
+}
+
+fn string(value: Value) -> Option<String> {
+    match value {
+        Value::Null => Some(String::new()),
+        Value::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// How deep arrays and objects are nested in a text that is JSON.
+fn depth(text: &str) -> usize {
+    let (mut deepest, mut now, mut in_string, mut escaped) = (0, 0usize, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => now += 1,
+            b'}' | b']' if !in_string => now -= 1,
+            _ => {}
+        }
+        deepest = deepest.max(now);
+    }
+    deepest
+}
+
+/// The members of the outer object, none of them twice in any case.
+#[derive(Default)]
+struct Raw {
+    status: Value,
+    headers: Option<Vec<(String, Value)>>,
+    body: Value,
+    body_base64: Value,
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Raw;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
+                let mut raw = Raw::default();
+                let mut seen = HashSet::new();
+                let mut unknown = 0;
+                while let Some(key) = map.next_key::<String>()? {
+                    let key = key.to_ascii_lowercase();
+                    match key.as_str() {
+                        "status" => raw.status = map.next_value()?,
+                        "headers" => {
+                            raw.headers = map.next_value::<Option<Pairs>>()?.map(|pairs| pairs.0);
+                        }
+                        "body" => raw.body = map.next_value()?,
+                        "body_base64" => raw.body_base64 = map.next_value()?,
+                        _ => {
+                            unknown += 1;
+                            map.next_value::<IgnoredAny>()?;
+                        }
+                    }
+                    if unknown > 256 || !seen.insert(key) {
+                        return Err(A::Error::custom("too many keys, or one twice"));
+                    }
+                }
+                Ok(raw)
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
+
+/// The members of an object in their order, also those that come twice.
+struct Pairs(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Pairs;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_model_keeps_the_rules_of_the_contract() {
+        let read = |text: &str| read(text.as_bytes());
+        let full = read(
+            r#"{"Status":404,"headers":{"x-b":[" 1 ","2"],"connection":"close, X-Gone","x-gone":"y","c":null},"body":"é"}"#,
+        );
+        assert_eq!(
+            full,
+            Some(Model {
+                status: 404,
+                headers: vec![("X-B".into(), "1".into()), ("X-B".into(), "2".into())],
+                body: "é".as_bytes().to_vec(),
+            })
+        );
+        for (text, body) in [
+            ("{}", &b""[..]),
+            (r#"{"body_base64":"/w=="}"#, b"\xff"),
+            (r#"{"body":"","body_base64":"YQ=="}"#, b"a"),
+            (r#"{"status":204,"body":"x"}"#, b""),
+            (r#"{"status":0,"y":[1e999,"\ud800"]}"#, b""),
+        ] {
+            assert_eq!(
+                read(text).map(|model| model.body),
+                Some(body.to_vec()),
+                "{text}"
+            );
+        }
+        for refused in [
+            "",
+            "[]",
+            "{}{}",
+            r#"{"body":"a","BODY":null}"#,
+            r#"{"x":1,"X":1}"#,
+            r#"{"status":99}"#,
+            r#"{"status":2e2}"#,
+            r#"{"status":-0}"#,
+            r#"{"body":"a","body_base64":"YQ=="}"#,
+            r#"{"body_base64":"YQ"}"#,
+            r#"{"headers":{"a":"\n"}}"#,
+            r#"{"headers":{"a b":"c"}}"#,
+            r#"{"headers":{"a":"b","A":null}}"#,
+            r#"{"headers":[]}"#,
+            r#"{"body":"\ud800"}"#,
+        ] {
+            assert_eq!(read(refused), None, "{refused}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The driver, deployed on every backend with and without a mount, and how it is run.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use engine_core::backend::{Backend, BackendKind};
+use engine_core::memory::PoolConfig;
+use engine_core::wasi::MountSpec;
+use engine_core::{
+    Engine, EngineConfig, Error, Function, FunctionConfig, Limits, PAGE, RawRun, Result,
+};
+
+use super::driver;
+use super::scenario::Scenario;
+use crate::report::{Disagreement, same};
+
+/// What stands in the file next to the mounted folder.
+pub(super) const SECRET: &[u8] = b"THE SECRET OUTSIDE OF THE MOUNT";
+
+/// In this order; the first is what the others are compared with.
+const BACKENDS: [BackendKind; 3] = [
+    BackendKind::Wasmi,
+    BackendKind::Wasmtime,
+    BackendKind::Wasmer,
+];
+
+/// Long enough for any script that does not wait, short enough for many that do.
+const QUICK: Duration = Duration::from_millis(50);
+
+/// After this, a guest hangs.
+const PATIENT: Duration = Duration::from_secs(10);
+
+/// Everything that inputs share.
+#[derive(Debug)]
+pub(super) struct Lab {
+    engine: Engine,
+    limits: Limits,
+    plain: Vec<Guest>,
+    mounted: Vec<Guest>,
+    mount: Vec<(PathBuf, u64, SystemTime)>,
+}
+
+/// The driver on one backend.
+#[derive(Debug)]
+struct Guest {
+    backend: BackendKind,
+    quick: Function,
+    patient: Function,
+}
+
+/// The driver on one backend, with a short and a long deadline.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timed<'a> {
+    pub(super) quick: &'a Function,
+    pub(super) patient: &'a Function,
+}
+
+impl Lab {
+    pub(super) fn new() -> Result<Self> {
+        let backends: Vec<Arc<dyn Backend>> = vec![
+            Arc::new(backend_wasmi::Wasmi::new(Default::default())?),
+            Arc::new(backend_wasmtime::Wasmtime::new(Default::default())?),
+            Arc::new(backend_wasmer::Wasmer::new(Default::default())?),
+        ];
+        let config = EngineConfig {
+            max_concurrency: 4,
+            pool: Some(PoolConfig {
+                slots: 2,
+                ..PoolConfig::default()
+            }),
+            ..EngineConfig::default()
+        };
+        let engine = Engine::new(config, backends)?;
+        let wasm = wat::parse_str(driver::wat())
+            .map_err(|error| Error::host("the driver is not wasm").because(error))?;
+        let limits = Limits {
+            timeout: QUICK,
+            memory: 8 * PAGE,
+            output: 4096,
+            logs: 1 << 20,
+            ..Limits::default()
+        };
+        let guests = |mounts: &[MountSpec]| -> Result<Vec<Guest>> {
+            let deploy = |backend, timeout| {
+                let config = FunctionConfig {
+                    name: "driver".into(),
+                    backend: Some(backend),
+                    limits: Limits {
+                        timeout,
+                        ..limits.clone()
+                    },
+                    env: vec![
+                        ("KEY".into(), Some("value".into())),
+                        ("EMPTY".into(), Some(String::new())),
+                    ],
+                    args: vec![Some("--verbose".into()), Some(String::new())],
+                    mounts: mounts.to_vec(),
+                    ..FunctionConfig::default()
+                };
+                engine.deploy(&wasm, config)
+            };
+            let guest = |backend| {
+                Ok(Guest {
+                    backend,
+                    quick: deploy(backend, QUICK)?,
+                    patient: deploy(backend, PATIENT)?,
+                })
+            };
+            BACKENDS.into_iter().map(guest).collect()
+        };
+        let mount = fingerprint().map_err(|error| {
+            Error::host(format!("cannot read {}", mount_folder().display())).because(error)
+        })?;
+        Ok(Self {
+            plain: guests(&[])?,
+            mounted: guests(&[MountSpec {
+                host: mount_folder().join("served"),
+                guest: "/served".into(),
+                writable: false,
+            }])?,
+            mount,
+            engine,
+            limits,
+        })
+    }
+
+    /// The bounds of each guest but its timeout.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The driver on each backend.
+    pub(super) fn guests(&self, mounted: bool) -> impl Iterator<Item = (&'static str, Timed<'_>)> {
+        let guests = if mounted { &self.mounted } else { &self.plain };
+        guests.iter().map(|guest| {
+            let timed = Timed {
+                quick: &guest.quick,
+                patient: &guest.patient,
+            };
+            (guest.backend.name(), timed)
+        })
+    }
+
+    /// Plays the scenario.
+    pub(super) fn run(
+        &self,
+        guest: &Function,
+        scenario: &Scenario,
+    ) -> std::result::Result<RawRun, Disagreement> {
+        let ticket = self.engine.reserve();
+        let run = ticket.and_then(|ticket| guest.run(ticket, scenario.stdin()));
+        run.map_err(|error| {
+            Disagreement::new(
+                "a fault of the host",
+                (guest.facts().backend.name(), error.to_string()),
+                ("expected", "a run, whatever the guest does".to_owned()),
+            )
+        })
+    }
+
+    /// The folder that was mounted read-only is as it was.
+    pub(super) fn check_mount(&self) -> std::result::Result<(), Disagreement> {
+        let now = fingerprint().map_err(|error| error.to_string());
+        same(
+            "the folder that is mounted read-only",
+            ("before", &Ok(self.mount.clone())),
+            ("after", &now),
+        )
+    }
+}
+
+fn mount_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("mount")
+}
+
+/// Names, sizes and times of all that is in the mount's folder, which is read on the way: the first reading of a file
+/// changes its access time, and guests on two backends would see different ones.
+fn fingerprint() -> io::Result<Vec<(PathBuf, u64, SystemTime)>> {
+    let mut found = Vec::new();
+    let mut folders = vec![mount_folder()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let (path, facts) = (entry.path(), entry.metadata()?);
+            if facts.is_dir() {
+                folders.push(path.clone());
+            } else if facts.is_symlink() {
+                std::fs::read_link(&path)?;
+            } else {
+                std::fs::read(&path)?;
+            }
+            found.push((path, facts.len(), facts.modified()?));
+        }
+    }
+    found.sort();
+    Ok(found)
+}

@@ -1,0 +1,66 @@
+//! Every seed agrees, on stable and without libFuzzer; and the seeds of `wasi` are those of their source.
+
+use std::path::Path;
+
+use gojinn_fuzz::{TARGETS, Target, json_response, standalone, wasi};
+
+#[test]
+fn every_seed_of_json_response_agrees() {
+    replay(&json_response::TARGET);
+}
+
+#[test]
+fn every_seed_of_wasi_agrees() {
+    replay(&wasi::TARGET);
+}
+
+#[test]
+fn every_target_has_its_program_and_its_seeds() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for target in TARGETS {
+        let program = root.join(format!("fuzz_targets/{}.rs", target.name));
+        let text = std::fs::read_to_string(&program).unwrap_or_default();
+        assert!(text.contains(target.name), "{}", program.display());
+        assert!(target.seeds().is_dir(), "{}", target.seeds().display());
+    }
+}
+
+/// `GOJINN_WRITE_SEEDS=1` writes them instead.
+#[test]
+fn the_files_of_wasi_are_those_of_the_source() {
+    let folder = wasi::TARGET.seeds();
+    let mut expected: Vec<_> = wasi::seeds::all()
+        .into_iter()
+        .map(|(name, scenario)| (folder.join(name), scenario.encode()))
+        .collect();
+    expected.sort();
+    if std::env::var_os("GOJINN_WRITE_SEEDS").is_some() {
+        for (path, bytes) in &expected {
+            std::fs::write(path, bytes).expect("the folder of seeds can be written");
+        }
+    }
+    let found = standalone::inputs(&folder).expect("the folder of seeds can be read");
+    // What was found by fuzzing and is kept has a name that says so.
+    let found: Vec<_> = found
+        .into_iter()
+        .filter(|(path, _)| {
+            let name = path.file_name().unwrap_or_default();
+            !name.to_string_lossy().starts_with("found-")
+        })
+        .collect();
+    assert_eq!(found, expected, "write them with GOJINN_WRITE_SEEDS=1");
+}
+
+fn replay(target: &Target) {
+    let seeds = standalone::inputs(&target.seeds()).expect("the folder of seeds can be read");
+    assert!(!seeds.is_empty(), "{} has no seeds", target.name);
+    for (path, input) in seeds {
+        if let Err(disagreement) = target.run(&input) {
+            panic!(
+                "{}: {}",
+                path.display(),
+                disagreement.report(target.name, &input)
+            );
+        }
+    }
+}
