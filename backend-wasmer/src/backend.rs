@@ -71,12 +71,12 @@ impl Wasmer {
     }
 
     fn compile_here(&self, wasm: &Wasm) -> Result<Vec<u8>> {
-        let (bytes, flag) = poll::add_memory(wasm.bytes())?;
+        let (bytes, added) = poll::rewrite(wasm.bytes())?;
         let mut cranelift = Cranelift::new();
         cranelift
             .opt_level(CraneliftOptLevel::Speed)
             .num_threads(self.config.compile_threads);
-        cranelift.push_middleware(Arc::new(poll::Polls { memory: flag }));
+        cranelift.push_middleware(Arc::new(poll::Polls(added)));
         // An engine of its own, dropped with the code it has loaded: the artifact is loaded into another.
         let mut engine = EngineBuilder::new(cranelift)
             .set_features(Some(convert(wasm.features())))
@@ -162,13 +162,15 @@ impl Backend for Wasmer {
     }
 }
 
-/// The features to compile with: engine-core's, and one more memory for the flag.
+/// The features to compile with: engine-core's, and those that reach the flag: one memory more, and atomic loads. The
+/// guest was validated without them.
 fn convert(features: Features) -> wasmer::sys::Features {
     let mut out = wasmer::sys::Features::none();
     out.bulk_memory(true)
         .reference_types(true)
         .multi_value(true)
         .multi_memory(true)
+        .threads(true)
         .simd(features.simd)
         .tail_call(features.tail_calls)
         .extended_const(features.extended_const);

@@ -121,9 +121,8 @@ impl Sandbox for WasmerSandbox {
                 }),
             )),
             Err(End::Trapped(trap)) => {
-                // The poll's way to end a guest is a guest's own `unreachable`; the flag and the call tell them apart.
-                if trap.code == TrapCode::Unreachable
-                    && self.shared.interrupted()
+                // The poll ends a guest by a trap like the guest's own; the flag and the call tell them apart.
+                if self.shared.interrupted()
                     && let Some(why) = host.call().interruption()
                 {
                     host.stop(why.into());

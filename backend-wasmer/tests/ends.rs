@@ -143,3 +143,67 @@ fn a_declared_table_maximum_below_the_limit_holds() {
     let run = run(&engine(), wat, Limits::default());
     assert_eq!(run.outcome, Outcome::Exit(5));
 }
+
+#[test]
+fn a_trap_at_the_very_end_of_the_stack_harms_nobody() {
+    // Recurses as deep as stdin says, and traps there in one of wasmer's Rust functions.
+    let wat = r#"(module
+        (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (table $t 1 funcref)
+        (elem $e func)
+        (data $d "")
+        (func $deep (param i32) (if (local.get 0)
+            (then (call $deep (i32.sub (local.get 0) (i32.const 1))))
+            (else OPERATION)))
+        (func (export "_start")
+            (i32.store (i32.const 0) (i32.const 16))
+            (i32.store (i32.const 4) (i32.const 4))
+            (drop (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+            (call $deep (i32.load (i32.const 16)))))"#;
+    let engine = engine();
+    for operation in [
+        "(unreachable)",
+        "(memory.fill (i32.const -1) (i32.const 0) (i32.const 5))",
+        "(memory.copy (i32.const -1) (i32.const 0) (i32.const 5))",
+        "(memory.init $d (i32.const -1) (i32.const 0) (i32.const 5))",
+        "(drop (table.get $t (i32.const 9)))",
+        "(table.set $t (i32.const 9) (ref.null func))",
+        "(table.fill $t (i32.const 9) (ref.null func) (i32.const 5))",
+        "(table.copy $t $t (i32.const 9) (i32.const 0) (i32.const 5))",
+        "(table.init $t $e (i32.const 9) (i32.const 0) (i32.const 5))",
+        // Not of this kind, but close to the end too.
+        "(drop (i32.div_u (i32.const 1) (i32.load (i32.const 99))))",
+        "(drop (i32.load (i32.const -1)))",
+        "(drop (table.grow $t (ref.null func) (i32.const 1)))",
+        "(drop (memory.grow (i32.const 1)))",
+        "(drop (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))",
+    ] {
+        let function = deploy(
+            &engine,
+            &wat.replace("OPERATION", operation),
+            Limits::default(),
+        );
+        let overflows = |depth: u32| {
+            let stdin = depth.to_le_bytes().to_vec();
+            let run = function.run(engine.reserve().unwrap(), stdin).unwrap();
+            matches!(run.outcome, Outcome::Trap(trap) if trap.code == TrapCode::StackOverflow)
+        };
+        assert!(!overflows(0), "{operation}");
+        let (mut fits, mut too_deep) = (0, 1 << 20);
+        while too_deep - fits > 1 {
+            let middle = fits + (too_deep - fits) / 2;
+            if overflows(middle) {
+                too_deep = middle;
+            } else {
+                fits = middle;
+            }
+        }
+        assert!(fits > 1000, "{operation}: {fits} calls fit");
+        // The last 40 KiB or so, at all kinds of distances from the end. Not every one: wasmer walks the whole stack for
+        // each trap.
+        for depth in (too_deep - 1000..too_deep + 400).step_by(23) {
+            overflows(depth);
+        }
+    }
+}
