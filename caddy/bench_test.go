@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -82,6 +83,11 @@ type discard struct {
 func (d *discard) Header() http.Header { return d.header }
 
 func (d *discard) WriteHeader(status int) { d.status, d.written = status, 0 }
+
+// Deadlines are set by Caddy for each request, as net/http lets it.
+func (d *discard) SetReadDeadline(time.Time) error  { return nil }
+func (d *discard) SetWriteDeadline(time.Time) error { return nil }
+func (d *discard) EnableFullDuplex() error          { return nil }
 
 func (d *discard) Write(p []byte) (int, error) {
 	d.written += len(p)

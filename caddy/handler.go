@@ -475,19 +475,27 @@ func (f *figures) publish(r *http.Request, answer *engine.Answer) {
 	if !ok {
 		return
 	}
-	repl.Set("http.gojinn.duration_ms", f.duration.Seconds()*1e3)
-	repl.Set("http.gojinn.queued_ms", f.queued.Seconds()*1e3)
-	repl.Set("http.gojinn.outcome", outcomes[min(answer.Verdict, engine.VerdictError)])
-	repl.Set("http.gojinn.memory_peak", answer.MemoryPeak)
+	// A function and not four values: hardly any config asks for them, and every request would pay.
+	told, verdict, peak := *f, min(answer.Verdict, engine.VerdictError), answer.MemoryPeak
+	repl.Map(func(key string) (any, bool) {
+		name, ours := strings.CutPrefix(key, "http.gojinn.")
+		if !ours {
+			return nil, false
+		}
+		switch name {
+		case "duration_ms":
+			return told.duration.Seconds() * 1e3, true
+		case "queued_ms":
+			return told.queued.Seconds() * 1e3, true
+		case "outcome":
+			return verdict.String(), true
+		case "memory_peak":
+			return peak, true
+		default:
+			return nil, false
+		}
+	})
 }
-
-// outcomes are the labels, boxed once.
-var outcomes = func() (boxed [engine.Verdicts]any) {
-	for verdict := range engine.Verdicts {
-		boxed[verdict] = verdict.String()
-	}
-	return boxed
-}()
 
 // Interface guards
 var (

@@ -81,10 +81,16 @@ func originForm(r *http.Request) string {
 	if path == "" {
 		path = "/"
 	}
-	if r.URL.RawQuery != "" || r.URL.ForceQuery {
-		path += "?" + r.URL.RawQuery
+	query := r.URL.RawQuery
+	if query == "" && !r.URL.ForceQuery {
+		return asciiURI(path)
 	}
-	return asciiURI(path)
+	// Where nothing was rewritten, which is the rule, the client wrote the same text.
+	uri := r.RequestURI
+	if len(uri) == len(path)+1+len(query) && uri[len(path)] == '?' && uri[:len(path)] == path && uri[len(path)+1:] == query {
+		return asciiURI(uri)
+	}
+	return asciiURI(path + "?" + query)
 }
 
 // asciiURI percent-encodes the bytes that no URI may have; a rewrite can bring them in.
