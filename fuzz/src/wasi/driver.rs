@@ -112,7 +112,10 @@ pub(super) fn wat() -> String {
 
 /// A function that makes one hostcall with the values of its step.
 fn step(import: &Import) -> String {
-    let mut text = format!("(func $step_{} (type $step) (param $at i32) (result i32)", import.name);
+    let mut text = format!(
+        "(func $step_{} (type $step) (param $at i32) (result i32)",
+        import.name
+    );
     for (index, ty) in import.params.iter().enumerate() {
         let _ = write!(text, " (local $arg{index} {})", name(*ty));
     }

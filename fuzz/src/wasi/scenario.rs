@@ -132,9 +132,12 @@ impl Scenario {
 
     /// Whether it may wait for its deadline.
     pub(super) fn may_wait(&self) -> bool {
-        // A call may also overwrite the number of a later step, but only with what is in memory already: with a poke's value.
-        let poll = |step: &Op| matches!(step, Op::Call { import, .. } if IMPORTS[*import].name == "poll_oneoff");
-        self.steps.iter().any(poll)
+        // A call may overwrite the number of a later step too. That this makes a poll that waits has not been seen.
+        let polls = |step: &Op| match step {
+            Op::Call { import, .. } => IMPORTS[*import].name == "poll_oneoff",
+            _ => false,
+        };
+        self.steps.iter().any(polls)
     }
 }
 
