@@ -480,13 +480,9 @@ func TestReloadFreesWhatItReplaces(t *testing.T) {
 					return
 				default:
 				}
-				res, err := s.httpClient.Get("http://" + s.addr)
-				if err != nil {
-					continue // see TestReloadUnderLoad
-				}
-				res.Body.Close()
-				if res.StatusCode != 200 {
-					t.Errorf("got %d", res.StatusCode)
+				// See TestReloadUnderLoad.
+				if status := s.getPatiently("/"); status != http.StatusOK {
+					t.Errorf("got %d", status)
 				}
 			}
 		})

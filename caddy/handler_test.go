@@ -292,8 +292,9 @@ func TestEngineFails(t *testing.T) {
 // A reload while requests run: each request that reaches Caddy's handlers is answered by the function, and what did not
 // change is not deployed again.
 //
-// Caddy 2.11 itself loses connections that stand in a closing listener's backlog, with any handler (a `respond` does so
-// too): such a request never reached a handler, and is sent again here, as browsers do.
+// Caddy 2.11 itself resets connections that stand in a closing listener's backlog (SO_REUSEPORT), with any handler: 50 reloads
+// of a `respond` under the same load lost 15 to 41 of them, those of a function 29 to 48. Such a request never reached a
+// handler and is sent again here, as browsers do; what counts is that each one that did is answered, with 200.
 func TestReloadUnderLoad(t *testing.T) {
 	s := newServer(t)
 	var called, answered atomic.Int64
@@ -313,14 +314,8 @@ func TestReloadUnderLoad(t *testing.T) {
 					return
 				default:
 				}
-				res, err := s.httpClient.Get("http://" + s.addr)
-				if err != nil {
-					continue // no answer at all: the calls that were begun are counted below
-				}
-				io.Copy(io.Discard, res.Body)
-				res.Body.Close()
-				if res.StatusCode != http.StatusOK {
-					t.Errorf("got %d", res.StatusCode)
+				if status := s.getPatiently("/"); status != http.StatusOK {
+					t.Errorf("got %d", status)
 				}
 				answered.Add(1)
 			}

@@ -154,6 +154,25 @@ func (s *server) get(uri string, headers ...string) *response {
 	return s.do(s.request("GET", uri, "", headers...))
 }
 
+// getPatiently is the status of the answer to a GET, sent again as long as its connection is lost. It may run in any
+// goroutine.
+func (s *server) getPatiently(uri string) int {
+	for range 100 {
+		res, err := s.httpClient.Get("http://" + s.addr + uri)
+		if err != nil {
+			continue
+		}
+		_, err = io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+		if err != nil {
+			s.t.Errorf("the answer to GET %s was cut off: %v", uri, err)
+		}
+		return res.StatusCode
+	}
+	s.t.Errorf("GET %s: the connection was lost 100 times", uri)
+	return 0
+}
+
 func (s *server) admin(path string) *response {
 	s.t.Helper()
 	r, err := http.NewRequest("GET", "http://"+s.adminAddr+path, nil)
