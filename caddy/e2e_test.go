@@ -615,3 +615,35 @@ func TestAcceptance(t *testing.T) {
 		}
 	}
 }
+
+// The metrics stand where users look for them: on the admin endpoint and behind the directive metrics. Counts go on over a
+// reload.
+func TestMetrics(t *testing.T) {
+	s := newRealServer(t)
+	config := func(more string) string {
+		return fmt.Sprintf("{\n admin ADMIN\n}\nADDR {\n metrics /metrics\n gojinn /fn {\n module %s\n name counted\n%s}\n gojinn /bad {\n module %s\n name broken\n }\n}\n",
+			guest(t, "c-hello"), more, s.module("bad.wasm", wasm{}.String()))
+	}
+	s.mustLoad(config(""))
+	s.get("/fn")
+	s.get("/bad")
+	s.mustLoad(config("timeout 3s\n"))
+	s.get("/fn")
+	for where, scrape := range map[string]*response{"the admin endpoint": s.admin("/metrics"), "the directive": s.get("/metrics")} {
+		if scrape.StatusCode != 200 {
+			t.Errorf("%s: got %d %s", where, scrape.StatusCode, scrape.body)
+		}
+		for _, want := range []string{
+			"# TYPE gojinn_function_duration_seconds histogram\n",
+			"# TYPE gojinn_active_sandboxes gauge\n",
+			`gojinn_function_duration_seconds_count{backend="wasmtime",function="counted",outcome="ok"} 2` + "\n",
+			`gojinn_function_duration_seconds_bucket{backend="wasmtime",function="counted",outcome="ok",le="10"} 2` + "\n",
+			`gojinn_function_duration_seconds_count{backend="wasmtime",function="broken",outcome="bad_output"} 1` + "\n",
+			`gojinn_active_sandboxes{backend="wasmtime",function="counted"} 0` + "\n",
+		} {
+			if !strings.Contains(scrape.body, want) {
+				t.Errorf("%s lacks %s", where, want)
+			}
+		}
+	}
+}
