@@ -8,3 +8,5 @@ fn backend() -> std::sync::Arc<dyn engine_core::backend::Backend> {
 }
 
 engine_core::conformance!(backend());
+
+engine_core::canary_pairs!(backend());

@@ -7,6 +7,7 @@
 //! Every case runs twice, with the memory pool and without. A case says in one sentence what must hold; guests are wat.
 
 pub mod answers;
+pub mod canary;
 pub mod ends;
 pub mod features;
 pub mod host;

@@ -1,0 +1,299 @@
+//! Canary pairs: one sandbox fills everything it can reach with a random canary, the next one, in the same slot, hands out
+//! everything it finds, and the host searches that.
+//!
+//! ```text
+//!   A: stdin ──▶ canary ──▶ all memory, a grown page, globals, table, stderr ──▶ ends (well, or in one of five bad ways)
+//!   B: memory ─┬─▶ stdout ──▶ searched for A's canary and for what A left in globals, table and memory.size
+//!      a grown page, globals, table ─┘
+//! ```
+//!
+//! `GOJINN_CANARY_PAIRS` sets how many pairs each backend and mode runs; without it, [`PAIRS`]. Zero found in N pairs bounds
+//! the probability of a leak, per pair, to 3/N with 95 % confidence (the "rule of three").
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::{expect, module};
+use crate::backend::Backend;
+use crate::engine::{Engine, EngineConfig};
+use crate::function::{Function, FunctionConfig, RawRun};
+use crate::memory::{PoolConfig, ResetMode};
+use crate::outcome::{Outcome, TrapCode};
+
+/// Pairs of each backend and mode in an ordinary test run.
+pub const PAIRS: u64 = 100_000;
+
+/// One pair in so many ends badly: a trap, an exit code, a deadline, a refused growth, a cancellation, in turn.
+const BAD_END_EVERY: u64 = 50;
+
+/// Bytes that the dumping guest's own read and writes touch, at the bottom of memory.
+const SCRATCH: usize = 128;
+
+/// Makes the tests that run [`pairs`] for the backend that the expression makes, one for each memory mode.
+#[macro_export]
+macro_rules! canary_pairs {
+    ($backend:expr) => {
+        mod canary_pairs {
+            use super::*;
+            use $crate::memory::ResetMode;
+
+            #[test]
+            fn without_a_pool() {
+                $crate::conformance::canary::pairs($backend, None);
+            }
+
+            #[test]
+            fn with_copy() {
+                $crate::conformance::canary::pairs($backend, Some(ResetMode::Copy));
+            }
+
+            #[test]
+            fn with_madvise() {
+                $crate::conformance::canary::pairs($backend, Some(ResetMode::Madvise));
+            }
+
+            #[test]
+            fn with_scan() {
+                $crate::conformance::canary::pairs($backend, Some(ResetMode::Scan));
+            }
+        }
+    };
+}
+
+/// Runs the pairs on one backend and in one memory mode, most of them on two threads and the last tenth on sixteen.
+///
+/// # Panics
+/// When a canary is found, or a guest ends in another way than it was told.
+pub fn pairs(backend: Arc<dyn Backend>, mode: Option<ResetMode>) {
+    let kind = backend.kind();
+    if let Some(mode) = mode {
+        let pool = PoolConfig {
+            reset: mode,
+            ..PoolConfig::default()
+        };
+        if let Err(error) = crate::memory::Pool::new(pool) {
+            println!("{kind}, {mode:?}: skipped, this machine cannot: {error}");
+            return;
+        }
+    }
+    let config = EngineConfig {
+        pool: mode.map(|reset| PoolConfig {
+            reset,
+            ..PoolConfig::default()
+        }),
+        ..EngineConfig::default()
+    };
+    let engine = expect(Engine::new(config, vec![backend]));
+    let wasm = match wat::parse_str(guest()) {
+        Ok(wasm) => wasm,
+        Err(error) => panic!("the guest's wat is wrong: {error}"),
+    };
+    let deploy = |timeout| {
+        let mut config = FunctionConfig {
+            name: "canary".into(),
+            ..FunctionConfig::default()
+        };
+        config.limits.timeout = timeout;
+        config.limits.memory = 4 << 20;
+        expect(engine.deploy(&wasm, config))
+    };
+    let bench = Bench {
+        // Two functions of one module: they share its image and so its slots.
+        patient: deploy(Duration::from_secs(60)),
+        hasty: deploy(Duration::from_millis(2)),
+        engine,
+        next: AtomicU64::new(0),
+    };
+    let wanted = std::env::var("GOJINN_CANARY_PAIRS")
+        .ok()
+        .and_then(|pairs| pairs.parse().ok())
+        .unwrap_or(PAIRS);
+    bench.run(2, wanted - wanted / 10);
+    bench.run(16, wanted);
+    println!(
+        "{kind}, {}: {wanted} pairs, 0 canaries found: below {:.1e} per pair with 95 % confidence",
+        mode.map_or("no pool".into(), |mode| format!("{mode:?}")),
+        3.0 / wanted as f64
+    );
+}
+
+struct Bench {
+    engine: Engine,
+    patient: Function,
+    hasty: Function,
+    next: AtomicU64,
+}
+
+impl Bench {
+    /// Runs pairs on `threads` threads until number `until`.
+    fn run(&self, threads: usize, until: u64) {
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    loop {
+                        let number = self.next.fetch_add(1, Ordering::Relaxed);
+                        if number >= until {
+                            break;
+                        }
+                        self.pair(number);
+                    }
+                    // The number that was taken and not used.
+                    self.next.fetch_sub(1, Ordering::Relaxed);
+                });
+            }
+        });
+    }
+
+    fn pair(&self, number: u64) {
+        let end = if number.is_multiple_of(BAD_END_EVERY) {
+            1 + (number / BAD_END_EVERY) % 5
+        } else {
+            0
+        };
+        let canary = canary(number);
+        let mut stdin = vec![b'A', end as u8];
+        stdin.resize(16, 0);
+        stdin.extend(canary);
+        let run = self.spoil(end, stdin);
+        let logged = run
+            .logs
+            .windows(canary.len())
+            .any(|window| window == canary);
+        // On a busy machine a deadline or a cancellation may come before the guest is done spoiling.
+        assert!(
+            logged || matches!(end, 3 | 5),
+            "pair {number}: the first guest did not get to its end: {:?}",
+            run.outcome
+        );
+
+        let mut stdin = vec![b'B'];
+        stdin.resize(16, 0);
+        stdin.extend([0; 16]);
+        let run = self.go(&self.patient, stdin);
+        assert_eq!(
+            run.outcome,
+            Outcome::Exit(0),
+            "pair {number}: the second guest found a changed table or size"
+        );
+        // Two pages from the start, one that was grown, two globals.
+        assert_eq!(run.stdout.len(), 3 * 65_536 - SCRATCH + 16, "pair {number}");
+        let half = [&canary[..8], &canary[8..]];
+        let found = run
+            .stdout
+            .chunks_exact(8)
+            .position(|word| half.contains(&word));
+        assert_eq!(
+            found, None,
+            "pair {number} (end {end}): the canary is in word {found:?} of what the next guest saw"
+        );
+        let logs = run.logs.windows(8).any(|window| half.contains(&window));
+        assert!(
+            !logs,
+            "pair {number}: the canary is in the next guest's log"
+        );
+        let globals = &run.stdout[run.stdout.len() - 16..];
+        assert_eq!(
+            globals,
+            [17u64.to_le_bytes(), 0u64.to_le_bytes()].concat(),
+            "pair {number}: the globals"
+        );
+    }
+
+    /// Runs the first guest to the end it is told.
+    fn spoil(&self, end: u64, stdin: Vec<u8>) -> RawRun {
+        let function = if end == 3 { &self.hasty } else { &self.patient };
+        if end != 5 {
+            let run = self.go(function, stdin);
+            let expected = match end {
+                0 => Outcome::Exit(0),
+                2 => Outcome::Exit(7),
+                _ => run.outcome.clone(),
+            };
+            assert_eq!(run.outcome, expected);
+            if let (Outcome::Exit(_), 1 | 3 | 4) = (&run.outcome, end) {
+                panic!("end {end} should be a trap, not {:?}", run.outcome);
+            }
+            return run;
+        }
+        let ticket = expect(self.engine.reserve());
+        let id = ticket.id();
+        let run = std::thread::scope(|scope| {
+            scope.spawn(move || {
+                std::thread::sleep(Duration::from_millis(3));
+                self.engine.cancel(id)
+            });
+            expect(function.run(ticket, stdin))
+        });
+        assert!(matches!(&run.outcome, Outcome::Trap(trap) if trap.code == TrapCode::Cancelled));
+        run
+    }
+
+    fn go(&self, function: &Function, stdin: Vec<u8>) -> RawRun {
+        expect(function.run(expect(self.engine.reserve()), stdin))
+    }
+}
+
+/// Sixteen bytes that occur nowhere else, other ones for every pair and every process.
+fn canary(number: u64) -> [u8; 16] {
+    let mut random = [0; 16];
+    if let Err(error) = getrandom::fill(&mut random) {
+        panic!("no randomness: {error}");
+    }
+    // A word of zeros would be found everywhere.
+    random[0] |= 1;
+    random[8] |= 1;
+    random[15] ^= number as u8;
+    // stderr is split at newlines.
+    random.map(|byte| if byte == b'\n' { b'.' } else { byte })
+}
+
+/// Both halves of a pair in one module, so that they share slots; the first byte of stdin says which to be.
+fn guest() -> String {
+    module(
+        r#"(memory (export "memory") 2)
+           (data (i32.const 4096) "initialised") (data (i32.const 70000) "more of it")
+           (global $one (mut i64) (i64.const 17)) (global $two (mut i64) (i64.const 0))
+           (table $t 2 6 funcref)"#,
+        r#"(func $spoil (local $filled i32)
+               (drop (memory.grow (i32.const 1)))
+               ;; the canary is at 80: over everything above the scratch, by doubling
+               (memory.copy (i32.const 128) (i32.const 80) (i32.const 16))
+               (local.set $filled (i32.const 16))
+               (loop $more
+                   (memory.copy (i32.add (i32.const 128) (local.get $filled)) (i32.const 128)
+                       (select (local.get $filled) (i32.sub (i32.const 196480) (local.get $filled))
+                           (i32.lt_u (local.get $filled) (i32.sub (i32.const 196480) (local.get $filled)))))
+                   (local.set $filled (i32.shl (local.get $filled) (i32.const 1)))
+                   (br_if $more (i32.lt_u (local.get $filled) (i32.const 196480))))
+               (global.set $one (i64.load (i32.const 80)))
+               (global.set $two (i64.load (i32.const 88)))
+               (table.set $t (i32.const 1) (ref.func $spoil))
+               (drop (table.grow $t (ref.func $spoil) (i32.const 2)))
+               (call $write (i32.const 2) (i32.const 80) (i32.const 16)))
+           (elem declare func $spoil)
+           (func $dump
+               (call $print (i32.const 128) (i32.const 130944))
+               (if (i32.ne (memory.grow (i32.const 1)) (i32.const 2)) (then unreachable))
+               (call $print (i32.const 131072) (i32.const 65536))
+               (i64.store (i32.const 96) (global.get $one))
+               (i64.store (i32.const 104) (global.get $two))
+               (call $print (i32.const 96) (i32.const 16))
+               (if (i32.ne (table.size $t) (i32.const 2)) (then unreachable))
+               (if (i32.eqz (ref.is_null (table.get $t (i32.const 1)))) (then unreachable)))
+           (func (export "_start") (local $end i32)
+               (i32.store (i32.const 0) (i32.const 64))
+               (i32.store (i32.const 4) (i32.const 32))
+               (drop (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+               (if (i32.eq (i32.load8_u (i32.const 64)) (i32.const 0x42))
+                   (then (call $dump) (return)))
+               (local.set $end (i32.load8_u (i32.const 65)))
+               (call $spoil)
+               (if (i32.eq (local.get $end) (i32.const 1)) (then unreachable))
+               (if (i32.eq (local.get $end) (i32.const 2)) (then (call $proc_exit (i32.const 7))))
+               (if (i32.eq (local.get $end) (i32.const 3)) (then (loop $l (br $l))))
+               (if (i32.eq (local.get $end) (i32.const 4))
+                   (then (drop (memory.grow (i32.const 60000))) unreachable))
+               (if (i32.eq (local.get $end) (i32.const 5)) (then (loop $l (br $l)))))"#,
+    )
+}
