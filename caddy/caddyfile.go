@@ -57,6 +57,9 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	return h.NewRoute(matchers, handler), nil
 }
 
+// globalOptions are the subdirectives of the global option.
+var globalOptions = []string{"backend", "max_concurrency", "cache"}
+
 // UnmarshalCaddyfile reads the global option:
 //
 //	gojinn {
@@ -71,12 +74,11 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.ArgErr()
 	}
-	known := []string{"backend", "max_concurrency", "cache"}
 	seen := seenLines{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		option := d.Val()
-		if !slices.Contains(known, option) {
-			return d.Errf("unknown option %q in the global option gojinn%s", option, didYouMean(option, known))
+		if !slices.Contains(globalOptions, option) {
+			return d.Errf("unknown option %q in the global option gojinn%s", option, didYouMean(option, globalOptions))
 		}
 		if err := seen.once(d, option); err != nil {
 			return err
