@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use engine_core::backend::BackendKind;
+use engine_core::memory::{PoolConfig, ResetMode};
 use engine_core::wasi::MountSpec;
 use engine_core::wasm::Form;
 use engine_core::{Engine, EngineConfig, Error, Function, FunctionConfig, Limits, Result};
@@ -16,8 +17,36 @@ pub(crate) fn engine(json: &[u8]) -> Result<EngineConfig> {
     Ok(EngineConfig {
         default_backend: config.backend.as_deref().map(backend).transpose()?,
         max_concurrency: config.max_concurrency.unwrap_or(defaults.max_concurrency),
+        pool: config.pool.map_or(Ok(defaults.pool), pool)?,
         ..defaults
     })
+}
+
+/// Reads the bounds of the memory pool. No slots means no pool.
+fn pool(config: PoolJson) -> Result<Option<PoolConfig>> {
+    if config.slots == Some(0) {
+        return Ok(None);
+    }
+    let defaults = PoolConfig::default();
+    let reset = match config.reset.as_deref() {
+        None | Some("auto") => ResetMode::Auto,
+        Some("copy") => ResetMode::Copy,
+        Some("madvise") => ResetMode::Madvise,
+        Some("scan") => ResetMode::Scan,
+        Some(other) => {
+            return Err(Error::config(format!(
+                "unknown pool reset {other:?}; there are auto, scan, copy and madvise"
+            )));
+        }
+    };
+    Ok(Some(PoolConfig {
+        slots: config.slots.unwrap_or(defaults.slots),
+        keep_resident: config.keep_resident.unwrap_or(defaults.keep_resident),
+        keep_resident_total: config
+            .keep_resident_total
+            .unwrap_or(defaults.keep_resident_total),
+        reset,
+    }))
 }
 
 /// Reads the configuration of a function.
@@ -110,6 +139,16 @@ pub(crate) fn describe_function(function: &Function) -> String {
 struct EngineJson {
     backend: Option<String>,
     max_concurrency: Option<u32>,
+    pool: Option<PoolJson>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PoolJson {
+    slots: Option<usize>,
+    keep_resident: Option<usize>,
+    keep_resident_total: Option<usize>,
+    reset: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -197,6 +236,12 @@ mod tests {
         }
         assert!(engine(b"{\"backend\":\"fake\"}").is_err());
         assert!(engine(b"{\"max_concurrency\":-1}").is_err());
+        assert!(engine(b"{\"pool\":{\"reset\":\"never\"}}").is_err());
+        assert!(engine(b"{\"pool\":{\"slots\":0}}").unwrap().pool.is_none());
+        let pool = engine(b"{\"pool\":{\"slots\":9,\"reset\":\"copy\"}}")
+            .unwrap()
+            .pool;
+        assert!(pool.is_some_and(|pool| pool.slots == 9 && pool.reset == ResetMode::Copy));
         assert_eq!(
             engine(b"{\"max_concurrency\":7}").unwrap().max_concurrency,
             7
