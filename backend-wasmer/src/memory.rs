@@ -443,7 +443,7 @@ fn unsupported(what: &str) -> MemoryError {
     }
 }
 
-fn boxed(memory: impl LinearMemory + Send + Sync + 'static) -> VMMemory {
+fn boxed(memory: impl LinearMemory + Sync + 'static) -> VMMemory {
     VMMemory(Box::new(memory))
 }
 
