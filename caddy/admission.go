@@ -92,22 +92,35 @@ func (a *admission) hand() {
 	a.free++
 }
 
-// admit takes a place for the function and then one in the engine, within one queue timeout for both. A request that waits
-// for its function holds no place of others. On nil, leave is owed.
-func (f *sharedFunction) admit(ctx context.Context, timeout time.Duration) error {
-	deadline := time.Now().Add(timeout)
+// tryAcquire takes a place that is free.
+func (a *admission) tryAcquire() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.free == 0 {
+		return false
+	}
+	a.free--
+	return true
+}
+
+// admit takes a place for the function and then one in the engine, within one queue timeout for both, and says how long it
+// took. A request that waits for its function holds no place of others. On nil, leave is owed.
+func (f *sharedFunction) admit(ctx context.Context, timeout time.Duration) (time.Duration, error) {
+	if f.admission == nil && f.engine.admission.tryAcquire() {
+		return 0, nil
+	}
+	start := time.Now()
+	deadline := start.Add(timeout)
 	if f.admission != nil {
 		if err := f.admission.acquire(ctx, deadline); err != nil {
-			return err
+			return time.Since(start), err
 		}
 	}
-	if err := f.engine.admission.acquire(ctx, deadline); err != nil {
-		if f.admission != nil {
-			f.admission.release()
-		}
-		return err
+	err := f.engine.admission.acquire(ctx, deadline)
+	if err != nil && f.admission != nil {
+		f.admission.release()
 	}
-	return nil
+	return time.Since(start), err
 }
 
 // leave gives back what admit took.

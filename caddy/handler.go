@@ -215,26 +215,22 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, x *exchange, t *t
 		return h.notCalled(x, arrived, caddyhttp.Error(http.StatusBadRequest, err))
 	}
 
-	queued := time.Now()
-	if err := f.admit(ctx, time.Duration(h.QueueTimeout)); err != nil {
-		x.figures.queued = time.Since(queued)
-		return h.notCalled(x, queued, h.notAdmitted(w, ctx, err))
+	if x.figures.queued, err = f.admit(ctx, time.Duration(h.QueueTimeout)); err != nil {
+		return h.notCalled(x, time.Now().Add(-x.figures.queued), h.notAdmitted(w, ctx, err))
 	}
 	defer f.leave()
-	x.figures.queued = time.Since(queued)
 	id, err := f.engine.NewCall()
 	if err != nil {
-		return h.notCalled(x, queued, h.notAdmitted(w, ctx, err))
+		return h.notCalled(x, time.Now().Add(-x.figures.queued), h.notAdmitted(w, ctx, err))
 	}
 
-	// The thread is in the guest until the guest ends, so somebody else must tell the engine that the client has gone.
-	stop := context.AfterFunc(ctx, func() { f.engine.Cancel(id) })
+	x.watch.begin(ctx, f.engine, id)
 	f.active.Add(1)
 	h.meters.active.Inc()
 	x.out, err = f.Call(id, x.head.Bytes(), x.body, x.out, &x.answer)
 	h.meters.active.Dec()
 	f.active.Add(-1)
-	stop()
+	x.watch.end()
 	x.figures.duration = x.answer.Duration
 	if err != nil {
 		x.answer.Verdict = engine.VerdictError
@@ -446,6 +442,7 @@ type exchange struct {
 	out     []byte
 	answer  engine.Answer
 	figures figures
+	watch   watch
 }
 
 var exchanges = sync.Pool{New: func() any { return &exchange{out: make([]byte, 0, 16<<10)} }}

@@ -32,13 +32,15 @@ func writeHead(head *engine.Head, r *http.Request, t *traced, late []value) erro
 		Host:       r.Host,
 		Proto:      r.Proto,
 	}
-	request.ClientIP, _ = caddyhttp.GetVar(ctx, caddyhttp.ClientIPVarKey).(string)
+	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
+	request.ClientIP, _ = vars[caddyhttp.ClientIPVarKey].(string)
+	trusted, _ := vars[caddyhttp.TrustedProxyVarKey].(bool)
 	if original, ok := ctx.Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
 		request.OriginalURI = asciiURI(original.RequestURI)
 	}
 	head.Reset(&request)
 
-	forwarded := forwardedHeaders(r)
+	forwarded := forwardedHeaders(r, trusted)
 	for name, values := range r.Header {
 		switch name {
 		case "Host", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host":
@@ -129,9 +131,8 @@ type header struct{ name, value string }
 
 // forwardedHeaders are the X-Forwarded-* headers by the rules of reverse_proxy: what the client sent counts only where the
 // server trusts it. An empty value means that the header is not sent.
-func forwardedHeaders(r *http.Request) [3]header {
+func forwardedHeaders(r *http.Request, trusted bool) [3]header {
 	out := [3]header{{name: "X-Forwarded-For"}, {name: "X-Forwarded-Proto"}, {name: "X-Forwarded-Host"}}
-	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
 
 	client := ""
 	if r.RemoteAddr == "@" {
