@@ -54,6 +54,7 @@ test-rust: tools ## formatting, lints, unit tests, the conformance suite on ever
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
 	$(CARGO) test --release --workspace --locked
+	cd engine-core/model && $(CARGO) run --release --locked
 
 test-abi: lib ## a C program over the header alone, under ASAN and Valgrind
 	CC="$(CC)" ffi/tests/c/run.sh $(DIST)

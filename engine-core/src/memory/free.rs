@@ -4,13 +4,11 @@
 //! the image with some key) or cold. Warm ones are taken last in, first out, so that the slots in use are those whose pages
 //! are in the CPU's cache, and the one evicted is the one that has waited longest.
 
+use crossbeam::utils::CachePadded;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crossbeam::utils::CachePadded;
-use parking_lot::Mutex;
+use super::sync::{Arc, AtomicUsize, Mutex, Ordering};
 
 /// All shards, and the count of what they share.
 pub(super) struct FreeList<W, C, X> {

@@ -46,6 +46,7 @@ mod pagemap_trial;
 mod pool;
 mod reservation;
 mod slot;
+mod sync;
 #[cfg(test)]
 mod tests;
 
