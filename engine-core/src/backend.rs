@@ -24,7 +24,11 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
     /// Everything that decides whether an artifact made elsewhere fits: version, configuration, CPU features.
     fn fingerprint(&self) -> Fingerprint;
 
-    /// Compiles a module that engine-core has validated. Slow (seconds for a Go module); never on the request path.
+    /// Compiles a module that engine-core has validated. Slow (seconds for a Go module); never on the request path, and on
+    /// a thread that has stepped back in priority, which threads started here inherit on Linux.
+    ///
+    /// Nothing can end it early: what bounds it is [`Bounds`](crate::wasm::Bounds), checked before, and how many threads of
+    /// its own the backend gives it.
     fn compile(&self, wasm: &Wasm) -> Result<Artifact>;
 
     /// Loads an artifact and links it once, for all the sandboxes to come.
@@ -127,6 +131,19 @@ impl Artifact {
             backend: backend.kind(),
             fingerprint: backend.fingerprint(),
             bytes: bytes.into(),
+        }
+    }
+
+    /// What a backend compiled once, as the cache has verified it.
+    pub(crate) fn from_cache(
+        backend: BackendKind,
+        fingerprint: Fingerprint,
+        bytes: Arc<[u8]>,
+    ) -> Self {
+        Self {
+            backend,
+            fingerprint,
+            bytes,
         }
     }
 

@@ -10,9 +10,10 @@ use crossbeam::queue::ArrayQueue;
 use parking_lot::Mutex;
 
 use crate::backend::{Backend, BackendKind, Module, Start};
+use crate::cache::{Cache, CacheConfig, CacheFigures};
 use crate::calls::{CallId, Calls, Ticket};
 use crate::error::{Error, ErrorKind, Result};
-use crate::function::{Function, FunctionConfig};
+use crate::function::{CodeSource, Function, FunctionConfig};
 use crate::limits::Limits;
 use crate::memory::{Image, Pool, PoolConfig};
 use crate::metrics::Metrics;
@@ -35,6 +36,8 @@ pub struct EngineConfig {
     pub pool: Option<PoolConfig>,
     /// What a module may have.
     pub bounds: Bounds,
+    /// Where compiled code is kept between two starts; `None`: in memory only.
+    pub cache: Option<CacheConfig>,
 }
 
 impl Default for EngineConfig {
@@ -45,6 +48,7 @@ impl Default for EngineConfig {
             max_concurrency: u32::try_from(cores * 8).unwrap_or(32).max(32),
             pool: Some(PoolConfig::default()),
             bounds: Bounds::default(),
+            cache: None,
         }
     }
 }
@@ -81,7 +85,7 @@ impl Engine {
             .iter()
             .map(|backend| backend.capabilities().features)
             .fold(Features::ALL, Features::intersect);
-        let (pool, pool_problem) = match config.pool.map(|pool| Pool::new(pool)) {
+        let (pool, pool_problem) = match config.pool.map(Pool::new) {
             None => (None, None),
             Some(Ok(pool)) => (Some(pool), None),
             // A machine that forbids large reservations still serves, with memory of the backends' own.
@@ -95,6 +99,7 @@ impl Engine {
             calls: Calls::new(config.max_concurrency)?,
             pool,
             pool_problem,
+            cache: config.cache.as_ref().map(Cache::open),
             modules: Mutex::default(),
             buffers: ArrayQueue::new(config.max_concurrency as usize),
             metrics: Metrics::default(),
@@ -109,13 +114,15 @@ impl Engine {
 
     /// Makes a function of a module: validates, splits, compiles (or finds it compiled), loads, and tries one sandbox.
     ///
-    /// Takes seconds for a large module that is new. Runs on a thread of its own, whatever the caller's stack.
+    /// Takes seconds for a large module that is new, and cannot be ended early. Runs on a thread of its own, whatever the
+    /// caller's stack, and steps back where it competes with serving.
     pub fn deploy(&self, wasm: &[u8], config: FunctionConfig) -> Result<Function> {
         std::thread::scope(|scope| {
             std::thread::Builder::new()
                 .name("gojinn-deploy".into())
                 .stack_size(DEPLOY_STACK)
                 .spawn_scoped(scope, || {
+                    step_back();
                     catch_unwind(AssertUnwindSafe(|| {
                         Function::deploy(&self.shared, wasm, config)
                     }))
@@ -201,6 +208,24 @@ impl Engine {
         self.shared.metrics.compilations()
     }
 
+    /// Figures of the artifact cache, if one was asked for.
+    #[must_use]
+    pub fn cache_figures(&self) -> Option<CacheFigures> {
+        self.shared.cache.as_ref().map(Cache::figures)
+    }
+
+    /// What went wrong without failing anything: entries of the cache that were dropped, a folder that cannot be used. For
+    /// the log. The list only grows at its end, so a caller that has logged some need not log them again; it is bounded,
+    /// [`Engine::cache_figures`] go on counting.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.shared
+            .cache
+            .as_ref()
+            .map(Cache::warnings)
+            .unwrap_or_default()
+    }
+
     /// All figures of this engine in the Prometheus text format.
     #[must_use]
     pub fn render_metrics(&self) -> String {
@@ -218,6 +243,7 @@ pub(crate) struct Shared {
     calls: Calls,
     pub(crate) pool: Option<Pool>,
     pool_problem: Option<String>,
+    cache: Option<Cache>,
     modules: Mutex<HashMap<ModuleKey, Arc<Mutex<Weak<Loaded>>>>>,
     buffers: ArrayQueue<Buffers>,
     pub(crate) metrics: Metrics,
@@ -251,13 +277,14 @@ impl Shared {
         self.default
     }
 
-    /// The module for `wasm` on `backend`: the one that is alive, or a new one. Each is compiled once, however many ask.
+    /// The module for `wasm` on `backend`, and where it came from: the one that is alive, or a new one. Each is compiled
+    /// once, however many ask.
     pub(crate) fn module(
         &self,
         backend: &Arc<dyn Backend>,
         wasm: &Wasm,
         limits: &Limits,
-    ) -> Result<Arc<Loaded>> {
+    ) -> Result<(Arc<Loaded>, CodeSource)> {
         let key = ModuleKey {
             backend: backend.kind(),
             hash: *wasm.hash(),
@@ -273,21 +300,22 @@ impl Shared {
         };
         let mut module = cell.lock();
         if let Some(loaded) = module.upgrade() {
-            return Ok(loaded);
+            return Ok((loaded, CodeSource::Memory));
         }
-        let loaded = Arc::new(self.load(backend, wasm, limits)?);
+        let (loaded, source) = self.load(backend, wasm, limits)?;
+        let loaded = Arc::new(loaded);
         *module = Arc::downgrade(&loaded);
-        Ok(loaded)
+        Ok((loaded, source))
     }
 
-    fn load(&self, backend: &Arc<dyn Backend>, wasm: &Wasm, limits: &Limits) -> Result<Loaded> {
+    fn load(
+        &self,
+        backend: &Arc<dyn Backend>,
+        wasm: &Wasm,
+        limits: &Limits,
+    ) -> Result<(Loaded, CodeSource)> {
         let split = wasm.split()?;
-        let begun = Instant::now();
-        let artifact = backend.compile(&split.code)?;
-        let compiled_in = begun.elapsed();
-        self.metrics.compiled(backend.kind(), compiled_in);
-        // SAFETY: the artifact came out of `compile` of this very backend just now, and was not written to since.
-        let module = unsafe { Arc::clone(backend).load(&artifact)? };
+        let (module, compiled_in, source) = self.code(backend, &split.code)?;
         let loaded = Loaded {
             module,
             entries: split.code.entries(),
@@ -301,7 +329,43 @@ impl Shared {
             .module
             .clone()
             .instantiate(loaded.start(self, limits), limits)?;
-        Ok(loaded)
+        Ok((loaded, source))
+    }
+
+    /// `code`, compiled: out of the cache if it is there, and there afterwards if it was not. Also how long compiling it
+    /// took, whoever did it.
+    fn code(
+        &self,
+        backend: &Arc<dyn Backend>,
+        code: &Wasm,
+    ) -> Result<(Arc<dyn Module>, Duration, CodeSource)> {
+        // What is not native code is the module itself: nothing to be saved.
+        let native = backend.capabilities().native_artifact;
+        let cache = self.cache.as_ref().filter(|_| native);
+        if let Some(cache) = cache
+            && let Some(found) = cache.find(&**backend, code)
+        {
+            // SAFETY: the cache has verified these very bytes, which nobody else can reach any more, with a key that only
+            // this user can read: a process of this user wrote them as what a backend of this kind and fingerprint
+            // compiled of this code.
+            match unsafe { Arc::clone(backend).load(&found.artifact) } {
+                Ok(module) => {
+                    cache.used();
+                    return Ok((module, found.compiled_in, CodeSource::Cache));
+                }
+                Err(error) => cache.refused(&**backend, code, &error),
+            }
+        }
+        let begun = Instant::now();
+        let artifact = backend.compile(code)?;
+        let compiled_in = begun.elapsed();
+        self.metrics.compiled(backend.kind(), compiled_in);
+        // SAFETY: the artifact came out of `compile` of this very backend just now, and was not written to since.
+        let module = unsafe { Arc::clone(backend).load(&artifact)? };
+        if let Some(cache) = cache {
+            cache.keep(&**backend, code, &artifact, compiled_in);
+        }
+        Ok((module, compiled_in, CodeSource::Compiled))
     }
 
     /// Buffers for one call.
@@ -368,6 +432,17 @@ impl std::fmt::Debug for Loaded {
     }
 }
 
+/// Lowers the priority of the calling thread, and so of the threads it starts: serving comes first.
+fn step_back() {
+    // How far: at 10, a serving thread that wants the same core gets about nine tenths of it.
+    // SAFETY: no memory is involved. On Linux, 0 is the calling thread (elsewhere the whole process), and lowering needs no
+    // permission; where it fails all the same, a deployment only competes with serving.
+    #[cfg(target_os = "linux")]
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, 10);
+    }
+}
+
 /// What a panic said, as far as it can be known.
 pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     panic
@@ -375,4 +450,72 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::Request;
+    use crate::fake::{Fake, module};
+
+    #[test]
+    fn buffers_are_given_back_and_stay_small() {
+        let fake = Arc::new(Fake::with(|host, _| {
+            assert!(host.stdout.is_empty() && host.stdin_read == 0);
+            host.stdout.extend_from_slice(b"{\"status\":200}");
+            let long = KEEP_BUFFER * 4;
+            host.stdout.resize(long, b' ');
+            None
+        }));
+        let config = EngineConfig {
+            pool: None,
+            max_concurrency: 2,
+            ..EngineConfig::default()
+        };
+        let engine = Engine::new(config, vec![fake]).unwrap();
+        let function = engine
+            .deploy(&module(1), FunctionConfig::default())
+            .unwrap();
+        for _ in 0..5 {
+            let ticket = engine.reserve().unwrap();
+            let request = Request {
+                body: &[b'x'; KEEP_BUFFER * 2],
+                ..Request::default()
+            };
+            let status = function.call(ticket, &request, &[], |answer| answer.status);
+            assert_eq!(status.unwrap(), 200);
+            assert_eq!(engine.shared.buffers.len(), 1, "used again, not made again");
+        }
+        let buffers = engine.shared.take_buffers();
+        for buffer in [&buffers.stdin, &buffers.stdout] {
+            assert!(buffer.is_empty());
+            assert!((1..=KEEP_BUFFER).contains(&buffer.capacity()));
+        }
+    }
+
+    #[test]
+    fn an_engine_needs_one_backend_of_each_kind() {
+        let fake = || Arc::new(Fake::new()) as Arc<dyn Backend>;
+        let refused = |config: EngineConfig, backends| {
+            let error = Engine::new(config, backends).unwrap_err();
+            (error.kind(), error.to_string())
+        };
+        let (kind, text) = refused(EngineConfig::default(), vec![]);
+        assert_eq!(kind, ErrorKind::Config, "{text}");
+        let (kind, text) = refused(EngineConfig::default(), vec![fake(), fake()]);
+        assert_eq!(kind, ErrorKind::Config);
+        assert!(text.contains("twice"), "{text}");
+        let missing = EngineConfig {
+            default_backend: Some(BackendKind::Wasmi),
+            ..EngineConfig::default()
+        };
+        let (kind, text) = refused(missing, vec![fake()]);
+        assert_eq!(kind, ErrorKind::Unsupported);
+        assert!(text.contains("which has: fake"), "{text}");
+        let none = EngineConfig {
+            max_concurrency: 0,
+            ..EngineConfig::default()
+        };
+        assert_eq!(refused(none, vec![fake()]).0, ErrorKind::Config);
+    }
 }

@@ -67,10 +67,37 @@ pub struct FunctionFacts {
     pub image_bytes: Option<u64>,
     /// Why the memory is not shared, where it is not.
     pub plain_because: Option<String>,
-    /// How long the compilation took, whoever caused it.
+    /// Where its code came from.
+    pub source: CodeSource,
+    /// How long this deployment took to have the code: compiling it, loading it from the cache, or waiting for whoever did.
+    pub loaded_in: Duration,
+    /// How long the compilation took, whoever caused it; that of an earlier process where the code came from the cache.
     pub compiled_in: Duration,
     /// Command or reactor.
     pub form: Form,
+}
+
+/// Where a function's code came from when it was deployed.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum CodeSource {
+    /// It was compiled.
+    Compiled,
+    /// From the artifact cache on disk.
+    Cache,
+    /// Another function had it already.
+    Memory,
+}
+
+impl CodeSource {
+    /// The name used in logs and descriptions.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Compiled => "compiled",
+            Self::Cache => "cache",
+            Self::Memory => "memory",
+        }
+    }
 }
 
 impl Function {
@@ -94,13 +121,17 @@ impl Function {
         let backend = shared.backend(config.backend.unwrap_or(shared.default_backend()))?;
         let wasm = Wasm::parse(wasm, shared.features, &shared.bounds)?;
         wasm.check_limits(&config.limits)?;
-        let loaded = shared.module(backend, &wasm, &config.limits)?;
+        let begun = Instant::now();
+        let (loaded, source) = shared.module(backend, &wasm, &config.limits)?;
+        let loaded_in = begun.elapsed();
         let facts = FunctionFacts {
             backend: backend.kind(),
             hash: *wasm.hash(),
             module_bytes: wasm.bytes().len(),
             image_bytes: loaded.image.as_ref().map(|image| image.len()),
             plain_because: loaded.plain_because.clone(),
+            source,
+            loaded_in,
             compiled_in: loaded.compiled_in,
             form: wasm.form(),
         };

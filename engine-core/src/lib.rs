@@ -4,12 +4,15 @@
 //! sandbox. The engines that run the code plug in through the three traits of [`backend`]; this crate names none of them.
 
 pub mod backend;
+mod cache;
 mod calls;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod contract;
 mod engine;
 mod error;
+#[cfg(test)]
+mod fake;
 mod function;
 mod host;
 pub mod hostcall;
@@ -21,10 +24,11 @@ mod outcome;
 pub mod wasi;
 pub mod wasm;
 
+pub use cache::{CacheConfig, CacheFigures};
 pub use calls::{Armed, Call, CallId, Interrupt, Interruption, Ticket};
 pub use engine::{Engine, EngineConfig};
 pub use error::{Error, ErrorKind, Fault, Result};
-pub use function::{Answer, Function, FunctionConfig, FunctionFacts, RawRun};
+pub use function::{Answer, CodeSource, Function, FunctionConfig, FunctionFacts, RawRun};
 pub use host::{HostState, MemoryUse, Program, Stop};
 pub use limits::{Limits, PAGE};
 pub use outcome::{Outcome, Trap, TrapCode, Verdict};

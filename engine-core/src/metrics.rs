@@ -140,6 +140,49 @@ impl Metrics {
             "Places for running calls.",
             places as u64,
         )?;
+        if let Some(cache) = engine.cache_figures() {
+            for (name, help, value) in [
+                (
+                    "hits",
+                    "Modules whose code was in the artifact cache.",
+                    cache.hits,
+                ),
+                (
+                    "misses",
+                    "Modules whose code was not in the artifact cache.",
+                    cache.misses,
+                ),
+                (
+                    "dropped",
+                    "Entries of the artifact cache that were damaged, foreign, or would not load.",
+                    cache.dropped,
+                ),
+                (
+                    "stored",
+                    "Entries written to the artifact cache.",
+                    cache.stored,
+                ),
+                (
+                    "write_failures",
+                    "Entries that could not be written to the artifact cache.",
+                    cache.write_failures,
+                ),
+                (
+                    "evicted",
+                    "Entries removed to keep the artifact cache within its bound.",
+                    cache.evicted,
+                ),
+            ] {
+                counters(&format!("gojinn_engine_cache_{name}_total"), help, &[])?
+                    .with_label_values(&[] as &[&str])
+                    .inc_by(value);
+            }
+            gauge(
+                "gojinn_engine_cache_bytes",
+                "Bytes in the artifact cache when they were last counted.",
+                cache.bytes,
+            )?;
+        }
         if let Some(pool) = engine.pool() {
             let figures = pool.figures();
             let slots = IntGaugeVec::new(

@@ -7,7 +7,9 @@ use engine_core::backend::BackendKind;
 use engine_core::memory::{PoolConfig, ResetMode};
 use engine_core::wasi::MountSpec;
 use engine_core::wasm::Form;
-use engine_core::{Engine, EngineConfig, Error, Function, FunctionConfig, Limits, Result};
+use engine_core::{
+    CacheConfig, Engine, EngineConfig, Error, Function, FunctionConfig, Limits, Result,
+};
 use serde::Deserialize;
 
 /// Reads the configuration of an engine.
@@ -18,6 +20,10 @@ pub(crate) fn engine(json: &[u8]) -> Result<EngineConfig> {
         default_backend: config.backend.as_deref().map(backend).transpose()?,
         max_concurrency: config.max_concurrency.unwrap_or(defaults.max_concurrency),
         pool: config.pool.map_or(Ok(defaults.pool), pool)?,
+        cache: config.cache.map(|cache| CacheConfig {
+            folder: cache.folder,
+            max_bytes: cache.max_bytes.unwrap_or(CacheConfig::DEFAULT_BYTES),
+        }),
         ..defaults
     })
 }
@@ -98,6 +104,17 @@ pub(crate) fn describe_engine(engine: &Engine) -> String {
         .map(|backend| backend.kind().name())
         .collect();
     let (_, places) = engine.places();
+    let cache = engine.cache_figures().map(|cache| {
+        serde_json::json!({
+            "hits": cache.hits,
+            "misses": cache.misses,
+            "dropped": cache.dropped,
+            "stored": cache.stored,
+            "write_failures": cache.write_failures,
+            "evicted": cache.evicted,
+            "bytes": cache.bytes,
+        })
+    });
     serde_json::json!({
         "default_backend": engine.default_backend().name(),
         "backends": backends,
@@ -105,6 +122,8 @@ pub(crate) fn describe_engine(engine: &Engine) -> String {
         "functions": engine.functions(),
         "compilations": engine.compilations(),
         "pool_problem": engine.pool_problem(),
+        "cache": cache,
+        "warnings": engine.warnings(),
     })
     .to_string()
 }
@@ -124,6 +143,8 @@ pub(crate) fn describe_function(function: &Function) -> String {
         "module_bytes": facts.module_bytes,
         "image_bytes": facts.image_bytes,
         "plain_because": facts.plain_because,
+        "source": facts.source.name(),
+        "load_ms": facts.loaded_in.as_secs_f64() * 1000.0,
         "compile_ms": facts.compiled_in.as_secs_f64() * 1000.0,
         "form": match facts.form {
             Form::Command => "command",
@@ -140,6 +161,14 @@ struct EngineJson {
     backend: Option<String>,
     max_concurrency: Option<u32>,
     pool: Option<PoolJson>,
+    cache: Option<CacheJson>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CacheJson {
+    folder: PathBuf,
+    max_bytes: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -236,6 +265,12 @@ mod tests {
         }
         assert!(engine(b"{\"backend\":\"fake\"}").is_err());
         assert!(engine(b"{\"max_concurrency\":-1}").is_err());
+        assert!(engine(b"{\"cache\":{\"max_bytes\":1}}").is_err());
+        assert_eq!(engine(b"{\"cache\":null}").unwrap().cache, None);
+        let cache = engine(b"{\"cache\":{\"folder\":\"/c\"}}").unwrap().cache;
+        assert_eq!(cache, Some(CacheConfig::new("/c")));
+        let bounded = engine(b"{\"cache\":{\"folder\":\"/c\",\"max_bytes\":7}}").unwrap();
+        assert!(bounded.cache.is_some_and(|cache| cache.max_bytes == 7));
         assert!(engine(b"{\"pool\":{\"reset\":\"never\"}}").is_err());
         assert!(engine(b"{\"pool\":{\"slots\":0}}").unwrap().pool.is_none());
         let pool = engine(b"{\"pool\":{\"slots\":9,\"reset\":\"copy\"}}")

@@ -1,0 +1,102 @@
+//! What is done to the folder: the engine serves without it.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+
+use super::{Folder, Host, filled};
+use crate::cache::CacheConfig;
+use crate::fake::Fake;
+use crate::function::CodeSource;
+
+/// An engine on a folder that cannot be used: it serves, and says why once.
+#[track_caller]
+fn unused(cache: &Path) -> String {
+    let host = Host::new(cache);
+    assert_eq!(host.deploy(1), CodeSource::Compiled);
+    assert_eq!(host.deploy(1), CodeSource::Compiled);
+    assert_eq!(host.deploy(2), CodeSource::Compiled);
+    let figures = host.figures();
+    assert_eq!((figures.hits, figures.stored, figures.dropped), (0, 0, 0));
+    let warning = host.warning();
+    assert!(warning.contains("is not used"), "{warning}");
+    warning
+}
+
+#[test]
+fn a_folder_is_made_private() {
+    let folder = Folder::new();
+    let deep = folder.0.join("a/b/cache");
+    assert_eq!(Host::new(&deep).deploy(1), CodeSource::Compiled);
+    assert_eq!(fs::metadata(&deep).unwrap().mode() & 0o777, 0o700);
+    assert_eq!(Host::new(&deep).deploy(1), CodeSource::Cache);
+}
+
+#[test]
+fn a_folder_that_others_can_write_to() {
+    for mode in [0o720, 0o702, 0o777, 0o1777] {
+        let folder = filled(1);
+        fs::set_permissions(folder.cache(), fs::Permissions::from_mode(mode)).unwrap();
+        let warning = unused(&folder.cache());
+        assert!(warning.contains("chmod 700"), "{warning}");
+    }
+}
+
+#[test]
+fn a_folder_of_somebody_else() {
+    let folder = filled(1);
+    // Only root can give a folder away.
+    if std::os::unix::fs::chown(folder.cache(), Some(65_534), None).is_ok() {
+        let warning = unused(&folder.cache());
+        assert!(warning.contains("65534"), "{warning}");
+    }
+}
+
+#[test]
+fn a_link_to_a_folder() {
+    let folder = filled(1);
+    let link = folder.0.join("link");
+    symlink(folder.cache(), &link).unwrap();
+    let warning = unused(&link);
+    assert!(warning.contains("symbolic link"), "{warning}");
+    let warning = unused(&folder.0.join("link/"));
+    assert!(warning.contains("symbolic link"), "{warning}");
+    assert_eq!(Host::new(&folder.cache()).deploy(1), CodeSource::Cache);
+}
+
+#[test]
+fn not_a_folder() {
+    let folder = Folder::new();
+    fs::write(folder.cache(), b"a file").unwrap();
+    let warning = unused(&folder.cache());
+    assert!(warning.contains("not a folder"), "{warning}");
+    let warning = unused(&folder.cache().join("below"));
+    assert!(warning.contains("cannot be made"), "{warning}");
+    unused(Path::new("/proc/no/such/folder"));
+    unused(Path::new(""));
+}
+
+#[test]
+fn a_folder_that_goes_away() {
+    let folder = filled(1);
+    let host = Host::new(&folder.cache());
+    fs::remove_dir_all(folder.cache()).unwrap();
+    for number in 1..=3 {
+        assert_eq!(host.deploy(number), CodeSource::Compiled);
+    }
+    assert_eq!(host.figures().write_failures, 3);
+    assert!(host.warning().contains("cannot be written to"));
+}
+
+#[test]
+fn an_interpreters_code_is_not_kept() {
+    let folder = Folder::new();
+    let interpreter = Fake {
+        native: false,
+        ..Fake::new()
+    };
+    let host = Host::with(interpreter, CacheConfig::new(folder.cache()));
+    assert_eq!(host.deploy(1), CodeSource::Compiled);
+    assert_eq!((host.figures().misses, host.figures().stored), (0, 0));
+    assert_eq!(folder.entries().len(), 0);
+}

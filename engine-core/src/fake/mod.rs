@@ -1,0 +1,179 @@
+//! A backend for this crate's own tests: runs a scripted Rust closure instead of wasm, and counts what it is asked.
+//!
+//! Its artifacts know which code they were compiled of and whether they are intact, so a test sees when an engine loads
+//! what it must not.
+
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::backend::{
+    Artifact, Backend, BackendKind, Capabilities, Fingerprint, Finished, Job, Module, Sandbox,
+    Start,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::HostState;
+use crate::limits::Limits;
+use crate::outcome::Trap;
+use crate::wasm::{Features, Wasm};
+
+/// What every sandbox does: gets the hash of the code that was loaded, and says how the guest ended.
+pub(crate) type Script = dyn Fn(&mut HostState, &[u8; 32]) -> Option<Trap> + Send + Sync;
+
+/// The backend. Set it up before it is shared.
+pub(crate) struct Fake {
+    pub(crate) script: Box<Script>,
+    pub(crate) fingerprint: String,
+    pub(crate) native: bool,
+    /// Bytes of every artifact, beyond 64.
+    pub(crate) padding: usize,
+    pub(crate) compiles: AtomicU32,
+    pub(crate) loads: AtomicU32,
+    /// Artifacts that were handed over for loading and are not what was compiled.
+    pub(crate) garbage: AtomicU32,
+    /// How many of the next loads fail.
+    pub(crate) refuse_loads: AtomicU32,
+    pub(crate) refuse_sandboxes: AtomicBool,
+    pub(crate) panic_compiling: AtomicBool,
+    /// Held while compiling: a test that holds it has the compilation wait.
+    pub(crate) gate: Mutex<()>,
+}
+
+impl Fake {
+    /// A backend whose guests answer with the hash of their code.
+    pub(crate) fn new() -> Self {
+        Self::with(|host, code| {
+            let hash = blake3::Hash::from_bytes(*code).to_hex();
+            let response = format!("{{\"status\":200,\"body\":\"{hash}\"}}");
+            host.stdout.extend_from_slice(response.as_bytes());
+            None
+        })
+    }
+
+    /// A backend whose guests do as `script` does.
+    pub(crate) fn with(
+        script: impl Fn(&mut HostState, &[u8; 32]) -> Option<Trap> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            script: Box::new(script),
+            fingerprint: "fake 1".into(),
+            native: true,
+            padding: 2000,
+            compiles: AtomicU32::new(0),
+            loads: AtomicU32::new(0),
+            garbage: AtomicU32::new(0),
+            refuse_loads: AtomicU32::new(0),
+            refuse_sandboxes: AtomicBool::new(false),
+            panic_compiling: AtomicBool::new(false),
+            gate: Mutex::new(()),
+        }
+    }
+
+    pub(crate) fn compiled(&self) -> u32 {
+        self.compiles.load(Ordering::SeqCst)
+    }
+}
+
+impl Backend for Fake {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Fake
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            native_artifact: self.native,
+            slots: false,
+            features: Features::ALL,
+            suspend: false,
+            components: false,
+        }
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        Fingerprint(self.fingerprint.clone())
+    }
+
+    fn compile(&self, wasm: &Wasm) -> Result<Artifact> {
+        let _gate = self.gate.lock();
+        self.compiles.fetch_add(1, Ordering::SeqCst);
+        assert!(
+            !self.panic_compiling.load(Ordering::SeqCst),
+            "the compiler fell over"
+        );
+        let mut bytes = wasm.hash().to_vec();
+        bytes.extend((0..self.padding).map(|index| (index % 251) as u8));
+        let sum = *blake3::hash(&bytes).as_bytes();
+        bytes.extend_from_slice(&sum);
+        Ok(Artifact::new(self, bytes))
+    }
+
+    unsafe fn load(self: Arc<Self>, artifact: &Artifact) -> Result<Arc<dyn Module>> {
+        self.loads.fetch_add(1, Ordering::SeqCst);
+        let ours =
+            artifact.backend() == self.kind() && *artifact.fingerprint() == self.fingerprint();
+        let intact = artifact
+            .bytes()
+            .split_last_chunk::<32>()
+            .filter(|(bytes, sum)| ours && blake3::hash(bytes).as_bytes() == *sum)
+            .and_then(|(bytes, _)| bytes.first_chunk::<32>());
+        let Some(&code) = intact else {
+            self.garbage.fetch_add(1, Ordering::SeqCst);
+            return Err(Error::new(ErrorKind::Load, "garbage was loaded"));
+        };
+        let refused = self
+            .refuse_loads
+            .try_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        if refused.is_ok() {
+            return Err(Error::new(ErrorKind::Load, "not today"));
+        }
+        Ok(Arc::new(Code {
+            backend: self,
+            code,
+        }))
+    }
+}
+
+impl fmt::Debug for Fake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fake").finish_non_exhaustive()
+    }
+}
+
+struct Code {
+    backend: Arc<Fake>,
+    code: [u8; 32],
+}
+
+impl Module for Code {
+    fn instantiate(self: Arc<Self>, _: Start, _: &Limits) -> Result<Box<dyn Sandbox>> {
+        if self.backend.refuse_sandboxes.load(Ordering::SeqCst) {
+            return Err(Error::host("no sandbox to be had"));
+        }
+        Ok(Box::new(Guest(self)))
+    }
+}
+
+struct Guest(Arc<Code>);
+
+impl Sandbox for Guest {
+    fn run(self: Box<Self>, job: Job) -> Finished {
+        let mut host = job.host;
+        let trap = (self.0.backend.script)(&mut host, &self.0.code);
+        Finished {
+            outcome: host.outcome(trap),
+            host,
+        }
+    }
+}
+
+/// A command; `number` tells it from others.
+pub(crate) fn module(number: u32) -> Vec<u8> {
+    let text = format!(
+        "(module (memory (export \"memory\") 1) (func (export \"_start\") (drop (i32.const {number}))))"
+    );
+    wat::parse_str(text).expect("the text of a module")
+}

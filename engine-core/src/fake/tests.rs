@@ -1,0 +1,291 @@
+//! What an engine and its functions do around a backend, whatever the backend does.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+
+use super::{Fake, module};
+use crate::backend::Backend;
+use crate::contract::Request;
+use crate::engine::{Engine, EngineConfig};
+use crate::error::ErrorKind;
+use crate::function::{CodeSource, Function, FunctionConfig};
+use crate::host::{HostState, Stop};
+use crate::outcome::{Trap, TrapCode, Verdict};
+
+fn engine(fake: &Arc<Fake>, places: u32) -> Engine {
+    let config = EngineConfig {
+        pool: None,
+        max_concurrency: places,
+        ..EngineConfig::default()
+    };
+    Engine::new(config, vec![Arc::clone(fake) as Arc<dyn Backend>]).expect("an engine")
+}
+
+fn deploy(engine: &Engine, number: u32) -> Function {
+    let config = FunctionConfig {
+        name: "hello".into(),
+        ..FunctionConfig::default()
+    };
+    engine.deploy(&module(number), config).expect("a function")
+}
+
+/// Verdict, status and reason of one call.
+fn call(engine: &Engine, function: &Function, late: &[&[u8]]) -> (Verdict, u16, String) {
+    function
+        .call(
+            engine.reserve().expect("a place"),
+            &Request::default(),
+            late,
+            |answer| (answer.verdict, answer.status, answer.reason.to_string()),
+        )
+        .expect("an answer")
+}
+
+/// The verdict on a guest that does as `script` does.
+fn verdict(
+    script: impl Fn(&mut HostState) -> Option<Trap> + Send + Sync + 'static,
+) -> (Verdict, u16) {
+    let fake = Arc::new(Fake::with(move |host, _| script(host)));
+    let engine = engine(&fake, 2);
+    let (verdict, status, reason) = call(&engine, &deploy(&engine, 1), &[]);
+    assert_eq!(reason.is_empty(), verdict == Verdict::Ok, "{reason}");
+    assert_eq!(engine.places().0, 0, "the place was given back");
+    let label = format!("outcome=\"{}\"}} 1", verdict.label());
+    assert!(engine.render_metrics().contains(&label), "{label}");
+    (verdict, status)
+}
+
+#[test]
+fn every_end_of_a_guest_is_a_verdict() {
+    let trap = |code| move |_: &mut HostState| Some(Trap::new(code, "in words"));
+    assert_eq!(
+        verdict(|host| {
+            host.stdout.extend_from_slice(b"{\"status\":201}");
+            None
+        }),
+        (Verdict::Ok, 201)
+    );
+    assert_eq!(
+        verdict(|host| {
+            host.stdout.extend_from_slice(b"not JSON");
+            None
+        }),
+        (Verdict::BadOutput, 502)
+    );
+    assert_eq!(
+        verdict(|host| {
+            host.stop(Stop::Exit(3));
+            Some(Trap::new(TrapCode::Unreachable, "how it was unwound"))
+        }),
+        (Verdict::Trap, 502)
+    );
+    assert_eq!(
+        verdict(|host| {
+            assert!(!host.memory().may_grow_to(u64::MAX));
+            Some(Trap::new(TrapCode::Unreachable, ""))
+        }),
+        (Verdict::Oom, 502)
+    );
+    assert_eq!(verdict(trap(TrapCode::Deadline)), (Verdict::Timeout, 504));
+    assert_eq!(
+        verdict(trap(TrapCode::OutputLimit)),
+        (Verdict::BadOutput, 502)
+    );
+    assert_eq!(verdict(trap(TrapCode::Host)), (Verdict::Error, 500));
+    assert_eq!(
+        verdict(|_| panic!("a backend's bug")),
+        (Verdict::Error, 500)
+    );
+}
+
+#[test]
+fn a_call_is_cancelled_by_its_id() {
+    let fake = Arc::new(Fake::with(|host, _| {
+        let long = host.call().started() + Duration::from_secs(30);
+        let why = host.call().wait_until(long).expect_err("a cancellation");
+        host.stop(why.into());
+        None
+    }));
+    let engine = engine(&fake, 1);
+    let function = deploy(&engine, 1);
+    let ticket = engine.reserve().unwrap();
+    let id = ticket.id();
+    assert!(engine.cancel(id));
+    let verdict = function
+        .call(ticket, &Request::default(), &[], |answer| answer.verdict)
+        .unwrap();
+    assert_eq!(verdict, Verdict::Cancelled);
+    assert!(!engine.cancel(id), "the id is stale");
+}
+
+#[test]
+fn a_sandbox_that_cannot_be_made_is_the_hosts_fault() {
+    let fake = Arc::new(Fake::new());
+    let engine = engine(&fake, 1);
+    let function = deploy(&engine, 1);
+    fake.refuse_sandboxes.store(true, Ordering::SeqCst);
+    let (verdict, status, reason) = call(&engine, &function, &[]);
+    assert_eq!((verdict, status), (Verdict::Error, 500));
+    assert!(reason.contains("no sandbox to be had"), "{reason}");
+    assert_eq!(engine.places().0, 0);
+
+    let config = FunctionConfig::default();
+    let error = engine.deploy(&module(2), config).unwrap_err();
+    assert_eq!(
+        error.kind(),
+        ErrorKind::Host,
+        "found out when it is deployed"
+    );
+
+    fake.refuse_sandboxes.store(false, Ordering::SeqCst);
+    assert_eq!(call(&engine, &function, &[]).0, Verdict::Ok);
+}
+
+#[test]
+fn a_compiler_that_panics_fails_one_deployment() {
+    let fake = Arc::new(Fake::new());
+    let engine = engine(&fake, 1);
+    fake.panic_compiling.store(true, Ordering::SeqCst);
+    let error = engine
+        .deploy(&module(1), FunctionConfig::default())
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("the compiler fell over"),
+        "{error}"
+    );
+    fake.panic_compiling.store(false, Ordering::SeqCst);
+    assert_eq!(call(&engine, &deploy(&engine, 1), &[]).0, Verdict::Ok);
+    assert_eq!(engine.functions(), 0, "the function is gone again");
+}
+
+#[test]
+fn many_that_ask_at_once_compile_once() {
+    const MANY: usize = 64;
+    let fake = Arc::new(Fake::new());
+    let engine = engine(&fake, 1);
+    let all_here = Barrier::new(MANY);
+    let functions: Vec<Function> = std::thread::scope(|scope| {
+        let deploying: Vec<_> = (0..MANY)
+            .map(|_| {
+                scope.spawn(|| {
+                    all_here.wait();
+                    deploy(&engine, 1)
+                })
+            })
+            .collect();
+        deploying
+            .into_iter()
+            .map(|thread| thread.join().expect("a deployment"))
+            .collect()
+    });
+    assert_eq!((fake.compiled(), engine.compilations()), (1, 1));
+    let compiled = functions
+        .iter()
+        .filter(|function| function.facts().source == CodeSource::Compiled);
+    assert_eq!(compiled.count(), 1, "the others found it in memory");
+    assert_eq!(engine.functions(), MANY as u64);
+
+    deploy(&engine, 2);
+    assert_eq!(fake.compiled(), 2, "another module is another compilation");
+    drop(functions);
+    deploy(&engine, 1);
+    assert_eq!(fake.compiled(), 3, "what nobody uses is not kept in memory");
+}
+
+#[test]
+fn one_module_that_compiles_holds_up_no_other() {
+    let fake = Arc::new(Fake::new());
+    let engine = engine(&fake, 1);
+    let first = deploy(&engine, 1);
+    let gate = fake.gate.lock();
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| deploy(&engine, 2));
+        let again = deploy(&engine, 1);
+        assert_eq!(again.facts().source, CodeSource::Memory);
+        assert_eq!(call(&engine, &first, &[]).0, Verdict::Ok);
+        drop(gate);
+        assert_eq!(
+            slow.join().expect("a deployment").facts().source,
+            CodeSource::Compiled
+        );
+    });
+}
+
+#[test]
+fn late_values_come_with_the_call() {
+    let fake = Arc::new(Fake::with(|host, _| {
+        assert_eq!(host.program.args, ["hello", "--verbose", "given late"]);
+        assert_eq!(
+            host.program.env,
+            [("A", "1"), ("B", "two"), ("C", "\u{fffd}")]
+                .map(|(name, value)| (name.to_string(), value.to_string()))
+        );
+        host.stdout.extend_from_slice(b"{}");
+        None
+    }));
+    let engine = engine(&fake, 1);
+    let config = FunctionConfig {
+        name: "hello".into(),
+        env: vec![
+            ("A".into(), Some("1".into())),
+            ("B".into(), None),
+            ("C".into(), None),
+        ],
+        args: vec![Some("--verbose".into()), None],
+        ..FunctionConfig::default()
+    };
+    let function = engine.deploy(&module(1), config).unwrap();
+    assert_eq!(function.late_values(), 3);
+    let late: [&[u8]; 3] = [b"two", b"\xff", b"given late"];
+    assert_eq!(
+        call(&engine, &function, &late),
+        (Verdict::Ok, 200, String::new())
+    );
+    for wrong in [&late[..2], &[][..], &[b"two", b"a\0b", late[2]][..]] {
+        let error = function
+            .call(
+                engine.reserve().unwrap(),
+                &Request::default(),
+                wrong,
+                |_| {},
+            )
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert_eq!(engine.places().0, 0, "nothing ran, the place is free");
+    }
+}
+
+#[test]
+fn a_place_too_many_is_refused() {
+    let fake = Arc::new(Fake::new());
+    let engine = engine(&fake, 2);
+    let held = (engine.reserve().unwrap(), engine.reserve_id().unwrap());
+    assert_eq!(engine.reserve().unwrap_err().kind(), ErrorKind::Rejected);
+    assert_eq!(engine.places(), (2, 2));
+    drop(held.0);
+    assert_eq!(call(&engine, &deploy(&engine, 1), &[]).0, Verdict::Ok);
+    drop(engine.claim(held.1).unwrap());
+    assert!(engine.claim(held.1).is_err(), "claimed once only");
+    assert_eq!(engine.places(), (0, 2));
+}
+
+#[test]
+fn a_body_too_large_runs_nothing() {
+    let fake = Arc::new(Fake::with(|_, _| panic!("must not run")));
+    let engine = engine(&fake, 1);
+    let mut config = FunctionConfig::default();
+    config.limits.body = 3;
+    let function = engine.deploy(&module(1), config).unwrap();
+    let request = Request {
+        body: b"four",
+        ..Request::default()
+    };
+    let answer = function
+        .call(engine.reserve().unwrap(), &request, &[], |answer| {
+            (answer.verdict, answer.status)
+        })
+        .unwrap();
+    assert_eq!(answer, (Verdict::Rejected, 413));
+    assert_eq!(engine.places().0, 0);
+}
