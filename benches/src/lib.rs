@@ -1,1 +1,18 @@
-//! Benchmarks over the same public API that the C ABI uses.
+//! What the benchmarks are made of: guests, the things compared, rounds, reports. Over the same public API that the C ABI uses.
+//!
+//! ```text
+//!   guests ─▶ subjects (backend x mode, all alike to the clock) ─▶ measure (round robin) ─▶ report (json, table, chart, goals)
+//!               ├─ prepared: compiled once, deployed in every mode; as shipped, for reference
+//!               └─ reused, stock: the references that need an engine's own API
+//! ```
+
+pub mod guests;
+pub mod machine;
+pub mod measure;
+pub mod prepared;
+pub mod report;
+pub mod reused;
+pub mod soak;
+pub mod stock;
+pub mod subjects;
+pub mod synthetic;

@@ -1,0 +1,464 @@
+//! Every backend x every guest, side by side. `benches/README.md` says what each row means.
+//!
+//!     cargo bench --workspace --bench engine -- --quick     the rows behind the goals, in under five minutes
+//!     cargo bench --workspace --bench engine -- --all       everything, into docs/benchmarks.md
+//!     cargo bench --workspace --bench engine -- --soak 1000000
+
+use std::error::Error;
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine_core::backend::Backend;
+use gojinn_benches::guests::{self, Guest};
+use gojinn_benches::machine::{self, Held};
+use gojinn_benches::measure::{Contender, Pace, Row, race};
+use gojinn_benches::report::{Report, replace_between};
+use gojinn_benches::soak::soak;
+use gojinn_benches::subjects::{Kind, Mode, Subject, Workshop};
+
+type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+
+/// Slots that `memory` looks at together.
+const SLOTS: usize = 24;
+
+fn main() -> Result {
+    let mut args = std::env::args().skip(1);
+    let mut task = Task::Quick;
+    let (mut only, mut only_guest) = (None, None);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            // What cargo itself passes.
+            "--bench" => {}
+            "--all" => task = Task::All,
+            "--quick" => task = Task::Quick,
+            "--soak" => {
+                let requests = args.next().ok_or("--soak wants a number of requests")?;
+                task = Task::Soak(requests.parse()?);
+            }
+            "--group" => only = Some(args.next().ok_or("--group wants a name")?),
+            "--guest" => only_guest = Some(args.next().ok_or("--guest wants a part of a name")?),
+            other => {
+                return Err(format!(
+                    "unknown option {other}; there are --all, --quick, --group <name>, --guest <part of a name>, --soak <requests>"
+                )
+                .into());
+            }
+        }
+    }
+    println!(
+        "{}\nload average before: {}",
+        machine::describe(),
+        machine::load()
+    );
+    let begun = Instant::now();
+    let mut run = Run {
+        workshop: Workshop::default(),
+        report: Report::default(),
+        pace: task.pace(),
+        only,
+        only_guest,
+    };
+    match task {
+        Task::Quick => run.quick()?,
+        Task::All => run.all()?,
+        Task::Soak(requests) => return run.soak(requests),
+    }
+    println!("\n{}\n{}", run.report.table(), run.report.goals_table());
+    println!("{}", run.report.scaling());
+    println!(
+        "load average after: {}; took {:.0} s",
+        machine::load(),
+        begun.elapsed().as_secs_f64()
+    );
+    let results = guests::root().join("target/bench");
+    fs::create_dir_all(&results)?;
+    fs::write(results.join("results.json"), run.report.json())?;
+    println!("rows: target/bench/results.json");
+    if matches!(task, Task::All) && run.only.is_none() && run.only_guest.is_none() {
+        run.write_docs()?;
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+enum Task {
+    Quick,
+    All,
+    Soak(u64),
+}
+
+impl Task {
+    fn pace(self) -> Pace {
+        match self {
+            Self::All => Pace {
+                each: Duration::from_millis(600),
+                round: Duration::from_millis(20),
+            },
+            _ => Pace {
+                each: Duration::from_millis(2500),
+                round: Duration::from_millis(25),
+            },
+        }
+    }
+}
+
+struct Run {
+    workshop: Workshop,
+    report: Report,
+    pace: Pace,
+    only: Option<String>,
+    only_guest: Option<String>,
+}
+
+impl Run {
+    /// The rows behind the goals.
+    fn quick(&mut self) -> Result {
+        let image = Arc::new(guests::image_1m(false));
+        self.sandboxes(&image, &Kind::ALL)?;
+        for class in [guests::quickjs_class(), guests::ruby_class()] {
+            let class = Arc::new(class);
+            if self.wanted("instantiate", &class) {
+                let modes = [Mode::Scan, Mode::Fresh];
+                self.race_sandboxes(&class, &[(Kind::Wasmtime, &modes)])?;
+            }
+        }
+        let c_hello = Arc::new(guests::c_hello());
+        if self.wanted("request", &c_hello) {
+            let modes = [Mode::Scan, Mode::NoPool, Mode::Reused];
+            self.race_requests(&c_hello, &[(Kind::Wasmtime, &modes)])?;
+        }
+        self.parallel(&c_hello, &[Kind::Wasmtime], &[1, 2])?;
+        Ok(())
+    }
+
+    fn all(&mut self) -> Result {
+        let image = |dirty, answer| Arc::new(guests::image_4m(dirty, answer));
+        let real: Vec<Arc<Guest>> = [
+            guests::tiny(),
+            guests::c_hello(),
+            guests::rust_hello(),
+            guests::go_hello(),
+        ]
+        .map(Arc::new)
+        .into();
+        let classes = [
+            Arc::new(guests::quickjs_class()),
+            Arc::new(guests::ruby_class()),
+        ];
+        let kernel = Arc::new(guests::cpu_kernel());
+        for guest in real.iter().chain(&classes) {
+            self.compile_and_load(guest)?;
+        }
+        let images = [
+            Arc::new(guests::image_1m(false)),
+            image(0, false),
+            image(16, false),
+            image(256, false),
+            Arc::new(guests::sparse_1m()),
+        ];
+        for guest in images.iter().chain(&classes).chain(&real) {
+            self.sandboxes(guest, &Kind::ALL)?;
+        }
+        let answering = [
+            Arc::new(guests::image_1m(true)),
+            image(0, true),
+            image(16, true),
+            image(256, true),
+            kernel,
+        ];
+        for guest in real.iter().chain(&answering) {
+            self.requests(guest)?;
+        }
+        for guest in &real[..2] {
+            self.parallel(guest, &Kind::ALL, &[1, 2, 4, 8])?;
+        }
+        // Whatever was compiled is out of the way before resident memory is looked at.
+        self.workshop.forget();
+        self.memory(&real)?;
+        Ok(())
+    }
+
+    fn wanted(&self, group: &str, guest: &Guest) -> bool {
+        let only = |wanted: &Option<String>, test: &dyn Fn(&str) -> bool| {
+            wanted.as_deref().is_none_or(test)
+        };
+        only(&self.only, &|only| only == group)
+            && only(&self.only_guest, &|part| guest.name.contains(part))
+    }
+
+    fn race(&mut self, contenders: Vec<Contender>) {
+        let Some(first) = contenders.first() else {
+            return;
+        };
+        eprintln!(
+            "{}: {} ({} rows)",
+            first.row.group,
+            first.row.guest,
+            contenders.len()
+        );
+        self.report.rows.extend(race(contenders, self.pace));
+    }
+
+    fn compile_and_load(&mut self, guest: &Arc<Guest>) -> Result {
+        if !self.wanted("compile", guest) && !self.wanted("load", guest) {
+            return Ok(());
+        }
+        let (mut compile, mut load) = (Vec::new(), Vec::new());
+        for kind in Kind::ALL {
+            let backend = self.workshop.backend(kind, Mode::Scan)?;
+            let code = guest.wasm.split()?.code;
+            let artifact = backend.compile(&code)?;
+            let row = |group| Row {
+                group,
+                guest: guest.name.into(),
+                backend: kind.name(),
+                mode: "code".into(),
+                ..Row::default()
+            };
+            let compiling = Arc::clone(&backend);
+            compile.push(Contender::new(row("compile"), move || {
+                compiling.compile(&code).expect("it compiled before");
+            }));
+            load.push(Contender::new(row("load"), move || {
+                // SAFETY: the artifact came out of `compile` of this very backend, above.
+                let module = unsafe { Arc::clone(&backend).load(&artifact) };
+                drop(module.expect("it is the backend's own"));
+            }));
+        }
+        if self.wanted("compile", guest) {
+            self.race(compile);
+        }
+        if self.wanted("load", guest) {
+            self.race(load);
+        }
+        Ok(())
+    }
+
+    /// Creates, runs and resets sandboxes of `guest` on `kinds`, in every mode of ours and of theirs.
+    fn sandboxes(&mut self, guest: &Arc<Guest>, kinds: &[Kind]) -> Result {
+        if !self.wanted("instantiate", guest) {
+            return Ok(());
+        }
+        let mut modes = Vec::new();
+        for &kind in kinds {
+            modes.push((
+                kind,
+                [self.workshop.ours(kind)?, kind.references()].concat(),
+            ));
+        }
+        let modes: Vec<_> = modes
+            .iter()
+            .map(|(kind, modes)| (*kind, &modes[..]))
+            .collect();
+        self.race_sandboxes(guest, &modes)
+    }
+
+    fn race_sandboxes(&mut self, guest: &Arc<Guest>, modes: &[(Kind, &[Mode])]) -> Result {
+        let contenders = self.contenders("instantiate", guest, modes, |subject| {
+            subject.shared.sandbox();
+        })?;
+        self.race(contenders);
+        Ok(())
+    }
+
+    /// Answers whole requests.
+    fn requests(&mut self, guest: &Arc<Guest>) -> Result {
+        if !self.wanted("request", guest) {
+            return Ok(());
+        }
+        let mut modes = Vec::new();
+        for kind in Kind::ALL {
+            let mut of_kind = [self.workshop.ours(kind)?, kind.references()].concat();
+            if kind == Kind::Wasmtime && guest.name == "C hello" {
+                of_kind.push(Mode::Reused);
+            }
+            modes.push((kind, of_kind));
+        }
+        let modes: Vec<_> = modes
+            .iter()
+            .map(|(kind, modes)| (*kind, &modes[..]))
+            .collect();
+        self.race_requests(guest, &modes)
+    }
+
+    fn race_requests(&mut self, guest: &Arc<Guest>, modes: &[(Kind, &[Mode])]) -> Result {
+        let contenders = self.contenders("request", guest, modes, Subject::request)?;
+        self.race(contenders);
+        Ok(())
+    }
+
+    fn contenders(
+        &mut self,
+        group: &'static str,
+        guest: &Arc<Guest>,
+        modes: &[(Kind, &[Mode])],
+        op: fn(&Subject),
+    ) -> Result<Vec<Contender>> {
+        let mut contenders = Vec::new();
+        for &(kind, modes) in modes {
+            for &mode in modes {
+                let subject = self.workshop.subject(kind, mode, guest)?;
+                let row = row(group, &subject);
+                contenders.push(Contender::new(row, move || op(&subject)));
+            }
+        }
+        Ok(contenders)
+    }
+
+    /// Answers whole requests on several threads.
+    fn parallel(&mut self, guest: &Arc<Guest>, kinds: &[Kind], callers: &[usize]) -> Result {
+        if !self.wanted("parallel", guest) {
+            return Ok(());
+        }
+        let mut contenders = Vec::new();
+        for &kind in kinds {
+            let mode = self.workshop.served(kind)?;
+            let subject = self.workshop.subject(kind, mode, guest)?;
+            for &callers in callers {
+                let row = row("parallel", &subject);
+                let (shared, guest) = (Arc::clone(&subject.shared), Arc::clone(guest));
+                contenders.push(Contender::parallel(row, callers, move || {
+                    shared.request(&guest);
+                }));
+            }
+        }
+        self.race(contenders);
+        Ok(())
+    }
+
+    /// Resident bytes of each slot, while its sandbox runs (sleepers) and after its reset.
+    fn memory(&mut self, real: &[Arc<Guest>]) -> Result {
+        let sleepers = [
+            guests::sleeper("1 MiB image, 16 dirty", 1 << 20, 16, 700),
+            guests::sleeper("4 MiB image, 256 dirty", 4 << 20, 256, 700),
+        ]
+        .map(Arc::new);
+        for kind in Kind::ALL {
+            for &mode in self.workshop.ours(kind)? {
+                for guest in sleepers.iter().chain(real) {
+                    if !self.wanted("memory", guest) {
+                        continue;
+                    }
+                    let prepared = self.workshop.prepared(kind, mode, guest)?;
+                    let backend: Arc<dyn Backend> = Arc::new(prepared.clone());
+                    let subject = Subject::deploy(backend, kind, mode, guest)?;
+                    // The thread stacks and arenas that come with the callers are there from the first turn on.
+                    together(&prepared, &subject, || {});
+                    let fresh = Subject::deploy(Arc::new(prepared.clone()), kind, mode, guest)?;
+                    drop(subject);
+                    let before = machine::resident();
+                    let mut busy = 0;
+                    together(&prepared, &fresh, || {
+                        std::thread::sleep(Duration::from_millis(350));
+                        busy = machine::resident();
+                    });
+                    let idle = machine::resident();
+                    let each = |now: u64| now.saturating_sub(before) / SLOTS as u64;
+                    let mut add = |state: &str, bytes| {
+                        let mut row = row("memory", &fresh);
+                        row.mode = format!("{}, {state}", mode.name());
+                        row.bytes = Some(bytes);
+                        self.report.rows.push(row);
+                    };
+                    if !guest.answers {
+                        add("busy", each(busy));
+                    }
+                    add("idle", each(idle));
+                }
+            }
+            eprintln!("memory: {}", kind.name());
+        }
+        Ok(())
+    }
+
+    fn soak(&mut self, requests: u64) -> Result {
+        let guest = Arc::new(guests::c_hello());
+        let mut leaks = false;
+        println!(
+            "\n| backend | | resident KiB | descriptors | mappings | threads |\n|---|---|--:|--:|--:|--:|"
+        );
+        for kind in Kind::ALL {
+            let mode = self.workshop.served(kind)?;
+            let subject = self.workshop.subject(kind, mode, &guest)?;
+            let begun = Instant::now();
+            let found = soak(&subject.shared, &guest, requests, machine::cores());
+            let line = |what: &str, held: Held| {
+                println!(
+                    "| {} | {what} | {} | {} | {} | {} |",
+                    kind.name(),
+                    held.resident / 1024,
+                    held.descriptors,
+                    held.mappings,
+                    held.threads
+                );
+            };
+            line("after warm-up", found.before);
+            line(
+                &format!(
+                    "after {requests} requests, {:.0} s",
+                    begun.elapsed().as_secs_f64()
+                ),
+                found.after,
+            );
+            leaks |= !found.steady();
+        }
+        if leaks {
+            return Err("a backend holds more after the soak than it did after warm-up".into());
+        }
+        println!("\nAll of them ended where they were after warm-up.");
+        Ok(())
+    }
+
+    fn write_docs(&self) -> Result {
+        let docs = guests::root().join("docs");
+        let machine = machine::describe();
+        fs::write(docs.join("benchmarks.svg"), self.report.chart(&machine))?;
+        let path = docs.join("benchmarks.md");
+        if !path.exists() {
+            fs::write(
+                &path,
+                "# Benchmarks\n\nWhat is measured and how: [benches/README.md](../benches/README.md). Ratios hold from run to run, \
+                 absolute figures are those of the machine below.\n\n",
+            )?;
+        }
+        let text = format!(
+            "## Engine\n\nMachine: {machine}; load average at the end {}. Command: `make bench`.\n\n{}\n{}\n\n\
+             ![Medians of a sandbox and of a request](benchmarks.svg)\n\n### All rows\n\n{}",
+            machine::load(),
+            self.report.goals_table(),
+            self.report.scaling(),
+            self.report.table(),
+        );
+        replace_between(&path, "engine", &text)?;
+        println!("docs/benchmarks.md and docs/benchmarks.svg are written");
+        Ok(())
+    }
+}
+
+fn row(group: &'static str, subject: &Subject) -> Row {
+    Row {
+        group,
+        guest: subject.guest.name.into(),
+        backend: subject.kind.name(),
+        mode: subject.mode.name().into(),
+        callers: 1,
+        ..Row::default()
+    }
+}
+
+/// Runs [`SLOTS`] sandboxes that all exist at one moment, and `meanwhile` beside them.
+fn together(
+    prepared: &gojinn_benches::prepared::Prepared,
+    subject: &Subject,
+    meanwhile: impl FnOnce(),
+) {
+    prepared.meet(Some(SLOTS));
+    std::thread::scope(|scope| {
+        for _ in 0..SLOTS {
+            scope.spawn(|| subject.shared.sandbox());
+        }
+        meanwhile();
+    });
+    prepared.meet(None);
+}

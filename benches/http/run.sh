@@ -1,0 +1,211 @@
+#!/usr/bin/env bash
+# Whole Caddy, compared: functions against `respond` and against `reverse_proxy` to a native daemon, in one run.
+#
+#     benches/http/run.sh [--rounds N] [--seconds S] [--quick] [--profile] [--write]
+#
+# Caddy has one core, the load generator the other. Routes take turns, round after round; what is printed is the median over
+# the rounds of each route's requests per second, and of its ratio to `respond` in the same round: of requests per second, and
+# of Caddy's CPU time per request, which also holds where others use the machine. Every answer is checked.
+# --quick leaves out all but respond and the small functions on wasmtime. --profile also records where Caddy's time goes while
+# it answers the tiny function (perf, or Go's pprof where there is no perf): target/bench/profile.txt. --write puts the
+# tables into docs/benchmarks.md.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+root=$(pwd)
+rounds=7 seconds=2 quick= profile= write=
+while [ $# -gt 0 ]; do
+    case $1 in
+        --rounds) rounds=$2; shift ;;
+        --seconds) seconds=$2; shift ;;
+        --quick) quick=1 ;;
+        --profile) profile=1 ;;
+        --write) write=1 ;;
+        *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    esac
+    shift
+done
+connections=16
+server_core=0 client_core=1
+port=${PORT:-18080} admin=${ADMIN_PORT:-12019} daemon_port=${DAEMON_PORT:-18090}
+caddy=$root/bin/caddy
+out=$root/target/bench
+work=$out/http
+mkdir -p "$work"
+
+test -x "$caddy" || { echo "bin/caddy is missing: make caddy builds it" >&2; exit 1; }
+test -f guests/build/go-hello.wasm || { echo "guests/build/go-hello.wasm is missing: make -C guests go builds it" >&2; exit 1; }
+test "$(nproc)" -ge 2 || { echo "this needs two cores: one for Caddy, one for the load" >&2; exit 1; }
+(cd benches/http/load && go build -o "$work/load" .)
+(cd benches/http/daemon && go build -o "$work/daemon" .)
+
+# name, path, guest, backend. What is answered must be what the guest says, to the byte.
+routes=(respond c-wasmtime rust-wasmtime wat-wasmtime go-wasmtime)
+[ -n "$quick" ] || routes+=(c-wasmer rust-wasmer c-wasmi rust-wasmi proxy)
+guest_file() {
+    case $1 in
+        c-*) echo "$root/guests/c/hello/hello.wasm" ;;
+        rust-*) echo "$root/guests/rust/hello/hello.wasm" ;;
+        wat-*) echo "$root/guests/build/wat-hello.wasm" ;;
+        go-*) echo "$root/guests/build/go-hello.wasm" ;;
+    esac
+}
+expected() {
+    case $1 in
+        c-*) printf 'Hello from C: POST /%s trace=load-1\n' "$1" ;;
+        rust-*) printf 'Hello from Rust: POST /%s trace=load-1\n' "$1" ;;
+        wat-*) printf 'Hello from wat\n' ;;
+        go-* | proxy) printf 'Hello from Go: POST /%s trace=load-1\n' "$1" ;;
+        # As long as what the C function answers.
+        respond) printf 'Hello from Caddy: POST /respond trace=load1\n' ;;
+    esac
+}
+
+{
+    echo "{"
+    echo "	admin localhost:$admin"
+    # Access logs are off by default, and stay so.
+    echo "}"
+    echo "http://127.0.0.1:$port {"
+    for route in "${routes[@]}"; do
+        echo "	handle /$route {"
+        case $route in
+            respond) printf '\t\theader Content-Type text/plain\n\t\trespond "Hello from Caddy: POST /respond trace=load1\n"\n' ;;
+            proxy) printf '\t\treverse_proxy 127.0.0.1:%s\n' "$daemon_port" ;;
+            *) printf '\t\tgojinn {\n\t\t\tmodule %s\n\t\t\tname %s\n\t\t\tbackend %s\n\t\t}\n' "$(guest_file "$route")" "$route" "${route#*-}" ;;
+        esac
+        echo "	}"
+    done
+    echo "}"
+} > "$work/Caddyfile"
+
+pids=()
+stop() {
+    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null && wait "$pid" 2>/dev/null || true; done
+}
+trap stop EXIT
+# GOMAXPROCS follows the mask: one.
+taskset -c $server_core "$caddy" run --config "$work/Caddyfile" --adapter caddyfile 2> "$work/caddy.log" &
+server=$!
+pids+=($server)
+if [ -z "$quick" ]; then
+    # The daemon shares Caddy's core: it is part of what serves.
+    taskset -c $server_core "$work/daemon" "127.0.0.1:$daemon_port" &
+    pids+=($!)
+fi
+up=
+for _ in $(seq 600); do
+    if curl -s -o /dev/null "http://127.0.0.1:$port/respond"; then up=1; break; fi
+    kill -0 $server 2>/dev/null || { tail -5 "$work/caddy.log" >&2; exit 1; }
+    sleep 0.2
+done
+test -n "$up" || { echo "Caddy does not answer; see $work/caddy.log" >&2; exit 1; }
+
+ask() { # route, seconds
+    # The command substitution would take the last newline away.
+    local body
+    body=$(expected "$1"; printf .)
+    taskset -c $client_core "$work/load" -url "http://127.0.0.1:$port/$1" -body "${body%.}" -connections $connections -seconds "$2"
+}
+cpu_ticks() { awk '{ sub(/^.*\) /, ""); print $12 + $13 }' "/proc/$1/stat"; }
+
+echo "load average before: $(cut -d' ' -f1-3 /proc/loadavg)"
+for route in "${routes[@]}"; do ask "$route" 0.5 > /dev/null; done
+: > "$work/samples"
+for round in $(seq "$rounds"); do
+    # Whoever was first goes last in the next round.
+    routes=("${routes[@]:1}" "${routes[0]}")
+    for route in "${routes[@]}"; do
+        before=$(cpu_ticks $server)
+        line=$(ask "$route" "$seconds")
+        after=$(cpu_ticks $server)
+        echo "$round $route $line $(((after - before) * 1000000 / $(getconf CLK_TCK)))" >> "$work/samples"
+    done
+    echo "round $round of $rounds"
+done
+echo "load average after: $(cut -d' ' -f1-3 /proc/loadavg)"
+
+# samples: round route per_second p50 p90 p99 max count cpu_microseconds
+awk '
+    function median(list, n,    i, j, t) {
+        for (i = 2; i <= n; i++) { t = list[i]; for (j = i - 1; j > 0 && list[j] > t; j--) list[j + 1] = list[j]; list[j + 1] = t }
+        return n % 2 ? list[(n + 1) / 2] : (list[n / 2] + list[n / 2 + 1]) / 2
+    }
+    { key = $1 SUBSEP $2; rate[key] = $3; p50[key] = $4; p99[key] = $6; cpu[key] = $9 / $8; routes[$2]; if ($1 > rounds) rounds = $1 }
+    END {
+        print "| route | req/s | of `respond` | of `respond` by CPU | p50 | p99 | CPU of Caddy per request |"
+        print "|---|--:|--:|--:|--:|--:|--:|"
+        order = "respond wat-wasmtime c-wasmtime rust-wasmtime go-wasmtime c-wasmer rust-wasmer c-wasmi rust-wasmi proxy"
+        count = split(order, names, " ")
+        for (n = 1; n <= count; n++) {
+            route = names[n]
+            if (!(route in routes)) continue
+            for (r = 1; r <= rounds; r++) {
+                key = r SUBSEP route
+                a[r] = rate[key]; b[r] = rate[key] / rate[r SUBSEP "respond"]; c[r] = p50[key]; d[r] = p99[key]; e[r] = cpu[key]
+                f[r] = cpu[key] > 0 ? cpu[r SUBSEP "respond"] / cpu[key] : 0
+            }
+            printf "| %s | %.0f | %.2f | %.2f | %.0f µs | %.0f µs | %.1f µs |\n", route, median(a, rounds), median(b, rounds), median(f, rounds), median(c, rounds), median(d, rounds), median(e, rounds)
+        }
+    }' "$work/samples" | tee "$out/http.md"
+
+if [ -n "$profile" ]; then
+    route=c-wasmtime
+    ask $route 7 > /dev/null &
+    load=$!
+    sleep 0.5
+    if command -v perf > /dev/null && perf record -o "$work/perf.data" -F 1999 -p $server -- sleep 5 > /dev/null 2>&1; then
+        {
+            echo "perf, Caddy answering $route, self time: by part, then by symbol"
+            perf report -i "$work/perf.data" --sort dso,symbol --stdio --field-separator '|' 2> /dev/null |
+                awk -F'|' '
+                    # What each symbol belongs to; the kernel first, then by name.
+                    /^#/ || NF < 3 { next }
+                    {
+                        share = $1 + 0; dso = $2; name = $3; sub(/^ *\[.\] */, "", name); gsub(/ +$/, "", name); gsub(/^ +| +$/, "", dso)
+                        if (dso ~ /kernel/) part = "kernel"
+                        else if (dso ~ /JIT|anon|memfd/) part = "guest code"
+                        else if (name ~ /^wasmtime|^backend_wasmtime|^<?cranelift|^wasmparser/) part = "Rust: wasmtime and its backend"
+                        else if (name ~ /engine_core/) part = "Rust: engine-core"
+                        else if (name ~ /^gojinn_|^<?gojinn|::/) part = "Rust: ABI, library, rest"
+                        else if (name ~ /pauloappbr/) part = "Go glue: the plugin"
+                        else if (name ~ /cgo|asmcgocall|entersyscall|exitsyscall|reentersyscall/) part = "Go runtime: cgo and system calls"
+                        else if (name ~ /caddyserver/) part = "Caddy"
+                        else if (name ~ /^net|^bufio|^crypto|^mime|^internal\/poll|^syscall/) part = "Go: net and net/http"
+                        else if (name ~ /malloc|GC|gc|scan|sweep|mark|span|heap|mcache|mcentral|memclr|grey|wb|Object/ && name ~ /^runtime|^internal\/runtime\/gc/) part = "Go runtime: memory and garbage"
+                        else if (name ~ /^runtime|^internal\/runtime/) part = "Go runtime: scheduling, maps, rest"
+                        else if (dso ~ /libc|vdso|ld-linux/) part = "libc, vdso"
+                        else part = "rest"
+                        sum[part] += share
+                    }
+                    END { for (part in sum) printf "%6.2f%%  %s\n", sum[part], part }' | sort -rn
+            echo
+            perf report -i "$work/perf.data" --sort dso,symbol --stdio 2> /dev/null |
+                awk '!/^#/ && NF && n++ < 60 { sub(/ +- +- *$/, ""); print }'
+        } > "$out/profile.txt"
+    else
+        curl -s -o "$work/caddy.pprof" "http://localhost:$admin/debug/pprof/profile?seconds=5"
+        { echo "pprof, Caddy answering $route (C and Rust are one line: runtime.cgocall)"
+          go tool pprof -top -nodecount 60 "$caddy" "$work/caddy.pprof" 2> /dev/null; } > "$out/profile.txt"
+    fi
+    wait $load || true
+    sed -n 1,50p "$out/profile.txt"
+    echo "more: target/bench/profile.txt"
+fi
+
+if [ -n "$write" ]; then
+    page=docs/benchmarks.md
+    touch $page
+    {
+        sed '/^<!-- http -->$/,/^<!-- \/http -->$/d' $page
+        echo "<!-- http -->"
+        echo "## Through Caddy"
+        echo
+        echo "One core for Caddy, one for the load, $connections connections, JSON POST, every answer checked; medians of $rounds rounds of $seconds s."
+        echo "Machine: $(nproc) cores, Linux $(uname -r), $(go version | cut -d' ' -f3), Caddy $("$caddy" version | cut -d' ' -f1). Command: \`make bench-http\`."
+        echo
+        cat "$out/http.md"
+        echo "<!-- /http -->"
+    } > "$work/page.md"
+    mv "$work/page.md" $page
+    echo "docs/benchmarks.md is written"
+fi

@@ -1,0 +1,114 @@
+//! What the machine is, and what this process uses of it.
+
+use std::fs;
+use std::time::Duration;
+
+/// CPU time of the calling thread.
+#[must_use]
+pub fn thread_cpu() -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a timespec to write to, and lives as long as the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or_default(),
+        u32::try_from(time.tv_nsec).unwrap_or_default(),
+    )
+}
+
+/// One line about processor, kernel and versions.
+#[must_use]
+pub fn describe() -> String {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or("unknown processor", |rest| {
+            rest.trim_matches([' ', '\t', ':'])
+        });
+    let kernel = read("/proc/sys/kernel/osrelease");
+    format!(
+        "{} cores ({model}), Linux {kernel}, wasmtime 48.0.8, wasmer 7.3.0 (cranelift), wasmi 2.0.0, gojinn {}",
+        cores(),
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+/// Cores this process may use.
+#[must_use]
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Load averages of 1, 5 and 15 minutes.
+#[must_use]
+pub fn load() -> String {
+    read("/proc/loadavg")
+        .split(' ')
+        .take(3)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// What this process holds right now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Held {
+    /// Resident bytes, of what is shared its share.
+    pub resident: u64,
+    /// Open descriptors.
+    pub descriptors: usize,
+    /// Memory mappings.
+    pub mappings: usize,
+    /// Threads.
+    pub threads: usize,
+}
+
+impl Held {
+    /// Reads it from `/proc`.
+    #[must_use]
+    pub fn now() -> Self {
+        let entries = |path: &str| fs::read_dir(path).map_or(0, Iterator::count);
+        Self {
+            resident: resident(),
+            // One of them is the folder being read.
+            descriptors: entries("/proc/self/fd").saturating_sub(1),
+            mappings: fs::read_to_string("/proc/self/maps").map_or(0, |maps| maps.lines().count()),
+            threads: entries("/proc/self/task"),
+        }
+    }
+}
+
+/// Resident bytes of this process; of pages that several mappings share, this counts each once.
+#[must_use]
+pub fn resident() -> u64 {
+    fs::read_to_string("/proc/self/smaps_rollup")
+        .unwrap_or_default()
+        .lines()
+        .find_map(|line| line.strip_prefix("Pss:"))
+        .and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok())
+        .unwrap_or_default()
+        * 1024
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path)
+        .unwrap_or_default()
+        .trim()
+        .to_string()
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_holds_something() {
+        let held = Held::now();
+        assert!(held.resident > 0 && held.mappings > 0 && held.threads > 0);
+        let one_more = fs::File::open("/proc/self/maps").unwrap();
+        assert_eq!(Held::now().descriptors, held.descriptors + 1);
+        drop(one_more);
+    }
+}

@@ -1,0 +1,100 @@
+//! A backend around a module that is compiled already: one compilation serves every mode, and a module that was not split can
+//! go where engine-core would only hand over split ones.
+
+use std::sync::{Arc, Barrier};
+
+use engine_core::backend::{
+    Artifact, Backend, BackendKind, Capabilities, Fingerprint, Module, Sandbox, Start,
+};
+use engine_core::wasm::Wasm;
+use engine_core::{Limits, Result};
+use parking_lot::Mutex;
+
+/// One module on one backend, compiled and loaded.
+#[derive(Clone)]
+pub struct Prepared {
+    inner: Arc<dyn Backend>,
+    artifact: Artifact,
+    module: Arc<dyn Module>,
+    whole: bool,
+    together: Arc<Mutex<Option<Arc<Barrier>>>>,
+}
+
+impl Prepared {
+    /// The code of `wasm` as engine-core compiles it: its data taken out, to be put into an image.
+    pub fn split(inner: Arc<dyn Backend>, wasm: &Wasm) -> Result<Self> {
+        Self::new(inner, &wasm.split()?.code, false)
+    }
+
+    /// `wasm` as it is, its data segments in place, with memory of the engine's own: as the engine is shipped.
+    pub fn whole(inner: Arc<dyn Backend>, wasm: &Wasm) -> Result<Self> {
+        Self::new(inner, wasm, true)
+    }
+
+    fn new(inner: Arc<dyn Backend>, wasm: &Wasm, whole: bool) -> Result<Self> {
+        let artifact = inner.compile(wasm)?;
+        // SAFETY: the artifact came out of `compile` of this very backend just now.
+        let module = unsafe { Arc::clone(&inner).load(&artifact)? };
+        Ok(Self {
+            inner,
+            artifact,
+            module,
+            whole,
+            together: Arc::default(),
+        })
+    }
+
+    /// Makes the next `callers` instantiations wait for each other, so that as many sandboxes exist at one moment.
+    pub fn meet(&self, callers: Option<usize>) {
+        *self.together.lock() = callers.map(|callers| Arc::new(Barrier::new(callers)));
+    }
+}
+
+impl Backend for Prepared {
+    fn kind(&self) -> BackendKind {
+        self.inner.kind()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let mut capabilities = self.inner.capabilities();
+        capabilities.slots &= !self.whole;
+        capabilities
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        self.inner.fingerprint()
+    }
+
+    fn compile(&self, _: &Wasm) -> Result<Artifact> {
+        Ok(self.artifact.clone())
+    }
+
+    unsafe fn load(self: Arc<Self>, _: &Artifact) -> Result<Arc<dyn Module>> {
+        Ok(self)
+    }
+}
+
+impl Module for Prepared {
+    fn instantiate(self: Arc<Self>, start: Start, limits: &Limits) -> Result<Box<dyn Sandbox>> {
+        let start = if self.whole {
+            Start::plain(None)
+        } else {
+            start
+        };
+        let sandbox = Arc::clone(&self.module).instantiate(start, limits);
+        let meeting = self.together.lock().clone();
+        if let Some(meeting) = meeting {
+            meeting.wait();
+        }
+        sandbox
+    }
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prepared")
+            .field("inner", &self.inner)
+            .field("whole", &self.whole)
+            .finish_non_exhaustive()
+    }
+}

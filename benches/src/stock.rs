@@ -1,0 +1,167 @@
+//! The reference for wasmer and wasmi: the engine as its own documentation shows it, a store and an instance for each request.
+
+use std::sync::Arc;
+
+use engine_core::backend::{
+    Artifact, Backend, BackendKind, Capabilities, Fingerprint, Finished, Job, Module, Sandbox,
+    Start,
+};
+use engine_core::wasm::{Features, Wasm};
+use engine_core::{Error, HostState, Limits, Result, Trap, TrapCode, for_each_hostcall, hostcall};
+use wasmer::sys::{Cranelift, EngineBuilder};
+use wasmer::{
+    Extern, Function, FunctionEnv, FunctionEnvMut, Imports, Instance, Memory, RuntimeError, Store,
+};
+
+/// wasmer with its own memories, tunables and imports. It has no deadline: what polling for one costs is not in it.
+#[derive(Clone, Debug)]
+pub struct StockWasmer {
+    wasm: Wasm,
+}
+
+impl StockWasmer {
+    /// For `wasm`, whole.
+    #[must_use]
+    pub fn new(wasm: Wasm) -> Self {
+        Self { wasm }
+    }
+}
+
+impl Backend for StockWasmer {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Wasmer
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            native_artifact: true,
+            slots: false,
+            features: Features::ALL,
+            suspend: false,
+            components: false,
+        }
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        Fingerprint("stock wasmer".into())
+    }
+
+    fn compile(&self, _: &Wasm) -> Result<Artifact> {
+        Ok(Artifact::new(self, Arc::clone(self.wasm.bytes())))
+    }
+
+    unsafe fn load(self: Arc<Self>, artifact: &Artifact) -> Result<Arc<dyn Module>> {
+        let engine: wasmer::Engine = EngineBuilder::new(Cranelift::new()).engine().into();
+        let module = wasmer::Module::new(&engine, artifact.bytes()).map_err(failed)?;
+        Ok(Arc::new(Loaded { engine, module }))
+    }
+}
+
+struct Loaded {
+    engine: wasmer::Engine,
+    module: wasmer::Module,
+}
+
+struct Env {
+    host: Option<Box<HostState>>,
+    memory: Option<Memory>,
+}
+
+macro_rules! import_all {
+    ( $( $module:literal { $( fn $name:ident ( $( $arg:ident : $ty:ty ),* ) $( -> $ret:ty )? ; )* } )* ) => {
+        /// The hostcall of that name as a function of `store`.
+        fn import(module: &str, name: &str, store: &mut Store, env: &FunctionEnv<Env>) -> Option<Function> {
+            $( $(
+                if module == $module && name == stringify!($name) {
+                    return Some(Function::new_typed_with_env(
+                        store,
+                        env,
+                        |mut env: FunctionEnvMut<'_, Env> $(, $arg: $ty )*| -> std::result::Result<import_all!(@ $( $ret )?), RuntimeError> {
+                            let (env, store) = env.data_and_store_mut();
+                            let (Some(memory), Some(host)) = (&env.memory, env.host.as_deref_mut()) else {
+                                return Err(RuntimeError::new("a hostcall before the job"));
+                            };
+                            let view = memory.view(&store);
+                            // SAFETY: the guest that owns this memory waits for this very call, on this thread, and no
+                            // other view of it is in use.
+                            let memory = unsafe { view.data_unchecked_mut() };
+                            hostcall::$name(host, memory $(, $arg )*).map_err(|why| {
+                                host.stop(why);
+                                RuntimeError::new("stopped")
+                            })
+                        },
+                    ));
+                }
+            )* )*
+            None
+        }
+    };
+    (@ $ret:ty) => { $ret };
+    (@) => { () };
+}
+
+for_each_hostcall!(import_all);
+
+impl Module for Loaded {
+    fn instantiate(self: Arc<Self>, _: Start, _: &Limits) -> Result<Box<dyn Sandbox>> {
+        Ok(Box::new(Fresh { module: self }))
+    }
+}
+
+/// A sandbox that is made when it runs: wasmer's store must not go from thread to thread.
+struct Fresh {
+    module: Arc<Loaded>,
+}
+
+impl Sandbox for Fresh {
+    fn run(self: Box<Self>, job: Job) -> Finished {
+        let mut store = Store::new(self.module.engine.clone());
+        let env = Env {
+            host: Some(job.host),
+            memory: None,
+        };
+        let env = FunctionEnv::new(&mut store, env);
+        let end = self.module.enter(&mut store, &env, &job.entries);
+        let host = env.as_mut(&mut store).host.take();
+        // Its memory is given back here.
+        drop(store);
+        let mut host = host.expect("put there above, and hostcalls only borrow it");
+        let trap = end.err().map(|why| Trap::new(TrapCode::Unreachable, why));
+        Finished {
+            outcome: host.outcome(trap),
+            host,
+        }
+    }
+}
+
+impl Loaded {
+    /// Instantiates the module and calls its entries, as far as they return.
+    fn enter(
+        &self,
+        store: &mut Store,
+        env: &FunctionEnv<Env>,
+        entries: &[String],
+    ) -> std::result::Result<(), String> {
+        let mut imports = Imports::new();
+        for wanted in self.module.imports() {
+            let function = import(wanted.module(), wanted.name(), store, env)
+                .ok_or_else(|| format!("no hostcall {}", wanted.name()))?;
+            imports.define(wanted.module(), wanted.name(), Extern::Function(function));
+        }
+        let instance =
+            Instance::new(store, &self.module, &imports).map_err(|error| error.to_string())?;
+        env.as_mut(store).memory = instance.exports.get_memory("memory").ok().cloned();
+        for name in entries {
+            let entry = instance
+                .exports
+                .get_typed_function::<(), ()>(&*store, name)
+                .map_err(|error| error.to_string())?;
+            entry.call(store).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> Error {
+    Error::host(format!("the reference on wasmer: {error}"))
+}

@@ -1,0 +1,328 @@
+//! The things compared: one guest deployed on one backend in one mode, behind the same calls.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use backend_wasmer::{Wasmer, WasmerConfig};
+use backend_wasmi::{Wasmi, WasmiConfig};
+use backend_wasmtime::{MemoryMode, Wasmtime, WasmtimeConfig};
+use engine_core::backend::Backend;
+use engine_core::memory::{PoolConfig, ResetMode};
+use engine_core::{Engine, EngineConfig, Function, FunctionConfig, Outcome, Result};
+
+use crate::guests::{Guest, request, stdin};
+use crate::prepared::Prepared;
+use crate::reused::Reused;
+use crate::stock::StockWasmer;
+
+/// Sandboxes that wasmtime's own pooling allocator holds ready.
+const POOLED: u32 = 64;
+
+/// Where a sandbox's memory comes from, or which reference this is.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Mode {
+    /// Engine-core's split, memory of the backend's own, the image copied into it.
+    NoPool,
+    /// Slots, reset by copying the whole image.
+    Copy,
+    /// Slots, reset by giving all pages back.
+    Madvise,
+    /// Slots, reset by the page scan.
+    Scan,
+    /// The engine as shipped: module whole, fresh memory for every sandbox. For wasmtime, with its own copy-on-write images.
+    Fresh,
+    /// wasmtime's pooling allocator as shipped, module whole.
+    Pooling,
+    /// wasmtime's pooling allocator with its page scan, module whole.
+    PoolingScan,
+    /// wasmer used as its documentation shows, without a deadline.
+    Stock,
+    /// One instance for all requests, never reset.
+    Reused,
+}
+
+impl Mode {
+    /// Those that are ours.
+    pub const OURS: [Self; 4] = [Self::NoPool, Self::Copy, Self::Madvise, Self::Scan];
+
+    /// The name in tables.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoPool => "no pool",
+            Self::Copy => "copy",
+            Self::Madvise => "madvise",
+            Self::Scan => "scan",
+            Self::Fresh => "on-demand, as shipped",
+            Self::Pooling => "own pool, as shipped",
+            Self::PoolingScan => "own pool, its page scan",
+            Self::Stock => "default, as documented",
+            Self::Reused => "reused, never reset",
+        }
+    }
+
+    /// How slots are reset; `None`: there are none.
+    fn reset(self) -> Option<ResetMode> {
+        match self {
+            Self::Copy => Some(ResetMode::Copy),
+            Self::Madvise => Some(ResetMode::Madvise),
+            Self::Scan => Some(ResetMode::Scan),
+            _ => None,
+        }
+    }
+}
+
+/// An engine that can be measured.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Kind {
+    /// wasmtime.
+    Wasmtime,
+    /// wasmer.
+    Wasmer,
+    /// wasmi.
+    Wasmi,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Wasmtime, Self::Wasmer, Self::Wasmi];
+
+    /// The name in tables.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wasmtime => "wasmtime",
+            Self::Wasmer => "wasmer",
+            Self::Wasmi => "wasmi",
+        }
+    }
+
+    /// The references that there are for it.
+    #[must_use]
+    pub fn references(self) -> &'static [Mode] {
+        match self {
+            Self::Wasmtime => &[Mode::Fresh, Mode::Pooling, Mode::PoolingScan],
+            Self::Wasmer => &[Mode::Fresh, Mode::Stock],
+            Self::Wasmi => &[Mode::Fresh],
+        }
+    }
+}
+
+/// Makes subjects; keeps backends and compiled modules.
+#[derive(Default)]
+pub struct Workshop {
+    backends: HashMap<(Kind, Mode), Arc<dyn Backend>>,
+    modules: HashMap<(Kind, Mode, [u8; 32]), Prepared>,
+}
+
+impl Workshop {
+    /// The backend of `kind` for `mode`.
+    pub fn backend(&mut self, kind: Kind, mode: Mode) -> Result<Arc<dyn Backend>> {
+        let variant = match (kind, mode) {
+            (Kind::Wasmtime, Mode::Fresh | Mode::Pooling | Mode::PoolingScan) => mode,
+            _ => Mode::Scan,
+        };
+        if let Some(backend) = self.backends.get(&(kind, variant)) {
+            return Ok(Arc::clone(backend));
+        }
+        let pooling = |scan| MemoryMode::Pooling {
+            instances: POOLED,
+            // What the scan may keep: a trial measured both with the same bound.
+            keep_resident: if scan { 4 << 20 } else { 0 },
+            scan,
+        };
+        let backend: Arc<dyn Backend> = match kind {
+            Kind::Wasmtime => Arc::new(Wasmtime::new(WasmtimeConfig {
+                memory: match variant {
+                    Mode::Fresh => MemoryMode::OnDemand,
+                    Mode::Pooling => pooling(false),
+                    Mode::PoolingScan => pooling(true),
+                    _ => MemoryMode::Slots,
+                },
+                ..WasmtimeConfig::default()
+            })?),
+            Kind::Wasmer => Arc::new(Wasmer::new(WasmerConfig::default())?),
+            Kind::Wasmi => Arc::new(Wasmi::new(WasmiConfig::default())?),
+        };
+        self.backends.insert((kind, variant), Arc::clone(&backend));
+        Ok(backend)
+    }
+
+    /// `guest`, compiled for `kind` in `mode`, once.
+    pub fn prepared(&mut self, kind: Kind, mode: Mode, guest: &Guest) -> Result<Prepared> {
+        let whole = matches!(mode, Mode::Fresh | Mode::Pooling | Mode::PoolingScan);
+        let variant = if whole { mode } else { Mode::Scan };
+        let key = (kind, variant, *guest.wasm.hash());
+        if let Some(prepared) = self.modules.get(&key) {
+            return Ok(prepared.clone());
+        }
+        let backend = self.backend(kind, mode)?;
+        let prepared = if whole {
+            Prepared::whole(backend, &guest.wasm)?
+        } else {
+            Prepared::split(backend, &guest.wasm)?
+        };
+        self.modules.insert(key, prepared.clone());
+        Ok(prepared)
+    }
+
+    /// Forgets compiled modules.
+    pub fn forget(&mut self) {
+        self.modules.clear();
+    }
+
+    /// The modes of ours that `kind` can be in.
+    pub fn ours(&mut self, kind: Kind) -> Result<&'static [Mode]> {
+        let slots = self.backend(kind, Mode::Scan)?.capabilities().slots;
+        Ok(if slots { &Mode::OURS } else { &Mode::OURS[..1] })
+    }
+
+    /// The mode that a server is in.
+    pub fn served(&mut self, kind: Kind) -> Result<Mode> {
+        Ok(*self.ours(kind)?.last().expect("there is at least one"))
+    }
+
+    /// `guest` on `kind` in `mode`, deployed on an engine of its own.
+    pub fn subject(&mut self, kind: Kind, mode: Mode, guest: &Arc<Guest>) -> Result<Subject> {
+        let backend: Arc<dyn Backend> = match mode {
+            Mode::Reused => {
+                let backend = Reused::new()?;
+                let subject = Subject::deploy(Arc::new(backend.clone()), kind, mode, guest)?;
+                let pages = backend.put_back(|| subject.works());
+                println!(
+                    "reused instance: {pages} pages of libc's own are put back before each run"
+                );
+                return Ok(subject);
+            }
+            Mode::Stock => Arc::new(StockWasmer::new(guest.wasm.clone())),
+            _ => Arc::new(self.prepared(kind, mode, guest)?),
+        };
+        Subject::deploy(backend, kind, mode, guest)
+    }
+}
+
+/// One guest on one backend in one mode.
+#[derive(Clone)]
+pub struct Subject {
+    /// The engine it runs on.
+    pub kind: Kind,
+    /// Its mode.
+    pub mode: Mode,
+    /// What runs.
+    pub guest: Arc<Guest>,
+    /// The part that may be called from several threads.
+    pub shared: Arc<Deployed>,
+}
+
+/// A deployed function with its engine.
+#[derive(Debug)]
+pub struct Deployed {
+    /// The engine, for the places of calls and the pool's figures.
+    pub engine: Engine,
+    function: Function,
+    stdin: Vec<u8>,
+}
+
+impl Subject {
+    /// Deploys `guest` on an engine with nothing but `backend`.
+    pub fn deploy(
+        backend: Arc<dyn Backend>,
+        kind: Kind,
+        mode: Mode,
+        guest: &Arc<Guest>,
+    ) -> Result<Self> {
+        let config = EngineConfig {
+            pool: mode.reset().map(|reset| PoolConfig {
+                reset,
+                keep_resident: if mode == Mode::Copy {
+                    // So that the mode is what its name says, and a large image is not given back instead.
+                    64 << 20
+                } else {
+                    PoolConfig::default().keep_resident
+                },
+                ..PoolConfig::default()
+            }),
+            ..EngineConfig::default()
+        };
+        let engine = Engine::new(config, vec![backend])?;
+        let function = engine.deploy(
+            guest.wasm.bytes(),
+            FunctionConfig {
+                name: "bench".into(),
+                ..FunctionConfig::default()
+            },
+        )?;
+        assert!(
+            mode.reset().is_none() || function.facts().plain_because.is_none(),
+            "guest {} is not split: {:?}",
+            guest.name,
+            function.facts().plain_because
+        );
+        Ok(Self {
+            kind,
+            mode,
+            guest: Arc::clone(guest),
+            shared: Arc::new(Deployed {
+                engine,
+                function,
+                stdin: stdin(),
+            }),
+        })
+    }
+
+    /// One whole request, its answer checked.
+    pub fn request(&self) {
+        self.shared.request(&self.guest);
+    }
+
+    /// Whether one request is answered rightly.
+    fn works(&self) -> bool {
+        let Deployed {
+            engine, function, ..
+        } = &*self.shared;
+        let ticket = engine.reserve().expect("places are free");
+        function
+            .call(ticket, &request(), &[], |answer| {
+                answer.response.is_some_and(|response| {
+                    self.guest.check(answer.status, &response.body, "");
+                    true
+                })
+            })
+            .expect("the call is well-formed")
+    }
+}
+
+impl Deployed {
+    /// One whole request, its answer checked.
+    ///
+    /// # Panics
+    /// If the answer is not what the guest must answer.
+    pub fn request(&self, guest: &Guest) {
+        let ticket = self.engine.reserve().expect("places are free");
+        self.function
+            .call(ticket, &request(), &[], |answer| {
+                let body = answer
+                    .response
+                    .map_or(&[][..], |response| response.body.as_ref());
+                guest.check(answer.status, body, answer.reason);
+            })
+            .expect("the call is well-formed");
+    }
+
+    /// One sandbox: created, run, reset. Without the contract; that the guest ended well is checked.
+    ///
+    /// # Panics
+    /// If it did not.
+    pub fn sandbox(&self) {
+        let ticket = self.engine.reserve().expect("places are free");
+        let run = self
+            .function
+            .run(ticket, self.stdin.clone())
+            .expect("the call is well-formed");
+        assert!(
+            matches!(run.outcome, Outcome::Exit(0)),
+            "the guest ended with {:?}",
+            run.outcome
+        );
+    }
+}
