@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -592,6 +593,12 @@ func TestAcceptance(t *testing.T) {
 	s := newRealServer(t)
 	s.httpClient.Timeout = time.Minute
 	s.addr, s.adminAddr = "localhost:8080", "localhost:2019" // the Caddyfile's
+	for _, addr := range []string{s.addr, s.adminAddr} {
+		if conn, err := net.Dial("tcp", addr); err == nil {
+			conn.Close()
+			t.Fatalf("something listens on %s, where the user's Caddyfile is to be served; stop it first", addr)
+		}
+	}
 	build := exec.Command("go", "build", "-o", filepath.Join(s.dir, "functions", "processor.wasm"), filepath.Join(folder, "processor.go"))
 	build.Dir = s.dir
 	build.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOWORK=off")
@@ -620,9 +627,12 @@ func TestAcceptance(t *testing.T) {
 // reload.
 func TestMetrics(t *testing.T) {
 	s := newRealServer(t)
+	// The counts are the process's, and a test may run twice in it.
+	run := fmt.Sprint(time.Now().UnixNano())
+	counted, broken := "counted"+run, "broken"+run
 	config := func(more string) string {
-		return fmt.Sprintf("{\n admin ADMIN\n}\nADDR {\n metrics /metrics\n gojinn /fn {\n module %s\n name counted\n%s}\n gojinn /bad {\n module %s\n name broken\n }\n}\n",
-			guest(t, "c-hello"), more, s.module("bad.wasm", wasm{}.String()))
+		return fmt.Sprintf("{\n admin ADMIN\n}\nADDR {\n metrics /metrics\n gojinn /fn {\n module %s\n name %s\n%s}\n gojinn /bad {\n module %s\n name %s\n }\n}\n",
+			guest(t, "c-hello"), counted, more, s.module("bad.wasm", wasm{}.String()), broken)
 	}
 	s.mustLoad(config(""))
 	s.get("/fn")
@@ -636,10 +646,10 @@ func TestMetrics(t *testing.T) {
 		for _, want := range []string{
 			"# TYPE gojinn_function_duration_seconds histogram\n",
 			"# TYPE gojinn_active_sandboxes gauge\n",
-			`gojinn_function_duration_seconds_count{backend="wasmtime",function="counted",outcome="ok"} 2` + "\n",
-			`gojinn_function_duration_seconds_bucket{backend="wasmtime",function="counted",outcome="ok",le="10"} 2` + "\n",
-			`gojinn_function_duration_seconds_count{backend="wasmtime",function="broken",outcome="bad_output"} 1` + "\n",
-			`gojinn_active_sandboxes{backend="wasmtime",function="counted"} 0` + "\n",
+			`gojinn_function_duration_seconds_count{backend="wasmtime",function="` + counted + `",outcome="ok"} 2` + "\n",
+			`gojinn_function_duration_seconds_bucket{backend="wasmtime",function="` + counted + `",outcome="ok",le="10"} 2` + "\n",
+			`gojinn_function_duration_seconds_count{backend="wasmtime",function="` + broken + `",outcome="bad_output"} 1` + "\n",
+			`gojinn_active_sandboxes{backend="wasmtime",function="` + counted + `"} 0` + "\n",
 		} {
 			if !strings.Contains(scrape.body, want) {
 				t.Errorf("%s lacks %s", where, want)
