@@ -9,7 +9,7 @@ use super::mapped::ResetBy;
 pub struct PoolFigures {
     /// Slots that exist.
     pub slots_total: u64,
-    /// Slots that a sandbox uses.
+    /// Slots that a sandbox uses, or that a module keeps for the next one.
     pub busy: u64,
     /// Free slots that hold an image, pristine.
     pub warm: u64,

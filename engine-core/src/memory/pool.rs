@@ -1,6 +1,7 @@
 //! The pool of slots: who gets which, and what becomes of it afterwards.
 
 use std::fmt;
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -243,21 +244,40 @@ impl Drop for Core {
 /// The shard that a slot is given back to.
 pub(super) type HomeShard = Shard<Mapped, Reservation, Home>;
 
-/// Resets a slot whose sandbox is gone, and gives it back.
-pub(super) fn give_back(shard: &HomeShard, mut mapped: Mapped) {
+/// Makes a used slot pristine. After an error it is out of use.
+pub(super) fn reset(shard: &HomeShard, mapped: Mapped) -> io::Result<Mapped> {
+    let keep = shard.own.shared.may_keep(mapped.resident());
+    reset_within(shard, mapped, keep)
+}
+
+/// The same, with no page that stays resident.
+pub(super) fn renew(shard: &HomeShard, mapped: Mapped) -> io::Result<Mapped> {
+    reset_within(shard, mapped, 0)
+}
+
+fn reset_within(shard: &HomeShard, mut mapped: Mapped, keep: usize) -> io::Result<Mapped> {
     let Home { counters, shared } = &*shard.own;
     let before = mapped.resident();
-    match mapped.reset(&shared.reset, shared.may_keep(before)) {
+    match mapped.reset(&shared.reset, keep) {
         Ok(by) => counters.reset(by),
-        Err(_) => {
+        Err(error) => {
             counters.reset_failed();
             shared.resident_changed(before, 0);
             shard.own.retired(mapped.retire());
-            return;
+            return Err(error);
         }
     }
+    shared.resident_changed(before, mapped.resident());
+    Ok(mapped)
+}
+
+/// Resets a slot whose sandbox is gone, and gives it back.
+pub(super) fn give_back(shard: &HomeShard, mapped: Mapped) {
+    let Ok(mapped) = reset(shard, mapped) else {
+        return;
+    };
+    let shared = &shard.own.shared;
     let resident = mapped.resident();
-    shared.resident_changed(before, resident);
     let content = mapped.content().clone();
     let Err(mapped) = shard.put_warm(content.id(), mapped, || content.is_dropped()) else {
         return;

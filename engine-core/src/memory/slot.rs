@@ -1,11 +1,13 @@
 //! One sandbox's memory.
 
 use std::fmt;
+use std::io;
 use std::mem::ManuallyDrop;
+use std::ptr;
 use std::sync::Arc;
 
 use super::mapped::Mapped;
-use super::pool::{HomeShard, give_back};
+use super::pool::{HomeShard, give_back, renew, reset};
 use crate::error::{Error, Result};
 use crate::limits::PAGE;
 
@@ -43,6 +45,29 @@ impl Slot {
                 .map_err(|error| Error::host("memory cannot grow").because(error))?;
         }
         Ok(())
+    }
+
+    /// Makes the memory what it was when the slot was taken, and keeps the slot, for an instance that is used again. After an
+    /// error the slot is unmapped, and counted as retired.
+    ///
+    /// Whoever resets it must hold no reference into it.
+    pub fn reset(self) -> Result<Self> {
+        self.reset_by(reset)
+    }
+
+    /// [`Slot::reset`], but no page stays resident: after all of the memory was written, as no sandbox does.
+    pub fn renew(self) -> Result<Self> {
+        self.reset_by(renew)
+    }
+
+    fn reset_by(self, how: fn(&HomeShard, Mapped) -> io::Result<Mapped>) -> Result<Self> {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: both are taken once, here: `this` is neither used nor dropped afterwards.
+        let (mapped, home) =
+            unsafe { (ManuallyDrop::take(&mut this.mapped), ptr::read(&this.home)) };
+        let mapped = how(&home, mapped)
+            .map_err(|error| Error::host("memory cannot be reset").because(error))?;
+        Ok(Self::new(mapped, home, this.max))
     }
 
     /// Where memory starts. [`RESERVED`](super::RESERVED) + [`GUARD`](super::GUARD) bytes from here belong to the slot,

@@ -50,6 +50,18 @@ fn a_slot_that_cannot_be_reset_is_retired() {
 }
 
 #[test]
+fn a_slot_that_cannot_be_reset_is_not_kept() {
+    let (pool, image, expected, slot) = dirty(ResetMode::Madvise);
+    faults::fail(Syscall::Discard, 0, 1);
+    assert!(slot.reset().is_err());
+    let figures = pool.figures();
+    assert_eq!((figures.retired, figures.reset_failures), (1, 1));
+    assert_eq!((figures.slots_total, figures.warm, figures.busy), (0, 0, 0));
+    assert_eq!(figures.resident_bytes, 0);
+    assert_next_is_pristine(&pool, &image, &expected);
+}
+
+#[test]
 fn a_slot_that_cannot_be_unmapped_still_counts() {
     let (pool, image, expected, slot) = dirty(ResetMode::Madvise);
     faults::fail(Syscall::Discard, 0, 1);

@@ -145,6 +145,49 @@ impl<F: Fn()> Drop for OnDrop<F> {
 }
 
 #[test]
+fn a_slot_that_is_kept_is_as_pristine_as_one_given_back() {
+    let expected = bytes(9);
+    for mode in MODES {
+        let Ok(pool) = Pool::new(config(mode)) else {
+            assert_eq!(mode, ResetMode::Scan, "only the scan may be missing");
+            continue;
+        };
+        let image = image(&expected);
+        let mut random = Random(41);
+        let mut slot = pool.slot(&image, 64 * PAGE).expect("a slot");
+        let base = slot.base();
+        for round in 0..200 {
+            if round % 3 == 0 {
+                slot.grow_to(LEN + random.below(9 * WASM_PAGE))
+                    .expect("room to grow");
+            }
+            for _ in 0..random.below(60) {
+                let offset = random.below(slot.len());
+                write(&mut slot, offset, random.next() as u8);
+            }
+            slot = match round % 5 {
+                0 => slot.renew().expect("a reset"),
+                _ => slot.reset().expect("a reset"),
+            };
+            assert_eq!(
+                pool.figures().resident_bytes > 0,
+                round % 5 > 0 && mode != ResetMode::Madvise
+            );
+            assert_pristine(&slot, &expected);
+            assert_eq!((slot.base(), slot.max_len()), (base, 64 * WASM_PAGE));
+        }
+        let kept = pool.figures();
+        assert_eq!((kept.busy, kept.warm, kept.slots_total), (1, 0, 1));
+        assert_eq!(
+            kept.resets_copy + kept.resets_madvise + kept.resets_scan,
+            200
+        );
+        drop(slot);
+        assert_eq!((pool.figures().busy, pool.figures().warm), (0, 1));
+    }
+}
+
+#[test]
 fn images_without_bytes_or_without_pages_are_served() {
     for mode in MODES {
         let Ok(pool) = Pool::new(config(mode)) else {
