@@ -11,6 +11,7 @@
 mod bounds;
 mod facts;
 mod features;
+mod hidden;
 mod imports;
 mod sections;
 mod sniff;
@@ -27,6 +28,7 @@ use crate::limits::{Limits, PAGE};
 pub use bounds::{Bounds, Counts};
 use facts::Facts;
 pub use features::Features;
+pub use hidden::hidden_state;
 pub use split::Split;
 
 /// Exports with this prefix are made by [`Wasm::split`]; a guest may not use it.
