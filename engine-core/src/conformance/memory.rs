@@ -137,7 +137,11 @@ pub fn memory_grows_to_the_limit_and_not_beyond(fixture: &Fixture) {
         assert_eq!(run.outcome, Outcome::Exit(0));
         assert_eq!(run.memory_peak, 45 * 65_536);
         // What a 32-bit memory could never have, an engine may refuse without asking anybody.
-        assert!((1..=3).contains(&run.memory_refused), "{}", run.memory_refused);
+        assert!(
+            (1..=3).contains(&run.memory_refused),
+            "{}",
+            run.memory_refused
+        );
     }
     let refused = fixture.try_deploy(
         r#"(module (memory (export "memory") 46) (func (export "_start")))"#,
