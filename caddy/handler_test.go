@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/pauloappbr/gojinn/caddy/internal/engine"
 	"github.com/pauloappbr/gojinn/caddy/internal/enginetest"
@@ -56,9 +57,11 @@ func TestBuffersAreNotMixedUp(t *testing.T) {
 // Every way a call can end, as the client, the labels and the log see it.
 func TestOutcomes(t *testing.T) {
 	s := newServer(t)
+	// The counts are the process's, and a test may run twice in it.
+	name := fmt.Sprint("outcomes", time.Now().UnixNano())
 	var reply enginetest.Reply
 	s.fake.Handle = func(*enginetest.Call) enginetest.Reply { return reply }
-	s.mustLoad(strings.Replace(s.simple("name outcomes"), "route {", "log_append outcome {http.gojinn.outcome}\n\troute {", 1))
+	s.mustLoad(strings.Replace(s.simple("name "+name), "route {", "log_append outcome {http.gojinn.outcome}\n\troute {", 1))
 
 	refused := 0
 	for _, c := range []struct {
@@ -88,7 +91,7 @@ func TestOutcomes(t *testing.T) {
 				t.Errorf("%s: the client was told the reason: %q", c.outcome, res.body)
 			}
 			records := s.logs("reason", c.reply.Reason)
-			if len(records) != 1 || records[0]["trace_id"] != "id-"+c.outcome || records[0]["function"] != "outcomes" ||
+			if len(records) != 1 || records[0]["trace_id"] != "id-"+c.outcome || records[0]["function"] != name ||
 				records[0]["outcome"] != c.outcome || records[0]["level"] != "error" || records[0]["logger"] != "http.handlers.gojinn" {
 				t.Errorf("%s: want one record with the reason, got %v", c.outcome, records)
 			}
@@ -99,12 +102,12 @@ func TestOutcomes(t *testing.T) {
 	}
 	metrics := s.admin("/metrics").body
 	for _, want := range []string{
-		`gojinn_function_duration_seconds_count{backend="wasmtime",function="outcomes",outcome="ok"} 2`,
-		`gojinn_function_duration_seconds_count{backend="wasmtime",function="outcomes",outcome="error"} 2`,
-		`gojinn_function_duration_seconds_count{backend="wasmtime",function="outcomes",outcome="trap"} 1`,
-		`gojinn_function_duration_seconds_bucket{backend="wasmtime",function="outcomes",outcome="oom",le="1e-05"}`,
-		`gojinn_function_duration_seconds_bucket{backend="wasmtime",function="outcomes",outcome="oom",le="10"} 1`,
-		`gojinn_active_sandboxes{backend="wasmtime",function="outcomes"} 0`,
+		`gojinn_function_duration_seconds_count{backend="wasmtime",function="` + name + `",outcome="ok"} 2`,
+		`gojinn_function_duration_seconds_count{backend="wasmtime",function="` + name + `",outcome="error"} 2`,
+		`gojinn_function_duration_seconds_count{backend="wasmtime",function="` + name + `",outcome="trap"} 1`,
+		`gojinn_function_duration_seconds_bucket{backend="wasmtime",function="` + name + `",outcome="oom",le="1e-05"}`,
+		`gojinn_function_duration_seconds_bucket{backend="wasmtime",function="` + name + `",outcome="oom",le="10"} 1`,
+		`gojinn_active_sandboxes{backend="wasmtime",function="` + name + `"} 0`,
 		`gojinn_fake_total 3`,
 	} {
 		if !strings.Contains(metrics, want) {
