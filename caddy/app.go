@@ -13,6 +13,8 @@ import (
 	"sync"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/pauloappbr/gojinn/caddy/internal/engine"
 )
 
 func init() {
@@ -27,6 +29,17 @@ type App struct {
 	// MaxConcurrency is how many sandboxes may run at once, over all functions. More requests wait in a queue of bounded
 	// length. Default: 32, or 8 for each CPU that Go uses, whichever is more.
 	MaxConcurrency int `json:"max_concurrency,omitempty"`
+
+	// PoolSlots is how many memory slots the pool has at most, one for each sandbox that runs or waits to be used again; -1
+	// turns the pool off. Default: derived from the machine's cores, memory and address space.
+	PoolSlots int `json:"pool_slots,omitempty"`
+
+	// PoolKeepResident is how many bytes of a slot stay resident between two sandboxes. Default: 2 MiB.
+	PoolKeepResident int64 `json:"pool_keep_resident,omitempty"`
+
+	// PoolReset is how a slot is made pristine: `scan`, `copy`, `madvise`, or `auto` for the best the kernel has.
+	// Default: `auto`.
+	PoolReset string `json:"pool_reset,omitempty"`
 
 	// Cache is the folder for compiled modules. Reserved: only `off` is accepted yet. Default: `off`.
 	Cache string `json:"cache,omitempty"`
@@ -67,6 +80,8 @@ func (a *App) Validate() error {
 	return errors.Join(
 		checkBackend(a.Backend),
 		checkConcurrency("max_concurrency", a.MaxConcurrency),
+		checkPoolSlots(a.PoolSlots),
+		checkPoolReset(a.PoolReset),
 		checkCache(a.Cache),
 	)
 }
@@ -95,7 +110,14 @@ func (a *App) acquireEngine() (*sharedEngine, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.engine == nil {
-		key := engineKey{maxConcurrency: a.MaxConcurrency}
+		key := engineKey{
+			maxConcurrency: a.MaxConcurrency,
+			pool: engine.PoolConfig{
+				Slots:        a.PoolSlots,
+				KeepResident: a.PoolKeepResident,
+				Reset:        a.PoolReset,
+			},
+		}
 		e, err := loadEngine(key)
 		if err != nil {
 			return nil, fmt.Errorf("gojinn: %w", err)
@@ -150,6 +172,25 @@ func checkCache(value string) error {
 		return nil
 	}
 	return fmt.Errorf("cache %q: the cache of compiled modules is not built yet; leave the option out, or write `cache off`", value)
+}
+
+// maxPoolSlots is far above what any machine's address space holds.
+const maxPoolSlots = 1 << 20
+
+func checkPoolSlots(n int) error {
+	if n >= -1 && n <= maxPoolSlots {
+		return nil
+	}
+	return fmt.Errorf("pool_slots is %d, want `off` or a number from 1 to %d", n, maxPoolSlots)
+}
+
+var poolResets = []string{"auto", "scan", "copy", "madvise"}
+
+func checkPoolReset(mode string) error {
+	if mode == "" || slices.Contains(poolResets, mode) {
+		return nil
+	}
+	return fmt.Errorf("pool_reset %q is not one of %s%s", mode, strings.Join(poolResets, ", "), didYouMean(mode, poolResets))
 }
 
 // maxMaxConcurrency keeps the threads that wait in the engine well below the 10 000 at which Go gives up.

@@ -58,14 +58,17 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 }
 
 // globalOptions are the subdirectives of the global option.
-var globalOptions = []string{"backend", "max_concurrency", "cache"}
+var globalOptions = []string{"backend", "max_concurrency", "pool_slots", "pool_keep_resident", "pool_reset", "cache"}
 
 // UnmarshalCaddyfile reads the global option:
 //
 //	gojinn {
-//		backend         wasmtime|wasmer|wasmi
-//		max_concurrency <number>
-//		cache           off
+//		backend            wasmtime|wasmer|wasmi
+//		max_concurrency    <number>
+//		pool_slots         <number>|off
+//		pool_keep_resident <size>
+//		pool_reset         auto|scan|copy|madvise
+//		cache              off
 //	}
 //
 // Each subdirective may be left out and stand at most once.
@@ -92,6 +95,12 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			a.Backend, err = text, checkBackend(text)
 		case "max_concurrency":
 			a.MaxConcurrency, err = parseConcurrency(option, text)
+		case "pool_slots":
+			a.PoolSlots, err = parsePoolSlots(text)
+		case "pool_keep_resident":
+			a.PoolKeepResident, err = parseSize(option, text)
+		case "pool_reset":
+			a.PoolReset, err = text, checkPoolReset(text)
 		case "cache":
 			a.Cache, err = text, checkCache(text)
 		}
@@ -259,6 +268,17 @@ func parseConcurrency(option, text string) (int, error) {
 		return 0, fmt.Errorf("%s %q is not a number; write for example 64", option, text)
 	}
 	return n, checkConcurrency(option, n)
+}
+
+func parsePoolSlots(text string) (int, error) {
+	if text == "off" {
+		return -1, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("pool_slots %q is not a number from 1 to %d; write for example 512, or off", text, maxPoolSlots)
+	}
+	return n, checkPoolSlots(n)
 }
 
 func textOption(field func(*Handler) *string, check func(string) error) func(*Handler, *caddyfile.Dispenser) error {

@@ -33,6 +33,7 @@ var newEngine = engine.New
 // backend is not either, each function names its own.
 type engineKey struct {
 	maxConcurrency int
+	pool           engine.PoolConfig
 }
 
 // sharedEngine is an engine and the queue before it.
@@ -47,7 +48,7 @@ func (*sharedEngine) Destruct() error { return nil }
 // loadEngine takes a reference on the engine of key, making it if need be. engines.Delete(key) gives it back.
 func loadEngine(key engineKey) (*sharedEngine, error) {
 	value, _, err := engines.LoadOrNew(key, func() (caddy.Destructor, error) {
-		e, err := newEngine(&engine.Config{MaxConcurrency: key.maxConcurrency})
+		e, err := newEngine(&engine.Config{MaxConcurrency: key.maxConcurrency, Pool: &key.pool})
 		if err != nil {
 			return nil, err
 		}

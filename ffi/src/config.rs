@@ -28,9 +28,9 @@ pub(crate) fn engine(json: &[u8]) -> Result<EngineConfig> {
     })
 }
 
-/// Reads the bounds of the memory pool. No slots means no pool.
+/// Reads the bounds of the memory pool. -1 slots means no pool.
 fn pool(config: PoolJson) -> Result<Option<PoolConfig>> {
-    if config.slots == Some(0) {
+    if config.slots == Some(-1) {
         return Ok(None);
     }
     let defaults = PoolConfig::default();
@@ -46,7 +46,16 @@ fn pool(config: PoolJson) -> Result<Option<PoolConfig>> {
         }
     };
     Ok(Some(PoolConfig {
-        slots: config.slots.unwrap_or(defaults.slots),
+        slots: config.slots.map_or(Ok(defaults.slots), |slots| {
+            usize::try_from(slots)
+                .ok()
+                .filter(|&slots| slots > 0)
+                .ok_or_else(|| {
+                    Error::config(format!(
+                        "pool slots is {slots}; it must be -1 (no pool) or at least 1"
+                    ))
+                })
+        })?,
         keep_resident: config.keep_resident.unwrap_or(defaults.keep_resident),
         keep_resident_total: config
             .keep_resident_total
@@ -174,7 +183,7 @@ struct CacheJson {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PoolJson {
-    slots: Option<usize>,
+    slots: Option<i64>,
     keep_resident: Option<usize>,
     keep_resident_total: Option<usize>,
     reset: Option<String>,
@@ -271,8 +280,9 @@ mod tests {
         assert_eq!(cache, Some(CacheConfig::new("/c")));
         let bounded = engine(b"{\"cache\":{\"folder\":\"/c\",\"max_bytes\":7}}").unwrap();
         assert!(bounded.cache.is_some_and(|cache| cache.max_bytes == 7));
+        assert!(engine(b"{\"pool\":{\"slots\":0}}").is_err());
         assert!(engine(b"{\"pool\":{\"reset\":\"never\"}}").is_err());
-        assert!(engine(b"{\"pool\":{\"slots\":0}}").unwrap().pool.is_none());
+        assert!(engine(b"{\"pool\":{\"slots\":-1}}").unwrap().pool.is_none());
         let pool = engine(b"{\"pool\":{\"slots\":9,\"reset\":\"copy\"}}")
             .unwrap()
             .pool;

@@ -46,6 +46,18 @@ type Config struct {
 	Backend string `json:"backend,omitempty"`
 	// MaxConcurrency is the number of places for running calls.
 	MaxConcurrency int `json:"max_concurrency,omitempty"`
+	// Pool bounds the memory pool.
+	Pool *PoolConfig `json:"pool,omitempty"`
+}
+
+// PoolConfig bounds the memory pool. What is zero is derived from the machine.
+type PoolConfig struct {
+	// Slots is the most there are; -1 means no pool.
+	Slots int `json:"slots,omitempty"`
+	// KeepResident is how many bytes of a slot stay resident between two sandboxes.
+	KeepResident int64 `json:"keep_resident,omitempty"`
+	// Reset is `auto`, `scan`, `copy` or `madvise`.
+	Reset string `json:"reset,omitempty"`
 }
 
 // FunctionConfig shapes a function. Sizes are bytes.
