@@ -115,14 +115,13 @@ impl Engine {
     /// Makes a function of a module: validates, splits, compiles (or finds it compiled), loads, and tries one sandbox.
     ///
     /// Takes seconds for a large module that is new, and cannot be ended early. Runs on a thread of its own, whatever the
-    /// caller's stack, and steps back where it competes with serving.
+    /// caller's stack, with a low priority from the moment that it must compile.
     pub fn deploy(&self, wasm: &[u8], config: FunctionConfig) -> Result<Function> {
         std::thread::scope(|scope| {
             std::thread::Builder::new()
                 .name("gojinn-deploy".into())
                 .stack_size(DEPLOY_STACK)
                 .spawn_scoped(scope, || {
-                    step_back();
                     catch_unwind(AssertUnwindSafe(|| {
                         Function::deploy(&self.shared, wasm, config)
                     }))
@@ -277,14 +276,14 @@ impl Shared {
         self.default
     }
 
-    /// The module for `wasm` on `backend`, and where it came from: the one that is alive, or a new one. Each is compiled
-    /// once, however many ask.
+    /// The module for `wasm` on `backend`: the one that is alive, or a new one. Each is compiled once, however many ask.
     pub(crate) fn module(
         &self,
         backend: &Arc<dyn Backend>,
         wasm: &Wasm,
         limits: &Limits,
-    ) -> Result<(Arc<Loaded>, CodeSource)> {
+    ) -> Result<(Arc<Loaded>, Origin)> {
+        let begun = Instant::now();
         let key = ModuleKey {
             backend: backend.kind(),
             hash: *wasm.hash(),
@@ -300,12 +299,16 @@ impl Shared {
         };
         let mut module = cell.lock();
         if let Some(loaded) = module.upgrade() {
-            return Ok((loaded, CodeSource::Memory));
+            let origin = Origin {
+                source: CodeSource::Memory,
+                loaded_in: begun.elapsed(),
+            };
+            return Ok((loaded, origin));
         }
-        let (loaded, source) = self.load(backend, wasm, limits)?;
+        let (loaded, origin) = self.load(backend, wasm, limits)?;
         let loaded = Arc::new(loaded);
         *module = Arc::downgrade(&loaded);
-        Ok((loaded, source))
+        Ok((loaded, origin))
     }
 
     fn load(
@@ -313,9 +316,11 @@ impl Shared {
         backend: &Arc<dyn Backend>,
         wasm: &Wasm,
         limits: &Limits,
-    ) -> Result<(Loaded, CodeSource)> {
+    ) -> Result<(Loaded, Origin)> {
         let split = wasm.split()?;
+        let begun = Instant::now();
         let (module, compiled_in, source) = self.code(backend, &split.code)?;
+        let loaded_in = begun.elapsed();
         let loaded = Loaded {
             module,
             entries: split.code.entries(),
@@ -329,7 +334,7 @@ impl Shared {
             .module
             .clone()
             .instantiate(loaded.start(self, limits), limits)?;
-        Ok((loaded, source))
+        Ok((loaded, Origin { source, loaded_in }))
     }
 
     /// `code`, compiled: out of the cache if it is there, and there afterwards if it was not. Also how long compiling it
@@ -356,6 +361,7 @@ impl Shared {
                 Err(error) => cache.refused(&**backend, code, &error),
             }
         }
+        step_back();
         let begun = Instant::now();
         let artifact = backend.compile(code)?;
         let compiled_in = begun.elapsed();
@@ -397,6 +403,12 @@ struct ModuleKey {
     hash: [u8; 32],
 }
 
+/// Where one deployment's code came from, and how long that took.
+pub(crate) struct Origin {
+    pub(crate) source: CodeSource,
+    pub(crate) loaded_in: Duration,
+}
+
 /// A module that is ready to be instantiated, with what the split took out of it.
 pub(crate) struct Loaded {
     pub(crate) module: Arc<dyn Module>,
@@ -412,6 +424,7 @@ impl Loaded {
     pub(crate) fn start(&self, shared: &Shared, limits: &Limits) -> Start {
         let mut start = Start::plain(self.image.clone());
         if self.slots
+            && self.module.wants_slot(&start, limits)
             && let (Some(pool), Some(image)) = (&shared.pool, &self.image)
         {
             match pool.slot(image, limits.memory_bytes()) {
@@ -432,7 +445,7 @@ impl std::fmt::Debug for Loaded {
     }
 }
 
-/// Lowers the priority of the calling thread, and so of the threads it starts: serving comes first.
+/// Lowers the priority of the calling thread for the rest of its life, and so of the threads it starts: serving comes first.
 fn step_back() {
     // How far: at 10, a serving thread that wants the same core gets about nine tenths of it.
     // SAFETY: no memory is involved. On Linux, 0 is the calling thread (elsewhere the whole process), and lowering needs no

@@ -69,7 +69,8 @@ pub struct FunctionFacts {
     pub plain_because: Option<String>,
     /// Where its code came from.
     pub source: CodeSource,
-    /// How long this deployment took to have the code: compiling it, loading it from the cache, or waiting for whoever did.
+    /// How long it took to have the code ready: compiled (and written to the cache), or read, verified and loaded; where it
+    /// was in memory, how long this deployment waited for it.
     pub loaded_in: Duration,
     /// How long the compilation took, whoever caused it; that of an earlier process where the code came from the cache.
     pub compiled_in: Duration,
@@ -121,17 +122,15 @@ impl Function {
         let backend = shared.backend(config.backend.unwrap_or(shared.default_backend()))?;
         let wasm = Wasm::parse(wasm, shared.features, &shared.bounds)?;
         wasm.check_limits(&config.limits)?;
-        let begun = Instant::now();
-        let (loaded, source) = shared.module(backend, &wasm, &config.limits)?;
-        let loaded_in = begun.elapsed();
+        let (loaded, origin) = shared.module(backend, &wasm, &config.limits)?;
         let facts = FunctionFacts {
             backend: backend.kind(),
             hash: *wasm.hash(),
             module_bytes: wasm.bytes().len(),
             image_bytes: loaded.image.as_ref().map(|image| image.len()),
             plain_because: loaded.plain_because.clone(),
-            source,
-            loaded_in,
+            source: origin.source,
+            loaded_in: origin.loaded_in,
             compiled_in: loaded.compiled_in,
             form: wasm.form(),
         };
