@@ -22,16 +22,17 @@ const FRAMES: usize = 16;
 pub struct WasmtimeConfig {
     /// Where sandboxes get their linear memory. The other modes exist to be compared with.
     pub memory: MemoryMode,
-    /// Threads that compile one module. They run at the lowest priority that still makes progress, so that serving goes
-    /// on next to them; hence the default: one per core.
+    /// Threads that compile one module, at a low priority. All cores but one, at least one: a core that compiles nothing
+    /// serves undisturbed.
     pub compile_threads: usize,
 }
 
 impl Default for WasmtimeConfig {
     fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Self {
             memory: MemoryMode::Slots,
-            compile_threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            compile_threads: (cores - 1).max(1),
         }
     }
 }
