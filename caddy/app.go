@@ -7,6 +7,7 @@ package gojinn
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -41,7 +42,8 @@ type App struct {
 	// Default: `auto`.
 	PoolReset string `json:"pool_reset,omitempty"`
 
-	// Cache is the folder for compiled modules. Reserved: only `off` is accepted yet. Default: `off`.
+	// Cache is the folder for compiled modules, or `off`. Compiled code is run as it is, so the folder must belong to the
+	// user Caddy runs as and be writable by nobody else. Default: `gojinn/cache` in Caddy's data folder.
 	Cache string `json:"cache,omitempty"`
 
 	mu     sync.Mutex
@@ -82,7 +84,6 @@ func (a *App) Validate() error {
 		checkConcurrency("max_concurrency", a.MaxConcurrency),
 		checkPoolSlots(a.PoolSlots),
 		checkPoolReset(a.PoolReset),
-		checkCache(a.Cache),
 	)
 }
 
@@ -110,8 +111,13 @@ func (a *App) acquireEngine() (*sharedEngine, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.engine == nil {
+		folder, err := cacheFolder(a.Cache)
+		if err != nil {
+			return nil, fmt.Errorf("gojinn: %w", err)
+		}
 		key := engineKey{
 			maxConcurrency: a.MaxConcurrency,
+			cache:          folder,
 			pool: engine.PoolConfig{
 				Slots:        a.PoolSlots,
 				KeepResident: a.PoolKeepResident,
@@ -167,11 +173,19 @@ func checkBackend(name string) error {
 	return fmt.Errorf("backend %q is not one of %s%s", name, strings.Join(backends, ", "), didYouMean(name, backends))
 }
 
-func checkCache(value string) error {
-	if value == "" || value == "off" {
-		return nil
+// cacheFolder is the absolute folder for compiled modules; empty for none.
+func cacheFolder(setting string) (string, error) {
+	switch setting {
+	case "off":
+		return "", nil
+	case "":
+		return filepath.Join(caddy.AppDataDir(), "gojinn", "cache"), nil
 	}
-	return fmt.Errorf("cache %q: the cache of compiled modules is not built yet; leave the option out, or write `cache off`", value)
+	folder, err := absolute(caddy.NewReplacer(), "cache", setting)
+	if err != nil {
+		return "", err
+	}
+	return folder, nil
 }
 
 // maxPoolSlots is far above what any machine's address space holds.

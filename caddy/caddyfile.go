@@ -1,6 +1,7 @@
 package gojinn
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -68,7 +69,7 @@ var globalOptions = []string{"backend", "max_concurrency", "pool_slots", "pool_k
 //		pool_slots         <number>|off
 //		pool_keep_resident <size>
 //		pool_reset         auto|scan|copy|madvise
-//		cache              off
+//		cache              <folder>|off
 //	}
 //
 // Each subdirective may be left out and stand at most once.
@@ -102,7 +103,10 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "pool_reset":
 			a.PoolReset, err = text, checkPoolReset(text)
 		case "cache":
-			a.Cache, err = text, checkCache(text)
+			a.Cache = text
+			if text == "" {
+				err = errors.New("cache is empty; name a folder, or write off")
+			}
 		}
 		if err != nil {
 			return d.WrapErr(err)

@@ -388,10 +388,30 @@ func (h *Handler) deploy(app *App, config *engine.FunctionConfig, module string)
 		return err
 	}
 	h.function, h.key = f, &key
+	for _, warning := range e.newWarnings() {
+		h.logger.Warn(warning)
+	}
+	source := "config" // it was there before this config was loaded
+	if !loaded {
+		source = codeSource(f)
+	}
 	h.logger.Info("function is ready",
 		zap.String("function", config.Name), zap.String("backend", config.Backend), zap.String("module", module),
-		zap.Bool("reused", loaded), zap.Duration("duration", time.Since(start)))
+		zap.Int("bytes", len(wasm)), zap.String("code_from", source), zap.Duration("duration", time.Since(start)))
 	return nil
+}
+
+// codeSource tells where a function's compiled code came from: `compiled` just now, the `cache`, or the `memory` of another
+// function with the same module.
+func codeSource(f *sharedFunction) string {
+	var about struct {
+		Source string `json:"source"`
+	}
+	text, err := f.Describe()
+	if err != nil || json.Unmarshal(text, &about) != nil {
+		return ""
+	}
+	return about.Source
 }
 
 // maxModule bounds the file of a module: it is read whole, and compiling takes about a second for each megabyte.

@@ -4,6 +4,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"os"
+	"path/filepath"
+	"sync"
 	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
@@ -34,12 +37,34 @@ var newEngine = engine.New
 type engineKey struct {
 	maxConcurrency int
 	pool           engine.PoolConfig
+	// cache is the folder for compiled code; empty for none.
+	cache string
 }
 
 // sharedEngine is an engine and the queue before it.
 type sharedEngine struct {
 	engine.Engine
 	admission *admission
+
+	mu sync.Mutex
+	// warned is how many of the engine's warnings have been told.
+	warned int
+}
+
+// newWarnings are those of the engine's warnings that were not asked for before.
+func (e *sharedEngine) newWarnings() []string {
+	var about struct {
+		Warnings []string `json:"warnings"`
+	}
+	text, err := e.Describe()
+	if err != nil || json.Unmarshal(text, &about) != nil {
+		return nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	fresh := about.Warnings[min(e.warned, len(about.Warnings)):]
+	e.warned = max(e.warned, len(about.Warnings))
+	return fresh
 }
 
 // Destruct implements caddy.Destructor: the pool has forgotten the engine, the collector closes it.
@@ -48,7 +73,13 @@ func (*sharedEngine) Destruct() error { return nil }
 // loadEngine takes a reference on the engine of key, making it if need be. engines.Delete(key) gives it back.
 func loadEngine(key engineKey) (*sharedEngine, error) {
 	value, _, err := engines.LoadOrNew(key, func() (caddy.Destructor, error) {
-		e, err := newEngine(&engine.Config{MaxConcurrency: key.maxConcurrency, Pool: &key.pool})
+		config := &engine.Config{MaxConcurrency: key.maxConcurrency, Pool: &key.pool}
+		if key.cache != "" {
+			// The engine makes the folder itself, private. What is wrong with it is one of the engine's warnings.
+			_ = os.MkdirAll(filepath.Dir(key.cache), 0o700)
+			config.Cache = &engine.CacheConfig{Folder: key.cache}
+		}
+		e, err := newEngine(config)
 		if err != nil {
 			return nil, err
 		}

@@ -48,6 +48,14 @@ type Config struct {
 	MaxConcurrency int `json:"max_concurrency,omitempty"`
 	// Pool bounds the memory pool.
 	Pool *PoolConfig `json:"pool,omitempty"`
+	// Cache keeps compiled code on disk; nil for in memory only.
+	Cache *CacheConfig `json:"cache,omitempty"`
+}
+
+// CacheConfig says where compiled code is kept.
+type CacheConfig struct {
+	// Folder is made if it is missing, below a folder that exists.
+	Folder string `json:"folder"`
 }
 
 // PoolConfig bounds the memory pool. What is zero is derived from the machine.
