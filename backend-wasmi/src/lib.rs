@@ -3,19 +3,21 @@
 //! ```text
 //!   compile: nothing to do                         ─▶ artifact (the module itself)
 //!   load:    rewrite, translate, link              ─▶ Loaded (with an engine of its own)
-//!   request: store, instantiate, fill memory       ─▶ Fresh ──run──▶ outcome
+//!   request: an instance kept in a slot, or        ─▶ Fresh ──run──▶ outcome
+//!            store, instantiate, fill memory
 //! ```
 //!
 //! A guest runs in slices of fuel: when one is used up, wasmi hands the paused guest back, and it goes on if its call may.
 //! Nothing has to interrupt it from outside. Wasmi never runs a guest on the native stack, so any thread will do.
 //!
-//! Sandboxes have memory of wasmi's own and not the slots of engine-core. Wasmi 2.0 can put a memory into a buffer that it is
-//! given, but fills the initial pages with zeros, so the image of a slot would be gone before it was ever read, and a
-//! private page would have taken the place of every shared one.
+//! Wasmi 2.0 can put a memory into a buffer that it is given, a slot of engine-core's, but fills it with zeros first: the image
+//! is gone, and a private page takes the place of every shared one. So a slot pays only for an instance that is used again
+//! (see `reuse`). Where it cannot be, sandboxes have memory of wasmi's own, into which the image is copied.
 
 mod config;
 mod hostcalls;
 mod module;
+mod reuse;
 mod rewrite;
 mod sandbox;
 mod trap;
@@ -29,18 +31,22 @@ use engine_core::{Error, ErrorKind, Result};
 pub use config::WasmiConfig;
 
 use module::Loaded;
+use reuse::Total;
 
 /// The wasmi backend.
 #[derive(Clone, Debug)]
 pub struct Wasmi {
     config: WasmiConfig,
+    /// Instances in slots.
+    total: Arc<Total>,
 }
 
 impl Wasmi {
     /// A backend set up as `config` says.
     pub fn new(config: WasmiConfig) -> Result<Self> {
         config.check()?;
-        Ok(Self { config })
+        let total = Arc::new(Total::new(config.kept));
+        Ok(Self { config, total })
     }
 
     /// How it was set up.
@@ -58,7 +64,7 @@ impl Backend for Wasmi {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             native_artifact: false,
-            slots: false,
+            slots: self.config.kept > 0,
             features: Features::ALL,
             suspend: false,
             components: false,
@@ -87,6 +93,10 @@ impl Backend for Wasmi {
                 ),
             ));
         }
-        Ok(Arc::new(Loaded::new(&self.config, artifact.bytes())?))
+        Ok(Arc::new(Loaded::new(
+            &self.config,
+            &self.total,
+            artifact.bytes(),
+        )?))
     }
 }

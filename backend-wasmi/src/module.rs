@@ -1,50 +1,154 @@
 //! A loaded module: translated and linked once, instantiated for every request.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use engine_core::backend::{GlobalValue, Module, Sandbox, Start};
+use engine_core::memory::{Image, Slot};
+use engine_core::wasm::hidden_state;
 use engine_core::{Error, ErrorKind, Limits, MemoryUse, PAGE, Result};
-use wasmi::{Engine, F32, F64, Instance, Linker, Store, V128, Val};
+use wasmi::{Engine, F32, F64, Instance, Linker, Memory, MemoryType, Store, V128, Val};
 
 use crate::config::WasmiConfig;
 use crate::hostcalls;
-use crate::rewrite::{Rewritten, rewrite};
+use crate::reuse::{Kept, Origin, Shelf, Total};
+use crate::rewrite::{IMPORTED, Rewritten, rewrite};
 use crate::sandbox::{Bound, Data, Fresh};
 
 /// A module and an engine of its own: wasmi keeps a module's code for as long as the engine lives.
 pub(crate) struct Loaded {
     engine: Engine,
-    linker: Linker<Data>,
     module: wasmi::Module,
+    linker: Linker<Data>,
+    /// Copies of `linker` for an instantiation each, where the module imports its memory.
+    linkers: Mutex<Vec<Linker<Data>>>,
     slice: u64,
     /// Bytes that the module's memory may have by its own declaration.
     memory_max: Option<u64>,
+    /// Pages that the imported memory has at least; `None`: none is imported.
+    imported_pages: Option<u64>,
+    table_elements: u64,
+    /// For a module whose instances can be made pristine.
+    shelf: Option<Arc<Shelf>>,
 }
 
 impl Loaded {
     /// Translates `wasm` and links it.
-    pub(crate) fn new(config: &WasmiConfig, wasm: &[u8]) -> Result<Self> {
+    pub(crate) fn new(config: &WasmiConfig, total: &Arc<Total>, wasm: &[u8]) -> Result<Self> {
         let failed = |error: wasmi::Error| {
             Error::new(ErrorKind::Compile, "wasmi cannot translate the module")
                 .because(cause(&error))
         };
-        let Rewritten { wasm, memory_max } = rewrite(wasm)?;
+        let reusable = config.kept > 0 && hidden_state(wasm)?.is_none();
+        let Rewritten {
+            wasm,
+            memory_max,
+            imported_pages,
+            table_elements,
+        } = rewrite(wasm, reusable)?;
         let engine = Engine::new(&config.to_wasmi(wasm.len()));
         let mut linker = Linker::new(&engine);
+        linker.allow_shadowing(true);
         hostcalls::define(&mut linker).map_err(failed)?;
         let module = wasmi::Module::new(&engine, &wasm).map_err(failed)?;
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Self {
             engine,
-            linker,
             module,
+            linker,
+            linkers: Mutex::default(),
             slice: config.slice,
             memory_max,
+            imported_pages,
+            table_elements,
+            shelf: imported_pages
+                .is_some()
+                .then(|| Arc::new(Shelf::new(PER_CORE * cores, Arc::clone(total)))),
         })
     }
-}
 
-impl Module for Loaded {
-    fn instantiate(self: Arc<Self>, start: Start, limits: &Limits) -> Result<Box<dyn Sandbox>> {
+    /// An instance that was used before and is as new.
+    fn again(&self, start: &Start, limits: &Limits) -> Option<Fresh> {
+        let shelf = self.shelf.as_ref()?;
+        let (mut kept, lease) = shelf.take(start, limits)?;
+        let mut used = MemoryUse::new(limits);
+        let image = start.image.as_ref().map_or(0, |image| image.len());
+        if !used.may_grow_to(image) || !used.may_add_elements(self.table_elements) {
+            // It may not exist within these limits: making a new one says so.
+            lease.keep(kept);
+            return None;
+        }
+        kept.store.data_mut().bound.begin(used);
+        Some(Fresh::again(kept, lease))
+    }
+
+    /// An instance in `slot`, which can be used again. `None`: the module has enough of them.
+    fn in_slot(&self, slot: Slot, start: &Start, limits: &Limits) -> Option<Fresh> {
+        let lease = self.shelf.as_ref()?.lease()?;
+        let image = start.image.as_ref()?;
+        match self.make_in_slot(slot, image, start, limits) {
+            Ok(kept) => Some(Fresh::again(kept, lease)),
+            Err(_) => {
+                // Memory of its own will do.
+                lease.lost();
+                None
+            }
+        }
+    }
+
+    fn make_in_slot(
+        &self,
+        mut slot: Slot,
+        image: &Arc<Image>,
+        start: &Start,
+        limits: &Limits,
+    ) -> Result<Kept> {
+        let mut store = self.store(limits);
+        let most = slot.max_len();
+        slot.grow_to(most)?;
+        // SAFETY: the first `most` bytes of the slot are accessible since the line above, and nobody else has a reference
+        // into a slot that we own. The reference ends in `new_static`, which keeps a raw pointer; what wasmi makes of that
+        // pointer lives as long as a borrow of the store. It reads and writes only the bytes that its memory has, which are
+        // accessible: `image.len()` after `renew` below, and more when `Bound` has grown the slot. The range stays the
+        // slot's for as long as the slot is in the store's data: it goes with the store, and dropping a store does not touch
+        // the buffer; or `Kept::restore` takes it out, and puts it back or has the store dropped.
+        let buffer = unsafe { std::slice::from_raw_parts_mut(slot.base(), most) };
+        let memory = Memory::new_static(&mut store, memory_type(image.len() / PAGE)?, buffer)
+            .map_err(|error| Error::host("wasmi refuses a slot").because(cause(&error)))?;
+        // Wasmi has filled the memory with zeros: this brings the image back.
+        store.data_mut().bound.slot = Some(slot.renew()?);
+        let instance = self.link(&mut store, Some(memory))?;
+        set_globals(&mut store, instance, start)?;
+        let origin = Origin::of(&store, instance, image, start, most);
+        Ok(Kept {
+            store,
+            instance,
+            origin,
+        })
+    }
+
+    /// An instance with memory of wasmi's own, for one use.
+    fn once(&self, start: &Start, limits: &Limits) -> Result<Fresh> {
+        let mut store = self.store(limits);
+        let memory = match self.imported_pages {
+            None => None,
+            Some(least) => {
+                let pages = start
+                    .image
+                    .as_ref()
+                    .map_or(least, |image| image.len() / PAGE);
+                let memory = Memory::new(&mut store, memory_type(pages)?).map_err(|error| {
+                    Error::host("wasmi cannot make a memory").because(cause(&error))
+                })?;
+                Some(memory)
+            }
+        };
+        let instance = self.link(&mut store, memory)?;
+        fill(&mut store, start)?;
+        set_globals(&mut store, instance, start)?;
+        Ok(Fresh::once(store, instance))
+    }
+
+    fn store(&self, limits: &Limits) -> Store<Data> {
         let mut store = Store::new(
             &self.engine,
             Data {
@@ -55,17 +159,67 @@ impl Module for Loaded {
             },
         );
         store.limiter(|data| &mut data.bound);
-        let instance = self
-            .linker
-            .instantiate_and_start(&mut store, &self.module)
-            .map_err(|error| Error::host("wasmi cannot make a sandbox").because(cause(&error)))?;
-        store.data_mut().memory = instance.get_memory(&store, "memory");
-        fill(&mut store, &start)?;
-        for (name, value) in start.globals.iter() {
-            set_global(&mut store, instance, name, *value)?;
-        }
-        Ok(Box::new(Fresh { store, instance }))
+        store
     }
+
+    fn link(&self, store: &mut Store<Data>, memory: Option<Memory>) -> Result<Instance> {
+        let failed =
+            |error: wasmi::Error| Error::host("wasmi cannot make a sandbox").because(cause(&error));
+        let instance = match memory {
+            None => self
+                .linker
+                .instantiate_and_start(&mut *store, &self.module)
+                .map_err(failed)?,
+            Some(memory) => {
+                // A copy takes longer to make than an instance, and a linker holds one memory at a time.
+                let linkers = || self.linkers.lock().unwrap_or_else(PoisonError::into_inner);
+                let spare = linkers().pop();
+                let mut linker = spare.unwrap_or_else(|| self.linker.clone());
+                let (module, name) = IMPORTED;
+                linker
+                    .define(module, name, memory)
+                    .map_err(|error| failed(error.into()))?;
+                let instance = linker
+                    .instantiate_and_start(&mut *store, &self.module)
+                    .map_err(failed)?;
+                linkers().push(linker);
+                instance
+            }
+        };
+        store.data_mut().memory = instance.get_memory(&*store, "memory");
+        Ok(instance)
+    }
+}
+
+impl Module for Loaded {
+    fn instantiate(self: Arc<Self>, mut start: Start, limits: &Limits) -> Result<Box<dyn Sandbox>> {
+        let slot = start.slot.take();
+        if let Some(sandbox) = self.again(&start, limits) {
+            return Ok(Box::new(sandbox));
+        }
+        if let Some(slot) = slot
+            && let Some(sandbox) = self.in_slot(slot, &start, limits)
+        {
+            return Ok(Box::new(sandbox));
+        }
+        Ok(Box::new(self.once(&start, limits)?))
+    }
+
+    fn wants_slot(&self, start: &Start, limits: &Limits) -> bool {
+        self.shelf
+            .as_ref()
+            .is_some_and(|shelf| shelf.wants_slot(start, limits))
+    }
+}
+
+/// Instances in slots that a module may have for each core. More than one, because guests may wait.
+const PER_CORE: usize = 2;
+
+fn memory_type(pages: u64) -> Result<MemoryType> {
+    let mut ty = MemoryType::builder();
+    ty.min(pages);
+    ty.build()
+        .map_err(|error| Error::host("wasmi refuses a memory's size").because(cause(&error)))
 }
 
 /// Makes memory what the image of `start` says.
@@ -88,27 +242,27 @@ fn fill(store: &mut Store<Data>, start: &Start) -> Result<()> {
     Ok(())
 }
 
-fn set_global(
-    store: &mut Store<Data>,
-    instance: Instance,
-    name: &str,
-    value: GlobalValue,
-) -> Result<()> {
-    let value = match value {
-        GlobalValue::F32(bits) => Val::F32(F32::from_bits(bits)),
-        GlobalValue::F64(bits) => Val::F64(F64::from_bits(bits)),
-        GlobalValue::I32(value) => Val::I32(value),
-        GlobalValue::I64(value) => Val::I64(value),
-        GlobalValue::V128(value) => Val::V128(V128::from(value)),
-    };
-    instance
-        .get_global(&*store, name)
-        .ok_or_else(|| Error::host(format!("the module exports no global {name}")))?
-        .set(store, value)
-        .map_err(|error| Error::host(format!("the global {name} cannot be set")).because(error))
+fn set_globals(store: &mut Store<Data>, instance: Instance, start: &Start) -> Result<()> {
+    for (name, value) in start.globals.iter() {
+        let value = match *value {
+            GlobalValue::F32(bits) => Val::F32(F32::from_bits(bits)),
+            GlobalValue::F64(bits) => Val::F64(F64::from_bits(bits)),
+            GlobalValue::I32(value) => Val::I32(value),
+            GlobalValue::I64(value) => Val::I64(value),
+            GlobalValue::V128(value) => Val::V128(V128::from(value)),
+        };
+        instance
+            .get_global(&*store, name)
+            .ok_or_else(|| Error::host(format!("the module exports no global {name}")))?
+            .set(&mut *store, value)
+            .map_err(|error| {
+                Error::host(format!("the global {name} cannot be set")).because(error)
+            })?;
+    }
+    Ok(())
 }
 
 /// An error of wasmi's as the cause of one of engine-core's.
-fn cause(error: &wasmi::Error) -> Box<dyn std::error::Error + Send + Sync> {
+fn cause(error: &impl std::fmt::Display) -> Box<dyn std::error::Error + Send + Sync> {
     error.to_string().into()
 }

@@ -5,6 +5,7 @@
 //!   In a function of its own that is the beginning of this function: the growth is asked for again, as it should be.
 //! - The memory's declared maximum goes and is enforced by our limiter: of what exceeds a declared maximum wasmi tells
 //!   nobody, and a guest that dies of it would not be seen to have run out of memory.
+//! - Where instances are to be used again, the memory is imported, so that it can lie in a slot.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -21,12 +22,19 @@ pub(crate) struct Rewritten<'a> {
     pub(crate) wasm: Cow<'a, [u8]>,
     /// Bytes that the guest's memory may have by its own declaration.
     pub(crate) memory_max: Option<u64>,
+    /// Pages that the memory it imports ([`IMPORTED`]) has at least; `None`: it imports none.
+    pub(crate) imported_pages: Option<u64>,
+    /// Elements that its tables start with.
+    pub(crate) table_elements: u64,
 }
 
-/// Rewrites a valid module.
-pub(crate) fn rewrite(wasm: &[u8]) -> Result<Rewritten<'_>> {
+/// The name under which a memory is imported. Guests import functions only.
+pub(crate) const IMPORTED: (&str, &str) = ("gojinn", "memory");
+
+/// Rewrites a valid module; `import_memory`: so that its memory, if there is one, is imported.
+pub(crate) fn rewrite(wasm: &[u8], import_memory: bool) -> Result<Rewritten<'_>> {
     read(wasm)
-        .and_then(|parts| parts.write())
+        .and_then(|parts| parts.write(import_memory))
         .map_err(|error| Error::host("a module that is valid cannot be read").because(error))
 }
 
@@ -39,6 +47,7 @@ struct Parts<'a> {
     functions: u32,
     /// What each table holds.
     tables: Vec<RefType>,
+    table_elements: u64,
     /// Where each `table.grow` stands, with its table.
     grows: Vec<(Range<usize>, u32)>,
     /// Pages of the memory: initial and maximum.
@@ -52,6 +61,7 @@ fn read(wasm: &[u8]) -> wasmparser::Result<Parts<'_>> {
         types: 0,
         functions: 0,
         tables: Vec::new(),
+        table_elements: 0,
         grows: Vec::new(),
         memory: None,
     };
@@ -72,7 +82,9 @@ fn read(wasm: &[u8]) -> wasmparser::Result<Parts<'_>> {
             Payload::FunctionSection(functions) => parts.functions += functions.count(),
             Payload::TableSection(tables) => {
                 for table in tables {
-                    parts.tables.push(table?.ty.element_type);
+                    let ty = table?.ty;
+                    parts.tables.push(ty.element_type);
+                    parts.table_elements = parts.table_elements.saturating_add(ty.initial);
                 }
             }
             Payload::MemorySection(memories) => parts.memory = memory(memories)?,
@@ -110,22 +122,38 @@ impl<'a> Parts<'a> {
         Ok(())
     }
 
-    fn write(self) -> wasmparser::Result<Rewritten<'a>> {
+    fn write(self, import_memory: bool) -> wasmparser::Result<Rewritten<'a>> {
         let maximum = self.memory.and_then(|(_, maximum)| maximum);
-        let memory_max = maximum.map(|pages| pages.saturating_mul(PAGE));
-        if self.grows.is_empty() && maximum.is_none() {
-            return Ok(Rewritten {
-                wasm: Cow::Borrowed(self.wasm),
-                memory_max,
-            });
+        let imported_pages = self
+            .memory
+            .filter(|_| import_memory)
+            .map(|(initial, _)| initial);
+        let mut rewritten = Rewritten {
+            wasm: Cow::Borrowed(self.wasm),
+            memory_max: maximum.map(|pages| pages.saturating_mul(PAGE)),
+            imported_pages,
+            table_elements: self.table_elements,
+        };
+        if self.grows.is_empty() && maximum.is_none() && imported_pages.is_none() {
+            return Ok(rewritten);
         }
         let added = Added::of(&self);
+        let mut import = imported_pages.map(memory_import);
         let mut wasm = Vec::with_capacity(self.wasm.len() + 256);
         wasm.extend_from_slice(&wasm_encoder::Module::HEADER);
         for (id, range) in &self.sections {
+            // A module without imports gets a section for this one, where it has to stand.
+            if *id > IMPORT
+                && let Some(import) = import.take()
+            {
+                wasm.push(IMPORT);
+                [&[1], &*import].concat().encode(&mut wasm);
+            }
             let contents = match *id {
                 TYPE => self.appended(range, &added.types)?,
+                IMPORT => self.appended(range, import.take().as_slice())?,
                 FUNCTION => self.appended(range, &added.functions)?,
+                MEMORY if imported_pages.is_some() => continue,
                 MEMORY => self.memory_without_maximum(),
                 CODE if !self.grows.is_empty() => self.code(range, &added)?,
                 _ => Cow::Borrowed(&self.wasm[range.clone()]),
@@ -133,10 +161,8 @@ impl<'a> Parts<'a> {
             wasm.push(*id);
             contents.encode(&mut wasm);
         }
-        Ok(Rewritten {
-            wasm: Cow::Owned(wasm),
-            memory_max,
-        })
+        rewritten.wasm = Cow::Owned(wasm);
+        Ok(rewritten)
     }
 
     /// The section with `items` behind its own.
@@ -198,6 +224,17 @@ impl<'a> Parts<'a> {
     }
 }
 
+/// The import of a memory of at least `pages`.
+fn memory_import(pages: u64) -> Vec<u8> {
+    let mut import = Vec::new();
+    IMPORTED.0.encode(&mut import);
+    IMPORTED.1.encode(&mut import);
+    // A memory, with no flags.
+    import.extend_from_slice(&[2, 0]);
+    pages.encode(&mut import);
+    import
+}
+
 /// One function for each table that is grown: its type, its entry in the function section, and its code.
 struct Added {
     tables: Vec<u32>,
@@ -250,6 +287,7 @@ impl Added {
 }
 
 const TYPE: u8 = 1;
+const IMPORT: u8 = 2;
 const FUNCTION: u8 = 3;
 const MEMORY: u8 = 5;
 const CODE: u8 = 10;
@@ -299,7 +337,7 @@ mod tests {
             "(module (func (drop (i64.const 0x7fc))))",
         ] {
             let wasm = wasm(text);
-            let rewritten = rewrite(&wasm).unwrap();
+            let rewritten = rewrite(&wasm, false).unwrap();
             assert!(
                 matches!(rewritten.wasm, Cow::Borrowed(same) if same == wasm),
                 "{text}"
@@ -312,7 +350,7 @@ mod tests {
     fn a_declared_maximum_is_taken_out() {
         let with = wasm(r#"(module (memory (export "memory") 2 300) (func (export "_start")))"#);
         let without = wasm(r#"(module (memory (export "memory") 2) (func (export "_start")))"#);
-        let rewritten = rewrite(&with).unwrap();
+        let rewritten = rewrite(&with, false).unwrap();
         assert_eq!(*rewritten.wasm, *without);
         assert_eq!(rewritten.memory_max, Some(300 * PAGE));
     }
@@ -336,7 +374,7 @@ mod tests {
                 (elem declare func $two))"#,
         );
         assert_eq!(growing(&before), [1, 3]);
-        let rewritten = rewrite(&before).unwrap();
+        let rewritten = rewrite(&before, false).unwrap();
         assert_eq!(rewritten.memory_max, Some(4 * PAGE));
         wasmparser::validate(&rewritten.wasm).unwrap();
         assert_eq!(growing(&rewritten.wasm), [4, 5, 6]);
@@ -356,7 +394,39 @@ mod tests {
     }
 
     #[test]
+    fn a_memory_is_imported_behind_all_functions() {
+        for (imports, memory) in [
+            ("", "(memory (export \"memory\") 3 9)"),
+            (
+                r#"(import "gojinn" "host_log" (func (param i32 i32 i32)))"#,
+                "(memory (export \"memory\") 3)",
+            ),
+        ] {
+            let functions = r#"(table 4 funcref) (table 2 externref) (func (export "_start") (drop (memory.grow (i32.load (i32.const 0)))))"#;
+            let before = wasm(&format!("(module {imports} {memory} {functions})"));
+            let after = wasm(&format!(
+                r#"(module {imports} (import "gojinn" "memory" (memory 3)) (export "memory" (memory 0)) {functions})"#
+            ));
+            let rewritten = rewrite(&before, true).unwrap();
+            wasmparser::validate(&rewritten.wasm).unwrap();
+            assert_eq!(*rewritten.wasm, *after);
+            assert_eq!(rewritten.imported_pages, Some(3));
+            assert_eq!(rewritten.table_elements, 6);
+            assert_eq!(
+                rewritten.memory_max,
+                memory.contains('9').then_some(9 * PAGE)
+            );
+        }
+        let without = wasm(r#"(module (func (export "_start")))"#);
+        let rewritten = rewrite(&without, true).unwrap();
+        assert_eq!(
+            (&*rewritten.wasm, rewritten.imported_pages),
+            (&*without, None)
+        );
+    }
+
+    #[test]
     fn what_cannot_be_read_is_an_error() {
-        assert!(rewrite(b"\0asm\x01\0\0\0\x0a\x05").is_err());
+        assert!(rewrite(b"\0asm\x01\0\0\0\x0a\x05", false).is_err());
     }
 }

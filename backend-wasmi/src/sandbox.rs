@@ -3,11 +3,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use engine_core::backend::{Finished, Job, Sandbox};
-use engine_core::{HostState, MemoryUse, Trap, TrapCode};
+use engine_core::memory::Slot;
+use engine_core::{HostState, MemoryUse, Outcome, Trap, TrapCode};
 use wasmi::errors::{MemoryError, TableError};
 use wasmi::{Instance, Memory, ResourceLimiter, Store, TypedResumableCall};
 use wasmi_core::LimiterError;
 
+use crate::reuse::{Kept, Lease, Origin};
 use crate::trap;
 
 /// What a store carries for its guest.
@@ -22,10 +24,32 @@ pub(crate) struct Data {
     pub(crate) slice: u64,
 }
 
-/// A sandbox that has not run.
+/// A sandbox that has not run, or is as if it had not.
 pub(crate) struct Fresh {
-    pub(crate) store: Store<Data>,
-    pub(crate) instance: Instance,
+    store: Store<Data>,
+    instance: Instance,
+    /// How it can be used again. Behind the store, for which it holds a place.
+    again: Option<(Origin, Lease)>,
+}
+
+impl Fresh {
+    /// For one use.
+    pub(crate) fn once(store: Store<Data>, instance: Instance) -> Self {
+        Self {
+            store,
+            instance,
+            again: None,
+        }
+    }
+
+    /// One that can be kept.
+    pub(crate) fn again(kept: Kept, lease: Lease) -> Self {
+        Self {
+            store: kept.store,
+            instance: kept.instance,
+            again: Some((kept.origin, lease)),
+        }
+    }
 }
 
 impl Sandbox for Fresh {
@@ -33,6 +57,7 @@ impl Sandbox for Fresh {
         let Self {
             mut store,
             instance,
+            again,
         } = *self;
         let Job { entries, host } = job;
         store.data_mut().host = Some(host);
@@ -47,11 +72,28 @@ impl Sandbox for Fresh {
             ))),
         };
 
-        // Ends the instance and frees its memory.
-        let Data { host, bound, .. } = store.into_data();
-        let mut host = host.expect("it was put there above, and hostcalls only borrow it");
-        *host.memory() = bound.used;
+        let data = store.data_mut();
+        let mut host = data
+            .host
+            .take()
+            .expect("it was put there above, and hostcalls only borrow it");
+        *host.memory() = data.bound.used;
+        let unwound = trap.is_some();
         let outcome = host.outcome(trap);
+        // What ended in any other way is dropped, with its memory.
+        if let Some((origin, lease)) = again {
+            let mut kept = Kept {
+                store,
+                instance,
+                origin,
+            };
+            if !unwound && matches!(outcome, Outcome::Exit(_)) && kept.restore().is_ok() {
+                lease.keep(kept);
+            } else {
+                drop(kept);
+                lease.lost();
+            }
+        }
         Finished { outcome, host }
     }
 }
@@ -125,6 +167,8 @@ pub(crate) struct Bound {
     before: MemoryUse,
     /// The memory's own maximum in bytes, which wasmi is not told.
     memory_max: Option<usize>,
+    /// What the memory lies in; `None`: in memory of wasmi's own.
+    pub(crate) slot: Option<Slot>,
 }
 
 impl Bound {
@@ -133,7 +177,13 @@ impl Bound {
             used,
             before: used,
             memory_max: memory_max.and_then(|bytes| usize::try_from(bytes).ok()),
+            slot: None,
         }
+    }
+
+    /// Counts for another sandbox.
+    pub(crate) fn begin(&mut self, used: MemoryUse) {
+        (self.used, self.before) = (used, used);
     }
 
     /// Whether the module's own maximum and the limits allow a growth.
@@ -160,9 +210,19 @@ impl ResourceLimiter for Bound {
         desired: usize,
         _: Option<usize>,
     ) -> Result<bool, LimiterError> {
-        Ok(self.grows(desired, self.memory_max, |used| {
+        let grows = self.grows(desired, self.memory_max, |used| {
             used.may_grow_to(desired as u64)
-        }))
+        });
+        // Wasmi writes to what is new as soon as it may.
+        if grows
+            && let Some(slot) = &mut self.slot
+            && slot.grow_to(desired).is_err()
+        {
+            self.used = self.before;
+            self.used.refuse();
+            return Ok(false);
+        }
+        Ok(grows)
     }
 
     fn table_growing(
@@ -200,8 +260,9 @@ impl ResourceLimiter for Bound {
         usize::MAX
     }
 
+    /// A module has one at most, but wasmi counts an imported one twice: when it is made, and when it is linked.
     fn memories(&self) -> usize {
-        1
+        2
     }
 }
 

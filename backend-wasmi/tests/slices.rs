@@ -96,7 +96,12 @@ fn a_guest_does_the_same_in_slices_of_any_size() {
     let wat = guest("(call $proc_exit (i32.const 42))");
     for slice in SLICES {
         for eager_up_to in [0, 1 << 20] {
-            let run = run(WasmiConfig { slice, eager_up_to }, &wat);
+            let config = WasmiConfig {
+                slice,
+                eager_up_to,
+                ..WasmiConfig::default()
+            };
+            let run = run(config, &wat);
             let what = format!("slices of {slice}, eager up to {eager_up_to}");
             assert_eq!(run.outcome, Outcome::Exit(42), "{what}");
             assert_eq!(run.memory_peak, 21 * 65_536, "{what}");

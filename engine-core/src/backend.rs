@@ -45,6 +45,14 @@ pub trait Module: Send + Sync + 'static {
     /// `Err` means the host could not make it (no memory, a broken invariant): whatever depends on the module alone was
     /// found out when it was deployed.
     fn instantiate(self: Arc<Self>, start: Start, limits: &Limits) -> Result<Box<dyn Sandbox>>;
+
+    /// Whether the sandbox that is to begin with `start` should have a slot. Asked before each `instantiate`, so that none is
+    /// taken from the pool for a module that has an instance ready in a slot that it kept, or would make no use of one. Only
+    /// a hint: `instantiate` copes with a slot and with none. Must not block.
+    fn wants_slot(&self, start: &Start, limits: &Limits) -> bool {
+        let _ = (start, limits);
+        true
+    }
 }
 
 /// Store + instance for exactly one request.
@@ -102,7 +110,8 @@ impl fmt::Display for BackendKind {
 pub struct Capabilities {
     /// Whether an artifact is native code (worth a cache, and must be authenticated) or the module itself.
     pub native_artifact: bool,
-    /// Whether sandboxes can live in the slots of [`crate::memory`]. Without, `Start::slot` is always `None`.
+    /// Whether sandboxes can live in the slots of [`crate::memory`]. Without, `Start::slot` is always `None`; with, a module
+    /// may still do without one ([`Module::wants_slot`]).
     pub slots: bool,
     /// Optional wasm features it supports, beyond those that are always on.
     pub features: Features,

@@ -424,6 +424,7 @@ impl Loaded {
     pub(crate) fn start(&self, shared: &Shared, limits: &Limits) -> Start {
         let mut start = Start::plain(self.image.clone());
         if self.slots
+            && self.module.wants_slot(&start, limits)
             && let (Some(pool), Some(image)) = (&shared.pool, &self.image)
         {
             match pool.slot(image, limits.memory_bytes()) {

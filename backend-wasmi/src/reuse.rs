@@ -1,0 +1,303 @@
+//! Instances that are used again: which may be, how they are made pristine, and where they wait.
+//!
+//! ```text
+//!            Shelf::lease               run: returned or proc_exit, memory not grown
+//!   (none) ───────────────▶ in use ───────────────────────────────────────────▶ restored, on the shelf
+//!                           ▲    │                                                      │
+//!                           │    └── any other end, or a failure: dropped               │
+//!                           └───────────────────── Shelf::take ─────────────────────────┘
+//! ```
+//!
+//! All that a guest can find changed is its memory (a slot, which is reset), its globals (set to what they were) and its
+//! tables and segments. The latter cannot be restored, so modules whose code changes them have no shelf.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use engine_core::backend::{GlobalValue, Start};
+use engine_core::memory::Image;
+use engine_core::{Error, Limits, Result};
+use wasmi::{Extern, Global, Instance, Store, Val};
+
+use crate::sandbox::Data;
+
+/// An instance in a slot, as new.
+pub(crate) struct Kept {
+    pub(crate) store: Store<Data>,
+    pub(crate) instance: Instance,
+    pub(crate) origin: Origin,
+}
+
+impl Kept {
+    /// Makes a used instance as new again. After an error it must be dropped.
+    pub(crate) fn restore(&mut self) -> Result<()> {
+        let memory = self.store.data().memory;
+        let size = memory.map_or(0, |memory| memory.data_size(&self.store) as u64);
+        if size != self.origin.image.len() {
+            return Err(Error::host("a memory that has grown cannot shrink"));
+        }
+        // No reference into the memory is left: hostcalls borrow it from the store, and they are over.
+        let slot = &mut self.store.data_mut().bound.slot;
+        let used = slot
+            .take()
+            .ok_or_else(|| Error::host("a bug: an instance is kept without its slot"))?;
+        *slot = Some(used.reset()?);
+        for (global, value) in &self.origin.values {
+            global
+                .set(&mut self.store, value.clone())
+                .map_err(|error| Error::host("a global cannot be restored").because(error))?;
+        }
+        Ok(())
+    }
+}
+
+/// What an instance was made from.
+pub(crate) struct Origin {
+    image: Arc<Image>,
+    globals: Arc<[(String, GlobalValue)]>,
+    /// Each mutable global, with the value it started with.
+    values: Vec<(Global, Val)>,
+    /// Bytes that its memory can have.
+    most: u64,
+}
+
+impl Origin {
+    /// That of an `instance` that was made from `image` and `start`, and has not run.
+    pub(crate) fn of(
+        store: &Store<Data>,
+        instance: Instance,
+        image: &Arc<Image>,
+        start: &Start,
+        most: usize,
+    ) -> Self {
+        let values = instance
+            .exports(store)
+            .filter_map(|export| match export.into_extern() {
+                Extern::Global(global) if global.ty(store).mutability().is_mut() => {
+                    Some((global, global.get(store)))
+                }
+                _ => None,
+            })
+            .collect();
+        Self {
+            image: Arc::clone(image),
+            globals: Arc::clone(&start.globals),
+            values,
+            most: most as u64,
+        }
+    }
+
+    /// Whether a sandbox that is to begin with `start` can have it.
+    fn fits(&self, start: &Start, limits: &Limits) -> bool {
+        start
+            .image
+            .as_ref()
+            .is_some_and(|image| Arc::ptr_eq(image, &self.image))
+            && self.most >= limits.memory_bytes()
+            && self.globals == start.globals
+    }
+}
+
+/// Where the instances of one module wait.
+pub(crate) struct Shelf {
+    state: Mutex<State>,
+    /// Instances in slots that the module may have.
+    most: usize,
+    /// All such instances, of every module.
+    total: Arc<Total>,
+}
+
+#[derive(Default)]
+struct State {
+    kept: Vec<Kept>,
+    in_use: usize,
+    /// Sandboxes to come that get memory of their own.
+    pause: u32,
+    /// How long the next pause is.
+    next_pause: u32,
+}
+
+/// The longest pause, in sandboxes.
+const LONGEST_PAUSE: u32 = 1023;
+
+impl Shelf {
+    pub(crate) fn new(most: usize, total: Arc<Total>) -> Self {
+        Self {
+            state: Mutex::default(),
+            most,
+            total,
+        }
+    }
+
+    /// Whether a slot would help the next sandbox.
+    pub(crate) fn wants_slot(&self, start: &Start, limits: &Limits) -> bool {
+        let state = self.state();
+        let fits = |kept: &Kept| kept.origin.fits(start, limits);
+        state.pause == 0
+            && state.in_use + state.kept.len() < self.most
+            && self.total.has_room()
+            && !state.kept.iter().any(fits)
+    }
+
+    /// An instance that fits, if one waits.
+    pub(crate) fn take(self: &Arc<Self>, start: &Start, limits: &Limits) -> Option<(Kept, Lease)> {
+        let mut state = self.state();
+        let fits = |kept: &Kept| kept.origin.fits(start, limits);
+        let Some(at) = state.kept.iter().rposition(fits) else {
+            state.pause = state.pause.saturating_sub(1);
+            return None;
+        };
+        state.in_use += 1;
+        Some((state.kept.remove(at), self.leased()))
+    }
+
+    /// Leave to make one more.
+    pub(crate) fn lease(self: &Arc<Self>) -> Option<Lease> {
+        let mut state = self.state();
+        if state.in_use + state.kept.len() >= self.most || !self.total.add() {
+            return None;
+        }
+        state.in_use += 1;
+        Some(self.leased())
+    }
+
+    fn leased(self: &Arc<Self>) -> Lease {
+        Lease {
+            shelf: Arc::clone(self),
+            is_kept: false,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing that holds the lock can panic half way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Shelf {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.total.remove(state.kept.len());
+    }
+}
+
+/// A place among those of a shelf, for an instance in use. Dropping it gives the place up, and the instance with it.
+pub(crate) struct Lease {
+    shelf: Arc<Shelf>,
+    is_kept: bool,
+}
+
+impl Lease {
+    /// Puts the instance, which is as new, on the shelf.
+    pub(crate) fn keep(mut self, kept: Kept) {
+        let mut state = self.shelf.state();
+        state.in_use -= 1;
+        state.next_pause /= 2;
+        state.kept.push(kept);
+        drop(state);
+        self.is_kept = true;
+    }
+
+    /// Notes that the instance cannot be kept. To make one in a slot takes about three times as long as one in memory of its
+    /// own, so a module that loses them often is given a pause, longer each time.
+    pub(crate) fn lost(self) {
+        let mut state = self.shelf.state();
+        state.next_pause = (2 * state.next_pause + 1).min(LONGEST_PAUSE);
+        state.pause = state.next_pause;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.shelf.state().in_use -= 1;
+            self.shelf.total.remove(1);
+        }
+    }
+}
+
+/// The bound on the instances in slots of all modules of a backend.
+#[derive(Debug)]
+pub(crate) struct Total {
+    now: AtomicUsize,
+    most: usize,
+}
+
+impl Total {
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            now: AtomicUsize::new(0),
+            most,
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.now.load(Ordering::Relaxed) < self.most
+    }
+
+    /// Counts one more, unless there are as many as may be.
+    fn add(&self) -> bool {
+        self.now
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
+                (now < self.most).then_some(now + 1)
+            })
+            .is_ok()
+    }
+
+    fn remove(&self, count: usize) {
+        self.now.fetch_sub(count, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wants_slot(shelf: &Shelf) -> bool {
+        shelf.wants_slot(&Start::plain(None), &Limits::default())
+    }
+
+    fn shelf(most: usize, total: &Arc<Total>) -> Arc<Shelf> {
+        Arc::new(Shelf::new(most, Arc::clone(total)))
+    }
+
+    #[test]
+    fn leases_are_bounded_by_the_shelf_and_by_all_shelves_together() {
+        let total = Arc::new(Total::new(3));
+        let (one, two) = (shelf(2, &total), shelf(2, &total));
+        let first = one.lease().unwrap();
+        let second = one.lease().unwrap();
+        assert!(one.lease().is_none() && !wants_slot(&one));
+        let third = two.lease().unwrap();
+        assert!(two.lease().is_none() && !wants_slot(&two));
+        drop(second);
+        let fourth = two.lease().unwrap();
+        assert!(one.lease().is_none());
+        for lease in [first, third, fourth] {
+            drop(lease);
+        }
+        assert_eq!(total.now.load(Ordering::Relaxed), 0);
+        assert!(wants_slot(&one) && wants_slot(&two));
+    }
+
+    #[test]
+    fn each_loss_makes_the_pause_longer() {
+        let shelf = shelf(2, &Arc::new(Total::new(2)));
+        let limits = Limits::default();
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            shelf.lease().unwrap().lost();
+            let mut pause = 0;
+            while !wants_slot(&shelf) {
+                assert!(shelf.take(&Start::plain(None), &limits).is_none());
+                pause += 1;
+            }
+            pauses.push(pause);
+        }
+        assert_eq!(pauses[..4], [1, 3, 7, 15]);
+        assert_eq!(pauses[9..], [1023, 1023, 1023]);
+        // A lease that came to nothing is no loss.
+        drop(shelf.lease());
+        assert!(wants_slot(&shelf));
+    }
+}

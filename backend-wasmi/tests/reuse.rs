@@ -1,0 +1,312 @@
+//! A guest cannot tell whether its instance was used before, and what is kept is bounded.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backend_wasmi::{Wasmi, WasmiConfig};
+use engine_core::memory::PoolFigures;
+use engine_core::{
+    Engine, EngineConfig, Function, FunctionConfig, Limits, Outcome, RawRun, TrapCode,
+};
+
+fn engine(config: WasmiConfig) -> Engine {
+    let backend = Arc::new(Wasmi::new(config).unwrap());
+    Engine::new(EngineConfig::default(), vec![backend]).unwrap()
+}
+
+fn deploy(engine: &Engine, wat: &str, pages: u64, timeout: Duration) -> Function {
+    let config = FunctionConfig {
+        name: "reuse".into(),
+        limits: Limits {
+            memory: pages * 65_536,
+            timeout,
+            ..Limits::default()
+        },
+        ..FunctionConfig::default()
+    };
+    engine
+        .deploy(&wat::parse_str(wat).unwrap(), config)
+        .unwrap()
+}
+
+/// Longer than anything but a loop takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn run(engine: &Engine, function: &Function, stdin: &[u8]) -> RawRun {
+    let ticket = engine.reserve().unwrap();
+    function.run(ticket, stdin.to_vec()).unwrap()
+}
+
+/// A [`spoiler`], deployed.
+struct Spoiler {
+    patient: Function,
+    /// The same module, for the end that is the deadline.
+    hasty: Function,
+}
+
+impl Spoiler {
+    fn new(engine: &Engine, more: &str) -> Self {
+        let wat = spoiler(more);
+        Self {
+            patient: deploy(engine, &wat, 40, PATIENCE),
+            hasty: deploy(engine, &wat, 40, Duration::from_millis(100)),
+        }
+    }
+
+    fn run(&self, engine: &Engine, end: u8) -> RawRun {
+        let function = if end == LOOP {
+            &self.hasty
+        } else {
+            &self.patient
+        };
+        let run = run(engine, function, &[end]);
+        match (end, &run.outcome) {
+            (0 | 1 | 4 | 5, Outcome::Exit(0)) | (2, Outcome::Exit(5)) => {}
+            (3, Outcome::Trap(trap)) if trap.code == TrapCode::Unreachable => {}
+            (LOOP, Outcome::Trap(trap)) if trap.code == TrapCode::Deadline => {}
+            (_, outcome) => panic!("{outcome:?} after end {end}; exit code 99: found something"),
+        }
+        run
+    }
+}
+
+/// `None` where this machine has no pool, and so nothing to keep.
+fn figures(engine: &Engine) -> Option<PoolFigures> {
+    engine.pool().map(|pool| pool.figures())
+}
+
+/// Exits with 99 if any of its memory or globals is not as it was declared. Then spoils all of it, and ends as the first byte
+/// of stdin says: 0 return, 1 exit 0, 2 exit 5, 3 a trap, 4 grow and return, 5 a refused growth, 6 a loop.
+fn spoiler(more: &str) -> String {
+    format!(
+        r#"(module
+            (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+            (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
+            (memory (export "memory") 20)
+            (data (i32.const 70000) "0123456789abcdef")
+            (global $a (mut i32) (i32.const 17)) (global $b (export "b") (mut i64) (i64.const -5))
+            (global $c (mut f32) (f32.const 2.5)) (global $d (export "d") (mut f64) (f64.const -0.0))
+            (global $e (mut v128) (v128.const i64x2 1 2))
+            (table $t 2 2 funcref) (elem (table $t) (i32.const 0) func $seven)
+            {more}
+            (func $seven (result i32) (i32.const 7))
+            (func $check (param i32) (if (i32.eqz (local.get 0)) (then (call $proc_exit (i32.const 99)))))
+            (func $zero (param $from i32) (param $to i32)
+                (loop $more
+                    (call $check (i64.eqz (i64.load (local.get $from))))
+                    (local.set $from (i32.add (local.get $from) (i32.const 8)))
+                    (br_if $more (i32.lt_u (local.get $from) (local.get $to)))))
+            (func (export "_start")
+                (local $end i32)
+                (call $check (i32.eq (memory.size) (i32.const 20)))
+                (call $zero (i32.const 0) (i32.const 70000))
+                (call $check (i64.eq (i64.load (i32.const 70000)) (i64.const 0x3736353433323130)))
+                (call $check (i64.eq (i64.load (i32.const 70008)) (i64.const 0x6665646362613938)))
+                (call $zero (i32.const 70016) (i32.const 1310720))
+                (call $check (i32.eq (global.get $a) (i32.const 17)))
+                (call $check (i64.eq (global.get $b) (i64.const -5)))
+                (call $check (f32.eq (global.get $c) (f32.const 2.5)))
+                (call $check (i64.eq (i64.reinterpret_f64 (global.get $d)) (i64.const 0x8000000000000000)))
+                (call $check (i8x16.all_true (i64x2.eq (global.get $e) (v128.const i64x2 1 2))))
+                (call $check (i32.eq (table.size $t) (i32.const 2)))
+                (call $check (i32.eq (call_indirect $t (result i32) (i32.const 0)) (i32.const 7)))
+                (call $check (ref.is_null (table.get $t (i32.const 1))))
+                (i32.store (i32.const 0) (i32.const 16))
+                (i32.store (i32.const 4) (i32.const 1))
+                (call $check (i32.eqz (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8))))
+                (local.set $end (i32.load8_u (i32.const 16)))
+                ;; spoil
+                (memory.fill (i32.const 0) (i32.const 0xa5) (i32.const 1310720))
+                (global.set $a (i32.const -1)) (global.set $b (i64.const -1))
+                (global.set $c (f32.const nan)) (global.set $d (f64.const nan))
+                (global.set $e (v128.const i64x2 -1 -1))
+                (block $loop (block $refused (block $grow (block $trap (block $five (block $zero (block $return
+                    (br_table $return $zero $five $trap $grow $refused $loop (local.get $end)))
+                    return)
+                    (call $proc_exit (i32.const 0)))
+                    (call $proc_exit (i32.const 5)))
+                    unreachable)
+                    (call $check (i32.eq (memory.grow (i32.const 5)) (i32.const 20)))
+                    (call $zero (i32.const 1310720) (i32.const 1638400))
+                    (memory.fill (i32.const 1310720) (i32.const 0xa5) (i32.const 327680))
+                    return)
+                    (call $check (i32.eq (memory.grow (i32.const 10000)) (i32.const -1)))
+                    return)
+                (loop $l (br $l))))"#
+    )
+}
+
+/// The same with a segment that its code may drop, so that no instance of it is used again.
+const HIDDEN: &str = r#"(data $x "x") (func (export "drop") (data.drop $x))"#;
+
+const ENDS: u8 = 7;
+const LOOP: u8 = 6;
+
+/// Ends in any order, but few that have to wait for the deadline.
+fn ends(seed: u64, count: usize) -> impl Iterator<Item = u8> {
+    let mut random = seed;
+    std::iter::repeat_with(move || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        match (random >> 20) % 64 {
+            0 => LOOP,
+            // Mostly good ends, so that instances are kept.
+            n @ 1..48 => (n % 3) as u8,
+            n => (n % u64::from(ENDS - 1)) as u8,
+        }
+    })
+    .take(count)
+}
+
+#[test]
+fn nothing_is_left_after_any_end_in_any_order() {
+    for more in ["", HIDDEN] {
+        let engine = engine(WasmiConfig::default());
+        let function = Spoiler::new(&engine, more);
+        for end in (0..ENDS)
+            .flat_map(|end| [end, 0, 0, 0, 0])
+            .chain(ends(7, 100))
+        {
+            function.run(&engine, end);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_left_on_sixteen_threads() {
+    for kept in [1, WasmiConfig::default().kept] {
+        let engine = engine(WasmiConfig {
+            kept,
+            ..WasmiConfig::default()
+        });
+        let function = Spoiler::new(&engine, "");
+        std::thread::scope(|scope| {
+            for thread in 0..16 {
+                let (engine, function) = (&engine, &function);
+                scope.spawn(move || {
+                    for end in ends(thread + 1, 25).filter(|end| *end != LOOP) {
+                        function.run(engine, end);
+                    }
+                });
+            }
+        });
+        if let Some(figures) = figures(&engine) {
+            assert!(figures.busy <= kept as u64, "{figures:?}");
+        }
+        drop(function);
+        assert_eq!(figures(&engine).map_or(0, |figures| figures.busy), 0);
+    }
+}
+
+#[test]
+fn an_instance_is_kept_after_a_good_end_only() {
+    let engine = engine(WasmiConfig::default());
+    let Some(_) = figures(&engine) else { return };
+    let function = Spoiler::new(&engine, "");
+    for (end, kept) in [(0, 1), (1, 1), (2, 1), (5, 1), (3, 0), (4, 0), (6, 0)] {
+        // However long the pause is after the last loss: one is kept by then.
+        for _ in 0..20 {
+            function.run(&engine, 0);
+        }
+        assert_eq!(figures(&engine).unwrap().busy, 1, "before {end}");
+        let before = figures(&engine).unwrap();
+        function.run(&engine, end);
+        let after = figures(&engine).unwrap();
+        assert_eq!(after.busy, kept, "after {end}");
+        // It was the one: no other slot was there.
+        assert_eq!(after.slots_total, before.slots_total);
+        assert_eq!((after.retired, after.reset_failures), (0, 0));
+    }
+}
+
+#[test]
+fn an_instance_is_not_kept_where_it_cannot_be_restored_or_must_not_be() {
+    for (kept, more) in [
+        (64, HIDDEN),
+        (64, "(func (table.set $t (i32.const 1) (ref.null func)))"),
+        (64, "(global (mut funcref) (ref.null func))"),
+        (0, ""),
+    ] {
+        let engine = engine(WasmiConfig {
+            kept,
+            ..WasmiConfig::default()
+        });
+        let function = Spoiler::new(&engine, more);
+        for _ in 0..5 {
+            function.run(&engine, 0);
+        }
+        assert_eq!(figures(&engine).map_or(0, |figures| figures.busy), 0);
+    }
+}
+
+#[test]
+fn kept_instances_are_bounded_over_all_functions_and_go_with_them() {
+    let engine = engine(WasmiConfig {
+        kept: 2,
+        ..WasmiConfig::default()
+    });
+    let Some(_) = figures(&engine) else { return };
+    let functions: Vec<Spoiler> = (0..4)
+        .map(|n| {
+            let more = format!("(func (result i32) (i32.const {n}))");
+            Spoiler::new(&engine, &more)
+        })
+        .collect();
+    for _ in 0..5 {
+        for function in &functions {
+            function.run(&engine, 0);
+        }
+    }
+    assert_eq!(figures(&engine).unwrap().busy, 2);
+    drop(functions);
+    let figures = figures(&engine).unwrap();
+    assert_eq!((figures.busy, figures.retired), (0, 0));
+}
+
+/// Grows memory as far as it can if stdin has a byte, and exits with its pages.
+const PAGES: &str = r#"(module
+    (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+    (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1 60)
+    (func (export "_start")
+        (i32.store (i32.const 0) (i32.const 16))
+        (i32.store (i32.const 4) (i32.const 1))
+        (drop (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+        (if (i32.load (i32.const 8))
+            (then (loop $more (br_if $more (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))))
+        (call $proc_exit (memory.size))))"#;
+
+#[test]
+fn functions_of_one_module_keep_their_own_limits() {
+    let engine = engine(WasmiConfig::default());
+    let limits = [30, 40, 90];
+    let functions = limits.map(|pages| deploy(&engine, PAGES, pages, PATIENCE));
+    assert_eq!(engine.compilations(), 1);
+    for before in &functions {
+        for (function, pages) in functions.iter().zip(limits) {
+            for _ in 0..9 {
+                assert_eq!(run(&engine, before, b"").outcome, Outcome::Exit(1));
+            }
+            let run = run(&engine, function, b"x");
+            let most = pages.min(60);
+            assert_eq!(run.outcome, Outcome::Exit(most as i32));
+            assert_eq!((run.memory_peak, run.memory_refused), (most * 65_536, 1));
+        }
+    }
+}
+
+#[test]
+fn figures_begin_anew_for_each_sandbox() {
+    let engine = engine(WasmiConfig::default());
+    let function = Spoiler::new(&engine, "");
+    for _ in 0..5 {
+        for (end, refused) in [(5, 1), (0, 0)] {
+            let run = function.run(&engine, end);
+            assert_eq!(
+                (run.memory_peak, run.memory_refused),
+                (20 * 65_536, refused)
+            );
+        }
+    }
+}
