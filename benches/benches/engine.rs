@@ -25,7 +25,7 @@ const SLOTS: usize = 24;
 fn main() -> Result {
     let mut args = std::env::args().skip(1);
     let mut task = Task::Quick;
-    let (mut only, mut only_guest) = (None, None);
+    let (mut only, mut only_guest, mut only_mode) = (None, None, None);
     while let Some(arg) = args.next() {
         match arg.as_str() {
             // What cargo itself passes.
@@ -37,10 +37,11 @@ fn main() -> Result {
                 task = Task::Soak(requests.parse()?);
             }
             "--group" => only = Some(args.next().ok_or("--group wants a name")?),
+            "--mode" => only_mode = Some(args.next().ok_or("--mode wants a part of a name")?),
             "--guest" => only_guest = Some(args.next().ok_or("--guest wants a part of a name")?),
             other => {
                 return Err(format!(
-                    "unknown option {other}; there are --all, --quick, --group <name>, --guest <part of a name>, --soak <requests>"
+                    "unknown option {other}; there are --all, --quick, --group <name>, --guest and --mode <part of a name>, --soak <requests>"
                 )
                 .into());
             }
@@ -58,6 +59,7 @@ fn main() -> Result {
         pace: task.pace(),
         only,
         only_guest,
+        only_mode,
     };
     match task {
         Task::Quick => run.quick()?,
@@ -73,9 +75,14 @@ fn main() -> Result {
     );
     let results = guests::root().join("target/bench");
     fs::create_dir_all(&results)?;
-    fs::write(results.join("results.json"), run.report.json())?;
-    println!("rows: target/bench/results.json");
-    if matches!(task, Task::All) && run.only.is_none() && run.only_guest.is_none() {
+    let name = if run.is_whole() {
+        "results.json"
+    } else {
+        "part.json"
+    };
+    fs::write(results.join(name), run.report.json())?;
+    println!("rows: target/bench/{name}");
+    if matches!(task, Task::All) && run.is_whole() {
         run.write_docs()?;
     }
     Ok(())
@@ -109,6 +116,7 @@ struct Run {
     pace: Pace,
     only: Option<String>,
     only_guest: Option<String>,
+    only_mode: Option<String>,
 }
 
 impl Run {
@@ -177,6 +185,10 @@ impl Run {
         self.workshop.forget();
         self.memory(&real)?;
         Ok(())
+    }
+
+    fn is_whole(&self) -> bool {
+        self.only.is_none() && self.only_guest.is_none() && self.only_mode.is_none()
     }
 
     fn wanted(&self, group: &str, guest: &Guest) -> bool {
@@ -298,6 +310,11 @@ impl Run {
         let mut contenders = Vec::new();
         for &(kind, modes) in modes {
             for &mode in modes {
+                if let Some(part) = &self.only_mode
+                    && !mode.name().contains(part.as_str())
+                {
+                    continue;
+                }
                 let subject = self.workshop.subject(kind, mode, guest)?;
                 let row = row(group, &subject);
                 contenders.push(Contender::new(row, move || op(&subject)));

@@ -39,7 +39,9 @@ test "$(nproc)" -ge 2 || { echo "this needs two cores: one for Caddy, one for th
 (cd benches/http/daemon && go build -o "$work/daemon" .)
 
 # name, path, guest, backend. What is answered must be what the guest says, to the byte.
-routes=(respond c-wasmtime rust-wasmtime wat-wasmtime go-wasmtime)
+routes=(respond c-wasmtime rust-wasmtime go-wasmtime)
+# Built where wabt is installed.
+[ ! -f guests/build/wat-hello.wasm ] || routes+=(wat-wasmtime)
 [ -n "$quick" ] || routes+=(c-wasmer rust-wasmer c-wasmi rust-wasmi proxy)
 guest_file() {
     case $1 in
@@ -148,47 +150,74 @@ awk '
         }
     }' "$work/samples" | tee "$out/http.md"
 
+profile_of() { # route: records Caddy while it answers it, into $work/$route.data
+    ask "$1" 6 > /dev/null &
+    local load=$!
+    sleep 0.5
+    perf record -o "$work/$1.data" -F 1999 -g -p $server -- sleep 5 > /dev/null 2>&1 || { kill $load; wait $load || true; return 1; }
+    wait $load
+}
+parts_of() { # route: share of each part of the program, by the symbol the processor was in
+    perf report -i "$work/$1.data" --no-children -g none --sort dso,symbol --stdio --field-separator '|' 2> /dev/null | awk -F'|' '
+        # What a symbol belongs to; the first that fits.
+        /^#/ || NF < 3 { next }
+        {
+            share = $1 + 0; dso = $2; name = $3; sub(/^ *\[.\] */, "", name); gsub(/ +$/, "", name); gsub(/^ +| +$/, "", dso)
+            if (dso ~ /kernel/) part = "kernel"
+            else if (dso ~ /JIT|anon|memfd/) part = "guest code"
+            else if (dso ~ /libc|vdso|ld-linux/) part = "libc, vdso"
+            else if (name ~ /^<?(wasmtime|backend_wasmtime)/) part = "Rust: wasmtime and its backend"
+            else if (name ~ /engine_core/) part = "Rust: engine-core"
+            else if (name ~ /^gojinn_|::/) part = "Rust: ABI, library"
+            else if (name ~ /pauloappbr/) part = "Go: the plugin"
+            else if (name ~ /cgo|asmcgocall|entersyscall|exitsyscall/) part = "Go: cgo and system calls"
+            else if (name ~ /caddyserver/) part = "Go: Caddy"
+            else if (name ~ /^(runtime|internal\/runtime)/ && name ~ /malloc|[gG][cC]|scan|Scan|sweep|mark|span|Span|heap|mcache|mcentral|memclr|newobject|growslice|findObject/) part = "Go: memory and garbage"
+            else if (name ~ /^(runtime|internal\/runtime)/) part = "Go: scheduling, maps, rest of the runtime"
+            else part = "Go: net, net/http, other libraries"
+            sum[part] += share
+        }
+        END { for (part in sum) printf "%s|%.2f\n", part, sum[part] }'
+}
+inclusive_of() { # route: time below the plugin, with what it made the runtime do
+    perf report -i "$work/$1.data" --children -g none --sort symbol --stdio 2> /dev/null |
+        awk '/pauloappbr\/gojinn|runtime.cgocall|runtime.gcBgMarkWorker$|caddyhttp.\(\*Server\).ServeHTTP/ && n++ < 25 { sub(/ +- +- *$/, ""); print }'
+}
+cpu_of() { awk -F'|' -v route=" $1 " '$2 == route { sub(/ µs.*/, "", $8); print $8 + 0 }' "$out/http.md"; }
+
 if [ -n "$profile" ]; then
     route=c-wasmtime
-    ask $route 7 > /dev/null &
-    load=$!
-    sleep 0.5
-    if command -v perf > /dev/null && perf record -o "$work/perf.data" -F 1999 -p $server -- sleep 5 > /dev/null 2>&1; then
+    if command -v perf > /dev/null && profile_of respond && profile_of $route; then
         {
-            echo "perf, Caddy answering $route, self time: by part, then by symbol"
-            perf report -i "$work/perf.data" --sort dso,symbol --stdio --field-separator '|' 2> /dev/null |
-                awk -F'|' '
-                    # What each symbol belongs to; the kernel first, then by name.
-                    /^#/ || NF < 3 { next }
-                    {
-                        share = $1 + 0; dso = $2; name = $3; sub(/^ *\[.\] */, "", name); gsub(/ +$/, "", name); gsub(/^ +| +$/, "", dso)
-                        if (dso ~ /kernel/) part = "kernel"
-                        else if (dso ~ /JIT|anon|memfd/) part = "guest code"
-                        else if (name ~ /^wasmtime|^backend_wasmtime|^<?cranelift|^wasmparser/) part = "Rust: wasmtime and its backend"
-                        else if (name ~ /engine_core/) part = "Rust: engine-core"
-                        else if (name ~ /^gojinn_|^<?gojinn|::/) part = "Rust: ABI, library, rest"
-                        else if (name ~ /pauloappbr/) part = "Go glue: the plugin"
-                        else if (name ~ /cgo|asmcgocall|entersyscall|exitsyscall|reentersyscall/) part = "Go runtime: cgo and system calls"
-                        else if (name ~ /caddyserver/) part = "Caddy"
-                        else if (name ~ /^net|^bufio|^crypto|^mime|^internal\/poll|^syscall/) part = "Go: net and net/http"
-                        else if (name ~ /malloc|GC|gc|scan|sweep|mark|span|heap|mcache|mcentral|memclr|grey|wb|Object/ && name ~ /^runtime|^internal\/runtime\/gc/) part = "Go runtime: memory and garbage"
-                        else if (name ~ /^runtime|^internal\/runtime/) part = "Go runtime: scheduling, maps, rest"
-                        else if (dso ~ /libc|vdso|ld-linux/) part = "libc, vdso"
-                        else part = "rest"
-                        sum[part] += share
-                    }
-                    END { for (part in sum) printf "%6.2f%%  %s\n", sum[part], part }' | sort -rn
+            parts_of respond | sed 's/^/respond|/' > "$work/parts"
+            parts_of $route | sed 's/^/function|/' >> "$work/parts"
+            echo "Where Caddy's CPU time for one request goes (self time, perf), \`respond\` beside $route:"
             echo
-            perf report -i "$work/perf.data" --sort dso,symbol --stdio 2> /dev/null |
+            echo "| part | \`respond\` | $route | more |"
+            echo "|---|--:|--:|--:|"
+            awk -F'|' -v respond="$(cpu_of respond)" -v own="$(cpu_of $route)" '
+                { share[$1, $2] = $3; parts[$2] }
+                END { for (part in parts) { a = share["respond", part] * respond / 100; b = share["function", part] * own / 100
+                      printf "| %s | %.1f µs | %.1f µs | %+.1f µs |\n", part, a, b, b - a } }' "$work/parts" | sort -t'|' -k5 -rn
+        } > "$out/profile.md"
+        {
+            cat "$out/profile.md"
+            printf '\n%s with what is called below: inclusive, self\n' "$route"
+            inclusive_of $route
+            printf '\n%s by symbol, self time\n' "$route"
+            perf report -i "$work/$route.data" --no-children -g none --sort dso,symbol --stdio 2> /dev/null |
                 awk '!/^#/ && NF && n++ < 60 { sub(/ +- +- *$/, ""); print }'
         } > "$out/profile.txt"
     else
+        ask $route 7 > /dev/null &
+        load=$!
         curl -s -o "$work/caddy.pprof" "http://localhost:$admin/debug/pprof/profile?seconds=5"
         { echo "pprof, Caddy answering $route (C and Rust are one line: runtime.cgocall)"
           go tool pprof -top -nodecount 60 "$caddy" "$work/caddy.pprof" 2> /dev/null; } > "$out/profile.txt"
+        rm -f "$out/profile.md"
+        wait $load || true
     fi
-    wait $load || true
-    sed -n 1,50p "$out/profile.txt"
+    sed -n 1,60p "$out/profile.txt"
     echo "more: target/bench/profile.txt"
 fi
 
@@ -204,6 +233,7 @@ if [ -n "$write" ]; then
         echo "Machine: $(nproc) cores, Linux $(uname -r), $(go version | cut -d' ' -f3), Caddy $("$caddy" version | cut -d' ' -f1). Command: \`make bench-http\`."
         echo
         cat "$out/http.md"
+        if [ -n "$profile" ] && [ -f "$out/profile.md" ]; then echo; cat "$out/profile.md"; fi
         echo "<!-- /http -->"
     } > "$work/page.md"
     mv "$work/page.md" $page

@@ -105,10 +105,11 @@ mod tests {
 
     #[test]
     fn this_process_holds_something() {
+        let files: Vec<_> = (0..40)
+            .map(|_| fs::File::open("/proc/self/maps").unwrap())
+            .collect();
         let held = Held::now();
         assert!(held.resident > 0 && held.mappings > 0 && held.threads > 0);
-        let one_more = fs::File::open("/proc/self/maps").unwrap();
-        assert_eq!(Held::now().descriptors, held.descriptors + 1);
-        drop(one_more);
+        assert!(held.descriptors >= files.len());
     }
 }

@@ -103,11 +103,14 @@ impl Samples {
     }
 }
 
+/// Takes samples for about so long.
+type Round = dyn FnMut(Duration, &mut Samples);
+
 /// One of the things compared.
 pub struct Contender {
     /// Its row; the times are filled in by [`race`].
     pub row: Row,
-    round: Box<dyn FnMut(Duration, &mut Samples)>,
+    round: Box<Round>,
 }
 
 impl Contender {
