@@ -47,7 +47,15 @@ pub(super) struct Listed {
 }
 
 /// Held until dropped.
-pub(super) struct Lock(#[expect(dead_code, reason = "closing it unlocks")] File);
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing would do, but for a process that another thread is just starting: until it has become another program, it
+        // has the file open too.
+        let _ = self.0.unlock();
+    }
+}
 
 impl Folder {
     /// Opens the folder at `path`, made if it is missing. `Err` says in words why it cannot be used.
