@@ -9,7 +9,6 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine_core::backend::Backend;
 use gojinn_benches::guests::{self, Guest};
 use gojinn_benches::machine::{self, Held};
 use gojinn_benches::measure::{Contender, Pace, Row, race};
@@ -358,12 +357,13 @@ impl Run {
                         continue;
                     }
                     let prepared = self.workshop.prepared(kind, mode, guest)?;
-                    let backend: Arc<dyn Backend> = Arc::new(prepared.clone());
-                    let subject = Subject::deploy(backend, kind, mode, guest)?;
-                    // The thread stacks and arenas that come with the callers are there from the first turn on.
-                    together(&prepared, &subject, || {});
+                    // The thread stacks and arenas that come with the callers are there from the first turn on. A module of
+                    // its own for the second: some keep what a sandbox leaves.
+                    let warm = Subject::deploy(Arc::new(prepared.clone()), kind, mode, guest)?;
+                    together(&prepared, &warm, || {});
+                    drop(warm);
+                    let prepared = prepared.reloaded()?;
                     let fresh = Subject::deploy(Arc::new(prepared.clone()), kind, mode, guest)?;
-                    drop(subject);
                     let before = machine::resident();
                     let mut busy = 0;
                     together(&prepared, &fresh, || {

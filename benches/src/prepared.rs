@@ -44,6 +44,17 @@ impl Prepared {
         })
     }
 
+    /// The same artifact loaded anew: it shares nothing with what ran before.
+    pub fn reloaded(&self) -> Result<Self> {
+        // SAFETY: as in `new`; nobody can write to an artifact.
+        let module = unsafe { Arc::clone(&self.inner).load(&self.artifact)? };
+        Ok(Self {
+            module,
+            together: Arc::default(),
+            ..self.clone()
+        })
+    }
+
     /// Makes the next `callers` instantiations wait for each other, so that as many sandboxes exist at one moment.
     pub fn meet(&self, callers: Option<usize>) {
         *self.together.lock() = callers.map(|callers| Arc::new(Barrier::new(callers)));
