@@ -46,9 +46,10 @@ fn a_folder_that_others_can_write_to() {
 fn a_folder_of_somebody_else() {
     let folder = filled(1);
     // Only root can give a folder away.
-    if std::os::unix::fs::chown(folder.cache(), Some(65_534), None).is_ok() {
+    let other = fs::metadata(folder.cache()).unwrap().uid() + 1;
+    if std::os::unix::fs::chown(folder.cache(), Some(other), None).is_ok() {
         let warning = unused(&folder.cache());
-        assert!(warning.contains("65534"), "{warning}");
+        assert!(warning.contains(&format!("user {other}")), "{warning}");
     }
 }
 
@@ -86,6 +87,22 @@ fn a_folder_that_goes_away() {
     }
     assert_eq!(host.figures().write_failures, 3);
     assert!(host.warning().contains("cannot be written to"));
+}
+
+#[test]
+fn a_folder_that_is_read_only() {
+    let folder = filled(1);
+    fs::set_permissions(folder.cache(), fs::Permissions::from_mode(0o500)).unwrap();
+    let host = Host::new(&folder.cache());
+    assert_eq!(host.deploy(1), CodeSource::Cache);
+    let writable = fs::write(folder.cache().join("probe"), b"").is_ok();
+    assert_eq!(host.deploy(2), CodeSource::Compiled);
+    // Permissions do not keep root out.
+    if !writable {
+        assert_eq!(host.figures().write_failures, 1);
+        assert!(host.warning().contains("cannot be written to"));
+    }
+    fs::set_permissions(folder.cache(), fs::Permissions::from_mode(0o700)).unwrap();
 }
 
 #[test]
