@@ -364,12 +364,14 @@ impl Run {
                     drop(warm);
                     let prepared = prepared.reloaded()?;
                     let fresh = Subject::deploy(Arc::new(prepared.clone()), kind, mode, guest)?;
+                    machine::trim();
                     let before = machine::resident();
                     let mut busy = 0;
                     together(&prepared, &fresh, || {
                         std::thread::sleep(Duration::from_millis(350));
                         busy = machine::resident();
                     });
+                    machine::trim();
                     let idle = machine::resident();
                     let each = |now: u64| now.saturating_sub(before) / SLOTS as u64;
                     let mut add = |state: &str, bytes| {

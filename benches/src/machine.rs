@@ -92,6 +92,15 @@ pub fn resident() -> u64 {
         * 1024
 }
 
+/// Gives freed memory back to the system, so that what is resident is in use.
+pub fn trim() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it may be called at any time, from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 fn read(path: &str) -> String {
     fs::read_to_string(path)
         .unwrap_or_default()
