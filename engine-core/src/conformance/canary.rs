@@ -85,11 +85,11 @@ pub fn pairs(backend: Arc<dyn Backend>, mode: Option<ResetMode>) {
         ..EngineConfig::default()
     };
     let engine = expect(Engine::new(config, vec![backend]));
-    let wasm = match wat::parse_str(guest()) {
-        Ok(wasm) => wasm,
-        Err(error) => panic!("the guest's wat is wrong: {error}"),
-    };
-    let deploy = |timeout| {
+    let deploy = |tables, timeout| {
+        let wasm = match wat::parse_str(guest(tables)) {
+            Ok(wasm) => wasm,
+            Err(error) => panic!("the guest's wat is wrong: {error}"),
+        };
         let mut config = FunctionConfig {
             name: "canary".into(),
             ..FunctionConfig::default()
@@ -99,9 +99,10 @@ pub fn pairs(backend: Arc<dyn Backend>, mode: Option<ResetMode>) {
         expect(engine.deploy(&wasm, config))
     };
     let bench = Bench {
-        // Two functions of one module: they share its image and so its slots.
-        patient: deploy(Duration::from_secs(60)),
-        hasty: deploy(Duration::from_millis(2)),
+        forms: [true, false].map(|tables| Form {
+            patient: deploy(tables, Duration::from_secs(60)),
+            hasty: deploy(tables, Duration::from_millis(2)),
+        }),
         engine,
         next: AtomicU64::new(0),
     };
@@ -120,9 +121,15 @@ pub fn pairs(backend: Arc<dyn Backend>, mode: Option<ResetMode>) {
 
 struct Bench {
     engine: Engine,
+    /// With tables and growth, and without: what a backend may use again in place is served by other code.
+    forms: [Form; 2],
+    next: AtomicU64,
+}
+
+/// Two functions of one module: they share its image and so its slots.
+struct Form {
     patient: Function,
     hasty: Function,
-    next: AtomicU64,
 }
 
 impl Bench {
@@ -155,7 +162,8 @@ impl Bench {
         let mut stdin = vec![b'A', end as u8];
         stdin.resize(16, 0);
         stdin.extend(canary);
-        let run = self.spoil(end, stdin);
+        let form = &self.forms[(number / 3 % 2) as usize];
+        let run = self.spoil(form, end, stdin);
         let logged = run
             .logs
             .windows(canary.len())
@@ -170,13 +178,13 @@ impl Bench {
         let mut stdin = vec![b'B'];
         stdin.resize(16, 0);
         stdin.extend([0; 16]);
-        let run = self.go(&self.patient, stdin);
+        let run = self.go(&form.patient, stdin);
         assert_eq!(
             run.outcome,
             Outcome::Exit(0),
             "pair {number}: the second guest found a changed table or size"
         );
-        // Two pages from the start, one that was grown, two globals.
+        // Two pages from the start, one that was grown or a third from the start, two globals.
         assert_eq!(run.stdout.len(), 3 * 65_536 - SCRATCH + 16, "pair {number}");
         let half = [&canary[..8], &canary[8..]];
         let found = run
@@ -201,8 +209,8 @@ impl Bench {
     }
 
     /// Runs the first guest to the end it is told.
-    fn spoil(&self, end: u64, stdin: Vec<u8>) -> RawRun {
-        let function = if end == 3 { &self.hasty } else { &self.patient };
+    fn spoil(&self, form: &Form, end: u64, stdin: Vec<u8>) -> RawRun {
+        let function = if end == 3 { &form.hasty } else { &form.patient };
         if end != 5 {
             let run = self.go(function, stdin);
             let expected = match end {
@@ -249,14 +257,20 @@ fn canary(number: u64) -> [u8; 16] {
 }
 
 /// Both halves of a pair in one module, so that they share slots; the first byte of stdin says which to be.
-fn guest() -> String {
-    module(
-        r#"(memory (export "memory") 2)
+fn guest(tables: bool) -> String {
+    // The form without tables does not grow its memory either, and has three pages from the start.
+    let with_tables = |code: &'static str| if tables { code } else { "" };
+    let fields = format!(
+        r#"(memory (export "memory") {pages})
            (data (i32.const 4096) "initialised") (data (i32.const 70000) "more of it")
            (global $one (mut i64) (i64.const 17)) (global $two (mut i64) (i64.const 0))
-           (table $t 2 6 funcref)"#,
+           {table}"#,
+        pages = if tables { 2 } else { 3 },
+        table = with_tables("(table $t 2 6 funcref)"),
+    );
+    let functions = format!(
         r#"(func $spoil (local $filled i32)
-               (drop (memory.grow (i32.const 1)))
+               {grow}
                ;; the canary is at 80: over everything above the scratch, by doubling
                (memory.copy (i32.const 128) (i32.const 80) (i32.const 16))
                (local.set $filled (i32.const 16))
@@ -268,19 +282,17 @@ fn guest() -> String {
                    (br_if $more (i32.lt_u (local.get $filled) (i32.const 196480))))
                (global.set $one (i64.load (i32.const 80)))
                (global.set $two (i64.load (i32.const 88)))
-               (table.set $t (i32.const 1) (ref.func $spoil))
-               (drop (table.grow $t (ref.func $spoil) (i32.const 2)))
+               {set_table}
                (call $write (i32.const 2) (i32.const 80) (i32.const 16)))
-           (elem declare func $spoil)
+           {declare}
            (func $dump
                (call $print (i32.const 128) (i32.const 130944))
-               (if (i32.ne (memory.grow (i32.const 1)) (i32.const 2)) (then unreachable))
+               {grow_again}
                (call $print (i32.const 131072) (i32.const 65536))
                (i64.store (i32.const 96) (global.get $one))
                (i64.store (i32.const 104) (global.get $two))
                (call $print (i32.const 96) (i32.const 16))
-               (if (i32.ne (table.size $t) (i32.const 2)) (then unreachable))
-               (if (i32.eqz (ref.is_null (table.get $t (i32.const 1)))) (then unreachable)))
+               {check_table})
            (func (export "_start") (local $end i32)
                (i32.store (i32.const 0) (i32.const 64))
                (i32.store (i32.const 4) (i32.const 32))
@@ -295,5 +307,19 @@ fn guest() -> String {
                (if (i32.eq (local.get $end) (i32.const 4))
                    (then (drop (memory.grow (i32.const 60000))) unreachable))
                (if (i32.eq (local.get $end) (i32.const 5)) (then (loop $l (br $l)))))"#,
-    )
+        grow = with_tables("(drop (memory.grow (i32.const 1)))"),
+        set_table = with_tables(
+            "(table.set $t (i32.const 1) (ref.func $spoil))
+             (drop (table.grow $t (ref.func $spoil) (i32.const 2)))"
+        ),
+        declare = with_tables("(elem declare func $spoil)"),
+        grow_again = with_tables(
+            "(if (i32.ne (memory.grow (i32.const 1)) (i32.const 2)) (then unreachable))"
+        ),
+        check_table = with_tables(
+            "(if (i32.ne (table.size $t) (i32.const 2)) (then unreachable))
+             (if (i32.eqz (ref.is_null (table.get $t (i32.const 1)))) (then unreachable))"
+        ),
+    );
+    module(&fields, &functions)
 }
