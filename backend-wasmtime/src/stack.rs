@@ -123,8 +123,9 @@ mod tests {
     fn the_room_on_a_thread_is_known() {
         for size in [128 << 10, 1 << 20, 8 << 20] {
             let left = on_thread(size, left);
+            // glibc may hand out the stack of a thread that has ended, up to four times as large.
             assert!(
-                left > size / 2 && left <= size + (64 << 10),
+                left > size / 2 && left <= 4 * size + (64 << 10),
                 "{left} of {size}"
             );
         }

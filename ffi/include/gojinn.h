@@ -8,138 +8,80 @@
 #include <stdint.h>
 #include <stddef.h>
 
-/*
- The version of the ABI in this header. Raised by every change that an old caller would notice.
- */
+// The version of the ABI in this header. Raised by every change that an old caller would notice.
 #define GOJINN_ABI_VERSION 1
 
-/*
- Done.
- */
+// Done.
 #define GOJINN_OK 0
 
-/*
- A pointer that must not be NULL was.
- */
+// A pointer that must not be NULL was.
 #define GOJINN_NULL_ARGUMENT 100
 
-/*
- The configuration is malformed, out of bounds or contradictory; the message says where.
- */
+// The configuration is malformed, out of bounds or contradictory; the message says where.
 #define GOJINN_BAD_CONFIG 101
 
-/*
- The head of a request is malformed, or a buffer is too small for a rest.
- */
+// The head of a request is malformed, or a buffer is too small for a rest.
 #define GOJINN_BAD_FRAME 102
 
-/*
- This build, or the backend, cannot do what was asked.
- */
+// This build, or the backend, cannot do what was asked.
 #define GOJINN_UNSUPPORTED 103
 
-/*
- The call id is stale, unknown or used already.
- */
+// The call id is stale, unknown or used already.
 #define GOJINN_STALE_CALL 104
 
-/*
- Every place for a running call is taken.
- */
+// Every place for a running call is taken.
 #define GOJINN_REJECTED 105
 
-/*
- The module breaks a rule; the message names it.
- */
+// The module breaks a rule; the message names it.
 #define GOJINN_INVALID_MODULE 200
 
-/*
- The host failed.
- */
+// The host failed.
 #define GOJINN_HOST 300
 
-/*
- A valid module could not be compiled.
- */
+// A valid module could not be compiled.
 #define GOJINN_COMPILE 301
 
-/*
- A compiled artifact could not be loaded.
- */
+// A compiled artifact could not be loaded.
 #define GOJINN_LOAD 302
 
-/*
- A bug: the library panicked.
- */
+// A bug: the library panicked.
 #define GOJINN_PANIC 399
 
-/*
- An engine. A box of one owner; freed by `gojinn_engine_free`.
- */
+// An engine. A box of one owner; freed by `gojinn_engine_free`.
 typedef struct gojinn_engine gojinn_engine;
 
-/*
- An error. A box of one owner; freed by `gojinn_error_free`.
- */
+// An error. A box of one owner; freed by `gojinn_error_free`.
 typedef struct gojinn_error gojinn_error;
 
-/*
- A deployed function. A box of one owner that holds its engine too; freed by `gojinn_function_free`.
- */
+// A deployed function. A box of one owner that holds its engine too; freed by `gojinn_function_free`.
 typedef struct gojinn_function gojinn_function;
 
-/*
- A frame that did not fit into the caller's buffer. A box of one owner; freed by `gojinn_rest_free`.
- */
+// A frame that did not fit into the caller's buffer. A box of one owner; freed by `gojinn_rest_free`.
 typedef struct gojinn_rest gojinn_rest;
 
-/*
- The numbers of an answer, and the lengths of the four parts of its frame.
- */
+// The numbers of an answer, and the lengths of the four parts of its frame.
 typedef struct gojinn_answer {
-  /*
-   0 ok, 1 timeout, 2 trap, 3 oom, 4 bad_output, 5 rejected, 6 cancelled, 7 error.
-   */
+  // 0 ok, 1 timeout, 2 trap, 3 oom, 4 bad_output, 5 rejected, 6 cancelled, 7 error.
   uint32_t verdict;
-  /*
-   The HTTP status for the client.
-   */
+  // The HTTP status for the client.
   uint32_t status;
-  /*
-   Headers in the frame.
-   */
+  // Headers in the frame.
   uint32_t headers;
-  /*
-   0.
-   */
+  // 0.
   uint32_t reserved;
-  /*
-   Nanoseconds from the call's begin to the guest's end.
-   */
+  // Nanoseconds from the call's begin to the guest's end.
   uint64_t duration_ns;
-  /*
-   The most linear memory the guest had, in bytes.
-   */
+  // The most linear memory the guest had, in bytes.
   uint64_t memory_peak;
-  /*
-   Bytes of log lines beyond `max_logs`.
-   */
+  // Bytes of log lines beyond `max_logs`.
   uint64_t logs_dropped;
-  /*
-   Bytes of the frame's first part.
-   */
+  // Bytes of the frame's first part.
   uint64_t headers_len;
-  /*
-   Bytes of the second part.
-   */
+  // Bytes of the second part.
   uint64_t reason_len;
-  /*
-   Bytes of the third part.
-   */
+  // Bytes of the third part.
   uint64_t logs_len;
-  /*
-   Bytes of the last part.
-   */
+  // Bytes of the last part.
   uint64_t body_len;
 } gojinn_answer;
 
@@ -147,59 +89,47 @@ typedef struct gojinn_answer {
 extern "C" {
 #endif // __cplusplus
 
-/*
- The version of the ABI that this library was built with; compare it with `GOJINN_ABI_VERSION` of the header.
- */
+// The version of the ABI that this library was built with; compare it with `GOJINN_ABI_VERSION` of the header.
 uint32_t gojinn_abi_version(void);
 
-/*
- Makes an engine of a configuration in JSON (`{}` for the defaults).
-
- # Safety
- `config` is readable for `config_len` bytes; `engine` and `error` are writable.
- */
+// Makes an engine of a configuration in JSON (`{}` for the defaults).
+//
+// # Safety
+// `config` is readable for `config_len` bytes; `engine` and `error` are writable.
 int32_t gojinn_engine_new(const uint8_t *config,
                           size_t config_len,
                           struct gojinn_engine **engine,
                           struct gojinn_error **error);
 
-/*
- Frees an engine. Its functions live on.
-
- # Safety
- `engine` is NULL or came from `gojinn_engine_new` and was not freed.
- */
+// Frees an engine. Its functions live on.
+//
+// # Safety
+// `engine` is NULL or came from `gojinn_engine_new` and was not freed.
 void gojinn_engine_free(struct gojinn_engine *engine);
 
-/*
- Describes the engine as JSON: its backends, the default one, places for calls, and why there is no memory pool if there
- is none.
-
- # Safety
- `engine` is a live engine; `out` is writable for `out_cap` bytes; `len` is writable.
- */
+// Describes the engine as JSON: its backends, the default one, places for calls, and why there is no memory pool if there
+// is none.
+//
+// # Safety
+// `engine` is a live engine; `out` is writable for `out_cap` bytes; `len` is writable.
 int32_t gojinn_engine_describe(const struct gojinn_engine *engine,
                                uint8_t *out,
                                size_t out_cap,
                                size_t *len);
 
-/*
- All figures of the engine in the text format of Prometheus.
-
- # Safety
- `engine` is a live engine; `out` is writable for `out_cap` bytes; `len` is writable.
- */
+// All figures of the engine in the text format of Prometheus.
+//
+// # Safety
+// `engine` is a live engine; `out` is writable for `out_cap` bytes; `len` is writable.
 int32_t gojinn_engine_metrics(const struct gojinn_engine *engine,
                               uint8_t *out,
                               size_t out_cap,
                               size_t *len);
 
-/*
- Deploys a module. Takes seconds for a large module that is new.
-
- # Safety
- `engine` is a live engine; `wasm` and `config` are readable for their lengths; `function` and `error` are writable.
- */
+// Deploys a module. Takes seconds for a large module that is new.
+//
+// # Safety
+// `engine` is a live engine; `wasm` and `config` are readable for their lengths; `function` and `error` are writable.
 int32_t gojinn_function_new(const struct gojinn_engine *engine,
                             const uint8_t *wasm,
                             size_t wasm_len,
@@ -208,57 +138,45 @@ int32_t gojinn_function_new(const struct gojinn_engine *engine,
                             struct gojinn_function **function,
                             struct gojinn_error **error);
 
-/*
- Frees a function. Calls that run keep what they use.
-
- # Safety
- `function` is NULL or came from `gojinn_function_new` and was not freed.
- */
+// Frees a function. Calls that run keep what they use.
+//
+// # Safety
+// `function` is NULL or came from `gojinn_function_new` and was not freed.
 void gojinn_function_free(struct gojinn_function *function);
 
-/*
- Describes a function as JSON: backend, hash, sizes, form, how long its compilation took.
-
- # Safety
- `function` is a live function; `out` is writable for `out_cap` bytes; `len` is writable.
- */
+// Describes a function as JSON: backend, hash, sizes, form, how long its compilation took.
+//
+// # Safety
+// `function` is a live function; `out` is writable for `out_cap` bytes; `len` is writable.
 int32_t gojinn_function_describe(const struct gojinn_function *function,
                                  uint8_t *out,
                                  size_t out_cap,
                                  size_t *len);
 
-/*
- Takes a place for a call and gives its id, which is never 0. `GOJINN_REJECTED` when every place is taken.
-
- # Safety
- `engine` is a live engine; `call` is writable.
- */
+// Takes a place for a call and gives its id, which is never 0. `GOJINN_REJECTED` when every place is taken.
+//
+// # Safety
+// `engine` is a live engine; `call` is writable.
 int32_t gojinn_call_new(const struct gojinn_engine *engine,
                         uint64_t *call);
 
-/*
- Gives back the place of a call that was never used. A stale id does nothing.
-
- # Safety
- `engine` is NULL or a live engine.
- */
+// Gives back the place of a call that was never used. A stale id does nothing.
+//
+// # Safety
+// `engine` is NULL or a live engine.
 void gojinn_call_free(const struct gojinn_engine *engine, uint64_t call);
 
-/*
- Cancels a call, from any thread and at any time. A stale id does nothing.
-
- # Safety
- `engine` is NULL or a live engine.
- */
+// Cancels a call, from any thread and at any time. A stale id does nothing.
+//
+// # Safety
+// `engine` is NULL or a live engine.
 void gojinn_call_cancel(const struct gojinn_engine *engine, uint64_t call);
 
-/*
- Answers one request in a fresh sandbox, on the calling thread. Uses the call id up, whatever it returns.
-
- # Safety
- `function` is a live function; `head` and `body` are readable for their lengths; `out` is writable for `out_cap` bytes
- and overlaps with neither; `answer` and `rest` are writable.
- */
+// Answers one request in a fresh sandbox, on the calling thread. Uses the call id up, whatever it returns.
+//
+// # Safety
+// `function` is a live function; `head` and `body` are readable for their lengths; `out` is writable for `out_cap` bytes
+// and overlaps with neither; `answer` and `rest` are writable.
 int32_t gojinn_function_call(const struct gojinn_function *function,
                              uint64_t call,
                              const uint8_t *head,
@@ -270,44 +188,36 @@ int32_t gojinn_function_call(const struct gojinn_function *function,
                              struct gojinn_answer *answer,
                              struct gojinn_rest **rest);
 
-/*
- Copies a whole frame that did not fit. `GOJINN_BAD_FRAME` if `out_cap` is less than its length.
-
- # Safety
- `rest` is a live rest; `out` is writable for `out_cap` bytes.
- */
+// Copies a whole frame that did not fit. `GOJINN_BAD_FRAME` if `out_cap` is less than its length.
+//
+// # Safety
+// `rest` is a live rest; `out` is writable for `out_cap` bytes.
 int32_t gojinn_rest_read(const struct gojinn_rest *rest, uint8_t *out, size_t out_cap);
 
-/*
- Frees a rest.
-
- # Safety
- `rest` is NULL or came from `gojinn_function_call` and was not freed.
- */
+// Frees a rest.
+//
+// # Safety
+// `rest` is NULL or came from `gojinn_function_call` and was not freed.
 void gojinn_rest_free(struct gojinn_rest *rest);
 
-/*
- The code of an error; `GOJINN_NULL_ARGUMENT` for NULL.
-
- # Safety
- `error` is NULL or a live error.
- */
+// The code of an error; `GOJINN_NULL_ARGUMENT` for NULL.
+//
+// # Safety
+// `error` is NULL or a live error.
 int32_t gojinn_error_code(const struct gojinn_error *error);
 
-/*
- Copies as much of an error's message (UTF-8, no NUL at its end) as fits; returns its whole length.
+// Copies as much of an error's message (UTF-8, no NUL at its end) as fits; returns its whole length.
+//
+// # Safety
+// `error` is NULL or a live error; `out` is writable for `out_cap` bytes.
+size_t gojinn_error_message(const struct gojinn_error *error,
+                            uint8_t *out,
+                            size_t out_cap);
 
- # Safety
- `error` is NULL or a live error; `out` is writable for `out_cap` bytes.
- */
-size_t gojinn_error_message(const struct gojinn_error *error, uint8_t *out, size_t out_cap);
-
-/*
- Frees an error.
-
- # Safety
- `error` is NULL or came from one of the calls above and was not freed.
- */
+// Frees an error.
+//
+// # Safety
+// `error` is NULL or came from one of the calls above and was not freed.
 void gojinn_error_free(struct gojinn_error *error);
 
 #ifdef __cplusplus

@@ -27,6 +27,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "backend-wasmtime",
             "backend-wasmer",
             "backend-wasmi",
+            // The references: each engine as its own documentation shows it.
+            "wasmer",
+            "wasmtime",
         ],
     ),
     (
