@@ -5,6 +5,7 @@
 package gojinn
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -46,9 +47,17 @@ type App struct {
 	// user Caddy runs as and be writable by nobody else. Default: `gojinn/cache` in Caddy's data folder.
 	Cache string `json:"cache,omitempty"`
 
+	// Watch follows the files of all modules whose functions do not say otherwise, see the handler's `watch`.
+	// Default: false.
+	Watch bool `json:"watch,omitempty"`
+
 	mu     sync.Mutex
 	engine *sharedEngine
 	key    *engineKey
+	// deployments are the config's functions, one for each handler, and followed those whose files are watched.
+	deployments, followed []*deployment
+	// stopFollowing ends the watching, once it has begun.
+	stopFollowing context.CancelFunc
 	// names maps the label of each function to what it was first given to.
 	names map[string]string
 }
@@ -87,23 +96,68 @@ func (a *App) Validate() error {
 	)
 }
 
-// Start implements caddy.App. There is nothing to start: a request runs on the thread that brings it.
-func (*App) Start() error { return nil }
+// Start begins to watch the modules' files, and makes the admin API show this config.
+func (a *App) Start() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	started.push(a)
+	if len(a.followed) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	a.stopFollowing = cancel
+	// Where all files change at once, serving must not suffer.
+	turn := make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
+	for _, d := range a.followed {
+		go d.follow(ctx, turn)
+	}
+	return nil
+}
 
-// Stop implements caddy.App.
-func (*App) Stop() error { return nil }
+// Stop implements caddy.App. It does not wait for a module that compiles: what comes of it is thrown away.
+func (a *App) Stop() error {
+	started.remove(a)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.stopFollowing != nil {
+		a.stopFollowing()
+		a.stopFollowing = nil
+	}
+	return nil
+}
 
 // Cleanup drops the config's hold on the engine; requests that run keep theirs. It may be called twice, and after a
 // Provision that failed.
 func (a *App) Cleanup() error {
+	if err := a.Stop(); err != nil {
+		return err
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.deployments, a.followed = nil, nil
 	if a.key == nil {
 		return nil
 	}
 	_, err := engines.Delete(*a.key)
 	a.key, a.engine = nil, nil
 	return err
+}
+
+// add makes a handler's function one of the config's.
+func (a *App) add(d *deployment, watch *bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.deployments = append(a.deployments, d)
+	if watch != nil && *watch || watch == nil && a.Watch {
+		a.followed = append(a.followed, d)
+	}
+}
+
+// running are the config's functions, one for each handler.
+func (a *App) running() []*deployment {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.deployments)
 }
 
 // acquireEngine is the config's engine, made at the first call.
@@ -159,6 +213,37 @@ func (a *App) noteName(name, identity string) {
 	if _, taken := a.names[name]; !taken {
 		a.names[name] = identity
 	}
+}
+
+// started are the apps between their Start and their Stop, for the admin API. There are two while Caddy goes from one config
+// to the next, and the older one serves on if another app of the newer one fails to start.
+var started apps
+
+type apps struct {
+	mu   sync.Mutex
+	list []*App
+}
+
+func (s *apps) push(a *App) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.list = append(s.list, a)
+}
+
+func (s *apps) remove(a *App) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.list = slices.DeleteFunc(s.list, func(other *App) bool { return other == a })
+}
+
+// deployments are the functions of the newest config.
+func (s *apps) deployments() []*deployment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.list) == 0 {
+		return nil
+	}
+	return s.list[len(s.list)-1].running()
 }
 
 // defaultBackend is the fastest one, see docs/backends.md.

@@ -59,7 +59,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 }
 
 // globalOptions are the subdirectives of the global option.
-var globalOptions = []string{"backend", "max_concurrency", "pool_slots", "pool_keep_resident", "pool_reset", "cache"}
+var globalOptions = []string{"backend", "max_concurrency", "pool_slots", "pool_keep_resident", "pool_reset", "cache", "watch"}
 
 // UnmarshalCaddyfile reads the global option:
 //
@@ -70,6 +70,7 @@ var globalOptions = []string{"backend", "max_concurrency", "pool_slots", "pool_k
 //		pool_keep_resident <size>
 //		pool_reset         auto|scan|copy|madvise
 //		cache              <folder>|off
+//		watch
 //	}
 //
 // Each subdirective may be left out and stand at most once.
@@ -86,6 +87,13 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		}
 		if err := seen.once(d, option); err != nil {
 			return err
+		}
+		if option == "watch" {
+			if d.NextArg() {
+				return d.Err("watch takes no argument; leave it out to watch no file")
+			}
+			a.Watch = true
+			continue
 		}
 		text, err := oneArg(d, option)
 		if err != nil {
@@ -131,6 +139,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 //		backend         wasmtime|wasmer|wasmi
 //		contract        json
 //		name            <name>
+//		watch           [off]
 //	}
 //
 // The module is named once: beside the directive or by the subdirective, which an absolute path needs, as Caddy takes an
@@ -193,6 +202,7 @@ var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"name":            textOption(func(h *Handler) *string { return &h.Name }, checkName),
 	"queue_timeout":   durationOption(func(h *Handler) *caddy.Duration { return &h.QueueTimeout }),
 	"timeout":         durationOption(func(h *Handler) *caddy.Duration { return &h.Timeout }),
+	"watch":           parseWatch,
 }
 
 func parseModule(h *Handler, d *caddyfile.Dispenser) error {
@@ -252,6 +262,16 @@ func parseMount(h *Handler, d *caddyfile.Dispenser) error {
 	if err := checkMounts(h.Mounts); err != nil {
 		return d.WrapErr(err)
 	}
+	return nil
+}
+
+func parseWatch(h *Handler, d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) > 1 || len(args) == 1 && args[0] != "off" {
+		return d.Err("watch stands alone, or with off: `watch off`")
+	}
+	on := len(args) == 0
+	h.Watch = &on
 	return nil
 }
 
@@ -377,7 +397,7 @@ func unknownSubdirective(name string) error {
 }
 
 // later are the subdirectives that are designed, and not built yet.
-var later = []string{"snapshot", "warmup", "watch"}
+var later = []string{"snapshot", "warmup"}
 
 // gone are the subdirectives of the predecessor that have no meaning here, by pattern.
 var gone = []struct{ pattern, instead string }{

@@ -7,10 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -73,15 +71,16 @@ type Handler struct {
 	// Mounts are the folders that the function sees. Default: none.
 	Mounts []Mount `json:"mounts,omitempty"`
 
-	function *sharedFunction
-	meters   *meters
-	logger   *zap.Logger
-	guestLog guestLog
+	// Watch follows the module's file: when it has changed, the function is replaced, and stays if the new file is no good.
+	// Default: the app's setting.
+	Watch *bool `json:"watch,omitempty"`
+
+	deployment *deployment
+	meters     *meters
+	logger     *zap.Logger
+	guestLog   guestLog
 	// late are the values that each request brings, in the order of the ABI.
 	late []value
-
-	// key is set as long as the config holds the function.
-	key *functionKey
 }
 
 // Mount gives a function a folder of the host.
@@ -137,10 +136,12 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.label(app, config, module); err != nil {
 		return err
 	}
-	if err := h.deploy(app, config, module); err != nil {
+	h.deployment, err = deploy(app, config, module, h.MaxConcurrency, h.logger)
+	if err != nil {
 		// The engine names the function too, but knows nothing of its path.
-		return fmt.Errorf("function %s (%s): %s", config.Name, module, strings.TrimPrefix(err.Error(), "function "+config.Name+": "))
+		return fmt.Errorf("function %s (%s): %w", config.Name, module, withoutName(config.Name, err))
 	}
+	app.add(h.deployment, h.Watch)
 	h.meters = newMeters(config.Name, config.Backend)
 	h.guestLog = newGuestLog(h.logger, config.Name)
 	return nil
@@ -170,17 +171,16 @@ func (h *Handler) Validate() error {
 // Cleanup drops the config's hold on the function; requests keep theirs. It may be called twice, and after a Provision
 // that failed.
 func (h *Handler) Cleanup() error {
-	if h.key == nil {
+	if h.deployment == nil {
 		return nil
 	}
-	_, err := functions.Delete(*h.key)
-	h.key = nil
-	return err
+	return h.deployment.close()
 }
 
 // ServeHTTP runs the function for one request. It ends the chain: the next handler is never called.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
-	f := h.function
+	// Taken once, so that the answer is wholly that of one function, whatever replaces it meanwhile.
+	f := h.deployment.function.Load()
 	x := exchanges.Get().(*exchange)
 	defer x.done()
 	t := startTrace(r, f.info.Name)
@@ -188,7 +188,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 
 	answer := &x.answer
 	*answer = engine.Answer{Verdict: engine.VerdictError}
-	err := h.call(w, r, x, &t)
+	err := h.call(w, r, f, x, &t)
 	x.figures.publish(r, answer)
 	t.end(answer.Verdict)
 	h.meters.observe(answer.Verdict, x.figures.duration.Seconds(), &t)
@@ -197,15 +197,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	}
 	h.guestLog.write(answer, t.id)
 	if answer.Verdict != engine.VerdictOK {
-		return h.refuse(answer, &t)
+		return h.refuse(f, answer, &t)
 	}
 	return writeResponse(w, r, answer)
 }
 
 // call admits the request and runs the guest. Without an error the answer holds the verdict; with one it holds the label
 // of the outcome.
-func (h *Handler) call(w http.ResponseWriter, r *http.Request, x *exchange, t *traced) error {
-	f, ctx := h.function, r.Context()
+func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *sharedFunction, x *exchange, t *traced) error {
+	ctx := r.Context()
 	arrived := time.Now()
 	var err error
 	if x.body, err = readBody(r, h.MaxBody, x.body); err != nil {
@@ -216,12 +216,12 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, x *exchange, t *t
 	}
 
 	if x.figures.queued, err = f.admit(ctx, time.Duration(h.QueueTimeout)); err != nil {
-		return h.notCalled(x, time.Now().Add(-x.figures.queued), h.notAdmitted(w, ctx, err))
+		return h.notCalled(x, time.Now().Add(-x.figures.queued), f.notAdmitted(w, ctx, err))
 	}
 	defer f.leave()
 	id, err := f.engine.NewCall()
 	if err != nil {
-		return h.notCalled(x, time.Now().Add(-x.figures.queued), h.notAdmitted(w, ctx, err))
+		return h.notCalled(x, time.Now().Add(-x.figures.queued), f.notAdmitted(w, ctx, err))
 	}
 
 	x.watch.begin(ctx, f.engine, id)
@@ -251,8 +251,8 @@ func (h *Handler) notCalled(x *exchange, since time.Time, err error) error {
 }
 
 // notAdmitted is the error for a request that got no sandbox.
-func (h *Handler) notAdmitted(w http.ResponseWriter, ctx context.Context, err error) error {
-	name := h.function.info.Name
+func (f *sharedFunction) notAdmitted(w http.ResponseWriter, ctx context.Context, err error) error {
+	name := f.info.Name
 	if ctx.Err() != nil {
 		return caddyhttp.Error(statusClientGone, fmt.Errorf("function %s: the client went away while it waited", name))
 	}
@@ -262,8 +262,8 @@ func (h *Handler) notAdmitted(w http.ResponseWriter, ctx context.Context, err er
 
 // refuse is the error for an answer that is not the function's. The one record that says which rule was broken is written
 // here: Caddy's own record of the error goes to the debug level where the site has handle_errors.
-func (h *Handler) refuse(answer *engine.Answer, t *traced) error {
-	name := h.function.info.Name
+func (h *Handler) refuse(f *sharedFunction, answer *engine.Answer, t *traced) error {
+	name := f.info.Name
 	if answer.Verdict == engine.VerdictCancelled {
 		return caddyhttp.Error(statusClientGone, fmt.Errorf("function %s: the client went away", name))
 	}
@@ -370,80 +370,6 @@ func (h *Handler) label(app *App, config *engine.FunctionConfig, module string) 
 	base := filepath.Base(module)
 	config.Name = app.claimName(strings.TrimSuffix(base, filepath.Ext(base)), identity)
 	return nil
-}
-
-// deploy reads the module and takes the config's hold on the function.
-func (h *Handler) deploy(app *App, config *engine.FunctionConfig, module string) error {
-	wasm, err := readModule(module)
-	if err != nil {
-		return err
-	}
-	e, err := app.acquireEngine()
-	if err != nil {
-		return err
-	}
-	start := time.Now()
-	f, key, loaded, err := loadFunction(e, wasm, module, config, h.MaxConcurrency)
-	if err != nil {
-		return err
-	}
-	h.function, h.key = f, &key
-	for _, warning := range e.newWarnings() {
-		h.logger.Warn(warning)
-	}
-	source := "config" // it was there before this config was loaded
-	if !loaded {
-		source = codeSource(f)
-	}
-	h.logger.Info("function is ready",
-		zap.String("function", config.Name), zap.String("backend", config.Backend), zap.String("module", module),
-		zap.Int("bytes", len(wasm)), zap.String("code_from", source), zap.Duration("duration", time.Since(start)))
-	return nil
-}
-
-// codeSource tells where a function's compiled code came from: `compiled` just now, the `cache`, or the `memory` of another
-// function with the same module.
-func codeSource(f *sharedFunction) string {
-	var about struct {
-		Source string `json:"source"`
-	}
-	text, err := f.Describe()
-	if err != nil || json.Unmarshal(text, &about) != nil {
-		return ""
-	}
-	return about.Source
-}
-
-// maxModule bounds the file of a module: it is read whole, and compiling takes about a second for each megabyte.
-const maxModule = 64 << 20
-
-func readModule(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, errors.New("there is no such file; build the function, or correct the path")
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("this is not a regular file but a %s; name the .wasm file itself", describeMode(info.Mode()))
-	case info.Size() > maxModule:
-		return nil, fmt.Errorf("the module has %d bytes, more than the %d that are allowed; "+
-			"strip debug information, or embed less data", info.Size(), maxModule)
-	}
-	return os.ReadFile(path)
-}
-
-func describeMode(mode fs.FileMode) string {
-	switch {
-	case mode.IsDir():
-		return "folder"
-	case mode&fs.ModeNamedPipe != 0:
-		return "named pipe"
-	case mode&fs.ModeSocket != 0:
-		return "socket"
-	default:
-		return "device"
-	}
 }
 
 // absolute is a path of the config, its placeholders resolved.

@@ -29,6 +29,8 @@ type Fake struct {
 // Call is one call as the engine sees it.
 type Call struct {
 	Config *engine.FunctionConfig
+	// Module is what the function was deployed from.
+	Module []byte
 	Head   *engine.DecodedHead
 	Body   []byte
 	// Cancelled is closed when the call is cancelled.
@@ -89,7 +91,7 @@ func (e *fakeEngine) NewFunction(wasm []byte, config *engine.FunctionConfig) (en
 	}
 	e.fake.Functions.Add(1)
 	e.fake.Open.Add(1)
-	return &fakeFunction{engine: e, config: config}, nil
+	return &fakeFunction{engine: e, config: config, module: wasm}, nil
 }
 
 func (e *fakeEngine) NewCall() (engine.CallID, error) {
@@ -142,6 +144,7 @@ func (e *fakeEngine) Close() {
 type fakeFunction struct {
 	engine *fakeEngine
 	config *engine.FunctionConfig
+	module []byte
 	closed atomic.Bool
 }
 
@@ -164,7 +167,7 @@ func (f *fakeFunction) Call(id engine.CallID, head, body, out []byte, answer *en
 	reply := OK(string(body))
 	start := time.Now()
 	if fake.Handle != nil {
-		reply = fake.Handle(&Call{Config: f.config, Head: decoded, Body: body, Cancelled: cancelled})
+		reply = fake.Handle(&Call{Config: f.config, Module: f.module, Head: decoded, Body: body, Cancelled: cancelled})
 	}
 	if reply.Err != nil {
 		return out, reply.Err
