@@ -83,7 +83,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.Validate(); err != nil {
 		return err
 	}
-	return registerMetrics(ctx.GetMetricsRegistry(), a)
+	return registerMetrics(ctx.GetMetricsRegistry())
 }
 
 // Validate implements caddy.Validator.
@@ -215,7 +215,7 @@ func (a *App) noteName(name, identity string) {
 	}
 }
 
-// started are the apps between their Start and their Stop, for the admin API. There are two while Caddy goes from one config
+// started are the apps between their Start and their Stop, for the admin API and metrics. There are two while Caddy goes from one config
 // to the next, and the older one serves on if another app of the newer one fails to start.
 var started apps
 
@@ -236,14 +236,30 @@ func (s *apps) remove(a *App) {
 	s.list = slices.DeleteFunc(s.list, func(other *App) bool { return other == a })
 }
 
-// deployments are the functions of the newest config.
-func (s *apps) deployments() []*deployment {
+// newest is the app of the config that serves; nil if none does.
+func (s *apps) newest() *App {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.list) == 0 {
 		return nil
 	}
-	return s.list[len(s.list)-1].running()
+	return s.list[len(s.list)-1]
+}
+
+// deployments are the functions of the config that serves.
+func (s *apps) deployments() []*deployment {
+	if a := s.newest(); a != nil {
+		return a.running()
+	}
+	return nil
+}
+
+// engine is that of the config that serves, if it has one.
+func (s *apps) engine() *sharedEngine {
+	if a := s.newest(); a != nil {
+		return a.runningEngine()
+	}
+	return nil
 }
 
 // defaultBackend is the fastest one, see docs/backends.md.

@@ -32,8 +32,8 @@ var (
 )
 
 // registerMetrics puts the collectors on a config's registry.
-func registerMetrics(registry *prometheus.Registry, app *App) error {
-	for _, c := range []prometheus.Collector{functionDuration, activeSandboxes, engineCollector{app}} {
+func registerMetrics(registry *prometheus.Registry) error {
+	for _, c := range []prometheus.Collector{functionDuration, activeSandboxes, engineCollector{}} {
 		var already prometheus.AlreadyRegisteredError
 		if err := registry.Register(c); err != nil && !errors.As(err, &already) {
 			return fmt.Errorf("registering metrics: %w", err)
@@ -68,15 +68,16 @@ func (m *meters) observe(verdict engine.Verdict, seconds float64, t *traced) {
 	observer.Observe(seconds)
 }
 
-// engineCollector pulls the engine's own figures, once per scrape.
-type engineCollector struct{ app *App }
+// engineCollector pulls the figures of the running config's engine, once per scrape. It is not told which config's registry
+// it is on: after a load that failed, Caddy's admin endpoint goes on with the registry of the config that never ran.
+type engineCollector struct{}
 
 // Describe implements prometheus.Collector. It sends nothing: the engine knows its metrics, not we.
 func (engineCollector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
-func (c engineCollector) Collect(out chan<- prometheus.Metric) {
-	e := c.app.runningEngine()
+func (engineCollector) Collect(out chan<- prometheus.Metric) {
+	e := started.engine()
 	if e == nil {
 		return
 	}
