@@ -287,37 +287,43 @@ func TestAdminReload(t *testing.T) {
 	}
 }
 
-// A replacement under load: each answer is wholly of one module, the last one's come, and what was replaced is let go.
+// A replacement under load: each answer is wholly of one module, and what was replaced is let go.
 func TestWatchUnderLoad(t *testing.T) {
 	s := newServer(t)
 	answersModule(s)
 	version := func(i int) string { return strings.Repeat(fmt.Sprintf("version %d ", i), 5000) }
+	versions := map[string]int{}
+	for i := range 41 {
+		versions[version(i)] = i
+	}
 	s.module("hello.wasm", version(0))
 	s.mustLoad(s.simple("watch"))
-	var newest atomic.Int64
-	load := s.underLoad(func(body string) {
-		for i := newest.Load() + 1; i >= 0; i-- {
-			if body == version(int(i)) {
-				return
+	end := s.underLoad("/", func() func(string) error {
+		last := 0
+		return func(body string) error {
+			i, ok := versions[body]
+			if !ok || i < last {
+				return fmt.Errorf("after version %d came %.40q…", last, body)
 			}
+			last = i
+			return nil
 		}
-		t.Errorf("an answer of no version: %.40q…", body)
 	})
 	for i := 1; i <= 3; i++ {
 		s.rename("hello.wasm", version(i))
 		s.answers(fmt.Sprintf("version %d", i), version(i))
-		newest.Store(int64(i))
 	}
 	for i := 4; i <= 40; i++ {
 		s.rename("hello.wasm", version(i))
 		if res := s.post("/gojinn/functions/hello/reload"); res.StatusCode != 200 {
 			t.Errorf("got %d %s", res.StatusCode, res.body)
 		}
-		newest.Store(int64(i))
+		if body := s.get("/").body; body != version(i) {
+			t.Errorf("after reload %d: %.40q…", i, body)
+		}
 	}
-	load()
-	if body := s.get("/").body; body != version(40) {
-		t.Errorf("at the end: %.40q…", body)
+	if n := end(); n == 0 {
+		t.Error("no request was answered meanwhile")
 	}
 	count := 0
 	functions.Range(func(_, _ any) bool { count++; return true })
@@ -326,32 +332,46 @@ func TestWatchUnderLoad(t *testing.T) {
 	}
 }
 
-// underLoad keeps asking from several clients until its result is called. check sees each body; any status but 200 is an error.
-func (s *server) underLoad(check func(body string)) (end func()) {
+// underLoad keeps asking from several clients until end is called, which says how many answers came. Each client has a check
+// of its own, that sees the bodies in their order; any status but 200 is an error. A connection that is lost is dialled
+// again, see TestReloadUnderLoad.
+func (s *server) underLoad(uri string, newCheck func() func(body string) error) (end func() int64) {
 	stop := make(chan bool)
+	var answered atomic.Int64
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
-			for {
+			check, lost := newCheck(), 0
+			for lost < 100 {
 				select {
 				case <-stop:
 					return
 				default:
 				}
-				res, err := s.httpClient.Get("http://" + s.addr)
+				r, _ := http.NewRequest("GET", "http://"+s.addr+uri, nil)
+				r.Header.Set("X-Request-Id", "load")
+				res, err := s.httpClient.Do(r)
 				if err != nil {
-					s.t.Error(err)
-					return
+					lost++
+					continue
 				}
+				lost = 0
 				body, err := io.ReadAll(res.Body)
 				res.Body.Close()
-				if err != nil || res.StatusCode != 200 {
-					s.t.Errorf("got %d, %v", res.StatusCode, err)
+				if err == nil && res.StatusCode != 200 {
+					err = fmt.Errorf("got %d", res.StatusCode)
+				}
+				if err == nil {
+					err = check(string(body))
+				}
+				if err != nil {
+					s.t.Errorf("GET %s: %v", uri, err)
 					return
 				}
-				check(string(body))
+				answered.Add(1)
 			}
+			s.t.Errorf("GET %s: the connection was lost 100 times", uri)
 		})
 	}
-	return func() { close(stop); wg.Wait() }
+	return func() int64 { close(stop); wg.Wait(); return answered.Load() }
 }
