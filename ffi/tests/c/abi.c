@@ -158,7 +158,7 @@ static void *cancel_soon(void *argument) {
     return NULL;
 }
 
-static void cancels(gojinn_engine *engine, gojinn_function *spin) {
+static void cancels(gojinn_engine *engine, gojinn_function *spin, gojinn_function *hasty) {
     struct bytes request = head();
     uint8_t out[4096];
     gojinn_answer answer;
@@ -173,7 +173,7 @@ static void cancels(gojinn_engine *engine, gojinn_function *spin) {
     gojinn_call_cancel(engine, cancellation.call); /* stale: nothing */
 
     /* Its own deadline: 504. */
-    CHECK(gojinn_function_call(spin, new_call(engine), request.at, request.len, NULL, 0, out, sizeof out, &answer, &rest)
+    CHECK(gojinn_function_call(hasty, new_call(engine), request.at, request.len, NULL, 0, out, sizeof out, &answer, &rest)
           == GOJINN_OK);
     CHECK(answer.verdict == 1 && answer.status == 504 && answer.reason_len > 0);
     free(request.at);
@@ -229,7 +229,7 @@ static void describes(gojinn_engine *engine, gojinn_function *hello, const char 
     CHECK(gojinn_function_describe(hello, NULL, 0, &whole) == GOJINN_OK && whole == len);
     CHECK(gojinn_engine_describe(engine, out, sizeof out - 1, &len) == GOJINN_OK && len < sizeof out);
     out[len] = 0;
-    CHECK(strstr((char *)out, "\"functions\":2") != NULL);
+    CHECK(strstr((char *)out, "\"functions\":3") != NULL);
     CHECK(gojinn_engine_metrics(engine, out, sizeof out - 1, &len) == GOJINN_OK && len < sizeof out);
     out[len] = 0;
     CHECK(strstr((char *)out, "gojinn_engine_calls_total") != NULL);
@@ -246,12 +246,14 @@ int main(int argc, char **argv) {
         snprintf(config, sizeof config, "{\"backend\":\"%s\",\"max_concurrency\":2}", backends[i]);
         gojinn_engine *engine = new_engine(config);
         gojinn_function *hello = deploy(engine, wasm.at, wasm.len, "{\"name\":\"hello\",\"program\":\"hello.wasm\",\"max_body\":10}");
-        gojinn_function *spin = deploy(engine, SPIN, sizeof SPIN, "{\"name\":\"spin\",\"timeout\":300000000}");
+        gojinn_function *spin = deploy(engine, SPIN, sizeof SPIN, "{\"name\":\"spin\"}");
+        gojinn_function *hasty = deploy(engine, SPIN, sizeof SPIN, "{\"name\":\"hasty\",\"timeout\":300000000}");
         answers(engine, hello);
-        cancels(engine, spin);
+        cancels(engine, spin, hasty);
         describes(engine, hello, backends[i]);
         refusals(engine);
         gojinn_function_free(spin);
+        gojinn_function_free(hasty);
         gojinn_engine_free(engine); /* before its last function: fine */
         gojinn_function_free(hello);
         printf("%s: ok\n", backends[i]);

@@ -39,8 +39,9 @@ echo "== Valgrind"
 if command -v valgrind >/dev/null 2>&1; then
     build
     # Invalid reads, writes and frees, and leaks. Not uninitialised values: Valgrind does not know what PAGEMAP_SCAN writes, and
-    # optimised Rust compares padding it then ignores.
+    # optimised Rust compares padding it then ignores. Fair scheduling: the thread that cancels must get its turn.
     valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite --show-leak-kinds=definite --undef-value-errors=no \
+        --fair-sched=yes \
         "$work/abi" "$hello"
 else
     echo "skipped: no valgrind (Debian: apt-get install valgrind)"
