@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam::queue::ArrayQueue;
+use crossbeam::utils::CachePadded;
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -48,37 +49,57 @@ pub enum Interruption {
 #[derive(Debug)]
 pub(crate) struct Calls {
     shared: Arc<Shared>,
+    /// One way to `shared` for each lane: calls on different processors count their references on different cache lines.
+    lanes: Box<[Arc<Lane>]>,
+}
+
+/// The places whose index leaves one remainder: those that one processor takes first.
+#[derive(Debug)]
+struct Lane {
+    shared: Arc<Shared>,
 }
 
 impl Calls {
     /// A slab of `places`, with its clock thread.
     pub(crate) fn new(places: u32) -> Result<Self> {
-        let free = ArrayQueue::new(places.max(1) as usize);
+        let lanes = lanes().min(places.max(1) as usize);
+        let free: Box<[_]> = (0..lanes)
+            .map(|_| CachePadded::new(ArrayQueue::new((places as usize).div_ceil(lanes).max(1))))
+            .collect();
         for index in 0..places {
-            // The queue is as long as there are places.
-            let _ = free.push(index);
+            // Each queue is as long as it has places.
+            let _ = free[index as usize % lanes].push(index);
         }
         let shared = Arc::new(Shared {
             origin: Instant::now(),
-            places: (0..places).map(|_| Place::default()).collect(),
+            places: (0..places).map(|_| CachePadded::default()).collect(),
             free,
             planned: AtomicU64::new(NEVER),
             clock: Mutex::new(()),
             tick: Condvar::new(),
             closing: AtomicBool::new(false),
         });
+        let lanes = (0..lanes)
+            .map(|_| {
+                Arc::new(Lane {
+                    shared: Arc::clone(&shared),
+                })
+            })
+            .collect();
         let clock = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("gojinn-clock".into())
             .stack_size(256 * 1024)
             .spawn(move || clock.run_clock())
             .map_err(|error| Error::host("cannot start the deadline clock").because(error))?;
-        Ok(Self { shared })
+        Ok(Self { shared, lanes })
     }
 
     /// Takes a place for a call that is about to begin.
     pub(crate) fn reserve(&self) -> Result<Ticket> {
-        let Some(index) = self.shared.free.pop() else {
+        let home = processor() % self.lanes.len();
+        let (before, after) = self.shared.free.split_at(home);
+        let Some(index) = after.iter().chain(before).find_map(|free| free.pop()) else {
             return Err(Error::new(
                 ErrorKind::Rejected,
                 format!(
@@ -91,7 +112,7 @@ impl Calls {
             .generation
             .load(Ordering::Acquire);
         Ok(Ticket {
-            shared: Arc::clone(&self.shared),
+            lane: self.lane(index),
             index,
             generation,
             armed: true,
@@ -109,7 +130,7 @@ impl Calls {
         }
         inner.parked = false;
         Some(Ticket {
-            shared: Arc::clone(&self.shared),
+            lane: self.lane(id.index()),
             index: id.index(),
             generation: id.generation(),
             armed: true,
@@ -133,12 +154,17 @@ impl Calls {
 
     /// How many places are taken.
     pub(crate) fn taken(&self) -> usize {
-        self.shared.places.len() - self.shared.free.len()
+        let free: usize = self.shared.free.iter().map(|free| free.len()).sum();
+        self.shared.places.len() - free
     }
 
     /// How many places there are.
     pub(crate) fn places(&self) -> usize {
         self.shared.places.len()
+    }
+
+    fn lane(&self, index: u32) -> Arc<Lane> {
+        Arc::clone(&self.lanes[index as usize % self.lanes.len()])
     }
 }
 
@@ -171,7 +197,7 @@ impl CallId {
 /// A place taken for a call that has not begun.
 #[derive(Debug)]
 pub struct Ticket {
-    shared: Arc<Shared>,
+    lane: Arc<Lane>,
     index: u32,
     generation: u32,
     armed: bool,
@@ -199,12 +225,12 @@ impl Ticket {
             // A timeout beyond the clock's range: a year is as good.
             started + Duration::from_secs(365 * 24 * 3600)
         });
-        let at = self.shared.nanos(deadline);
+        let at = self.lane.shared.nanos(deadline);
         self.place().deadline.store(at, Ordering::SeqCst);
         let cancelled = self.place().reason.load(Ordering::SeqCst) != RUNNING;
-        self.shared.plan(if cancelled { 0 } else { at });
+        self.lane.shared.plan(if cancelled { 0 } else { at });
         Call {
-            shared: Arc::clone(&self.shared),
+            lane: Arc::clone(&self.lane),
             index: self.index,
             started,
             deadline,
@@ -212,14 +238,14 @@ impl Ticket {
     }
 
     fn place(&self) -> &Place {
-        &self.shared.places[self.index as usize]
+        &self.lane.shared.places[self.index as usize]
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         if self.armed {
-            self.shared.release(self.index);
+            self.lane.shared.release(self.index);
         }
     }
 }
@@ -227,7 +253,7 @@ impl Drop for Ticket {
 /// A running call, as a backend and the hostcalls see it.
 #[derive(Debug)]
 pub struct Call {
-    shared: Arc<Shared>,
+    lane: Arc<Lane>,
     index: u32,
     started: Instant,
     deadline: Instant,
@@ -252,13 +278,13 @@ impl Call {
     pub fn arm(&self, interrupt: Arc<dyn Interrupt>) -> Armed {
         let place = self.place();
         let mut inner = place.inner.lock();
-        inner.interrupt = Some(Arc::clone(&interrupt));
-        drop(inner);
         if self.interruption().is_some() {
             interrupt.interrupt();
         }
+        inner.interrupt = Some(interrupt);
+        drop(inner);
         Armed {
-            shared: Arc::clone(&self.shared),
+            lane: Arc::clone(&self.lane),
             index: self.index,
         }
     }
@@ -293,29 +319,47 @@ impl Call {
     }
 
     fn place(&self) -> &Place {
-        &self.shared.places[self.index as usize]
+        &self.lane.shared.places[self.index as usize]
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.shared.release(self.index);
+        self.lane.shared.release(self.index);
     }
 }
 
 /// Keeps an [`Interrupt`] registered while guest code runs.
 #[derive(Debug)]
 pub struct Armed {
-    shared: Arc<Shared>,
+    lane: Arc<Lane>,
     index: u32,
 }
 
 impl Drop for Armed {
     fn drop(&mut self) {
-        self.shared.places[self.index as usize]
+        self.lane.shared.places[self.index as usize]
             .inner
             .lock()
             .interrupt = None;
+    }
+}
+
+/// A lane for each processor; few enough to ask them all.
+pub(crate) fn lanes() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// The processor that this thread runs on at this moment, or a number in its place.
+pub(crate) fn processor() -> usize {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: takes nothing and changes nothing.
+        usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        0
     }
 }
 
@@ -384,8 +428,9 @@ impl std::fmt::Debug for Place {
 #[derive(Debug)]
 struct Shared {
     origin: Instant,
-    places: Box<[Place]>,
-    free: ArrayQueue<u32>,
+    places: Box<[CachePadded<Place>]>,
+    /// Free places by lane.
+    free: Box<[CachePadded<ArrayQueue<u32>>]>,
     /// When the clock will look next, in nanoseconds since `origin`. `NEVER`: it is parked.
     planned: AtomicU64,
     clock: Mutex<()>,
@@ -401,7 +446,10 @@ impl Shared {
     /// Makes the clock look no later than `at`. Wakes it only when it would sleep longer than that, which for calls with
     /// one timeout is once per timeout and not once per call.
     fn plan(&self, at: u64) {
-        if self.planned.fetch_min(at, Ordering::SeqCst) > at {
+        // Looked at before it is written to: most calls leave it as it is, and the cache line with every processor.
+        if self.planned.load(Ordering::SeqCst) > at
+            && self.planned.fetch_min(at, Ordering::SeqCst) > at
+        {
             let _clock = self.clock.lock();
             self.tick.notify_one();
         }
@@ -419,7 +467,7 @@ impl Shared {
             place.generation.store(next.max(1), Ordering::Release);
         }
         // Cannot be full: the index was taken out of it.
-        let _ = self.free.push(index);
+        let _ = self.free[index as usize % self.free.len()].push(index);
     }
 
     fn run_clock(&self) {
@@ -429,7 +477,7 @@ impl Shared {
             self.planned.store(NEVER, Ordering::SeqCst);
             let now = self.nanos(Instant::now());
             let mut next = NEVER;
-            for place in &self.places {
+            for place in &*self.places {
                 let cancelled = place.reason.load(Ordering::SeqCst) == CANCELLED;
                 let deadline = place.deadline.load(Ordering::SeqCst);
                 if deadline == NEVER {

@@ -7,11 +7,12 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam::queue::ArrayQueue;
+use crossbeam::utils::CachePadded;
 use parking_lot::Mutex;
 
 use crate::backend::{Backend, BackendKind, Module, Start};
 use crate::cache::{Cache, CacheConfig, CacheFigures};
-use crate::calls::{CallId, Calls, Ticket};
+use crate::calls::{CallId, Calls, Ticket, lanes, processor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::function::{CodeSource, Function, FunctionConfig};
 use crate::limits::Limits;
@@ -101,7 +102,9 @@ impl Engine {
             pool_problem,
             cache: config.cache.as_ref().map(Cache::open),
             modules: Mutex::default(),
-            buffers: ArrayQueue::new(config.max_concurrency as usize),
+            buffers: (0..lanes())
+                .map(|_| CachePadded::new(ArrayQueue::new(config.max_concurrency as usize)))
+                .collect(),
             metrics: Metrics::default(),
             functions: AtomicU64::new(0),
         };
@@ -244,7 +247,8 @@ pub(crate) struct Shared {
     pool_problem: Option<String>,
     cache: Option<Cache>,
     modules: Mutex<HashMap<ModuleKey, Arc<Mutex<Weak<Loaded>>>>>,
-    buffers: ArrayQueue<Buffers>,
+    /// Buffers that wait for their next call, by processor.
+    buffers: Box<[CachePadded<ArrayQueue<Buffers>>]>,
     pub(crate) metrics: Metrics,
     pub(crate) functions: AtomicU64,
 }
@@ -323,7 +327,7 @@ impl Shared {
         let loaded_in = begun.elapsed();
         let loaded = Loaded {
             module,
-            entries: split.code.entries(),
+            entries: per_lane(|| split.code.entries().iter().cloned().collect()),
             slots: self.pool.is_some() && backend.capabilities().slots && split.image.is_some(),
             image: split.image,
             plain_because: split.why_not,
@@ -376,7 +380,9 @@ impl Shared {
 
     /// Buffers for one call.
     pub(crate) fn take_buffers(&self) -> Buffers {
-        self.buffers.pop().unwrap_or_default()
+        self.buffers[processor() % self.buffers.len()]
+            .pop()
+            .unwrap_or_default()
     }
 
     /// Gives buffers back, emptied.
@@ -386,7 +392,7 @@ impl Shared {
             buffer.shrink_to(KEEP_BUFFER);
         }
         // A full queue means there are enough of them.
-        let _ = self.buffers.push(buffers);
+        let _ = self.buffers[processor() % self.buffers.len()].push(buffers);
     }
 }
 
@@ -412,7 +418,8 @@ pub(crate) struct Origin {
 /// A module that is ready to be instantiated, with what the split took out of it.
 pub(crate) struct Loaded {
     pub(crate) module: Arc<dyn Module>,
-    pub(crate) entries: Arc<[String]>,
+    /// The same list for each lane: calls on different processors count their references on different cache lines.
+    pub(crate) entries: Box<[Arc<[String]>]>,
     pub(crate) image: Option<Arc<Image>>,
     pub(crate) plain_because: Option<String>,
     pub(crate) compiled_in: Duration,
@@ -456,6 +463,11 @@ fn step_back() {
     }
 }
 
+/// One of what `make` makes for each lane.
+pub(crate) fn per_lane<T>(make: impl Fn() -> T) -> Box<[T]> {
+    (0..lanes()).map(|_| make()).collect()
+}
+
 /// What a panic said, as far as it can be known.
 pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     panic
@@ -497,7 +509,11 @@ mod tests {
             };
             let status = function.call(ticket, &request, &[], |answer| answer.status);
             assert_eq!(status.unwrap(), 200);
-            assert_eq!(engine.shared.buffers.len(), 1, "used again, not made again");
+            let waiting: usize = engine.shared.buffers.iter().map(|lane| lane.len()).sum();
+            assert!(
+                (1..=engine.shared.buffers.len()).contains(&waiting),
+                "used again, not made again: {waiting}"
+            );
         }
         let buffers = engine.shared.take_buffers();
         for buffer in [&buffers.stdin, &buffers.stdout] {

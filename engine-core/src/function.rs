@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::backend::{BackendKind, Finished, Job};
-use crate::calls::Ticket;
+use crate::calls::{Ticket, processor};
 use crate::contract::{Request, Response, json};
-use crate::engine::{Buffers, Loaded, Shared, panic_text};
+use crate::engine::{Buffers, Loaded, Shared, panic_text, per_lane};
 use crate::error::{Error, Result};
 use crate::host::{HostState, Program};
 use crate::limits::{Limits, PAGE};
@@ -48,7 +48,8 @@ struct Inner {
     backend: BackendKind,
     loaded: Arc<Loaded>,
     /// The program with every late value empty, or complete if there are none.
-    program: Arc<Program>,
+    /// One for each lane, see [`per_lane`].
+    programs: Box<[Arc<Program>]>,
     late_values: usize,
     mounts: Option<MountSet>,
     facts: FunctionFacts,
@@ -141,7 +142,7 @@ impl Function {
                 backend: backend.kind(),
                 config,
                 loaded,
-                program: Arc::new(program),
+                programs: per_lane(|| Arc::new(program.clone())),
                 late_values,
                 mounts,
                 facts,
@@ -313,7 +314,9 @@ impl Inner {
             )));
         }
         if late.is_empty() {
-            return Ok(Arc::clone(&self.program));
+            return Ok(Arc::clone(
+                &self.programs[processor() % self.programs.len()],
+            ));
         }
         let mut late = late.iter();
         let mut next = |what: &str| -> Result<String> {
@@ -325,7 +328,7 @@ impl Inner {
             }
             Ok(String::from_utf8_lossy(value).into_owned())
         };
-        let mut program = Program::clone(&self.program);
+        let mut program = Program::clone(&self.programs[0]);
         for (pair, (name, value)) in program.env.iter_mut().zip(&self.config.env) {
             if value.is_none() {
                 pair.1 = next(name)?;
@@ -353,7 +356,7 @@ impl Inner {
             let start = self.loaded.start(&self.shared, limits);
             let sandbox = Arc::clone(&self.loaded.module).instantiate(start, limits)?;
             Ok(sandbox.run(Job {
-                entries: Arc::clone(&self.loaded.entries),
+                entries: Arc::clone(&self.loaded.entries[processor() % self.loaded.entries.len()]),
                 host: Box::new(host),
             }))
         }));

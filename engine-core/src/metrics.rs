@@ -5,9 +5,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crossbeam::utils::CachePadded;
 use prometheus::{Encoder, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::backend::BackendKind;
+use crate::calls::processor;
 use crate::engine::Engine;
 use crate::outcome::Verdict;
 
@@ -29,10 +31,14 @@ const VERDICTS: [Verdict; 8] = [
     Verdict::Error,
 ];
 
+/// Ways in which calls are counted; more processors than that share them.
+const LANES: usize = 8;
+
 /// Counters of one engine.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
-    calls: [[AtomicU64; VERDICTS.len()]; BACKENDS.len()],
+    /// By processor, so that calls which run at once count on different cache lines.
+    calls: [CachePadded<[[AtomicU64; VERDICTS.len()]; BACKENDS.len()]>; LANES],
     compilations: [AtomicU64; BACKENDS.len()],
     compile_millis: [AtomicU64; BACKENDS.len()],
     no_slot: AtomicU64,
@@ -41,7 +47,8 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// A call came to `verdict`.
     pub(crate) fn called(&self, backend: BackendKind, verdict: Verdict) {
-        self.calls[index(backend)][verdict as usize].fetch_add(1, Ordering::Relaxed);
+        self.calls[processor() % LANES][index(backend)][verdict as usize]
+            .fetch_add(1, Ordering::Relaxed);
     }
 
     /// A module was compiled.
@@ -106,7 +113,11 @@ impl Metrics {
         )?;
         for backend in BACKENDS {
             for verdict in VERDICTS {
-                let count = self.calls[index(backend)][verdict as usize].load(Ordering::Relaxed);
+                let count: u64 = self
+                    .calls
+                    .iter()
+                    .map(|lane| lane[index(backend)][verdict as usize].load(Ordering::Relaxed))
+                    .sum();
                 if count > 0 {
                     calls
                         .with_label_values(&[backend.name(), verdict.label()])
