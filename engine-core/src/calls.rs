@@ -22,6 +22,7 @@ use crossbeam::utils::CachePadded;
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::memory::cpu;
 
 /// How often an overdue call is interrupted again.
 const AGAIN: Duration = Duration::from_millis(1);
@@ -97,7 +98,7 @@ impl Calls {
 
     /// Takes a place for a call that is about to begin.
     pub(crate) fn reserve(&self) -> Result<Ticket> {
-        let home = processor() % self.lanes.len();
+        let home = cpu() % self.lanes.len();
         let (before, after) = self.shared.free.split_at(home);
         let Some(index) = after.iter().chain(before).find_map(|free| free.pop()) else {
             return Err(Error::new(
@@ -348,19 +349,6 @@ impl Drop for Armed {
 /// A lane for each processor; few enough to ask them all.
 pub(crate) fn lanes() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
-/// The processor that this thread runs on at this moment, or a number in its place.
-pub(crate) fn processor() -> usize {
-    #[cfg(target_os = "linux")]
-    {
-        // SAFETY: takes nothing and changes nothing.
-        usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0)
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        0
-    }
 }
 
 const RUNNING: u8 = 0;

@@ -12,11 +12,11 @@ use parking_lot::Mutex;
 
 use crate::backend::{Backend, BackendKind, Module, Start};
 use crate::cache::{Cache, CacheConfig, CacheFigures};
-use crate::calls::{CallId, Calls, Ticket, lanes, processor};
+use crate::calls::{CallId, Calls, Ticket, lanes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::function::{CodeSource, Function, FunctionConfig};
 use crate::limits::Limits;
-use crate::memory::{Image, Pool, PoolConfig};
+use crate::memory::{Image, Pool, PoolConfig, cpu};
 use crate::metrics::Metrics;
 use crate::wasm::{Bounds, Features, Wasm};
 
@@ -380,7 +380,7 @@ impl Shared {
 
     /// Buffers for one call.
     pub(crate) fn take_buffers(&self) -> Buffers {
-        self.buffers[processor() % self.buffers.len()]
+        self.buffers[cpu() % self.buffers.len()]
             .pop()
             .unwrap_or_default()
     }
@@ -392,7 +392,7 @@ impl Shared {
             buffer.shrink_to(KEEP_BUFFER);
         }
         // A full queue means there are enough of them.
-        let _ = self.buffers[processor() % self.buffers.len()].push(buffers);
+        let _ = self.buffers[cpu() % self.buffers.len()].push(buffers);
     }
 }
 

@@ -6,12 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::backend::{BackendKind, Finished, Job};
-use crate::calls::{Ticket, processor};
+use crate::calls::Ticket;
 use crate::contract::{Request, Response, json};
 use crate::engine::{Buffers, Loaded, Shared, panic_text, per_lane};
 use crate::error::{Error, Result};
 use crate::host::{HostState, Program};
 use crate::limits::{Limits, PAGE};
+use crate::memory::cpu;
 use crate::outcome::{Outcome, TrapCode, Verdict};
 use crate::wasi::{MountSet, MountSpec};
 use crate::wasm::{Form, Wasm};
@@ -314,9 +315,7 @@ impl Inner {
             )));
         }
         if late.is_empty() {
-            return Ok(Arc::clone(
-                &self.programs[processor() % self.programs.len()],
-            ));
+            return Ok(Arc::clone(&self.programs[cpu() % self.programs.len()]));
         }
         let mut late = late.iter();
         let mut next = |what: &str| -> Result<String> {
@@ -356,7 +355,7 @@ impl Inner {
             let start = self.loaded.start(&self.shared, limits);
             let sandbox = Arc::clone(&self.loaded.module).instantiate(start, limits)?;
             Ok(sandbox.run(Job {
-                entries: Arc::clone(&self.loaded.entries[processor() % self.loaded.entries.len()]),
+                entries: Arc::clone(&self.loaded.entries[cpu() % self.loaded.entries.len()]),
                 host: Box::new(host),
             }))
         }));

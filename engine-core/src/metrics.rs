@@ -9,8 +9,8 @@ use crossbeam::utils::CachePadded;
 use prometheus::{Encoder, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::backend::BackendKind;
-use crate::calls::processor;
 use crate::engine::Engine;
+use crate::memory::cpu;
 use crate::outcome::Verdict;
 
 const BACKENDS: [BackendKind; 4] = [
@@ -47,8 +47,7 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// A call came to `verdict`.
     pub(crate) fn called(&self, backend: BackendKind, verdict: Verdict) {
-        self.calls[processor() % LANES][index(backend)][verdict as usize]
-            .fetch_add(1, Ordering::Relaxed);
+        self.calls[cpu() % LANES][index(backend)][verdict as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// A module was compiled.

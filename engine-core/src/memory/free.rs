@@ -320,14 +320,14 @@ impl Hasher for KeyHasher {
 
 /// The CPU this thread runs on at this moment: a few nanoseconds, from memory shared with the kernel (rseq).
 #[cfg(target_os = "linux")]
-fn cpu() -> usize {
+pub(crate) fn cpu() -> usize {
     // SAFETY: takes nothing and changes nothing.
     usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0)
 }
 
 /// A number that is this thread's own: threads stand in for CPUs.
 #[cfg(not(target_os = "linux"))]
-fn cpu() -> usize {
+pub(crate) fn cpu() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local!(static THREAD: usize = NEXT.fetch_add(1, Ordering::Relaxed));
     THREAD.try_with(|&thread| thread).unwrap_or(0)

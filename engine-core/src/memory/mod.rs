@@ -52,6 +52,7 @@ mod tests;
 
 pub use config::{PoolConfig, ResetMode};
 pub use figures::PoolFigures;
+pub(crate) use free::cpu;
 pub use image::Image;
 pub use pool::Pool;
 pub use slot::Slot;
