@@ -127,6 +127,9 @@ build_go() (
     # A module of its own, so that only this one needs a download.
     cd markdown
     go build -o "$out/go-markdown.wasm" .
+    cd ../../gojinn
+    go build -o "$out/go-serve.wasm" ./examples/hello
+    go build -o "$out/go-mux.wasm" ./examples/mux
 )
 
 build_all() {

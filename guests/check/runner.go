@@ -26,6 +26,8 @@ type Call struct {
 	Mount string
 	// Timeout ends the guest; zero is a minute.
 	Timeout time.Duration
+	// RunUp is what gojinn.ready answers: whether a snapshot is about to be taken.
+	RunUp bool
 }
 
 // Result is what a guest did.
@@ -37,6 +39,8 @@ type Result struct {
 	Trap error
 	// Slept is the sum of what it asked to sleep. No sleep really takes longer than longestSleep.
 	Slept time.Duration
+	// Ready is how often it said that it waits for a request.
+	Ready int
 }
 
 const (
@@ -65,6 +69,9 @@ func Load(ctx context.Context, file string) (*Guest, error) {
 	if err == nil {
 		_, err = wasi_snapshot_preview1.Instantiate(ctx, runtime)
 	}
+	if err == nil {
+		_, err = runtime.NewHostModuleBuilder("gojinn").NewFunctionBuilder().WithFunc(ready).Export("ready").Instantiate(ctx)
+	}
 	if err != nil {
 		return nil, errors.Join(err, runtime.Close(ctx))
 	}
@@ -81,6 +88,13 @@ func (g *Guest) Run(ctx context.Context, call Call) (*Result, error) {
 
 	var stdout, stderr bytes.Buffer
 	result := &Result{}
+	ctx = context.WithValue(ctx, readyKey{}, func() int32 {
+		result.Ready++
+		if call.RunUp {
+			return 1
+		}
+		return 0
+	})
 	config := wazero.NewModuleConfig().
 		WithName("").
 		WithStartFunctions().
@@ -133,3 +147,10 @@ func (g *Guest) Run(ctx context.Context, call Call) (*Result, error) {
 	}
 	return result, nil
 }
+
+// ready is gojinn.ready for whichever call the guest runs in.
+func ready(ctx context.Context) int32 {
+	return ctx.Value(readyKey{}).(func() int32)()
+}
+
+type readyKey struct{}

@@ -1,0 +1,3 @@
+module github.com/pauloappbr/gojinn/guests/gojinn
+
+go 1.22

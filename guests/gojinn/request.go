@@ -1,0 +1,111 @@
+package gojinn
+
+import (
+	"encoding/json"
+	"net/url"
+	"strings"
+)
+
+// Request is one HTTP request, as Gojinn hands it to a function.
+type Request struct {
+	Method string
+	// URI is the path and query after Caddy's rewrites, percent-encoded, as in "/shop/caf%C3%A9?sort=price".
+	URI string
+	// Header has canonical names. "Host" is the host that the client asked for.
+	Header Header
+	// Body holds the client's bytes, whatever they are.
+	Body []byte
+	// TraceID is never empty: that of the active span, or of the client, or a random one.
+	TraceID string
+	// RemoteAddr is the peer's address and port; ClientIP is the client's behind trusted proxies.
+	RemoteAddr, ClientIP string
+	// Scheme is "http" or "https", Host is the host without a port, and Proto as in "HTTP/2.0".
+	Scheme, Host, Proto string
+	// OriginalURI is the URI before any rewrite.
+	OriginalURI string
+}
+
+// Path is the URI's path, decoded. One that is not well encoded comes as it is.
+func (r *Request) Path() string {
+	path, _, _ := strings.Cut(r.URI, "?")
+	if decoded, err := url.PathUnescape(path); err == nil {
+		return decoded
+	}
+	return path
+}
+
+// Query is the URI's query. Pairs that are not well encoded are left out, as in net/http.
+func (r *Request) Query() url.Values {
+	_, query, _ := strings.Cut(r.URI, "?")
+	values, _ := url.ParseQuery(query)
+	return values
+}
+
+// wireRequest is a request on stdin.
+type wireRequest struct {
+	Method      string `json:"method"`
+	URI         string `json:"uri"`
+	Headers     Header `json:"headers"`
+	Body        string `json:"body"`
+	BodyBase64  []byte `json:"body_base64"`
+	TraceID     string `json:"trace_id"`
+	RemoteAddr  string `json:"remote_addr"`
+	ClientIP    string `json:"client_ip"`
+	Scheme      string `json:"scheme"`
+	Host        string `json:"host"`
+	Proto       string `json:"proto"`
+	OriginalURI string `json:"original_uri"`
+}
+
+// readRequest takes the next request; io.EOF says that there is none.
+func readRequest(decoder *json.Decoder) (*Request, error) {
+	var wire wireRequest
+	if err := decoder.Decode(&wire); err != nil {
+		return nil, err
+	}
+	request := &Request{
+		Method:      wire.Method,
+		URI:         wire.URI,
+		Header:      wire.Headers,
+		Body:        wire.BodyBase64,
+		TraceID:     wire.TraceID,
+		RemoteAddr:  wire.RemoteAddr,
+		ClientIP:    wire.ClientIP,
+		Scheme:      wire.Scheme,
+		Host:        wire.Host,
+		Proto:       wire.Proto,
+		OriginalURI: wire.OriginalURI,
+	}
+	if request.Body == nil {
+		request.Body = []byte(wire.Body)
+	}
+	if request.Header == nil {
+		request.Header = Header{}
+	}
+	for _, values := range request.Header {
+		for i, value := range values {
+			values[i] = clientBytes(value)
+		}
+	}
+	return request, nil
+}
+
+// clientBytes undoes how the host writes a header value in JSON: each byte from 0x80 as the character of that number.
+func clientBytes(value string) string {
+	ascii := true
+	for i := 0; i < len(value); i++ {
+		ascii = ascii && value[i] < 0x80
+	}
+	if ascii {
+		return value
+	}
+	decoded := make([]byte, 0, len(value))
+	for _, character := range value {
+		if character > 0xff {
+			// Not written by the host, so nothing to undo.
+			return value
+		}
+		decoded = append(decoded, byte(character))
+	}
+	return string(decoded)
+}

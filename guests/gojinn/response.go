@@ -1,0 +1,60 @@
+package gojinn
+
+import (
+	"encoding/json"
+	"fmt"
+	"unicode/utf8"
+)
+
+// Response is a function's answer.
+type Response struct {
+	// Status is the HTTP status, 200 to 599; 0 is 200.
+	Status int
+	// Header replaces what Caddy set under the same names; Set-Cookie, Vary and Link are added. Without Content-Type the
+	// body's first bytes decide, as in net/http.
+	Header Header
+	// Body holds any bytes.
+	Body []byte
+}
+
+// Text is a plain-text response.
+func Text(status int, body string) *Response {
+	return &Response{
+		Status: status,
+		Header: Header{"Content-Type": {"text/plain; charset=utf-8"}},
+		Body:   []byte(body),
+	}
+}
+
+// JSON is a response with value as its body. It panics if value has no form in JSON, as a channel or a cycle: that is a
+// mistake in the program.
+func JSON(status int, value any) *Response {
+	body, err := json.Marshal(value)
+	if err != nil {
+		panic(fmt.Sprintf("gojinn: JSON: %v", err))
+	}
+	return &Response{
+		Status: status,
+		Header: Header{"Content-Type": {"application/json"}},
+		Body:   append(body, '\n'),
+	}
+}
+
+// wireResponse is a response on stdout.
+type wireResponse struct {
+	Status     int    `json:"status"`
+	Headers    Header `json:"headers,omitempty"`
+	Body       string `json:"body,omitempty"`
+	BodyBase64 []byte `json:"body_base64,omitempty"`
+}
+
+// writeResponse writes the response as one line: the body as text where it is UTF-8, else as base64.
+func writeResponse(encoder *json.Encoder, response *Response) error {
+	wire := wireResponse{Status: response.Status, Headers: response.Header}
+	if utf8.Valid(response.Body) {
+		wire.Body = string(response.Body)
+	} else {
+		wire.BodyBase64 = response.Body
+	}
+	return encoder.Encode(wire)
+}

@@ -1,0 +1,66 @@
+// Package gojinn answers HTTP requests from a function for Gojinn: one line in main, and the request as a Go value.
+//
+//	func main() {
+//		gojinn.Serve(func(r *gojinn.Request) *gojinn.Response {
+//			return gojinn.Text(200, "Hello, "+r.Query().Get("name")+"\n")
+//		})
+//	}
+//
+// Build it with GOOS=wasip1 GOARCH=wasm go build. For an http.Handler see the package gojinnhttp beside this one.
+//
+// A function that uses this package says by an import of its module (gojinn.ready) that it may be warmed up: at deployment
+// Gojinn may give it sample requests and take its snapshot afterwards, so that every request starts with caches that are
+// filled. What those requests leave in package variables, every later request finds. Each request still has a sandbox of its
+// own: nothing of it reaches the next one.
+//
+// Outside of wasip1 everything works the same on the process's stdin and stdout, so a handler can be tried and tested with
+// plain go run and go test.
+package gojinn
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+)
+
+// Serve reads requests from stdin, calls handler for each and writes its response to stdout, until stdin ends. Call it once,
+// from main, and read stdin nowhere else.
+//
+// What cannot be answered ends the process, and the client gets 502: a request that is not one (exit code 1, the reason on
+// stderr), and a panic of the handler (exit code 2, the stack on stderr).
+func Serve(handler func(*Request) *Response) {
+	if err := serve(os.Stdin, os.Stdout, ready, handler); err != nil {
+		fmt.Fprintln(os.Stderr, "gojinn:", err)
+		os.Exit(1)
+	}
+}
+
+// serve is Serve over any streams. It asks ready before each read whether a snapshot is about to be taken.
+func serve(in io.Reader, out io.Writer, ready func() bool, handler func(*Request) *Response) error {
+	decoder, encoder := json.NewDecoder(in), json.NewEncoder(out)
+	// The host reads JSON, not HTML: <, > and & need no escape.
+	encoder.SetEscapeHTML(false)
+	for {
+		if ready() {
+			// What is garbage now would be copied and scanned for every request that starts from the snapshot.
+			runtime.GC()
+		}
+		request, err := readRequest(decoder)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("request: %w", err)
+		}
+		response := handler(request)
+		if response == nil {
+			panic("gojinn: the handler returned no response for " + request.Method + " " + request.URI + "; want a *gojinn.Response")
+		}
+		if err := writeResponse(encoder, response); err != nil {
+			return fmt.Errorf("response: %w", err)
+		}
+	}
+}
