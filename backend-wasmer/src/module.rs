@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use engine_core::backend::{GlobalValue, Module, Sandbox, Start};
+use engine_core::backend::{Captured, GlobalValue, Module, Sandbox, Start};
 use engine_core::{Error, ErrorKind, Limits, Result};
 use wasmer::sys::vm::{
     InternalStoreHandle, LinearMemory, MaybeInstanceOwned, StoreObjects, VMCallerCheckedAnyfunc,
@@ -135,7 +135,7 @@ impl WasmerModule {
         let resources = Resources::new(
             &shared,
             start.slot,
-            start.image.as_deref(),
+            start.point.image.as_deref(),
             self.guest_memories,
             self.tables,
             limits,
@@ -155,8 +155,11 @@ impl WasmerModule {
         drop(resources);
         let mut sandbox = WasmerSandbox::new(instance, parts, shared, Arc::clone(&self));
         sandbox.find_memory();
-        for (name, value) in start.globals.iter() {
+        for (name, value) in &start.point.globals {
             sandbox.set_global(name, *value)?;
+        }
+        if !start.point.patches.is_empty() {
+            start.point.patch(sandbox.memory())?;
         }
         Ok(sandbox)
     }
@@ -169,6 +172,51 @@ impl WasmerSandbox {
             let definition = handle.get(self.parts().objects()).vmmemory();
             self.parts_mut().env_mut().memory = Some(definition);
         }
+    }
+
+    /// The guest's memory; empty if it exports none.
+    pub(crate) fn memory(&mut self) -> &mut [u8] {
+        let Some(definition) = self.parts_mut().env_mut().memory else {
+            return &mut [];
+        };
+        // SAFETY: the definition lives in the instance and describes bytes that are accessible and the sandbox's own; no guest
+        // code runs while the sandbox is borrowed, so they stay so and nobody else refers to them.
+        unsafe {
+            let definition = definition.as_ref();
+            std::slice::from_raw_parts_mut(definition.base, definition.current_length)
+        }
+    }
+
+    /// The value of the mutable global that is exported as `name`; `None` if there is none, or it is a reference.
+    fn global(&mut self, name: &str) -> Option<GlobalValue> {
+        let Some(VMExtern::Global(handle)) = self.lookup(name) else {
+            return None;
+        };
+        let global = handle.get(self.parts().objects());
+        // SAFETY: the definition lives in the instance, where no guest code runs; the field is the one of the global's type.
+        unsafe {
+            let raw = &global.vmglobal().as_ref().val;
+            Some(match global.ty().ty {
+                Type::I32 => GlobalValue::I32(raw.i32),
+                Type::I64 => GlobalValue::I64(raw.i64),
+                Type::F32 => GlobalValue::F32(raw.u32),
+                Type::F64 => GlobalValue::F64(raw.u64),
+                Type::V128 => GlobalValue::V128(raw.u128),
+                _ => return None,
+            })
+        }
+    }
+
+    /// All of the guest's state; `None` if a global is not there.
+    pub(crate) fn state(&mut self, names: &[String]) -> Option<Captured> {
+        let globals = names
+            .iter()
+            .map(|name| Some((name.clone(), self.global(name)?)));
+        let globals = globals.collect::<Option<_>>()?;
+        Some(Captured {
+            memory: self.memory().to_vec(),
+            globals,
+        })
     }
 
     fn set_global(&mut self, name: &str, value: GlobalValue) -> Result<()> {
@@ -245,7 +293,7 @@ fn unknown(module: &str, name: &str) -> Error {
 mod tests {
     use super::*;
     use crate::{Wasmer, WasmerConfig};
-    use engine_core::backend::Backend;
+    use engine_core::backend::{Backend, StartPoint};
     use engine_core::wasm::{Bounds, Features, Wasm};
 
     const COMMAND: &str = r#"(module
@@ -273,12 +321,13 @@ mod tests {
     }
 
     fn start(globals: &[(&str, GlobalValue)]) -> Start {
-        let mut start = Start::plain(None);
-        start.globals = globals
-            .iter()
-            .map(|(name, value)| (name.to_string(), *value))
-            .collect();
-        start
+        Start::from(StartPoint {
+            globals: globals
+                .iter()
+                .map(|(name, value)| (name.to_string(), *value))
+                .collect(),
+            ..StartPoint::default()
+        })
     }
 
     fn global(sandbox: &mut WasmerSandbox, name: &str) -> u128 {
@@ -291,16 +340,7 @@ mod tests {
     }
 
     fn memory(sandbox: &mut WasmerSandbox) -> &[u8] {
-        let definition = sandbox
-            .parts_mut()
-            .env_mut()
-            .memory
-            .expect("it is exported");
-        // SAFETY: no guest code runs, and the definition describes accessible bytes.
-        unsafe {
-            let definition = definition.as_ref();
-            std::slice::from_raw_parts(definition.base, definition.current_length)
-        }
+        sandbox.memory()
     }
 
     #[test]

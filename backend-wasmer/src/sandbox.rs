@@ -98,7 +98,11 @@ impl WasmerSandbox {
 
 impl Sandbox for WasmerSandbox {
     fn run(mut self: Box<Self>, job: Job) -> Finished {
-        let Job { entries, host } = job;
+        let Job {
+            entries,
+            host,
+            capture,
+        } = job;
         let armed = host
             .call()
             .arm(Arc::clone(&self.shared) as Arc<dyn Interrupt>);
@@ -130,9 +134,11 @@ impl Sandbox for WasmerSandbox {
                 Some(trap)
             }
         };
+        let captured = capture.and_then(|names| self.state(&names).map(Box::new));
         Finished {
             outcome: host.outcome(trap),
             host,
+            captured,
         }
     }
 }

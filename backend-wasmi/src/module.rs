@@ -71,20 +71,26 @@ impl Loaded {
         let shelf = self.shelf.as_ref()?;
         let (mut kept, lease) = shelf.take(start, limits)?;
         let mut used = MemoryUse::new(limits);
-        let image = start.image.as_ref().map_or(0, |image| image.len());
+        let image = start.image().map_or(0, |image| image.len());
         if !used.may_grow_to(image) || !used.may_add_elements(self.table_elements) {
             // It may not exist within these limits: making a new one says so.
             lease.keep(kept);
             return None;
         }
         kept.store.data_mut().bound.begin(used);
+        if patch(&mut kept.store, start).is_err() {
+            // Making a new one says what is wrong.
+            drop(kept);
+            lease.lost();
+            return None;
+        }
         Some(Fresh::again(kept, lease))
     }
 
     /// An instance in `slot`, which can be used again. `None`: the module has enough of them.
     fn in_slot(&self, slot: Slot, start: &Start, limits: &Limits) -> Option<Fresh> {
         let lease = self.shelf.as_ref()?.lease()?;
-        let image = start.image.as_ref()?;
+        let image = start.image()?;
         match self.make_in_slot(slot, image, start, limits) {
             Ok(kept) => Some(Fresh::again(kept, lease)),
             Err(_) => {
@@ -119,6 +125,7 @@ impl Loaded {
         let instance = self.link(&mut store, Some(memory))?;
         set_globals(&mut store, instance, start)?;
         let origin = Origin::of(&store, instance, image, start, most);
+        patch(&mut store, start)?;
         Ok(Kept {
             store,
             instance,
@@ -132,10 +139,7 @@ impl Loaded {
         let memory = match self.imported_pages {
             None => None,
             Some(least) => {
-                let pages = start
-                    .image
-                    .as_ref()
-                    .map_or(least, |image| image.len() / PAGE);
+                let pages = start.image().map_or(least, |image| image.len() / PAGE);
                 let memory = Memory::new(&mut store, memory_type(pages)?).map_err(|error| {
                     Error::host("wasmi cannot make a memory").because(cause(&error))
                 })?;
@@ -145,6 +149,7 @@ impl Loaded {
         let instance = self.link(&mut store, memory)?;
         fill(&mut store, start)?;
         set_globals(&mut store, instance, start)?;
+        patch(&mut store, start)?;
         Ok(Fresh::once(store, instance))
     }
 
@@ -224,7 +229,7 @@ fn memory_type(pages: u64) -> Result<MemoryType> {
 
 /// Makes memory what the image of `start` says.
 fn fill(store: &mut Store<Data>, start: &Start) -> Result<()> {
-    let Some(image) = &start.image else {
+    let Some(image) = start.image() else {
         return Ok(());
     };
     let Some(memory) = store.data().memory else {
@@ -243,7 +248,7 @@ fn fill(store: &mut Store<Data>, start: &Start) -> Result<()> {
 }
 
 fn set_globals(store: &mut Store<Data>, instance: Instance, start: &Start) -> Result<()> {
-    for (name, value) in start.globals.iter() {
+    for (name, value) in &start.point.globals {
         let value = match *value {
             GlobalValue::F32(bits) => Val::F32(F32::from_bits(bits)),
             GlobalValue::F64(bits) => Val::F64(F64::from_bits(bits)),
@@ -260,6 +265,19 @@ fn set_globals(store: &mut Store<Data>, instance: Instance, start: &Start) -> Re
             })?;
     }
     Ok(())
+}
+
+/// Writes what is different in each sandbox over its memory, which holds the image.
+fn patch(store: &mut Store<Data>, start: &Start) -> Result<()> {
+    if start.point.patches.is_empty() {
+        return Ok(());
+    }
+    let Some(memory) = store.data().memory else {
+        return Err(Error::host(
+            "a bug: a module that exports no memory has a start with patches",
+        ));
+    };
+    start.point.patch(memory.data_mut(store))
 }
 
 /// An error of wasmi's as the cause of one of engine-core's.

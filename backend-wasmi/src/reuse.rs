@@ -14,7 +14,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use engine_core::backend::{GlobalValue, Start};
+use engine_core::backend::{Start, StartPoint};
 use engine_core::memory::Image;
 use engine_core::{Error, Limits, Result};
 use wasmi::{Extern, Global, Instance, Store, Val};
@@ -54,7 +54,8 @@ impl Kept {
 /// What an instance was made from.
 pub(crate) struct Origin {
     image: Arc<Image>,
-    globals: Arc<[(String, GlobalValue)]>,
+    /// With the values that globals were set to.
+    point: Arc<StartPoint>,
     /// Each mutable global, with the value it started with.
     values: Vec<(Global, Val)>,
     /// Bytes that its memory can have.
@@ -81,7 +82,7 @@ impl Origin {
             .collect();
         Self {
             image: Arc::clone(image),
-            globals: Arc::clone(&start.globals),
+            point: Arc::clone(&start.point),
             values,
             most: most as u64,
         }
@@ -89,12 +90,12 @@ impl Origin {
 
     /// Whether a sandbox that is to begin with `start` can have it.
     fn fits(&self, start: &Start, limits: &Limits) -> bool {
-        start
-            .image
-            .as_ref()
-            .is_some_and(|image| Arc::ptr_eq(image, &self.image))
-            && self.most >= limits.memory_bytes()
-            && self.globals == start.globals
+        let same = Arc::ptr_eq(&self.point, &start.point)
+            || start
+                .image()
+                .is_some_and(|image| Arc::ptr_eq(image, &self.image))
+                && self.point.globals == start.point.globals;
+        same && self.most >= limits.memory_bytes()
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use engine_core::backend::{Finished, Job, Sandbox};
+use engine_core::backend::{Captured, Finished, GlobalValue, Job, Sandbox};
 use engine_core::memory::Slot;
 use engine_core::{HostState, MemoryUse, Outcome, Trap, TrapCode};
 use wasmi::errors::{MemoryError, TableError};
-use wasmi::{Instance, Memory, ResourceLimiter, Store, TypedResumableCall};
+use wasmi::{Instance, Memory, ResourceLimiter, Store, TypedResumableCall, Val};
 use wasmi_core::LimiterError;
 
 use crate::reuse::{Kept, Lease, Origin};
@@ -59,7 +59,11 @@ impl Sandbox for Fresh {
             instance,
             again,
         } = *self;
-        let Job { entries, host } = job;
+        let Job {
+            entries,
+            host,
+            capture,
+        } = job;
         store.data_mut().host = Some(host);
 
         let end = catch_unwind(AssertUnwindSafe(|| enter(&mut store, instance, &entries)));
@@ -72,6 +76,7 @@ impl Sandbox for Fresh {
             ))),
         };
 
+        let captured = capture.and_then(|names| state(&store, instance, &names).map(Box::new));
         let data = store.data_mut();
         let mut host = data
             .host
@@ -94,8 +99,33 @@ impl Sandbox for Fresh {
                 lease.lost();
             }
         }
-        Finished { outcome, host }
+        Finished {
+            outcome,
+            host,
+            captured,
+        }
     }
+}
+
+/// The state of a guest that has ended; `None` if a global is not there, or has a type that cannot be captured.
+fn state(store: &Store<Data>, instance: Instance, names: &[String]) -> Option<Captured> {
+    let globals = names.iter().map(|name| {
+        let value = match instance.get_global(store, name)?.get(store) {
+            Val::I32(value) => GlobalValue::I32(value),
+            Val::I64(value) => GlobalValue::I64(value),
+            Val::F32(value) => GlobalValue::F32(value.to_bits()),
+            Val::F64(value) => GlobalValue::F64(value.to_bits()),
+            Val::V128(value) => GlobalValue::V128(value.as_u128()),
+            _ => return None,
+        };
+        Some((name.clone(), value))
+    });
+    let globals = globals.collect::<Option<_>>()?;
+    let memory = match store.data().memory {
+        Some(memory) => memory.data(store).to_vec(),
+        None => Vec::new(),
+    };
+    Some(Captured { memory, globals })
 }
 
 /// Calls the entries in their order, until one does not return. `Err(None)`: the host stopped the guest and knows why.

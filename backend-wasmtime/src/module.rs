@@ -5,7 +5,8 @@ use std::sync::Arc;
 use engine_core::backend::{GlobalValue, Module, Sandbox, Start};
 use engine_core::{Error, ErrorKind, Interrupt, Limits, MemoryUse, Result};
 use wasmtime::{
-    Extern, ExternType, Instance, InstancePre, ModuleExport, Store, TypedFunc, V128, Val,
+    Extern, ExternType, Global, Instance, InstancePre, ModuleExport, Mutability, Store, TypedFunc,
+    V128, Val,
 };
 
 use crate::config::MemoryMode;
@@ -14,8 +15,9 @@ use crate::sandbox::{Bound, Data, Fresh, epoch_moved};
 use crate::{Shared, trap};
 
 /// Entry points that are looked up once, when the module is loaded.
-const USUAL_ENTRIES: [&str; 4] = [
+const USUAL_ENTRIES: [&str; 5] = [
     engine_core::wasm::START_EXPORT,
+    engine_core::wasm::RESUME_EXPORT,
     "_start",
     "_initialize",
     "gojinn_handle",
@@ -27,6 +29,8 @@ pub(crate) struct Loaded {
     pre: InstancePre<Data>,
     memory: Option<ModuleExport>,
     entries: Vec<(&'static str, ModuleExport)>,
+    /// Exported mutable globals by name, in the order of their exports.
+    globals: Vec<(String, ModuleExport)>,
 }
 
 impl Loaded {
@@ -47,11 +51,21 @@ impl Loaded {
             .into_iter()
             .filter_map(|name| Some((name, module.get_export_index(name)?)))
             .collect();
+        let globals = module
+            .exports()
+            .filter(|export| {
+                matches!(export.ty(), ExternType::Global(global) if global.mutability() == Mutability::Var)
+            })
+            .filter_map(|export| {
+                Some((export.name().to_owned(), module.get_export_index(export.name())?))
+            })
+            .collect();
         Ok(Self {
             shared,
             pre,
             memory,
             entries,
+            globals,
         })
     }
 
@@ -82,10 +96,25 @@ impl Loaded {
             .typed(&*store)
     }
 
+    /// The mutable global that an instance exports as `name`.
+    pub(crate) fn global(
+        &self,
+        store: &mut Store<Data>,
+        instance: Instance,
+        name: &str,
+    ) -> Result<Global> {
+        self.globals
+            .iter()
+            .find(|(known, _)| known == name)
+            .and_then(|(_, export)| instance.get_module_export(store, export))
+            .and_then(Extern::into_global)
+            .ok_or_else(|| Error::host(format!("the module exports no mutable global {name}")))
+    }
+
     /// What the memory of a sandbox is to be, if the host makes it; and the bytes it will have.
     fn ready(&self, start: &mut Start) -> Result<Option<(Ready, u64)>> {
         let slots = self.shared.config.memory == MemoryMode::Slots;
-        Ok(match (start.slot.take(), &start.image) {
+        Ok(match (start.slot.take(), start.image()) {
             (Some(slot), _) if slots => {
                 let len = slot.len() as u64;
                 Some((Ready::Slot(slot), len))
@@ -103,7 +132,7 @@ impl Loaded {
 
     /// Fills wasmtime's own memory with the image of `start`.
     fn fill(&self, store: &mut Store<Data>, start: &Start) -> Result<()> {
-        let Some(image) = &start.image else {
+        let Some(image) = start.image() else {
             return Ok(());
         };
         if image.is_empty() {
@@ -173,8 +202,15 @@ impl Loaded {
         if !host_memory {
             self.fill(&mut store, &start)?;
         }
-        for (name, value) in start.globals.iter() {
-            set_global(&mut store, instance, name, *value)?;
+        for (name, value) in &start.point.globals {
+            let global = self.global(&mut store, instance, name)?;
+            set_global(&mut store, global, name, *value)?;
+        }
+        if !start.point.patches.is_empty() {
+            let memory = store.data().memory.ok_or_else(|| {
+                Error::host("a bug: a module that exports no memory has a start with patches")
+            })?;
+            start.point.patch(memory.data_mut(&mut store))?;
         }
         Ok(Fresh {
             store,
@@ -192,7 +228,7 @@ impl Module for Loaded {
 
 fn set_global(
     store: &mut Store<Data>,
-    instance: Instance,
+    global: Global,
     name: &str,
     value: GlobalValue,
 ) -> Result<()> {
@@ -203,20 +239,16 @@ fn set_global(
         GlobalValue::I64(value) => Val::I64(value),
         GlobalValue::V128(value) => Val::V128(V128::from(value)),
     };
-    instance
-        .get_global(&mut *store, name)
-        .ok_or_else(|| Error::host(format!("the module exports no global {name}")))?
-        .set(store, value)
-        .map_err(|error| {
-            Error::host(format!("the global {name} cannot be set")).because(trap::boxed(error))
-        })
+    global.set(store, value).map_err(|error| {
+        Error::host(format!("the global {name} cannot be set")).because(trap::boxed(error))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{Wasmtime, WasmtimeConfig};
-    use engine_core::backend::Backend;
+    use engine_core::backend::{Backend, StartPoint};
     use engine_core::memory::{Image, Pool, PoolConfig};
     use engine_core::wasm::{Bounds, Features, Split, Wasm};
 
@@ -352,8 +384,10 @@ mod tests {
         ];
         let names: Vec<String> = split.globals.into_iter().map(|(name, _)| name).collect();
         assert_eq!(names.len(), values.len());
-        let mut start = Start::plain(None);
-        start.globals = names.iter().cloned().zip(values).collect();
+        let start = Start::from(StartPoint {
+            globals: names.iter().cloned().zip(values).collect(),
+            ..StartPoint::default()
+        });
         let Fresh {
             mut store,
             instance,
@@ -375,11 +409,17 @@ mod tests {
         }
 
         for (name, value, words) in [
-            ("nobody", GlobalValue::I32(1), "exports no global nobody"),
+            (
+                "nobody",
+                GlobalValue::I32(1),
+                "exports no mutable global nobody",
+            ),
             ("mine", GlobalValue::I32(1), "mine cannot be set"),
         ] {
-            let mut start = Start::plain(None);
-            start.globals = Arc::new([(name.to_string(), value)]);
+            let start = Start::from(StartPoint {
+                globals: vec![(name.to_string(), value)],
+                ..StartPoint::default()
+            });
             let refused = Arc::clone(&loaded)
                 .fresh(start, &Limits::default())
                 .err()

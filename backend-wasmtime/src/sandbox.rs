@@ -3,9 +3,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use engine_core::backend::{Finished, Job, Sandbox};
+use engine_core::backend::{Captured, Finished, GlobalValue, Job, Sandbox};
 use engine_core::{HostState, MemoryUse, Trap, TrapCode};
-use wasmtime::{Instance, Memory, ResourceLimiter, Result, Store, StoreContextMut, UpdateDeadline};
+use wasmtime::{
+    Instance, Memory, ResourceLimiter, Result, Store, StoreContextMut, UpdateDeadline, Val,
+};
 
 use crate::module::Loaded;
 use crate::trap;
@@ -75,7 +77,11 @@ impl Sandbox for Fresh {
             instance,
             module,
         } = *self;
-        let Job { entries, host } = job;
+        let Job {
+            entries,
+            host,
+            capture,
+        } = job;
         store.data_mut().host = Some(host);
 
         // Wasmtime carries a panic of a hostcall across the guest's frames and raises it again on this side of them.
@@ -94,13 +100,46 @@ impl Sandbox for Fresh {
             ))),
         };
 
+        let captured =
+            capture.and_then(|names| state(&mut store, instance, &module, &names).map(Box::new));
         // Ends the instance and gives its memory back.
         let Data { host, bound, .. } = store.into_data();
         let mut host = host.expect("it was put there above, and hostcalls only borrow it");
         *host.memory() = bound.0;
         let outcome = host.outcome(trap);
-        Finished { outcome, host }
+        Finished {
+            outcome,
+            host,
+            captured,
+        }
     }
+}
+
+/// The state of a guest that has ended; `None` if a global is not there, or has a type that cannot be captured.
+fn state(
+    store: &mut Store<Data>,
+    instance: Instance,
+    module: &Loaded,
+    names: &[String],
+) -> Option<Captured> {
+    let globals = names.iter().map(|name| {
+        let global = module.global(store, instance, name).ok()?;
+        let value = match global.get(&mut *store) {
+            Val::I32(value) => GlobalValue::I32(value),
+            Val::I64(value) => GlobalValue::I64(value),
+            Val::F32(bits) => GlobalValue::F32(bits),
+            Val::F64(bits) => GlobalValue::F64(bits),
+            Val::V128(value) => GlobalValue::V128(value.into()),
+            _ => return None,
+        };
+        Some((name.clone(), value))
+    });
+    let globals = globals.collect::<Option<_>>()?;
+    let memory = match store.data().memory {
+        Some(memory) => memory.data(&*store).to_vec(),
+        None => Vec::new(),
+    };
+    Some(Captured { memory, globals })
 }
 
 /// Calls the entries in their order, until one does not return.

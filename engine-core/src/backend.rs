@@ -11,6 +11,7 @@ use crate::host::HostState;
 use crate::limits::Limits;
 use crate::memory::{Image, Slot};
 use crate::outcome::Outcome;
+use crate::snapshot::Patch;
 use crate::wasm::{Features, Wasm};
 
 /// One engine behind the core trait. Made once, shared by every function that runs on it.
@@ -185,28 +186,66 @@ impl fmt::Debug for Artifact {
     }
 }
 
-/// Where a sandbox starts from.
+/// Where a sandbox starts from, and the memory it gets.
 #[derive(Debug)]
 pub struct Start {
-    /// The module's initialised memory, where the split took it out of the code; `None`: the module keeps its segments
-    /// (or has no memory), and instantiation writes them.
-    pub image: Option<Arc<Image>>,
-    /// Memory for the sandbox, already holding `image`. `None`: the backend makes a memory of its own, grows it to
+    /// What all sandboxes of a function start from.
+    pub point: Arc<StartPoint>,
+    /// Memory for the sandbox, already holding the point's image. `None`: the backend makes a memory of its own, grows it to
     /// `image.len()` and fills it with `image.write_to`.
     pub slot: Option<Slot>,
-    /// Values for exported mutable globals, set before any entry point runs. Empty for the plain start.
-    pub globals: Arc<[(String, GlobalValue)]>,
 }
 
 impl Start {
     /// The plain start of a module with `image`, in memory of the backend's own.
     #[must_use]
     pub fn plain(image: Option<Arc<Image>>) -> Self {
-        Self {
+        Self::from(StartPoint {
             image,
+            ..StartPoint::default()
+        })
+    }
+
+    /// The initialised memory.
+    #[must_use]
+    pub fn image(&self) -> Option<&Arc<Image>> {
+        self.point.image.as_ref()
+    }
+}
+
+impl From<StartPoint> for Start {
+    /// The start of one sandbox, in memory of the backend's own.
+    fn from(point: StartPoint) -> Self {
+        Self {
+            point: Arc::new(point),
             slot: None,
-            globals: Arc::new([]),
         }
+    }
+}
+
+/// What all sandboxes of a function start from: a module's own beginning, or a snapshot.
+///
+/// A backend makes memory what the image says, sets the globals, and then [patches](StartPoint::patch) the memory, in every
+/// sandbox and before any guest code runs: one that cannot do all three must refuse the start.
+#[derive(Debug, Default)]
+pub struct StartPoint {
+    /// The initialised memory, where the split took it out of the code or a snapshot captured it; `None`: the module keeps its
+    /// segments (or has no memory), and instantiation writes them.
+    pub image: Option<Arc<Image>>,
+    /// Values for exported mutable globals. Empty for a plain start.
+    pub globals: Vec<(String, GlobalValue)>,
+    /// What is different in each sandbox. Empty for a plain start.
+    pub patches: Vec<Patch>,
+}
+
+impl StartPoint {
+    /// Writes the patches over `memory`, the guest's, which already holds the image.
+    #[inline]
+    pub fn patch(&self, memory: &mut [u8]) -> Result<()> {
+        if self.patches.is_empty() {
+            return Ok(());
+        }
+        Patch::apply(&self.patches, memory)
     }
 }
 
@@ -233,6 +272,9 @@ pub struct Job {
     pub entries: Arc<[String]>,
     /// Everything the guest can reach on the host, this call's deadline among it.
     pub host: Box<HostState>,
+    /// The exported mutable globals whose values are wanted at the end, together with the memory: for a run-up. `None`, as in
+    /// every request: nothing is.
+    pub capture: Option<Arc<[String]>>,
 }
 
 /// What came of a job.
@@ -242,4 +284,15 @@ pub struct Finished {
     pub outcome: Outcome,
     /// The host state, with output, log lines and memory figures.
     pub host: Box<HostState>,
+    /// The guest's state as its end left it, if the job asked for it and it could be read, however the guest ended.
+    pub captured: Option<Box<Captured>>,
+}
+
+/// A guest's state: all there is of it for a module without [hidden state](crate::wasm::hidden_state).
+#[derive(Debug)]
+pub struct Captured {
+    /// All of its memory, whole wasm pages; empty if it exports none.
+    pub memory: Vec<u8>,
+    /// The globals that were asked for, in that order.
+    pub globals: Vec<(String, GlobalValue)>,
 }

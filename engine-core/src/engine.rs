@@ -10,15 +10,16 @@ use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 use parking_lot::Mutex;
 
-use crate::backend::{Backend, BackendKind, Module, Start};
+use crate::backend::{Backend, BackendKind, Finished, Job, Module, Start, StartPoint};
 use crate::cache::{Cache, CacheConfig, CacheFigures};
 use crate::calls::{CallId, Calls, Ticket, lanes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::function::{CodeSource, Function, FunctionConfig};
+use crate::host::{FIRST_READING, HostState, Reads};
 use crate::limits::Limits;
-use crate::memory::{Image, Pool, PoolConfig, cpu};
+use crate::memory::{Pool, PoolConfig, cpu};
 use crate::metrics::Metrics;
-use crate::wasm::{Bounds, Features, Wasm};
+use crate::wasm::{Bounds, Features, Split, Wasm};
 
 /// Stack of the thread that a deployment runs on: parsers and compilers recurse, and the calling thread may be small.
 const DEPLOY_STACK: usize = 8 << 20;
@@ -242,7 +243,7 @@ pub(crate) struct Shared {
     default: BackendKind,
     pub(crate) features: Features,
     pub(crate) bounds: Bounds,
-    calls: Calls,
+    pub(crate) calls: Calls,
     pub(crate) pool: Option<Pool>,
     pool_problem: Option<String>,
     cache: Option<Cache>,
@@ -325,19 +326,20 @@ impl Shared {
         let begun = Instant::now();
         let (module, compiled_in, source) = self.code(backend, &split.code)?;
         let loaded_in = begun.elapsed();
+        let point = StartPoint {
+            image: split.image.clone(),
+            ..StartPoint::default()
+        };
         let loaded = Loaded {
             module,
-            entries: per_lane(|| split.code.entries().iter().cloned().collect()),
-            slots: self.pool.is_some() && backend.capabilities().slots && split.image.is_some(),
-            image: split.image,
-            plain_because: split.why_not,
+            plain: Launch::new(point, &split.code.entries()),
+            slots: self.pool.is_some() && backend.capabilities().slots,
+            split,
             compiled_in,
         };
         // Whatever depends on the module alone comes to light now, and never in a request.
-        loaded
-            .module
-            .clone()
-            .instantiate(loaded.start(self, limits), limits)?;
+        let start = loaded.start(self, &loaded.plain, limits);
+        loaded.module.clone().instantiate(start, limits)?;
         Ok((loaded, Origin { source, loaded_in }))
     }
 
@@ -418,21 +420,25 @@ pub(crate) struct Origin {
 /// A module that is ready to be instantiated, with what the split took out of it.
 pub(crate) struct Loaded {
     pub(crate) module: Arc<dyn Module>,
-    /// The same list for each lane: calls on different processors count their references on different cache lines.
-    pub(crate) entries: Box<[Arc<[String]>]>,
-    pub(crate) image: Option<Arc<Image>>,
-    pub(crate) plain_because: Option<String>,
+    /// Its own beginning.
+    pub(crate) plain: Launch,
+    pub(crate) split: Split,
     pub(crate) compiled_in: Duration,
+    /// Whether its sandboxes may have slots.
     slots: bool,
 }
 
 impl Loaded {
     /// Where a sandbox starts from: a slot of the pool, or memory of the backend's own where there is none to be had.
-    pub(crate) fn start(&self, shared: &Shared, limits: &Limits) -> Start {
-        let mut start = Start::plain(self.image.clone());
+    fn start(&self, shared: &Shared, launch: &Launch, limits: &Limits) -> Start {
+        let mut start = Start {
+            point: launch.point(),
+            slot: None,
+        };
         if self.slots
+            && let (Some(pool), Some(_)) = (&shared.pool, start.image())
             && self.module.wants_slot(&start, limits)
-            && let (Some(pool), Some(image)) = (&shared.pool, &self.image)
+            && let Some(image) = start.image()
         {
             match pool.slot(image, limits.memory_bytes()) {
                 Ok(slot) => start.slot = Some(slot),
@@ -441,12 +447,84 @@ impl Loaded {
         }
         start
     }
+
+    /// Makes a sandbox and runs it to its end. `host` is to be [prepared](Launch::prepare) for `launch`.
+    pub(crate) fn run(
+        &self,
+        shared: &Shared,
+        launch: &Launch,
+        limits: &Limits,
+        host: Box<HostState>,
+        capture: Option<Arc<[String]>>,
+    ) -> Result<Finished> {
+        let start = self.start(shared, launch, limits);
+        let sandbox = Arc::clone(&self.module).instantiate(start, limits)?;
+        Ok(sandbox.run(Job {
+            entries: launch.entries(),
+            host,
+            capture,
+        }))
+    }
+}
+
+/// How the sandboxes of a function begin: as the module does, or from a snapshot.
+///
+/// What each call takes a reference on is there once for each lane: calls on different processors then count their
+/// references on different cache lines.
+#[derive(Debug)]
+pub(crate) struct Launch {
+    points: Box<[Arc<StartPoint>]>,
+    entries: Box<[Arc<[String]>]>,
+    /// What the monotonic clock shows at the beginning, in nanoseconds.
+    pub(crate) clock: u64,
+    pub(crate) reads: Reads,
+}
+
+impl Launch {
+    /// The beginning at `point`, with `entries` to call.
+    pub(crate) fn new(point: StartPoint, entries: &[String]) -> Self {
+        let point = move || StartPoint {
+            image: point.image.clone(),
+            globals: point.globals.clone(),
+            patches: point.patches.clone(),
+        };
+        Self {
+            points: per_lane(|| Arc::new(point())),
+            entries: per_lane(|| entries.iter().cloned().collect()),
+            clock: FIRST_READING,
+            reads: Reads::Plain,
+        }
+    }
+
+    /// Makes the host side of a call what a guest that begins here must find.
+    pub(crate) fn prepare(&self, host: &mut HostState) {
+        host.clock_offset = self.clock;
+        host.reads = self.reads;
+    }
+
+    pub(crate) fn point(&self) -> Arc<StartPoint> {
+        Arc::clone(&self.points[cpu() % self.points.len()])
+    }
+
+    /// The same beginning, with other entries to call.
+    pub(crate) fn with_entries(&self, entries: &[String]) -> Self {
+        Self {
+            points: self.points.clone(),
+            entries: per_lane(|| entries.iter().cloned().collect()),
+            clock: self.clock,
+            reads: self.reads,
+        }
+    }
+
+    pub(crate) fn entries(&self) -> Arc<[String]> {
+        Arc::clone(&self.entries[cpu() % self.entries.len()])
+    }
 }
 
 impl std::fmt::Debug for Loaded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Loaded")
-            .field("entries", &self.entries)
+            .field("plain", &self.plain)
             .field("slots", &self.slots)
             .finish_non_exhaustive()
     }

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::backend::{BackendKind, Finished, Job};
+use crate::backend::{BackendKind, Finished};
 use crate::calls::Ticket;
 use crate::contract::{Request, Response, json};
-use crate::engine::{Buffers, Loaded, Shared, panic_text, per_lane};
+use crate::engine::{Buffers, Launch, Loaded, Shared, panic_text, per_lane};
 use crate::error::{Error, Result};
 use crate::host::{HostState, Program};
 use crate::limits::{Limits, PAGE};
 use crate::memory::cpu;
 use crate::outcome::{Outcome, TrapCode, Verdict};
+use crate::snapshot::{self, SnapshotFacts, SnapshotMode, Wanted, Warmup};
 use crate::wasi::{MountSet, MountSpec};
 use crate::wasm::{Form, Wasm};
 
@@ -34,6 +35,10 @@ pub struct FunctionConfig {
     pub args: Vec<Option<String>>,
     /// Folders the guest sees.
     pub mounts: Vec<MountSpec>,
+    /// Whether its sandboxes may start from a snapshot.
+    pub snapshot: SnapshotMode,
+    /// Requests to be served before the snapshot is taken; `None`: none, unless the module says that it may be warmed up.
+    pub warmup: Option<Warmup>,
 }
 
 /// A deployed handler: module + limits + env/args + contract. Cheap to clone; a call keeps what it uses.
@@ -48,6 +53,8 @@ struct Inner {
     config: FunctionConfig,
     backend: BackendKind,
     loaded: Arc<Loaded>,
+    /// Where sandboxes begin instead of at the module's own beginning.
+    snapshot: Option<Launch>,
     /// The program with every late value empty, or complete if there are none.
     /// One for each lane, see [`per_lane`].
     programs: Box<[Arc<Program>]>,
@@ -78,6 +85,8 @@ pub struct FunctionFacts {
     pub compiled_in: Duration,
     /// Command or reactor.
     pub form: Form,
+    /// How its sandboxes start.
+    pub snapshot: SnapshotFacts,
 }
 
 /// Where a function's code came from when it was deployed.
@@ -125,16 +134,28 @@ impl Function {
         let wasm = Wasm::parse(wasm, shared.features, &shared.bounds)?;
         wasm.check_limits(&config.limits)?;
         let (loaded, origin) = shared.module(backend, &wasm, &config.limits)?;
+        let (snapshot, snapshot_facts) = snapshot::take(&Wanted {
+            shared,
+            loaded: &loaded,
+            program: &program,
+            late_values,
+            mounts: mounts.as_ref(),
+            limits: &config.limits,
+            form: wasm.form(),
+            mode: config.snapshot,
+            warmup: config.warmup.as_ref(),
+        })?;
         let facts = FunctionFacts {
             backend: backend.kind(),
             hash: *wasm.hash(),
             module_bytes: wasm.bytes().len(),
-            image_bytes: loaded.image.as_ref().map(|image| image.len()),
-            plain_because: loaded.plain_because.clone(),
+            image_bytes: loaded.split.image.as_ref().map(|image| image.len()),
+            plain_because: loaded.split.why_not.clone(),
             source: origin.source,
             loaded_in: origin.loaded_in,
             compiled_in: loaded.compiled_in,
             form: wasm.form(),
+            snapshot: snapshot_facts,
         };
         shared.functions.fetch_add(1, Ordering::Relaxed);
         Ok(Self {
@@ -143,6 +164,7 @@ impl Function {
                 backend: backend.kind(),
                 config,
                 loaded,
+                snapshot,
                 programs: per_lane(|| Arc::new(program.clone())),
                 late_values,
                 mounts,
@@ -186,7 +208,7 @@ impl Function {
                 return Ok(sink(&answer));
             }
         };
-        let Finished { outcome, host } = finished;
+        let Finished { outcome, host, .. } = finished;
         let (peak, refused) = (host.memory.peak(), host.memory.refused());
         let (buffers, logs, logs_dropped) = host.into_parts();
         let result = {
@@ -218,7 +240,7 @@ impl Function {
         let mut buffers = inner.shared.take_buffers();
         buffers.stdin = stdin;
         let run = inner.run(ticket, program, buffers);
-        let Finished { outcome, host } = run.end.map_err(Error::host)?;
+        let Finished { outcome, host, .. } = run.end.map_err(Error::host)?;
         let (memory_peak, memory_refused) = (host.memory.peak(), host.memory.refused());
         let (buffers, logs, _) = host.into_parts();
         Ok(RawRun {
@@ -351,13 +373,11 @@ impl Inner {
                 None => None,
             };
             let call = ticket.begin(limits.timeout);
-            let host = HostState::new(call, program, mounts, buffers.stdin, buffers.stdout, limits);
-            let start = self.loaded.start(&self.shared, limits);
-            let sandbox = Arc::clone(&self.loaded.module).instantiate(start, limits)?;
-            Ok(sandbox.run(Job {
-                entries: Arc::clone(&self.loaded.entries[cpu() % self.loaded.entries.len()]),
-                host: Box::new(host),
-            }))
+            let Buffers { stdin, stdout } = buffers;
+            let mut host = Box::new(HostState::new(call, program, mounts, stdin, stdout, limits));
+            let launch = self.snapshot.as_ref().unwrap_or(&self.loaded.plain);
+            launch.prepare(&mut host);
+            self.loaded.run(&self.shared, launch, limits, host, None)
         }));
         let end = match end {
             Ok(Ok(finished)) => Ok(finished),

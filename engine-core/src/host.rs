@@ -8,7 +8,25 @@ use crate::engine::Buffers;
 use crate::limits::{Limits, PAGE};
 use crate::logs::Logs;
 use crate::outcome::{Outcome, Trap, TrapCode};
+use crate::snapshot::Census;
 use crate::wasi::{Mounts, Stdio};
+
+/// What the monotonic clock of a guest shows when it starts, unless it starts from a snapshot. Not 0: some runtimes take 0 for
+/// "unset".
+pub(crate) const FIRST_READING: u64 = 1_000_000_000;
+
+/// What a read of stdin does besides reading.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Reads {
+    /// Nothing: at its end, a read gives 0 bytes.
+    #[default]
+    Plain,
+    /// The first one ends the guest, whatever there is to read: its state is that of a program that waits for its request.
+    Park,
+    /// One at the end of stdin, while a complete response stands on stdout, ends the guest, which has answered and waits for
+    /// another request.
+    Loop,
+}
 
 /// What a function's sandboxes have in common on the host side: arguments, environment, mounts.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +49,10 @@ pub struct HostState {
     pub(crate) stdin: Vec<u8>,
     /// How much of stdin has been read.
     pub(crate) stdin_read: usize,
+    /// What a read of stdin does besides reading.
+    pub(crate) reads: Reads,
+    /// Whether a read of stdin ended the guest, see [`Reads`].
+    pub(crate) parked: bool,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stdout_limit: usize,
     /// What the guest did to its standard descriptors.
@@ -38,8 +60,10 @@ pub struct HostState {
     pub(crate) logs: Logs,
     /// The zero of the guest's monotonic clock is `clock_zero - clock_offset`.
     pub(crate) clock_zero: Instant,
-    /// Nanoseconds the guest's monotonic clock shows at `clock_zero`. Not 0: some runtimes take 0 for "unset".
+    /// Nanoseconds the guest's monotonic clock shows at `clock_zero`.
     pub(crate) clock_offset: u64,
+    /// What the guest asks of the host, during a run-up.
+    pub(crate) census: Option<Box<Census>>,
     /// Figures and bound of linear memory; a backend reports through [`HostState::memory`].
     pub(crate) memory: MemoryUse,
     /// Why a hostcall ended the guest, if one did. Set by [`HostState::stop`] and turned into an outcome by
@@ -60,12 +84,15 @@ impl HostState {
     ) -> Self {
         Self {
             clock_zero: call.started(),
-            clock_offset: 1_000_000_000,
+            clock_offset: FIRST_READING,
             call,
             program,
             mounts,
             stdin,
             stdin_read: 0,
+            reads: Reads::Plain,
+            parked: false,
+            census: None,
             stdout,
             stdout_limit: limits.output,
             stdio: Stdio::default(),
@@ -98,11 +125,16 @@ impl HostState {
         self.stop.is_some()
     }
 
+    /// Why a hostcall ended the guest, if one did.
+    pub(crate) fn ended_by(&self) -> Option<Stop> {
+        self.stop
+    }
+
     /// The outcome of a run that ended with `trap`, or by returning. A reason noted by [`HostState::stop`] wins: the trap is
     /// then only the backend's way to unwind.
     #[must_use]
-    pub fn outcome(&mut self, trap: Option<Trap>) -> Outcome {
-        match (self.stop.take(), trap) {
+    pub fn outcome(&self, trap: Option<Trap>) -> Outcome {
+        match (self.stop, trap) {
             (Some(stop), _) => stop.outcome(),
             (None, Some(trap)) => Outcome::Trap(trap),
             (None, None) => Outcome::Exit(0),

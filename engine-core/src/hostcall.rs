@@ -82,6 +82,7 @@ macro_rules! for_each_hostcall {
             }
             "gojinn" {
                 fn host_log(level: i32, ptr: i32, len: i32);
+                fn ready() -> i32;
             }
         }
     };
@@ -137,6 +138,18 @@ pub fn host_log(
         ),
     }
     Ok(())
+}
+
+/// `gojinn.ready`: the program is about to read a request, and its state is that of one that has served none or any number:
+/// it may be warmed up. 1: a snapshot may be taken at the read that follows, so now is the time to tidy up; 0: go on.
+pub fn ready(host: &mut HostState, _: &mut [u8]) -> Result<i32, Stop> {
+    Ok(match &mut host.census {
+        Some(census) => {
+            census.ready = true;
+            i32::from(census.captures)
+        }
+        None => 0,
+    })
 }
 
 macro_rules! list {

@@ -21,6 +21,7 @@ pub mod logs;
 pub mod memory;
 mod metrics;
 mod outcome;
+mod snapshot;
 pub mod wasi;
 pub mod wasm;
 
@@ -32,3 +33,4 @@ pub use function::{Answer, CodeSource, Function, FunctionConfig, FunctionFacts, 
 pub use host::{HostState, MemoryUse, Program, Stop};
 pub use limits::{Limits, PAGE};
 pub use outcome::{Outcome, Trap, TrapCode, Verdict};
+pub use snapshot::{Patch, SnapshotFacts, SnapshotKind, SnapshotMode, Warmup};

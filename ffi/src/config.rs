@@ -9,6 +9,7 @@ use engine_core::wasi::MountSpec;
 use engine_core::wasm::Form;
 use engine_core::{
     CacheConfig, Engine, EngineConfig, Error, Function, FunctionConfig, Limits, Result,
+    SnapshotMode, Warmup,
 };
 use serde::Deserialize;
 
@@ -102,6 +103,14 @@ pub(crate) fn function(json: &[u8]) -> Result<FunctionConfig> {
                 writable: mount.writable,
             })
             .collect(),
+        snapshot: config
+            .snapshot
+            .as_deref()
+            .map_or(Ok(SnapshotMode::default()), snapshot)?,
+        warmup: config.warmup.map(|warmup| Warmup {
+            rounds: warmup.rounds,
+            sample: warmup.sample.map(String::into_bytes),
+        }),
     })
 }
 
@@ -160,6 +169,14 @@ pub(crate) fn describe_function(function: &Function) -> String {
             Form::Reactor { .. } => "reactor",
         },
         "late_values": function.late_values(),
+        "snapshot": {
+            "kind": facts.snapshot.kind.name(),
+            "why_not": facts.snapshot.why_not,
+            "took_ms": facts.snapshot.took.as_secs_f64() * 1000.0,
+            "bytes": facts.snapshot.bytes,
+            "patches": facts.snapshot.patches,
+            "stderr": facts.snapshot.stderr,
+        },
     })
     .to_string()
 }
@@ -207,6 +224,15 @@ struct FunctionJson {
     args: Vec<Option<String>>,
     #[serde(default)]
     mounts: Vec<MountJson>,
+    snapshot: Option<String>,
+    warmup: Option<WarmupJson>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WarmupJson {
+    rounds: u32,
+    sample: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -233,6 +259,14 @@ fn backend(name: &str) -> Result<BackendKind> {
         })
 }
 
+fn snapshot(name: &str) -> Result<SnapshotMode> {
+    SnapshotMode::from_name(name).ok_or_else(|| {
+        Error::config(format!(
+            "unknown snapshot {name:?}; there are auto, on and off"
+        ))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,7 +277,8 @@ mod tests {
             br#"{"name":"hello","program":"hello.wasm","backend":"wasmi","contract":"json","timeout":2000000000,
                  "memory_limit":128000000,"max_body":1,"max_output":2,"max_logs":3,
                  "env":[["A","1"],["B",null]],"args":["--verbose",null],
-                 "mounts":[{"host":"/srv","guest":"/data","writable":true}]}"#,
+                 "mounts":[{"host":"/srv","guest":"/data","writable":true}],
+                 "snapshot":"on","warmup":{"rounds":3,"sample":"{}"}}"#,
         )
         .unwrap();
         assert_eq!(config.backend, Some(BackendKind::Wasmi));
@@ -258,6 +293,12 @@ mod tests {
         );
         assert_eq!(config.args, [Some("--verbose".to_string()), None]);
         assert!(config.mounts[0].writable);
+        assert_eq!(config.snapshot, SnapshotMode::On);
+        let warmup = Warmup {
+            rounds: 3,
+            sample: Some(b"{}".to_vec()),
+        };
+        assert_eq!(config.warmup, Some(warmup));
     }
 
     #[test]
@@ -267,6 +308,8 @@ mod tests {
             (b"{}", "name"),
             (b"{\"name\":\"a\",\"contract\":\"cgi\"}", "cgi"),
             (b"{\"name\":\"a\",\"backend\":\"v8\"}", "v8"),
+            (b"{\"name\":\"a\",\"snapshot\":\"maybe\"}", "maybe"),
+            (b"{\"name\":\"a\",\"warmup\":{}}", "rounds"),
             (b"nonsense", "line 1"),
         ] {
             let error = function(json).unwrap_err().to_string();

@@ -166,6 +166,7 @@ impl Sandbox for Guest {
         Finished {
             outcome: host.outcome(trap),
             host,
+            captured: None,
         }
     }
 }

@@ -26,21 +26,31 @@ impl Clock {
 
     /// What it shows now, in nanoseconds.
     #[inline]
-    pub(super) fn now(self, host: &HostState) -> Result<u64, Errno> {
+    pub(super) fn now(self, host: &mut HostState) -> Result<u64, Errno> {
         match self {
             Self::Real => {
                 let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
                 let nanos = since.map_err(|_| Errno::OVERFLOW)?.as_nanos();
-                u64::try_from(nanos).map_err(|_| Errno::OVERFLOW)
+                let nanos = u64::try_from(nanos).map_err(|_| Errno::OVERFLOW)?;
+                if let Some(census) = &mut host.census {
+                    census.realtime(nanos);
+                }
+                Ok(nanos)
             }
-            Self::Monotonic => Ok(monotonic(host, Instant::now())),
+            Self::Monotonic => {
+                let nanos = monotonic(host, Instant::now());
+                if let Some(census) = &mut host.census {
+                    census.monotonic(nanos);
+                }
+                Ok(nanos)
+            }
         }
     }
 }
 
 /// What the guest's monotonic clock shows at `at`.
 #[inline]
-pub(super) fn monotonic(host: &HostState, at: Instant) -> u64 {
+pub(crate) fn monotonic(host: &HostState, at: Instant) -> u64 {
     let elapsed = at.saturating_duration_since(host.clock_zero).as_nanos();
     // More than 584 years would be needed to saturate.
     let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX);

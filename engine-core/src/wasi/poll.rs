@@ -92,7 +92,7 @@ enum What {
 }
 
 impl Subscription {
-    fn read(host: &HostState, memory: &[u8], at: i32, now: Instant) -> Result<Self, Fail> {
+    fn read(host: &mut HostState, memory: &[u8], at: i32, now: Instant) -> Result<Self, Fail> {
         let raw: [u8; SUBSCRIPTION as usize] = read(memory, at)?;
         let word = |at: usize| u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]);
         let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
@@ -128,7 +128,10 @@ impl Subscription {
 }
 
 /// What there is to say about a descriptor, at once: none of ours ever blocks, and files are always ready.
-fn ready(host: &HostState, fd: i32, kind: u8) -> Event {
+fn ready(host: &mut HostState, fd: i32, kind: u8) -> Event {
+    if let Some(census) = &mut host.census {
+        census.file("poll_oneoff");
+    }
     match (locate(host, fd), kind) {
         (Ok(Fd::Std(Std::In)), FD_READ) => {
             let rest = (host.stdin.len() - host.stdin_read) as u64;

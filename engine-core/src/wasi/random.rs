@@ -22,6 +22,9 @@ pub fn random_get(
             return Err(Errno::INVAL.into());
         }
         let bytes = bytes_mut(memory, buf, len)?;
+        if let Some(census) = &mut host.census {
+            census.random(len.cast_unsigned());
+        }
         let mut rest = false;
         for chunk in bytes.chunks_mut(CHUNK) {
             if rest && let Some(why) = host.call.interruption() {

@@ -2,7 +2,8 @@
 
 use super::errno::{Errno, Fail};
 use super::guest::{Iovecs, check, write};
-use crate::host::{HostState, Stop};
+use crate::contract::json::parse_response;
+use crate::host::{HostState, Reads, Stop};
 
 /// The most bytes of stderr one call takes; more is a short write, so that a look at the deadline is never far.
 const STDERR_MOST: usize = 1 << 20;
@@ -17,7 +18,7 @@ const FLAGS: u16 = 0b1_1111;
 const RIGHTS: [u64; 2] = [1 << 1, 1 << 6];
 
 /// What a guest did to its standard descriptors.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Stdio {
     closed: [bool; 3],
     flags: [u16; 3],
@@ -80,6 +81,15 @@ pub(super) fn read(
     let (vectors, _) = Iovecs::new(memory, iovs, count)?;
     check(memory, read_at, 4)?;
     let start = host.stdin_read;
+    let ends = match host.reads {
+        Reads::Plain => false,
+        Reads::Park => true,
+        Reads::Loop => start == host.stdin.len() && parse_response(&host.stdout).is_ok(),
+    };
+    if ends {
+        host.parked = true;
+        return Err(Stop::Exit(0).into());
+    }
     for index in 0..vectors.count() {
         let rest = &host.stdin[host.stdin_read..];
         if rest.is_empty() {

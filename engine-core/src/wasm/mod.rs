@@ -37,6 +37,9 @@ pub const RESERVED_PREFIX: &str = "gojinn:";
 /// The reserved export that a start section becomes.
 pub const START_EXPORT: &str = "gojinn:start";
 
+/// The reserved export by which a Go command goes on where it was parked: its loop over program counters.
+pub const RESUME_EXPORT: &str = "gojinn:resume";
+
 /// A validated module. Cheap to clone.
 #[derive(Clone)]
 pub struct Wasm {

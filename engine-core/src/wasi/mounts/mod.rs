@@ -39,6 +39,9 @@ pub struct MountSpec {
     pub writable: bool,
 }
 
+/// The descriptor of the first folder.
+const FIRST_FD: usize = 3;
+
 /// The mounts of a function, opened when it is deployed.
 ///
 /// An open folder stays what it is: whatever is moved to its path later shows only after the next deployment.
@@ -83,6 +86,23 @@ impl MountSet {
         self.mounts.is_empty()
     }
 
+    /// The same folders, none of which can be changed.
+    pub(crate) fn read_only(&self) -> Self {
+        let mounts = self.mounts.iter().map(|mount| Mount {
+            dir: Arc::clone(&mount.dir),
+            guest: mount.guest.clone(),
+            writable: false,
+        });
+        Self {
+            mounts: mounts.collect(),
+        }
+    }
+
+    /// Whether the guest may change what is in any of them.
+    pub(crate) fn any_writable(&self) -> bool {
+        self.mounts.iter().any(|mount| mount.writable)
+    }
+
     /// The mounts of one sandbox: descriptors 3 and up, in the order of the specs.
     pub fn open(&self) -> Result<Mounts> {
         let sandbox = Arc::new(Sandbox::default());
@@ -111,6 +131,13 @@ impl Mounts {
     /// Whether a descriptor from 3 up is open.
     pub(super) fn is_open(&self, fd: i32) -> bool {
         self.context.table().contains_key(fd.cast_unsigned())
+    }
+
+    /// Whether any descriptor is open besides the folders of `set`, or one of these is not.
+    pub(crate) fn changed(&self, set: &MountSet) -> bool {
+        let beyond = FIRST_FD + set.mounts.len();
+        let most = beyond + Sandbox::HANDLES;
+        (FIRST_FD..most).any(|fd| self.is_open(fd as i32) != (fd < beyond))
     }
 
     /// To be called before each use of `context`: makes the deadline known to what takes long.
@@ -151,6 +178,9 @@ impl Sandbox {
 macro_rules! forward {
     ($host:expr, $memory:expr, $name:ident ( $( $arg:expr ),* )) => {{
         let mounts = $host.mounts.as_mut().ok_or($crate::wasi::errno::Errno::BADF)?;
+        if let Some(census) = &mut $host.census {
+            census.file(stringify!($name));
+        }
         mounts.begin(&$host.call);
         let mut guest = wiggle::GuestMemory::Unshared(&mut *$memory);
         $crate::wasi::mounts::settle(

@@ -1,0 +1,109 @@
+//! What is different in every sandbox that starts from one snapshot.
+
+use crate::error::{Error, Result};
+
+/// Bytes to be written over the captured memory at each start, so that nothing is frozen that must be fresh.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Patch {
+    /// Fresh random bytes.
+    Random {
+        /// Offset in memory.
+        at: u64,
+        /// How many.
+        len: u32,
+    },
+    /// The same bytes each time.
+    Bytes {
+        /// Offset in memory.
+        at: u64,
+        /// What to write there.
+        bytes: Box<[u8]>,
+    },
+}
+
+impl Patch {
+    /// The most random bytes of one patch: two keys of the generators there are.
+    pub const MOST_RANDOM: u32 = 64;
+
+    /// Writes all of `patches` over `memory`.
+    pub(crate) fn apply(patches: &[Self], memory: &mut [u8]) -> Result<()> {
+        patches.iter().try_for_each(|patch| patch.write(memory))
+    }
+
+    /// Whether it can be written to a memory of `len` bytes.
+    pub(crate) fn fits(&self, len: u64) -> bool {
+        let (at, bytes) = match self {
+            Self::Random { at, len } if *len <= Self::MOST_RANDOM => (*at, u64::from(*len)),
+            Self::Random { .. } => return false,
+            Self::Bytes { at, bytes } => (*at, bytes.len() as u64),
+        };
+        at.checked_add(bytes).is_some_and(|end| end <= len)
+    }
+
+    fn write(&self, memory: &mut [u8]) -> Result<()> {
+        let len = memory.len() as u64;
+        if !self.fits(len) {
+            return Err(Error::host(format!(
+                "a bug: a snapshot's patch {self:?} does not fit in a memory of {len} bytes"
+            )));
+        }
+        match self {
+            Self::Random { at, len } => {
+                let place = &mut memory[*at as usize..][..*len as usize];
+                getrandom::fill(place).map_err(|error| {
+                    Error::host("the system gives no random bytes").because(error.to_string())
+                })
+            }
+            Self::Bytes { at, bytes } => {
+                memory[*at as usize..][..bytes.len()].copy_from_slice(bytes);
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_bytes_differ_and_fixed_ones_do_not() {
+        let patches = [
+            Patch::Random { at: 8, len: 32 },
+            Patch::Bytes {
+                at: 60,
+                bytes: Box::new([1, 2, 3, 4]),
+            },
+        ];
+        let (mut one, mut other) = ([0u8; 64], [0u8; 64]);
+        Patch::apply(&patches, &mut one).unwrap();
+        Patch::apply(&patches, &mut other).unwrap();
+        assert_ne!(one[8..40], other[8..40]);
+        for memory in [one, other] {
+            assert_eq!(memory[60..], [1, 2, 3, 4]);
+            assert_eq!((&memory[..8], &memory[40..60]), (&[0; 8][..], &[0; 20][..]));
+        }
+    }
+
+    #[test]
+    fn a_patch_beyond_memory_is_refused_whole() {
+        for patch in [
+            Patch::Random { at: 33, len: 32 },
+            Patch::Random { at: 0, len: 65 },
+            Patch::Random {
+                at: u64::MAX,
+                len: 1,
+            },
+            Patch::Bytes {
+                at: 61,
+                bytes: Box::new([1; 4]),
+            },
+        ] {
+            let mut memory = [0u8; 64];
+            assert!(!patch.fits(64));
+            let refused = Patch::apply(std::slice::from_ref(&patch), &mut memory).unwrap_err();
+            assert!(refused.to_string().contains("does not fit"), "{refused}");
+            assert_eq!(memory, [0; 64]);
+        }
+    }
+}

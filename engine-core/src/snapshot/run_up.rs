@@ -1,0 +1,176 @@
+//! One step of a run-up: a sandbox that is run to some point, and its state there.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Census;
+use crate::backend::{Captured, StartPoint};
+use crate::calls::Ticket;
+use crate::engine::{Launch, Loaded, Shared};
+use crate::error::ErrorKind;
+use crate::host::{HostState, Program, Reads, Stop};
+use crate::limits::Limits;
+use crate::logs;
+use crate::memory::Image;
+use crate::outcome::Outcome;
+use crate::wasi::{MountSet, monotonic};
+
+/// How long a run-up waits for a place among the running calls.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The least time of a step: a program's start takes longer than its requests, and deployments step back for requests.
+const LEAST: Duration = Duration::from_secs(10);
+
+/// Where steps are run: the function without its requests.
+pub(super) struct Ground<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) loaded: &'a Loaded,
+    program: Arc<Program>,
+    /// None of them writable.
+    mounts: Option<MountSet>,
+    limits: Limits,
+    names: Arc<[String]>,
+}
+
+/// One step.
+pub(super) struct Step<'a> {
+    pub(super) launch: &'a Launch,
+    pub(super) stdin: &'a [u8],
+    pub(super) reads: Reads,
+    /// Whether its state is wanted at the end; the guest is then told, if it asks, that a snapshot is about to be taken.
+    pub(super) capture: bool,
+}
+
+/// Where a step ended.
+pub(super) struct Ended {
+    pub(super) outcome: Outcome,
+    /// Whether it was ended by `proc_exit` or by a read, and did not return.
+    pub(super) left: bool,
+    pub(super) parked: bool,
+    pub(super) stdout: Vec<u8>,
+    pub(super) stderr: String,
+    /// What the monotonic clock showed.
+    pub(super) clock: u64,
+    pub(super) census: Census,
+    /// Whether the standard descriptors are not what they are at a start.
+    pub(super) stdio_changed: bool,
+    /// Whether descriptors are open that are not at a start, or the other way round.
+    pub(super) descriptors_changed: bool,
+    pub(super) state: Option<Captured>,
+    pub(super) took: Duration,
+}
+
+impl<'a> Ground<'a> {
+    pub(super) fn new(
+        shared: &'a Shared,
+        loaded: &'a Loaded,
+        program: &Program,
+        mounts: Option<&MountSet>,
+        limits: &Limits,
+    ) -> Self {
+        Self {
+            shared,
+            loaded,
+            program: Arc::new(program.clone()),
+            mounts: mounts.map(MountSet::read_only),
+            limits: Limits {
+                timeout: limits.timeout.max(LEAST),
+                ..limits.clone()
+            },
+            names: loaded
+                .split
+                .globals
+                .iter()
+                .map(|(name, _)| name.clone())
+                .collect(),
+        }
+    }
+
+    /// Runs one step. `Err`, in words: the host could not.
+    pub(super) fn run(&self, step: &Step<'_>) -> Result<Ended, String> {
+        let ticket = self.place()?;
+        let mounts = self.mounts.as_ref().map(MountSet::open).transpose();
+        let mounts = mounts.map_err(|error| error.to_string())?;
+        let begun = Instant::now();
+        let mut host = Box::new(HostState::new(
+            ticket.begin(self.limits.timeout),
+            Arc::clone(&self.program),
+            mounts,
+            step.stdin.to_vec(),
+            Vec::new(),
+            &self.limits,
+        ));
+        step.launch.prepare(&mut host);
+        host.reads = step.reads;
+        host.census = Some(Box::new(Census::new(step.capture)));
+        let names = step.capture.then(|| Arc::clone(&self.names));
+        let finished = self
+            .loaded
+            .run(self.shared, step.launch, &self.limits, host, names)
+            .map_err(|error| error.to_string())?;
+        let took = begun.elapsed();
+        let mut host = finished.host;
+        let clock = monotonic(&host, Instant::now());
+        let changed = |set| host.mounts.as_ref().is_some_and(|open| open.changed(set));
+        let descriptors_changed = self.mounts.as_ref().is_some_and(changed);
+        let (parked, left) = (host.parked, matches!(host.ended_by(), Some(Stop::Exit(_))));
+        let stdio_changed = host.stdio != Default::default();
+        let census = host.census.take().map(|census| *census);
+        let (buffers, packed, _) = host.into_parts();
+        Ok(Ended {
+            outcome: finished.outcome,
+            left,
+            parked,
+            stdout: buffers.stdout,
+            stderr: text(&packed),
+            clock,
+            census: census.unwrap_or_else(|| Census::new(false)),
+            stdio_changed,
+            descriptors_changed,
+            state: finished.captured.map(|captured| *captured),
+            took,
+        })
+    }
+
+    /// A place among the running calls. Requests come first.
+    fn place(&self) -> Result<Ticket, String> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.shared.calls.reserve() {
+                Ok(ticket) => return Ok(ticket),
+                Err(error) if error.kind() != ErrorKind::Rejected || Instant::now() >= until => {
+                    return Err(format!("no sandbox could be run: {error}"));
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(2)),
+            }
+        }
+    }
+}
+
+/// The beginning at a captured state.
+pub(super) fn launch(
+    state: &Captured,
+    patches: Vec<super::Patch>,
+    entries: &[String],
+    clock: u64,
+) -> Result<Launch, String> {
+    let image = Image::from_bytes(&state.memory).map_err(|error| error.to_string())?;
+    let point = StartPoint {
+        image: Some(Arc::new(image)),
+        globals: state.globals.clone(),
+        patches,
+    };
+    let mut launch = Launch::new(point, entries);
+    launch.clock = clock;
+    Ok(launch)
+}
+
+/// Packed log lines as text.
+fn text(packed: &[u8]) -> String {
+    let mut text = String::new();
+    for (_, line) in logs::lines(packed) {
+        text.push_str(&String::from_utf8_lossy(line));
+        text.push('\n');
+    }
+    text
+}
