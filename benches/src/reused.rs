@@ -232,7 +232,7 @@ impl Shared {
         let memory = made
             .get_memory(&mut store, "memory")
             .ok_or_else(|| Error::host("the reused guest exports no memory"))?;
-        if let Some(image) = &start.image {
+        if let Some(image) = start.image() {
             image.write_to(memory.data_mut(&mut store));
         }
         store.data_mut().memory = Some(memory);
@@ -266,7 +266,7 @@ impl Sandbox for Running {
             .map(|host| host.call().arm(Arc::clone(&backend.shared.bump)));
         let end = start.call(&mut *store, ());
         drop(armed);
-        let mut host = store.data_mut().host.take().expect("put there above");
+        let host = store.data_mut().host.take().expect("put there above");
         let trap = end
             .err()
             .map(|error| Trap::new(TrapCode::Unreachable, error.to_string()));
@@ -274,7 +274,11 @@ impl Sandbox for Running {
         if !matches!(outcome, Outcome::Trap(_)) {
             *backend.shared.parked.lock() = Some(instance);
         }
-        Finished { outcome, host }
+        Finished {
+            outcome,
+            host,
+            captured: None,
+        }
     }
 }
 

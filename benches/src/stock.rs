@@ -125,11 +125,12 @@ impl Sandbox for Fresh {
         let host = env.as_mut(&mut store).host.take();
         // Its memory is given back here.
         drop(store);
-        let mut host = host.expect("put there above, and hostcalls only borrow it");
+        let host = host.expect("put there above, and hostcalls only borrow it");
         let trap = end.err().map(|why| Trap::new(TrapCode::Unreachable, why));
         Finished {
             outcome: host.outcome(trap),
             host,
+            captured: None,
         }
     }
 }
