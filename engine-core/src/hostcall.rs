@@ -209,7 +209,7 @@ mod tests {
             .iter()
             .filter(|import| import.module == "wasi_snapshot_preview1")
             .count();
-        assert_eq!((wasi, IMPORTS.len()), (46, 47));
+        assert_eq!((wasi, IMPORTS.len()), (46, 48));
         let open = find("wasi_snapshot_preview1", "path_open").expect("it is listed");
         assert_eq!(open.params.len(), 9);
         assert_eq!(open.params[5], ParamType::I64);
