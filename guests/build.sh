@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the guests: build.sh all|go|update|toolchains|<language>. The Makefile beside it is the way in; the recipes stand here once.
+# Builds the guests: build.sh all|corpus|go|update|toolchains|<language>. The Makefile beside it is the way in; the recipes stand here once.
 set -eu
 cd "$(dirname "$0")"
 
@@ -132,6 +132,18 @@ build_go() (
     go build -o "$out/go-mux.wasm" ./examples/mux
 )
 
+# Twelve programs over libraries that people use, in a module of their own: the first build downloads them.
+build_corpus() (
+    export GOOS=wasip1 GOARCH=wasm GOFLAGS="${GOFLAGS:-} -trimpath -buildvcs=false"
+    out=$PWD/build
+    mkdir -p "$out"
+    cd go/corpus
+    for program in */main.go; do
+        program=${program%/main.go}
+        go build -o "$out/corpus-$program.wasm" "./$program"
+    done
+)
+
 build_all() {
     for language in go $prebuilt wat; do build "$language"; done
 }
@@ -168,10 +180,11 @@ toolchains() {
 
 case ${1:-all} in
 all) build_all ;;
+corpus) build_corpus ;;
 update | toolchains) "$1" ;;
 go | c | cpp | rust | zig | assemblyscript | wat) build "$1" ;;
 *)
-    echo "build.sh: no target $1; there are: all go c cpp rust zig assemblyscript wat update toolchains" >&2
+    echo "build.sh: no target $1; there are: all corpus go c cpp rust zig assemblyscript wat update toolchains" >&2
     exit 2
     ;;
 esac

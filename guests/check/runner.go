@@ -41,6 +41,16 @@ type Result struct {
 	Slept time.Duration
 	// Ready is how often it said that it waits for a request.
 	Ready int
+	// Before is what it asked of the host before its first read of stdin.
+	Before Census
+}
+
+// Census counts what a snapshot at the first read of stdin would freeze.
+type Census struct {
+	// Random is bytes of entropy; Go's runtime asks for 32.
+	Random int
+	// Realtime is readings of the wall clock.
+	Realtime int
 }
 
 const (
@@ -88,6 +98,7 @@ func (g *Guest) Run(ctx context.Context, call Call) (*Result, error) {
 
 	var stdout, stderr bytes.Buffer
 	result := &Result{}
+	stdin, reading := bytes.NewReader(call.Stdin), false
 	ctx = context.WithValue(ctx, readyKey{}, func() int32 {
 		result.Ready++
 		if call.RunUp {
@@ -98,17 +109,31 @@ func (g *Guest) Run(ctx context.Context, call Call) (*Result, error) {
 	config := wazero.NewModuleConfig().
 		WithName("").
 		WithStartFunctions().
-		WithStdin(bytes.NewReader(call.Stdin)).
+		WithStdin(readerFunc(func(p []byte) (int, error) {
+			reading = true
+			return stdin.Read(p)
+		})).
 		WithStdout(&stdout).
 		WithStderr(&stderr).
 		WithArgs(append([]string{filepath.Base(g.file)}, call.Args...)...).
-		WithSysWalltime().
+		WithWalltime(func() (int64, int32) {
+			if !reading {
+				result.Before.Realtime++
+			}
+			now := time.Now()
+			return now.Unix(), int32(now.Nanosecond())
+		}, 1000).
 		WithSysNanotime().
 		WithNanosleep(func(ns int64) {
 			result.Slept += time.Duration(ns)
 			time.Sleep(min(time.Duration(ns), longestSleep))
 		}).
-		WithRandSource(rand.Reader)
+		WithRandSource(readerFunc(func(p []byte) (int, error) {
+			if !reading {
+				result.Before.Random += len(p)
+			}
+			return rand.Read(p)
+		}))
 	for i := 0; i+1 < len(call.Env); i += 2 {
 		config = config.WithEnv(call.Env[i], call.Env[i+1])
 	}
@@ -154,3 +179,8 @@ func ready(ctx context.Context) int32 {
 }
 
 type readyKey struct{}
+
+// readerFunc is an io.Reader that watches what is read.
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

@@ -3,30 +3,12 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"strconv"
 
 	"github.com/pauloappbr/gojinn/guests/go/internal/contract"
 )
 
-func main() {
-	if err := run(); err != nil {
-		fmt.Fprintln(os.Stderr, "echo:", err)
-		os.Exit(1)
-	}
-}
-
-func run() error {
-	req, err := contract.Read(os.Stdin)
-	if err != nil {
-		return err
-	}
-	resp, err := answer(req)
-	if err != nil {
-		return err
-	}
-	return resp.Write(os.Stdout)
-}
+func main() { contract.Answer("echo", answer) }
 
 func answer(req *contract.Request) (*contract.Response, error) {
 	query, err := req.Query()

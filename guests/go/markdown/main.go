@@ -3,8 +3,6 @@ package main
 
 import (
 	"bytes"
-	"fmt"
-	"os"
 
 	"github.com/yuin/goldmark"
 	"github.com/yuin/goldmark/extension"
@@ -12,31 +10,21 @@ import (
 	"github.com/pauloappbr/gojinn/guests/go/internal/contract"
 )
 
-func main() {
-	if err := run(); err != nil {
-		fmt.Fprintln(os.Stderr, "markdown:", err)
-		os.Exit(1)
-	}
-}
+func main() { contract.Answer("markdown", answer) }
 
-func run() error {
-	req, err := contract.Read(os.Stdin)
-	if err != nil {
-		return err
-	}
+func answer(req *contract.Request) (*contract.Response, error) {
 	if req.BodyBase64 != nil {
-		return contract.Text(415, "markdown: the body is not UTF-8 text\n").Write(os.Stdout)
+		return contract.Text(415, "markdown: the body is not UTF-8 text\n"), nil
 	}
 	// Raw HTML in the source is left out by default: the body is the client's.
 	converter := goldmark.New(goldmark.WithExtensions(extension.GFM))
 	var page bytes.Buffer
 	if err := converter.Convert([]byte(req.Body), &page); err != nil {
-		return err
+		return nil, err
 	}
-	resp := &contract.Response{
+	return &contract.Response{
 		Status:  200,
 		Headers: map[string][]string{"Content-Type": {"text/html; charset=utf-8"}},
 		Body:    page.String(),
-	}
-	return resp.Write(os.Stdout)
+	}, nil
 }

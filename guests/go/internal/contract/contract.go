@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"os"
 	"unicode/utf8"
 )
 
@@ -34,6 +35,23 @@ type Response struct {
 	BodyBase64 string              `json:"body_base64,omitempty"`
 }
 
+// Answer is the whole life of a function: it reads one request from stdin and writes the answer to stdout. An error ends the
+// process with exit code 1 and a line on stderr that begins with name.
+func Answer(name string, answer func(*Request) (*Response, error)) {
+	req, err := Read(os.Stdin)
+	var resp *Response
+	if err == nil {
+		resp, err = answer(req)
+	}
+	if err == nil {
+		err = resp.Write(os.Stdout)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		os.Exit(1)
+	}
+}
+
 // Read takes one request from r.
 func Read(r io.Reader) (*Request, error) {
 	var req Request
@@ -50,6 +68,19 @@ func Text(status int, body string) *Response {
 		Headers: map[string][]string{"Content-Type": {"text/plain"}},
 		Body:    body,
 	}
+}
+
+// JSON is a response with value as its body.
+func JSON(status int, value any) (*Response, error) {
+	body, err := json.Marshal(value)
+	if err != nil {
+		return nil, err
+	}
+	return &Response{
+		Status:  status,
+		Headers: map[string][]string{"Content-Type": {"application/json"}},
+		Body:    string(body) + "\n",
+	}, nil
 }
 
 // SetBody sends body as text where it is UTF-8, else as base64: no byte is ever lost.
