@@ -1,4 +1,4 @@
-//! Compiling, apart from serving: on threads of its own, with large stacks and a low priority.
+//! Compiling, apart from serving: on a bounded number of threads of its own, with large stacks and the caller's priority.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -11,16 +11,12 @@ use crate::trap;
 /// Stack of a compiling thread: a compiler recurses over what the guest nests.
 const STACK: usize = 8 << 20;
 
-/// How far a compiling thread steps back. At 10, a serving thread that wants the same core gets about nine tenths of it.
-const NICE: libc::c_int = 10;
-
 /// Compiles a valid module to an artifact, on `threads` threads that end with it.
 pub(crate) fn compile(engine: &Engine, wasm: &[u8], threads: usize) -> Result<Vec<u8>> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads.max(1))
         .thread_name(|index| format!("gojinn-compile-{index}"))
         .stack_size(STACK)
-        .start_handler(|_| step_back())
         .build()
         .map_err(|error| Error::host("cannot start threads to compile on").because(error))?;
     // Wasmtime compiles functions in parallel on the rayon pool that it is called in.
@@ -37,11 +33,4 @@ pub(crate) fn compile(engine: &Engine, wasm: &[u8], threads: usize) -> Result<Ve
                     .because(trap::boxed(error))
             })
     })
-}
-
-/// Lowers the priority of the calling thread.
-fn step_back() {
-    // SAFETY: no memory is involved. On Linux, 0 is the calling thread, and lowering needs no permission; where it fails all
-    // the same, compiling only competes with serving.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
 }

@@ -26,10 +26,10 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
     fn fingerprint(&self) -> Fingerprint;
 
     /// Compiles a module that engine-core has validated. Slow (seconds for a Go module); never on the request path, and on
-    /// a thread that has stepped back in priority, which threads started here inherit on Linux.
+    /// a thread of its own with a large stack and the lowest priority, which threads started here inherit on Linux.
     ///
-    /// Nothing can end it early: what bounds it is [`Bounds`](crate::wasm::Bounds), checked before, and how many threads of
-    /// its own the backend gives it.
+    /// Nothing can end it early, so a deployment may stop waiting for it. What bounds it is [`Bounds`](crate::wasm::Bounds),
+    /// checked before, and how many threads of its own the backend gives it.
     fn compile(&self, wasm: &Wasm) -> Result<Artifact>;
 
     /// Loads an artifact and links it once, for all the sandboxes to come.
@@ -91,12 +91,13 @@ impl BackendKind {
         }
     }
 
+    /// All there are.
+    pub(crate) const ALL: [Self; 4] = [Self::Fake, Self::Wasmer, Self::Wasmi, Self::Wasmtime];
+
     /// The kind with that name, if there is one.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Wasmer, Self::Wasmi, Self::Wasmtime, Self::Fake]
-            .into_iter()
-            .find(|kind| kind.name() == name)
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 }
 

@@ -13,16 +13,19 @@ use parking_lot::Mutex;
 use crate::backend::{Backend, BackendKind, Finished, Job, Module, Start, StartPoint};
 use crate::cache::{Cache, CacheConfig, CacheFigures};
 use crate::calls::{CallId, Calls, Ticket, lanes};
+use crate::cancel::Cancel;
+use crate::compile::{Compiled, Compiler, Patience};
 use crate::error::{Error, ErrorKind, Result};
 use crate::function::{CodeSource, Function, FunctionConfig};
 use crate::host::{FIRST_READING, HostState, Reads};
 use crate::limits::Limits;
 use crate::memory::{Pool, PoolConfig, cpu};
 use crate::metrics::Metrics;
+use crate::priority::step_back;
 use crate::wasm::{Bounds, Features, Split, Wasm};
 
 /// Stack of the thread that a deployment runs on: parsers and compilers recurse, and the calling thread may be small.
-const DEPLOY_STACK: usize = 8 << 20;
+pub(crate) const DEPLOY_STACK: usize = 8 << 20;
 
 /// Buffers above this size are given back to the allocator and not kept for the next call.
 const KEEP_BUFFER: usize = 256 * 1024;
@@ -38,6 +41,8 @@ pub struct EngineConfig {
     pub pool: Option<PoolConfig>,
     /// What a module may have.
     pub bounds: Bounds,
+    /// How long a deployment waits for its code to be compiled. `None`: a minute, and ten seconds for each MiB of the module.
+    pub compile_timeout: Option<Duration>,
     /// Where compiled code is kept between two starts; `None`: in memory only.
     pub cache: Option<CacheConfig>,
 }
@@ -50,6 +55,7 @@ impl Default for EngineConfig {
             max_concurrency: u32::try_from(cores * 8).unwrap_or(32).max(32),
             pool: Some(PoolConfig::default()),
             bounds: Bounds::default(),
+            compile_timeout: None,
             cache: None,
         }
     }
@@ -93,6 +99,7 @@ impl Engine {
             // A machine that forbids large reservations still serves, with memory of the backends' own.
             Some(Err(error)) => (None, Some(error.to_string())),
         };
+        let cache = config.cache.as_ref().map(Cache::open).map(Arc::new);
         let shared = Shared {
             backends,
             default,
@@ -101,7 +108,8 @@ impl Engine {
             calls: Calls::new(config.max_concurrency)?,
             pool,
             pool_problem,
-            cache: config.cache.as_ref().map(Cache::open),
+            compiler: Compiler::new(config.compile_timeout, cache.clone()),
+            cache,
             modules: Mutex::default(),
             buffers: (0..lanes())
                 .map(|_| CachePadded::new(ArrayQueue::new(config.max_concurrency as usize)))
@@ -118,16 +126,27 @@ impl Engine {
 
     /// Makes a function of a module: validates, splits, compiles (or finds it compiled), loads, and tries one sandbox.
     ///
-    /// Takes seconds for a large module that is new, and cannot be ended early. Runs on a thread of its own, whatever the
-    /// caller's stack, with a low priority from the moment that it must compile.
+    /// Takes seconds for a large module that is new, and at most [`EngineConfig::compile_timeout`] longer than it would take if
+    /// it were compiled. Runs on a thread of its own, whatever the caller's stack.
     pub fn deploy(&self, wasm: &[u8], config: FunctionConfig) -> Result<Function> {
+        self.deploy_unless(&Cancel::new(), wasm, config)
+    }
+
+    /// [`Engine::deploy`] that can be cancelled: it then returns [`ErrorKind::Cancelled`] at once, however long its module
+    /// still compiles.
+    pub fn deploy_unless(
+        &self,
+        cancel: &Cancel,
+        wasm: &[u8],
+        config: FunctionConfig,
+    ) -> Result<Function> {
         std::thread::scope(|scope| {
             std::thread::Builder::new()
                 .name("gojinn-deploy".into())
                 .stack_size(DEPLOY_STACK)
                 .spawn_scoped(scope, || {
                     catch_unwind(AssertUnwindSafe(|| {
-                        Function::deploy(&self.shared, wasm, config)
+                        Function::deploy(&self.shared, wasm, config, cancel)
                     }))
                     .unwrap_or_else(|panic| {
                         Err(Error::host(format!(
@@ -208,13 +227,16 @@ impl Engine {
     /// Compilations so far: an unchanged module is compiled once.
     #[must_use]
     pub fn compilations(&self) -> u64 {
-        self.shared.metrics.compilations()
+        BackendKind::ALL
+            .iter()
+            .map(|&kind| self.shared.compiler.compiled(kind).0)
+            .sum()
     }
 
     /// Figures of the artifact cache, if one was asked for.
     #[must_use]
     pub fn cache_figures(&self) -> Option<CacheFigures> {
-        self.shared.cache.as_ref().map(Cache::figures)
+        self.shared.cache.as_ref().map(|cache| cache.figures())
     }
 
     /// What went wrong without failing anything: entries of the cache that were dropped, a folder that cannot be used. For
@@ -225,8 +247,13 @@ impl Engine {
         self.shared
             .cache
             .as_ref()
-            .map(Cache::warnings)
+            .map(|cache| cache.warnings())
             .unwrap_or_default()
+    }
+
+    /// What compiles.
+    pub(crate) fn compiler(&self) -> &Compiler {
+        &self.shared.compiler
     }
 
     /// All figures of this engine in the Prometheus text format.
@@ -246,7 +273,8 @@ pub(crate) struct Shared {
     pub(crate) calls: Calls,
     pub(crate) pool: Option<Pool>,
     pool_problem: Option<String>,
-    cache: Option<Cache>,
+    cache: Option<Arc<Cache>>,
+    compiler: Compiler,
     modules: Mutex<HashMap<ModuleKey, Arc<Mutex<Weak<Loaded>>>>>,
     /// Buffers that wait for their next call, by processor.
     buffers: Box<[CachePadded<ArrayQueue<Buffers>>]>,
@@ -287,8 +315,10 @@ impl Shared {
         backend: &Arc<dyn Backend>,
         wasm: &Wasm,
         limits: &Limits,
+        cancel: &Cancel,
     ) -> Result<(Arc<Loaded>, Origin)> {
         let begun = Instant::now();
+        let patience = self.compiler.patience(wasm.bytes().len(), cancel);
         let key = ModuleKey {
             backend: backend.kind(),
             hash: *wasm.hash(),
@@ -302,7 +332,7 @@ impl Shared {
             });
             Arc::clone(modules.entry(key).or_default())
         };
-        let mut module = cell.lock();
+        let mut module = patience.lock(&cell)?;
         if let Some(loaded) = module.upgrade() {
             let origin = Origin {
                 source: CodeSource::Memory,
@@ -310,7 +340,7 @@ impl Shared {
             };
             return Ok((loaded, origin));
         }
-        let (loaded, origin) = self.load(backend, wasm, limits)?;
+        let (loaded, origin) = self.load(backend, wasm, limits, &patience)?;
         let loaded = Arc::new(loaded);
         *module = Arc::downgrade(&loaded);
         Ok((loaded, origin))
@@ -321,10 +351,11 @@ impl Shared {
         backend: &Arc<dyn Backend>,
         wasm: &Wasm,
         limits: &Limits,
+        patience: &Patience<'_>,
     ) -> Result<(Loaded, Origin)> {
         let split = wasm.split()?;
         let begun = Instant::now();
-        let (module, compiled_in, source) = self.code(backend, &split.code)?;
+        let (module, compiled_in, source) = self.code(backend, &split.code, patience)?;
         let loaded_in = begun.elapsed();
         let point = StartPoint {
             image: split.image.clone(),
@@ -349,6 +380,7 @@ impl Shared {
         &self,
         backend: &Arc<dyn Backend>,
         code: &Wasm,
+        patience: &Patience<'_>,
     ) -> Result<(Arc<dyn Module>, Duration, CodeSource)> {
         // What is not native code is the module itself: nothing to be saved.
         let native = backend.capabilities().native_artifact;
@@ -367,17 +399,12 @@ impl Shared {
                 Err(error) => cache.refused(&**backend, code, &error),
             }
         }
+        let Compiled { artifact, took } = self.compiler.compile(backend, code, patience)?;
+        // Whatever else this deployment does may wait for those that serve: it is one that takes its time.
         step_back();
-        let begun = Instant::now();
-        let artifact = backend.compile(code)?;
-        let compiled_in = begun.elapsed();
-        self.metrics.compiled(backend.kind(), compiled_in);
         // SAFETY: the artifact came out of `compile` of this very backend just now, and was not written to since.
         let module = unsafe { Arc::clone(backend).load(&artifact)? };
-        if let Some(cache) = cache {
-            cache.keep(&**backend, code, &artifact, compiled_in);
-        }
-        Ok((module, compiled_in, CodeSource::Compiled))
+        Ok((module, took, CodeSource::Compiled))
     }
 
     /// Buffers for one call.
@@ -527,17 +554,6 @@ impl std::fmt::Debug for Loaded {
             .field("plain", &self.plain)
             .field("slots", &self.slots)
             .finish_non_exhaustive()
-    }
-}
-
-/// Lowers the priority of the calling thread for the rest of its life, and so of the threads it starts: serving comes first.
-fn step_back() {
-    // How far: at 10, a serving thread that wants the same core gets about nine tenths of it.
-    // SAFETY: no memory is involved. On Linux, 0 is the calling thread (elsewhere the whole process), and lowering needs no
-    // permission; where it fails all the same, a deployment only competes with serving.
-    #[cfg(target_os = "linux")]
-    unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, 0, 10);
     }
 }
 

@@ -109,6 +109,8 @@ impl std::error::Error for Error {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum ErrorKind {
+    /// The caller cancelled it.
+    Cancelled,
     /// A backend could not compile a module that is valid.
     Compile,
     /// A setting is malformed, out of bounds or contradictory.
@@ -119,7 +121,7 @@ pub enum ErrorKind {
     InvalidModule,
     /// A compiled artifact cannot be loaded.
     Load,
-    /// Every place for a running call is taken.
+    /// Every place for a running call is taken, or too many compilations go on in the background.
     Rejected,
     /// The backend, or this build, cannot do what was asked.
     Unsupported,
@@ -128,7 +130,7 @@ pub enum ErrorKind {
 impl ErrorKind {
     fn usual_fault(self) -> Fault {
         match self {
-            Self::Config | Self::Rejected | Self::Unsupported => Fault::Caller,
+            Self::Cancelled | Self::Config | Self::Rejected | Self::Unsupported => Fault::Caller,
             Self::InvalidModule => Fault::Guest,
             Self::Compile | Self::Host | Self::Load => Fault::Host,
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::backend::{BackendKind, Finished};
 use crate::calls::Ticket;
+use crate::cancel::Cancel;
 use crate::contract::{Request, Response, json};
 use crate::engine::{Buffers, Launch, Loaded, Shared, panic_text, per_lane};
 use crate::error::{Error, Result};
@@ -117,6 +118,7 @@ impl Function {
         shared: &Arc<Shared>,
         wasm: &[u8],
         mut config: FunctionConfig,
+        cancel: &Cancel,
     ) -> Result<Self> {
         check_limits(&config.limits)?;
         let program = program(&mut config)?;
@@ -133,7 +135,7 @@ impl Function {
         let backend = shared.backend(config.backend.unwrap_or(shared.default_backend()))?;
         let wasm = Wasm::parse(wasm, shared.features, &shared.bounds)?;
         wasm.check_limits(&config.limits)?;
-        let (loaded, origin) = shared.module(backend, &wasm, &config.limits)?;
+        let (loaded, origin) = shared.module(backend, &wasm, &config.limits, cancel)?;
         let (snapshot, snapshot_facts) = snapshot::take(&Wanted {
             shared,
             loaded: &loaded,

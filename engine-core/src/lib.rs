@@ -6,6 +6,8 @@
 pub mod backend;
 mod cache;
 mod calls;
+mod cancel;
+mod compile;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod contract;
@@ -21,12 +23,14 @@ pub mod logs;
 pub mod memory;
 mod metrics;
 mod outcome;
+mod priority;
 mod snapshot;
 pub mod wasi;
 pub mod wasm;
 
 pub use cache::{CacheConfig, CacheFigures};
 pub use calls::{Armed, Call, CallId, Interrupt, Interruption, Ticket};
+pub use cancel::Cancel;
 pub use engine::{Engine, EngineConfig};
 pub use error::{Error, ErrorKind, Fault, Result};
 pub use function::{Answer, CodeSource, Function, FunctionConfig, FunctionFacts, RawRun};

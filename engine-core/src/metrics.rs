@@ -3,7 +3,6 @@
 //! The request path touches plain atomics only; the registry of the `prometheus` crate is filled when somebody asks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use crossbeam::utils::CachePadded;
 use prometheus::{Encoder, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
@@ -12,13 +11,6 @@ use crate::backend::BackendKind;
 use crate::engine::Engine;
 use crate::memory::cpu;
 use crate::outcome::Verdict;
-
-const BACKENDS: [BackendKind; 4] = [
-    BackendKind::Fake,
-    BackendKind::Wasmer,
-    BackendKind::Wasmi,
-    BackendKind::Wasmtime,
-];
 
 const VERDICTS: [Verdict; 8] = [
     Verdict::Ok,
@@ -38,9 +30,7 @@ const LANES: usize = 8;
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     /// By processor, so that calls which run at once count on different cache lines.
-    calls: [CachePadded<[[AtomicU64; VERDICTS.len()]; BACKENDS.len()]>; LANES],
-    compilations: [AtomicU64; BACKENDS.len()],
-    compile_millis: [AtomicU64; BACKENDS.len()],
+    calls: [CachePadded<[[AtomicU64; VERDICTS.len()]; BackendKind::ALL.len()]>; LANES],
     no_slot: AtomicU64,
 }
 
@@ -50,23 +40,9 @@ impl Metrics {
         self.calls[cpu() % LANES][index(backend)][verdict as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A module was compiled.
-    pub(crate) fn compiled(&self, backend: BackendKind, took: Duration) {
-        self.compilations[index(backend)].fetch_add(1, Ordering::Relaxed);
-        self.compile_millis[index(backend)].fetch_add(took.as_millis() as u64, Ordering::Relaxed);
-    }
-
     /// The pool had no slot for a sandbox, which got memory of its backend's own.
     pub(crate) fn no_slot(&self) {
         self.no_slot.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Compilations on all backends.
-    pub(crate) fn compilations(&self) -> u64 {
-        self.compilations
-            .iter()
-            .map(|count| count.load(Ordering::Relaxed))
-            .sum()
     }
 
     /// The text format of Prometheus. Families without a value yet are left out.
@@ -110,7 +86,7 @@ impl Metrics {
             "Time spent compiling, in milliseconds.",
             &["backend"],
         )?;
-        for backend in BACKENDS {
+        for backend in BackendKind::ALL {
             for verdict in VERDICTS {
                 let count: u64 = self
                     .calls
@@ -123,16 +99,28 @@ impl Metrics {
                         .inc_by(count);
                 }
             }
-            let count = self.compilations[index(backend)].load(Ordering::Relaxed);
+            let (count, millis) = engine.compiler().compiled(backend);
             if count > 0 {
                 compilations
                     .with_label_values(&[backend.name()])
                     .inc_by(count);
                 compile_millis
                     .with_label_values(&[backend.name()])
-                    .inc_by(self.compile_millis[index(backend)].load(Ordering::Relaxed));
+                    .inc_by(millis);
             }
         }
+        counters(
+            "gojinn_engine_compilations_given_up_total",
+            "Deployments that were cancelled or timed out while their module compiled.",
+            &[],
+        )?
+        .with_label_values(&[] as &[&str])
+        .inc_by(engine.compiler().given_up());
+        gauge(
+            "gojinn_engine_compilations_abandoned",
+            "Compilations that go on with no deployment waiting for them.",
+            engine.compiler().abandoned() as u64,
+        )?;
 
         let (taken, places) = engine.places();
         gauge(
