@@ -47,6 +47,9 @@ type App struct {
 	// user Caddy runs as and be writable by nobody else. Default: `gojinn/cache` in Caddy's data folder.
 	Cache string `json:"cache,omitempty"`
 
+	// Snapshot says how sandboxes start where the function does not say it, see the handler's `snapshot`. Default: `auto`.
+	Snapshot string `json:"snapshot,omitempty"`
+
 	// Watch follows the files of all modules whose functions do not say otherwise, see the handler's `watch`.
 	// Default: false.
 	Watch bool `json:"watch,omitempty"`
@@ -79,6 +82,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if a.MaxConcurrency == 0 {
 		a.MaxConcurrency = max(32, 8*runtime.GOMAXPROCS(0))
 	}
+	if a.Snapshot == "" {
+		a.Snapshot = snapshotAuto
+	}
 	a.names = map[string]string{}
 	if err := a.Validate(); err != nil {
 		return err
@@ -93,6 +99,7 @@ func (a *App) Validate() error {
 		checkConcurrency("max_concurrency", a.MaxConcurrency),
 		checkPoolSlots(a.PoolSlots),
 		checkPoolReset(a.PoolReset),
+		checkSnapshot(a.Snapshot),
 	)
 }
 

@@ -59,7 +59,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 }
 
 // globalOptions are the subdirectives of the global option.
-var globalOptions = []string{"backend", "max_concurrency", "pool_slots", "pool_keep_resident", "pool_reset", "cache", "watch"}
+var globalOptions = []string{"backend", "max_concurrency", "pool_slots", "pool_keep_resident", "pool_reset", "cache", "snapshot", "watch"}
 
 // UnmarshalCaddyfile reads the global option:
 //
@@ -70,6 +70,7 @@ var globalOptions = []string{"backend", "max_concurrency", "pool_slots", "pool_k
 //		pool_keep_resident <size>
 //		pool_reset         auto|scan|copy|madvise
 //		cache              <folder>|off
+//		snapshot           auto|on|off
 //		watch
 //	}
 //
@@ -110,6 +111,8 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			a.PoolKeepResident, err = parseSize(option, text)
 		case "pool_reset":
 			a.PoolReset, err = text, checkPoolReset(text)
+		case "snapshot":
+			a.Snapshot, err = text, checkSnapshot(text)
 		case "cache":
 			a.Cache = text
 			if text == "" {
@@ -132,6 +135,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 //		memory_limit    <size>
 //		max_body        <size>
 //		max_output      <size>
+//		max_logs        <size>
 //		max_concurrency <number>
 //		env             <name> <value>
 //		args            <argument>...
@@ -139,6 +143,8 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 //		backend         wasmtime|wasmer|wasmi
 //		contract        json
 //		name            <name>
+//		snapshot        auto|on|off
+//		warmup          <rounds> [<sample.json>]
 //		watch           [off]
 //	}
 //
@@ -195,13 +201,16 @@ var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"env":             parseEnv,
 	"max_body":        sizeOption(func(h *Handler) *int64 { return &h.MaxBody }),
 	"max_concurrency": parseMaxConcurrency,
+	"max_logs":        sizeOption(func(h *Handler) *int64 { return &h.MaxLogs }),
 	"max_output":      sizeOption(func(h *Handler) *int64 { return &h.MaxOutput }),
 	"memory_limit":    sizeOption(func(h *Handler) *int64 { return &h.MemoryLimit }),
 	"module":          parseModule,
 	"mount":           parseMount,
 	"name":            textOption(func(h *Handler) *string { return &h.Name }, checkName),
 	"queue_timeout":   durationOption(func(h *Handler) *caddy.Duration { return &h.QueueTimeout }),
+	"snapshot":        parseSnapshot,
 	"timeout":         durationOption(func(h *Handler) *caddy.Duration { return &h.Timeout }),
+	"warmup":          parseWarmup,
 	"watch":           parseWatch,
 }
 
@@ -260,6 +269,45 @@ func parseMount(h *Handler, d *caddyfile.Dispenser) error {
 	}
 	h.Mounts = append(h.Mounts, m)
 	if err := checkMounts(h.Mounts); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
+}
+
+func parseSnapshot(h *Handler, d *caddyfile.Dispenser) error {
+	text, err := oneArg(d, "snapshot")
+	if err != nil {
+		return err
+	}
+	h.Snapshot = text
+	return h.parsedSnapshot(d, checkSnapshot(text))
+}
+
+func parseWarmup(h *Handler, d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) < 1 || len(args) > 2 {
+		return d.Errf("warmup takes a number of rounds and perhaps the file of a sample request, as in `warmup 3 ./sample.json`, "+
+			"and got %d arguments", len(args))
+	}
+	rounds, err := strconv.Atoi(args[0])
+	if err != nil {
+		return d.Errf("warmup %q is not a number; the number of rounds comes first, as in `warmup 3 ./sample.json`", args[0])
+	}
+	h.Warmup = &Warmup{Rounds: rounds}
+	if len(args) == 2 {
+		if h.Warmup.Sample = args[1]; args[1] == "" {
+			return d.Err("the file of warmup is empty; leave it out for a default request")
+		}
+	}
+	return h.parsedSnapshot(d, checkRounds(rounds))
+}
+
+// parsedSnapshot ends a line that has to do with snapshots: err, and what both lines together must keep to.
+func (h *Handler) parsedSnapshot(d *caddyfile.Dispenser, err error) error {
+	if err == nil && h.Warmup != nil {
+		err = checkWarmup(h.Snapshot)
+	}
+	if err != nil {
 		return d.WrapErr(err)
 	}
 	return nil
@@ -376,13 +424,10 @@ func (s seenLines) once(d *caddyfile.Dispenser, name string) error {
 	return nil
 }
 
-// unknownSubdirective says what became of a subdirective: gone, not built yet, or a typo.
+// unknownSubdirective says what became of a subdirective: gone, or a typo.
 func unknownSubdirective(name string) error {
 	if name == "{" || name == "}" {
 		return fmt.Errorf("unexpected %s: no subdirective of gojinn takes a block", name)
-	}
-	if slices.Contains(later, name) {
-		return fmt.Errorf("%s is not built yet; leave it out", name)
 	}
 	for _, g := range gone {
 		if ok, _ := path.Match(g.pattern, name); ok {
@@ -395,9 +440,6 @@ func unknownSubdirective(name string) error {
 	}
 	return fmt.Errorf("unknown subdirective %q of gojinn; known are %s", name, strings.Join(known, ", "))
 }
-
-// later are the subdirectives that are designed, and not built yet.
-var later = []string{"snapshot", "warmup"}
 
 // gone are the subdirectives of the predecessor that have no meaning here, by pattern.
 var gone = []struct{ pattern, instead string }{

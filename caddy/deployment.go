@@ -1,9 +1,7 @@
 package gojinn
 
 import (
-	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,13 +19,15 @@ import (
 // deployment is the function that one handler serves, and what it takes to replace it once its module's file has changed.
 type deployment struct {
 	engine *sharedEngine
-	// module is the absolute path, with the symlinks that it may have: they are followed anew each time.
-	module         string
+	// module is the absolute path, with the symlinks that it may have: they are followed anew each time. sample is the one of the
+	// warm-up's sample; empty for none.
+	module, sample string
+	// config is without the sample's text, which is read anew each time.
 	config         *engine.FunctionConfig
 	maxConcurrency int
 	logger         *zap.Logger
-	// file is the module's as it was when the function was deployed; nil if that says too little.
-	file fs.FileInfo
+	// seen are the files as they were when the function was deployed; nil for one of which that says too little.
+	seen files
 
 	// function answers requests. One that was replaced lives until its last request has ended.
 	function atomic.Pointer[sharedFunction]
@@ -47,7 +47,7 @@ type reloaded struct {
 	Name    string `json:"name"`
 	Hash    string `json:"sha256"`
 	Changed bool   `json:"changed"`
-	// Source is where the compiled code came from, see codeSource; `config` where nothing changed.
+	// Source is where the compiled code came from, see functionFacts; `config` where nothing changed.
 	Source   string  `json:"code_from"`
 	Duration float64 `json:"duration_ms"`
 }
@@ -55,38 +55,51 @@ type reloaded struct {
 // errReplaced ends a reload during which the config was replaced.
 var errReplaced = errors.New("the config was replaced meanwhile")
 
-// deploy reads the module and takes the config's hold on the function; close gives it back.
-func deploy(app *App, config *engine.FunctionConfig, module string, maxConcurrency int, logger *zap.Logger) (*deployment, error) {
-	wasm, file, err := readSettled(module)
+// deploy reads the files and takes the config's hold on the function; close gives it back.
+func (d *deployment) deploy(app *App) error {
+	wasm, config, seen, err := d.read()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	e, err := app.acquireEngine()
+	if d.engine, err = app.acquireEngine(); err != nil {
+		return err
+	}
+	key, err := newFunctionKey(d.engine, wasm, config, d.maxConcurrency)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	start := time.Now()
-	f, key, loaded, err := loadFunction(e, wasm, module, config, maxConcurrency)
+	f, loaded, err := loadFunction(key, wasm, d.module, config)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	d := &deployment{
-		engine: e, module: module, config: config, maxConcurrency: maxConcurrency, logger: logger,
-		key: &key,
-	}
-	if time.Since(file.ModTime()) > clockGrain {
-		d.file = file
-	}
+	d.key = &key
 	d.function.Store(f)
+	d.seen = seen.settled()
 	source := "config" // it was there before this config was loaded
 	if !loaded {
-		source = codeSource(f)
+		source = f.facts.Source
 	}
 	d.report("function is ready", len(wasm), source, time.Since(start))
-	return d, nil
+	return nil
 }
 
-// reload replaces the function if its module's file has other content now. Requests that run, and those that come until the
+// read is the module, and the settings with the sample of the warm-up, as the files have them now.
+func (d *deployment) read() ([]byte, *engine.FunctionConfig, files, error) {
+	var seen files
+	wasm, file, err := readSettled(d.module)
+	if err != nil || d.sample == "" {
+		seen.module = file
+		return wasm, d.config, seen, err
+	}
+	// Half a sample is no JSON, so nobody need wait for its writer.
+	text, sample, err := readSample(d.sample, d.config.MaxBody)
+	config := *d.config
+	config.Warmup = &engine.Warmup{Rounds: d.config.Warmup.Rounds, Sample: text}
+	return wasm, &config, files{module: file, sample: sample}, err
+}
+
+// reload replaces the function if the file of its module, or of its warm-up's sample, has other content now. Requests that run, and those that come until the
 // new one is ready, are answered by the old one; it stays if the new one is refused. The reason is logged once.
 func (d *deployment) reload() (*reloaded, error) {
 	d.reloading.Lock()
@@ -100,7 +113,7 @@ func (d *deployment) reload() (*reloaded, error) {
 	case err != nil:
 		if refusal := done.Hash + err.Error(); refusal != d.refusal {
 			d.refusal = refusal
-			d.logger.Error("the module's file has changed and was refused; the function before serves on",
+			d.logger.Error(refusedMessage(err),
 				zap.String("function", d.config.Name), zap.String("module", d.module), zap.String("reason", escapeControl(err.Error())))
 		}
 		return nil, err
@@ -116,20 +129,23 @@ func (d *deployment) reload() (*reloaded, error) {
 
 // replace is what reload does, without telling. It says how many bytes the module has.
 func (d *deployment) replace(done *reloaded) (int, error) {
-	wasm, _, err := readSettled(d.module)
+	wasm, config, _, err := d.read()
 	if err != nil {
 		return 0, err
 	}
-	sum := sha256.Sum256(wasm)
-	done.Hash, done.Source = hex.EncodeToString(sum[:]), "config"
-	if done.Hash == d.function.Load().info.Hash {
+	key, err := newFunctionKey(d.engine, wasm, config, d.maxConcurrency)
+	if err != nil {
+		return 0, err
+	}
+	done.Hash, done.Source = hex.EncodeToString(key.wasm[:]), "config"
+	if key == d.function.Load().key {
 		return len(wasm), nil
 	}
-	f, key, loaded, err := loadFunction(d.engine, wasm, d.module, d.config, d.maxConcurrency)
+	f, loaded, err := loadFunction(key, wasm, d.module, config)
 	if err != nil {
 		return 0, withoutName(d.config.Name, err)
 	}
-	done.Changed, done.Source = true, codeSource(f)
+	done.Changed, done.Source = true, f.facts.Source
 	if loaded {
 		done.Source = "memory" // another handler with these settings has it
 	}
@@ -161,14 +177,27 @@ func (d *deployment) close() error {
 	return err
 }
 
-// report logs a function that serves from now on, and what the engine warns about.
+// refusedMessage is the log's for a file that has changed.
+func refusedMessage(err error) string {
+	if bad := (*sampleError)(nil); errors.As(err, &bad) {
+		return "the sample of warmup has changed and was refused; the function before serves on"
+	}
+	return "the module's file has changed and was refused; the function before serves on"
+}
+
+// report logs a function that serves from now on, how its sandboxes start, and what the engine warns about.
 func (d *deployment) report(message string, size int, source string, took time.Duration) {
 	for _, warning := range d.engine.newWarnings() {
 		d.logger.Warn(warning)
 	}
-	d.logger.Info(message,
+	snapshot := &d.function.Load().facts.Snapshot
+	d.logger.Info(message, append([]zap.Field{
 		zap.String("function", d.config.Name), zap.String("backend", d.config.Backend), zap.String("module", d.module),
-		zap.Int("bytes", size), zap.String("code_from", source), zap.Duration("duration", took))
+		zap.Int("bytes", size), zap.String("code_from", source), zap.Duration("duration", took),
+	}, snapshot.fields()...)...)
+	if source != "config" {
+		d.reportSnapshot(snapshot)
+	}
 }
 
 // withoutName takes a function's name from an error of the engine: who tells about it says name and path.
@@ -177,19 +206,6 @@ func withoutName(name string, err error) error {
 		return errors.New(text)
 	}
 	return err
-}
-
-// codeSource tells where a function's compiled code came from: `compiled` just now, the `cache`, or the `memory` of another
-// function with the same module.
-func codeSource(f *sharedFunction) string {
-	var about struct {
-		Source string `json:"source"`
-	}
-	text, err := f.Describe()
-	if err != nil || json.Unmarshal(text, &about) != nil {
-		return ""
-	}
-	return about.Source
 }
 
 // maxModule bounds the file of a module: it is read whole, and compiling takes about a second for each megabyte.

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// A module's file is looked at again and again. Notifications of the kernel would be missed where a symlink in the path is
+// A function's files are looked at again and again. Notifications of the kernel would be missed where a symlink in the path is
 // swapped, a folder is replaced or the file lies on a network; a look costs some microseconds and misses none of that.
 const (
 	// followPoll is the time between two looks.
@@ -19,15 +19,22 @@ const (
 	clockGrain = time.Second
 )
 
-// follow reloads the function whenever its module's file has changed, until ctx ends. Whoever sends to turn may compile.
+// files are the ones that a function is made of.
+type files struct {
+	module fs.FileInfo
+	// sample is the warm-up's; nil where there is none.
+	sample fs.FileInfo
+}
+
+// follow reloads the function whenever one of its files has changed, until ctx ends. Whoever sends to turn may compile.
 func (d *deployment) follow(ctx context.Context, turn chan struct{}) {
-	seen := d.file
+	seen := d.seen
 	for sleep(ctx, followPoll) {
-		file := look(d.module)
-		if sameFile(file, seen) {
+		now := d.look()
+		if now.same(seen) {
 			continue
 		}
-		file, ok := settled(ctx, d.module, file)
+		now, ok := d.wait(ctx, now)
 		if !ok {
 			return
 		}
@@ -36,25 +43,49 @@ func (d *deployment) follow(ctx context.Context, turn chan struct{}) {
 		case <-ctx.Done():
 			return
 		}
-		// What happens to the file from here on is a change again. The reason of a failure is in the log.
+		// What happens to the files from here on is a change again. The reason of a failure is in the log.
 		_, _ = d.reload()
 		<-turn
-		seen = file
+		seen = now
 	}
 }
 
-// settled waits until a file stays as it is. It is not ok if ctx ends before.
-func settled(ctx context.Context, path string, file fs.FileInfo) (fs.FileInfo, bool) {
+// wait lets time pass until the files stay as they are. It is not ok if ctx ends before.
+func (d *deployment) wait(ctx context.Context, now files) (files, bool) {
 	since := time.Now()
 	for time.Since(since) < settleTime {
 		if !sleep(ctx, settlePoll) {
-			return nil, false
+			return files{}, false
 		}
-		if next := look(path); !sameFile(file, next) {
-			file, since = next, time.Now()
+		if next := d.look(); !now.same(next) {
+			now, since = next, time.Now()
 		}
 	}
-	return file, true
+	return now, true
+}
+
+// look is the state of the function's files.
+func (d *deployment) look() files {
+	now := files{module: look(d.module)}
+	if d.sample != "" {
+		now.sample = look(d.sample)
+	}
+	return now
+}
+
+// same tells whether nobody wrote to any file between two looks.
+func (f files) same(other files) bool {
+	return sameFile(f.module, other.module) && sameFile(f.sample, other.sample)
+}
+
+// settled leaves out the files that were changed so recently that another change might not be seen.
+func (f files) settled() files {
+	for _, file := range []*fs.FileInfo{&f.module, &f.sample} {
+		if *file != nil && time.Since((*file).ModTime()) <= clockGrain {
+			*file = nil
+		}
+	}
+	return f
 }
 
 // look is the file that a path leads to; nil for none.

@@ -58,6 +58,10 @@ type Handler struct {
 	// MaxOutput bounds what the function may write to stdout, in bytes. Default: 10000000.
 	MaxOutput int64 `json:"max_output,omitempty"`
 
+	// MaxLogs bounds the log lines of one call that are kept (what the function writes to stderr, and `host_log`), in bytes;
+	// the rest is dropped and counted. Default: 65536.
+	MaxLogs int64 `json:"max_logs,omitempty"`
+
 	// MaxConcurrency is how many sandboxes of this function may run at once. Default: no bound but the app's.
 	MaxConcurrency int `json:"max_concurrency,omitempty"`
 
@@ -71,8 +75,16 @@ type Handler struct {
 	// Mounts are the folders that the function sees. Default: none.
 	Mounts []Mount `json:"mounts,omitempty"`
 
-	// Watch follows the module's file: when it has changed, the function is replaced, and stays if the new file is no good.
-	// Default: the app's setting.
+	// Snapshot says whether sandboxes start from a snapshot, which is taken when the function is deployed, just before its
+	// program reads the first request: `auto` where that changes nothing but the time it takes, `on` also where the program has used
+	// entropy, clocks or files by then, `off` never. Default: the app's setting, or `auto`.
+	Snapshot string `json:"snapshot,omitempty"`
+
+	// Warmup runs a sample request into the snapshot. What the program keeps of it, every request will find. Default: none.
+	Warmup *Warmup `json:"warmup,omitempty"`
+
+	// Watch follows the module's file, and the sample's of a warm-up: when it has changed, the function is replaced, and stays
+	// if the new file is no good. Default: the app's setting.
 	Watch *bool `json:"watch,omitempty"`
 
 	deployment *deployment
@@ -110,6 +122,7 @@ const (
 	defaultMemoryLimit  = 128_000_000
 	defaultMaxBody      = 10_000_000
 	defaultMaxOutput    = 10_000_000
+	defaultMaxLogs      = 64 << 10
 )
 
 // Provision loads the module and deploys the function, unless another config has done so with the same settings.
@@ -133,10 +146,19 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := h.label(app, config, module); err != nil {
+	sample := ""
+	if h.Warmup != nil && h.Warmup.Sample != "" {
+		if sample, err = absolute(repl, "warmup", h.Warmup.Sample); err != nil {
+			return err
+		}
+	}
+	if err := h.label(app, config, module, sample); err != nil {
 		return err
 	}
-	h.deployment, err = deploy(app, config, module, h.MaxConcurrency, h.logger)
+	h.deployment = &deployment{
+		module: module, sample: sample, config: config, maxConcurrency: h.MaxConcurrency, logger: h.logger,
+	}
+	err = h.deployment.deploy(app)
 	if err != nil {
 		// The engine names the function too, but knows nothing of its path.
 		return fmt.Errorf("function %s (%s): %w", config.Name, module, withoutName(config.Name, err))
@@ -160,10 +182,12 @@ func (h *Handler) Validate() error {
 		checkSize("memory_limit", h.MemoryLimit),
 		checkSize("max_body", h.MaxBody),
 		checkSize("max_output", h.MaxOutput),
+		checkSize("max_logs", h.MaxLogs),
 		h.checkMaxConcurrency(),
 		checkEnv(h.Env),
 		checkArgs(h.Args),
 		checkMounts(h.Mounts),
+		h.checkSnapshot(),
 		h.checkName(),
 	)
 }
@@ -302,6 +326,12 @@ func (h *Handler) setDefaults(app *App) {
 	if h.MaxOutput == 0 {
 		h.MaxOutput = defaultMaxOutput
 	}
+	if h.MaxLogs == 0 {
+		h.MaxLogs = defaultMaxLogs
+	}
+	if h.Snapshot == "" {
+		h.Snapshot = app.Snapshot
+	}
 }
 
 // functionConfig turns the settings into the engine's, resolves placeholders and notes the late values.
@@ -314,6 +344,11 @@ func (h *Handler) functionConfig(repl *caddy.Replacer, module string) (*engine.F
 		MemoryLimit: h.MemoryLimit,
 		MaxBody:     h.MaxBody,
 		MaxOutput:   h.MaxOutput,
+		MaxLogs:     h.MaxLogs,
+		Snapshot:    h.Snapshot,
+	}
+	if h.Warmup != nil {
+		config.Warmup = &engine.Warmup{Rounds: h.Warmup.Rounds}
 	}
 	h.late = nil
 	for _, name := range slices.Sorted(maps.Keys(h.Env)) {
@@ -351,16 +386,16 @@ func (h *Handler) resolve(repl *caddy.Replacer, setting, text string) (*string, 
 		return &static, checkNUL(setting, static)
 	}
 	h.late = append(h.late, v)
-	return nil, nil
+	return nil, h.checkLate(setting, &v)
 }
 
 // label names the function. Two functions share a name only where the user says so.
-func (h *Handler) label(app *App, config *engine.FunctionConfig, module string) error {
+func (h *Handler) label(app *App, config *engine.FunctionConfig, module, sample string) error {
 	text, err := json.Marshal(config)
 	if err != nil {
 		return err
 	}
-	sum := sha256.Sum256(append([]byte(module+"\x00"), text...))
+	sum := sha256.Sum256(append([]byte(module+"\x00"+sample+"\x00"), text...))
 	identity := hex.EncodeToString(sum[:])
 	if h.Name != "" {
 		config.Name = h.Name

@@ -25,7 +25,7 @@ func newGuestLog(logger *zap.Logger, function string) guestLog {
 	return guestLog{logger: logger.Named("stderr"), function: function}
 }
 
-// write logs every line of the answer.
+// write logs every line of the answer. A trace id is only missing where no request is.
 func (g *guestLog) write(answer *engine.Answer, traceID string) {
 	lines := answer.Logs()
 	for level, line, ok := lines.Next(); ok; level, line, ok = lines.Next() {
@@ -64,7 +64,10 @@ func (g *guestLog) line(level engine.LogLevel, line []byte, traceID string) {
 
 func (g *guestLog) fields(traceID string, more ...zap.Field) []zap.Field {
 	fields := make([]zap.Field, 0, 2+len(more))
-	fields = append(fields, zap.String("function", g.function), zap.String("trace_id", traceID))
+	fields = append(fields, zap.String("function", g.function))
+	if traceID != "" {
+		fields = append(fields, zap.String("trace_id", traceID))
+	}
 	return append(fields, more...)
 }
 

@@ -106,6 +106,8 @@ type sharedFunction struct {
 	// admission is nil where the function has no max_concurrency of its own.
 	admission *admission
 	info      functionInfo
+	facts     functionFacts
+	key       functionKey
 	// active is how many calls run.
 	active atomic.Int64
 }
@@ -117,44 +119,56 @@ type functionInfo struct {
 	Module  string `json:"module"`
 	Hash    string `json:"sha256"`
 	Active  int64  `json:"active"`
+	// Snapshot is how sandboxes start, see snapshotFacts; SnapshotMillis is how long it took to make and prove.
+	Snapshot       string  `json:"snapshot"`
+	SnapshotWhyNot string  `json:"snapshot_why_not,omitempty"`
+	SnapshotMillis float64 `json:"snapshot_ms,omitempty"`
 }
 
 // Destruct implements caddy.Destructor: the pool has forgotten the function, the collector closes it.
 func (*sharedFunction) Destruct() error { return nil }
 
-// loadFunction takes a reference on a function, deploying it if need be. functions.Delete(key) gives it back.
-func loadFunction(
-	e *sharedEngine, wasm []byte, module string, config *engine.FunctionConfig, maxConcurrency int,
-) (*sharedFunction, functionKey, bool, error) {
+// newFunctionKey is the key of a function.
+func newFunctionKey(e *sharedEngine, wasm []byte, config *engine.FunctionConfig, maxConcurrency int) (functionKey, error) {
 	text, err := json.Marshal(config)
-	if err != nil {
-		return nil, functionKey{}, false, err
-	}
-	key := functionKey{engine: e, wasm: sha256.Sum256(wasm), config: string(text), maxConcurrency: maxConcurrency}
+	return functionKey{engine: e, wasm: sha256.Sum256(wasm), config: string(text), maxConcurrency: maxConcurrency}, err
+}
+
+// loadFunction takes a reference on the function of key, deploying it if need be; loaded is whether it was there before. wasm
+// and config are what key was made of. functions.Delete(key) gives the reference back.
+func loadFunction(
+	key functionKey, wasm []byte, module string, config *engine.FunctionConfig,
+) (f *sharedFunction, loaded bool, err error) {
 	value, loaded, err := functions.LoadOrNew(key, func() (caddy.Destructor, error) {
-		f, err := e.NewFunction(wasm, config)
+		f, err := key.engine.NewFunction(wasm, config)
 		if err != nil {
 			return nil, err
 		}
+		facts := factsOf(f)
 		shared := &sharedFunction{
 			Function: f,
-			engine:   e,
+			engine:   key.engine,
+			facts:    facts,
+			key:      key,
 			info: functionInfo{
-				Name:    config.Name,
-				Backend: config.Backend,
-				Module:  module,
-				Hash:    hex.EncodeToString(key.wasm[:]),
+				Name:           config.Name,
+				Backend:        config.Backend,
+				Module:         module,
+				Hash:           hex.EncodeToString(key.wasm[:]),
+				Snapshot:       facts.Snapshot.Kind,
+				SnapshotWhyNot: facts.Snapshot.WhyNot,
+				SnapshotMillis: facts.Snapshot.Took,
 			},
 		}
-		if maxConcurrency > 0 {
-			shared.admission = newAdmission(maxConcurrency)
+		if key.maxConcurrency > 0 {
+			shared.admission = newAdmission(key.maxConcurrency)
 		}
 		return shared, nil
 	})
 	if err != nil {
-		return nil, functionKey{}, false, err
+		return nil, false, err
 	}
-	return value.(*sharedFunction), key, loaded, nil
+	return value.(*sharedFunction), loaded, nil
 }
 
 // Interface guards

@@ -78,10 +78,22 @@ type FunctionConfig struct {
 	MemoryLimit int64         `json:"memory_limit,omitempty"`
 	MaxBody     int64         `json:"max_body,omitempty"`
 	MaxOutput   int64         `json:"max_output,omitempty"`
+	MaxLogs     int64         `json:"max_logs,omitempty"`
 	// Env are pairs of name and value, Args the arguments after the program's name. A nil value comes with each request.
 	Env    [][2]*string `json:"env,omitempty"`
 	Args   []*string    `json:"args,omitempty"`
 	Mounts []Mount      `json:"mounts,omitempty"`
+	// Snapshot is `auto`, `on` or `off`.
+	Snapshot string  `json:"snapshot,omitempty"`
+	Warmup   *Warmup `json:"warmup,omitempty"`
+}
+
+// Warmup runs a request into a function's snapshot.
+type Warmup struct {
+	// Rounds is how many times.
+	Rounds int `json:"rounds"`
+	// Sample is the request as it stands on stdin; empty for a default one.
+	Sample string `json:"sample,omitempty"`
 }
 
 // Mount is a folder of the host that the guest sees.

@@ -15,6 +15,8 @@ type Fake struct {
 	Handle func(*Call) Reply
 	// Deploy may refuse a module. Nil accepts everything.
 	Deploy func(wasm []byte, config *engine.FunctionConfig) error
+	// Describe is what a function tells about itself, as JSON. Nil tells nothing.
+	Describe func(config *engine.FunctionConfig) string
 
 	// Engines and Functions count what was made, Open what was not closed yet.
 	Engines, Functions, Open atomic.Int64
@@ -180,7 +182,12 @@ func (f *fakeFunction) Call(id engine.CallID, head, body, out []byte, answer *en
 	return engine.NewAnswer(out, answer, reply.Headers, reply.Reason, reply.Logs, reply.Body), nil
 }
 
-func (f *fakeFunction) Describe() ([]byte, error) { return []byte(`{}`), nil }
+func (f *fakeFunction) Describe() ([]byte, error) {
+	if describe := f.engine.fake.Describe; describe != nil {
+		return []byte(describe(f.config)), nil
+	}
+	return []byte(`{}`), nil
+}
 
 func (f *fakeFunction) Close() {
 	if !f.closed.Swap(true) {

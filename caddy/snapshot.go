@@ -1,0 +1,163 @@
+package gojinn
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/pauloappbr/gojinn/caddy/internal/engine"
+)
+
+// How sandboxes start is the engine's business; here is what the config says of it, and what the operator is told.
+
+// Warmup runs a sample request into the snapshot of a function before requests start there.
+type Warmup struct {
+	// Rounds is how many times the sample is run, from 1 to 100. Required.
+	Rounds int `json:"rounds"`
+
+	// Sample is the path of a file with the sample, a request as the function reads it on stdin. It is relative to the
+	// process's working directory. Placeholders that do not depend on a request may be used. Default: a GET of / without
+	// headers or body.
+	Sample string `json:"sample,omitempty"`
+}
+
+// The values of snapshot.
+const (
+	snapshotAuto = "auto"
+	snapshotOff  = "off"
+	snapshotOn   = "on"
+)
+
+var snapshotModes = []string{snapshotAuto, snapshotOff, snapshotOn}
+
+func checkSnapshot(mode string) error {
+	if slices.Contains(snapshotModes, mode) {
+		return nil
+	}
+	return fmt.Errorf("snapshot %q is not one of %s%s", mode, strings.Join(snapshotModes, ", "), didYouMean(mode, snapshotModes))
+}
+
+// maxRounds is far beyond what makes a function any faster.
+const maxRounds = 100
+
+func checkRounds(n int) error {
+	if n >= 1 && n <= maxRounds {
+		return nil
+	}
+	return fmt.Errorf("warmup is %d, want a number of rounds from 1 to %d", n, maxRounds)
+}
+
+// checkSnapshot checks what has to do with snapshots, the app's setting filled in.
+func (h *Handler) checkSnapshot() error {
+	if err := checkSnapshot(h.Snapshot); err != nil {
+		return err
+	}
+	if h.Warmup == nil {
+		return nil
+	}
+	if err := checkRounds(h.Warmup.Rounds); err != nil {
+		return err
+	}
+	return checkWarmup(h.Snapshot)
+}
+
+// checkWarmup tells whether there can be a warm-up with a value of snapshot.
+func checkWarmup(snapshot string) error {
+	if snapshot == snapshotOff {
+		return fmt.Errorf("warmup makes a snapshot, and snapshot is off, here or in the global option gojinn; " +
+			"leave warmup out, or write `snapshot auto`")
+	}
+	return nil
+}
+
+// checkLate refuses a value that each request brings where a snapshot is insisted on.
+func (h *Handler) checkLate(setting string, v *value) error {
+	if h.Snapshot != snapshotOn {
+		return nil
+	}
+	for _, p := range v.parts {
+		if p.key != "" {
+			return fmt.Errorf("snapshot is on, but %s has %s, which each request fills in, and a snapshot is made before there is one; "+
+				"write `snapshot auto`, which serves such a function without a snapshot, or let the function find the value in its request",
+				setting, p.literal)
+		}
+	}
+	return nil
+}
+
+// functionFacts is what the engine tells about a deployed function.
+type functionFacts struct {
+	// Source is where its compiled code came from: `compiled` just now, the `cache`, or the `memory` of another function with
+	// the same module.
+	Source   string        `json:"source"`
+	Snapshot snapshotFacts `json:"snapshot"`
+}
+
+// snapshotFacts is how sandboxes start.
+type snapshotFacts struct {
+	// Kind is `none` (at the module's beginning), `initialised`, `parked` or `warmed`.
+	Kind string `json:"kind"`
+	// WhyNot says why it is not the snapshot that was asked for; empty if it is.
+	WhyNot string `json:"why_not"`
+	// Took is how long making and proving it took, in milliseconds.
+	Took float64 `json:"took_ms"`
+	// Stderr is what the program wrote there while the snapshot was made. No request will write it again.
+	Stderr string `json:"stderr"`
+}
+
+const snapshotNone = "none"
+
+// factsOf asks the engine about a function.
+func factsOf(f engine.Function) functionFacts {
+	var facts functionFacts
+	text, err := f.Describe()
+	if err != nil || json.Unmarshal(text, &facts) != nil {
+		facts = functionFacts{}
+	}
+	if facts.Snapshot.Kind == "" {
+		facts.Snapshot.Kind = snapshotNone
+	}
+	return facts
+}
+
+// fields are what the log tells of each function that serves from now on.
+func (s *snapshotFacts) fields() []zap.Field {
+	fields := []zap.Field{zap.String("snapshot", s.Kind)}
+	if s.WhyNot != "" {
+		fields = append(fields, zap.String("snapshot_why_not", escapeControl(s.WhyNot)))
+	}
+	if s.Took > 0 {
+		fields = append(fields, zap.Duration("snapshot_duration", s.duration()))
+	}
+	return fields
+}
+
+func (s *snapshotFacts) duration() time.Duration {
+	return time.Duration(s.Took * float64(time.Millisecond))
+}
+
+// lacks tells whether a function that config asked for did not get the snapshot that config insists on.
+func (s *snapshotFacts) lacks(config *engine.FunctionConfig) bool {
+	if s.Kind == snapshotNone {
+		return config.Snapshot == snapshotOn || config.Warmup != nil
+	}
+	return config.Warmup != nil && s.Kind != "warmed"
+}
+
+// reportSnapshot tells once, of a function that was deployed just now, what became of its snapshot: what its program wrote to
+// stderr, and that the operator did not get what was asked for.
+func (d *deployment) reportSnapshot(s *snapshotFacts) {
+	if s.lacks(d.config) {
+		d.logger.Warn("the function does not start from the snapshot that was asked for",
+			zap.String("function", d.config.Name), zap.String("module", d.module),
+			zap.String("snapshot", s.Kind), zap.String("reason", escapeControl(s.WhyNot)))
+	}
+	said := newGuestLog(d.logger, d.config.Name)
+	for line := range strings.Lines(s.Stderr) {
+		said.line(engine.LogStderr, []byte(strings.TrimRight(line, "\r\n")), "")
+	}
+}
