@@ -2,7 +2,6 @@
 package main
 
 import (
-	"fmt"
 	"strconv"
 
 	"github.com/pauloappbr/gojinn/guests/go/internal/contract"
