@@ -121,13 +121,13 @@ impl WasmerModule {
 }
 
 impl Module for WasmerModule {
-    fn instantiate(self: Arc<Self>, start: Start, limits: &Limits) -> Result<Box<dyn Sandbox>> {
+    fn instantiate(&self, start: Start, limits: &Limits) -> Result<Box<dyn Sandbox + '_>> {
         Ok(Box::new(self.sandbox(start, limits)?))
     }
 }
 
 impl WasmerModule {
-    fn sandbox(self: Arc<Self>, start: Start, limits: &Limits) -> Result<WasmerSandbox> {
+    fn sandbox(&self, start: Start, limits: &Limits) -> Result<WasmerSandbox<'_>> {
         let shared = Arc::new(Shared::new(limits));
         let mut parts = Parts::new();
         let env = parts.env;
@@ -153,7 +153,7 @@ impl WasmerModule {
             instance
         };
         drop(resources);
-        let mut sandbox = WasmerSandbox::new(instance, parts, shared, Arc::clone(&self));
+        let mut sandbox = WasmerSandbox::new(instance, parts, shared, self);
         sandbox.find_memory();
         for (name, value) in &start.point.globals {
             sandbox.set_global(name, *value)?;
@@ -165,7 +165,7 @@ impl WasmerModule {
     }
 }
 
-impl WasmerSandbox {
+impl WasmerSandbox<'_> {
     /// Finds the memory that hostcalls work on.
     fn find_memory(&mut self) {
         if let Some(VMExtern::Memory(handle)) = self.lookup("memory") {
@@ -330,7 +330,7 @@ mod tests {
         })
     }
 
-    fn global(sandbox: &mut WasmerSandbox, name: &str) -> u128 {
+    fn global(sandbox: &mut WasmerSandbox<'_>, name: &str) -> u128 {
         let Some(VMExtern::Global(handle)) = sandbox.lookup(name) else {
             panic!("there is no global {name}");
         };
@@ -339,7 +339,7 @@ mod tests {
         unsafe { global.as_ref().val.u128 }
     }
 
-    fn memory(sandbox: &mut WasmerSandbox) -> &[u8] {
+    fn memory<'a>(sandbox: &'a mut WasmerSandbox<'_>) -> &'a [u8] {
         sandbox.memory()
     }
 
@@ -351,9 +351,7 @@ mod tests {
             ("own-global:1", GlobalValue::I64(-8)),
             ("own-global:2", GlobalValue::V128(9 << 100)),
         ]);
-        let mut sandbox = Arc::clone(&module)
-            .sandbox(start, &Limits::default())
-            .unwrap();
+        let mut sandbox = module.sandbox(start, &Limits::default()).unwrap();
         assert_eq!(global(&mut sandbox, "own-global:0") as i32, -7);
         assert_eq!(global(&mut sandbox, "own-global:1") as i64, -8);
         assert_eq!(global(&mut sandbox, "own-global:2"), 9 << 100);
@@ -373,7 +371,7 @@ mod tests {
             ("constant", GlobalValue::I32(1)),
             ("memory", GlobalValue::I32(1)),
         ] {
-            let made = Arc::clone(&module).sandbox(start(&[(name, value)]), &Limits::default());
+            let made = module.sandbox(start(&[(name, value)]), &Limits::default());
             assert!(made.is_err(), "{name} = {value:?}");
         }
     }
@@ -381,7 +379,7 @@ mod tests {
     #[test]
     fn memory_without_a_slot_holds_the_image_and_may_be_longer_than_declared() {
         let module = load(COMMAND).unwrap();
-        let mut plain = Arc::clone(&module)
+        let mut plain = module
             .sandbox(Start::plain(None), &Limits::default())
             .unwrap();
         assert_eq!(memory(&mut plain).len(), 2 * 65536);
@@ -405,11 +403,7 @@ mod tests {
             ..Limits::default()
         };
         for limits in [little_memory, small_tables] {
-            assert!(
-                Arc::clone(&module)
-                    .sandbox(Start::plain(None), &limits)
-                    .is_err()
-            );
+            assert!(module.sandbox(Start::plain(None), &limits).is_err());
         }
     }
 

@@ -15,24 +15,24 @@ use crate::shared::Shared;
 use crate::trap::End;
 
 /// Store and instance of one request. Fields are dropped in this order: what refers to others first.
-pub(crate) struct WasmerSandbox {
+pub(crate) struct WasmerSandbox<'a> {
     instance: VMInstance,
     parts: Parts,
     shared: Arc<Shared>,
     /// The code.
-    _module: Arc<WasmerModule>,
+    _module: &'a WasmerModule,
 }
 
 // SAFETY: all of it belongs to this one sandbox and moves as a whole: the pointers in `instance` lead to `parts`, to
 // itself and to the module's code, which is Sync. wasmer says the same of its Store, which owns instances and objects.
-unsafe impl Send for WasmerSandbox {}
+unsafe impl Send for WasmerSandbox<'_> {}
 
-impl WasmerSandbox {
+impl<'a> WasmerSandbox<'a> {
     pub(crate) fn new(
         instance: VMInstance,
         parts: Parts,
         shared: Arc<Shared>,
-        module: Arc<WasmerModule>,
+        module: &'a WasmerModule,
     ) -> Self {
         Self {
             instance,
@@ -96,7 +96,7 @@ impl WasmerSandbox {
     }
 }
 
-impl Sandbox for WasmerSandbox {
+impl Sandbox for WasmerSandbox<'_> {
     fn run(mut self: Box<Self>, job: Job) -> Finished {
         let Job {
             entries,

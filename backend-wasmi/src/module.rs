@@ -197,7 +197,7 @@ impl Loaded {
 }
 
 impl Module for Loaded {
-    fn instantiate(self: Arc<Self>, mut start: Start, limits: &Limits) -> Result<Box<dyn Sandbox>> {
+    fn instantiate(&self, mut start: Start, limits: &Limits) -> Result<Box<dyn Sandbox + '_>> {
         let slot = start.slot.take();
         if let Some(sandbox) = self.again(&start, limits) {
             return Ok(Box::new(sandbox));

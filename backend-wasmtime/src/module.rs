@@ -159,7 +159,7 @@ impl Loaded {
     }
 
     /// A sandbox that has not run.
-    fn fresh(self: Arc<Self>, mut start: Start, limits: &Limits) -> Result<Fresh> {
+    fn fresh(&self, mut start: Start, limits: &Limits) -> Result<Fresh<'_>> {
         let mut bound = Bound(MemoryUse::new(limits));
         let ready = self.ready(&mut start)?;
         if let Some((_, bytes)) = &ready
@@ -221,7 +221,7 @@ impl Loaded {
 }
 
 impl Module for Loaded {
-    fn instantiate(self: Arc<Self>, start: Start, limits: &Limits) -> Result<Box<dyn Sandbox>> {
+    fn instantiate(&self, start: Start, limits: &Limits) -> Result<Box<dyn Sandbox + '_>> {
         Ok(Box::new(self.fresh(start, limits)?))
     }
 }
@@ -278,7 +278,7 @@ mod tests {
     const DATA: &str = r#"(module (memory (export "memory") 1 8) (data (i32.const 65000) "data")
         (func (export "_start")))"#;
 
-    fn bytes(fresh: &mut Fresh) -> Vec<u8> {
+    fn bytes(fresh: &mut Fresh<'_>) -> Vec<u8> {
         let memory = fresh.store.data().memory.unwrap();
         memory.data(&fresh.store).to_vec()
     }
@@ -289,9 +289,7 @@ mod tests {
             let (loaded, split) = load(mode, DATA);
             for _ in 0..6 {
                 let start = Start::plain(split.image.clone());
-                let mut fresh = Arc::clone(&loaded)
-                    .fresh(start, &Limits::default())
-                    .unwrap();
+                let mut fresh = loaded.fresh(start, &Limits::default()).unwrap();
                 let memory = bytes(&mut fresh);
                 assert_eq!(memory.len(), 65_536, "{mode:?}");
                 assert_eq!(&memory[65_000..65_004], b"data", "{mode:?}");
@@ -328,7 +326,7 @@ mod tests {
         let image = Arc::new(Image::new(9 * 65_536, &[]).unwrap());
         let (loaded, _) = load(MemoryMode::Slots, DATA);
         let plain = || Start::plain(Some(Arc::clone(&image)));
-        let maximum = Arc::clone(&loaded).fresh(plain(), &Limits::default());
+        let maximum = loaded.fresh(plain(), &Limits::default());
         assert!(maximum.err().unwrap().to_string().contains("maximum"));
         let limits = Limits {
             memory: 2 * 65_536,
@@ -392,9 +390,7 @@ mod tests {
             mut store,
             instance,
             ..
-        } = Arc::clone(&loaded)
-            .fresh(start, &Limits::default())
-            .unwrap();
+        } = loaded.fresh(start, &Limits::default()).unwrap();
         for (name, expected) in names.iter().zip(values) {
             let global = instance.get_global(&mut store, name).unwrap();
             let found = match global.get(&mut store) {
@@ -420,10 +416,7 @@ mod tests {
                 globals: vec![(name.to_string(), value)],
                 ..StartPoint::default()
             });
-            let refused = Arc::clone(&loaded)
-                .fresh(start, &Limits::default())
-                .err()
-                .unwrap();
+            let refused = loaded.fresh(start, &Limits::default()).err().unwrap();
             assert!(refused.to_string().contains(words), "{refused}");
         }
     }

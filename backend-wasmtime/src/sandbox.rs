@@ -1,7 +1,6 @@
 //! One request's store and instance.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use engine_core::backend::{Captured, Finished, GlobalValue, Job, Sandbox};
 use engine_core::{HostState, MemoryUse, Trap, TrapCode};
@@ -64,13 +63,13 @@ impl Bound {
 }
 
 /// A sandbox that has not run.
-pub(crate) struct Fresh {
+pub(crate) struct Fresh<'a> {
     pub(crate) store: Store<Data>,
     pub(crate) instance: Instance,
-    pub(crate) module: Arc<Loaded>,
+    pub(crate) module: &'a Loaded,
 }
 
-impl Sandbox for Fresh {
+impl Sandbox for Fresh<'_> {
     fn run(self: Box<Self>, job: Job) -> Finished {
         let Self {
             mut store,
@@ -88,7 +87,7 @@ impl Sandbox for Fresh {
         let end = catch_unwind(AssertUnwindSafe(|| {
             module
                 .stacks()
-                .run(|| enter(&mut store, instance, &module, &entries))
+                .run(|| enter(&mut store, instance, module, &entries))
         }));
         let trap = match end {
             Ok(Ok(Ok(()))) => None,
@@ -101,7 +100,7 @@ impl Sandbox for Fresh {
         };
 
         let captured =
-            capture.and_then(|names| state(&mut store, instance, &module, &names).map(Box::new));
+            capture.and_then(|names| state(&mut store, instance, module, &names).map(Box::new));
         // Ends the instance and gives its memory back.
         let Data { host, bound, .. } = store.into_data();
         let mut host = host.expect("it was put there above, and hostcalls only borrow it");

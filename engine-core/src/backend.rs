@@ -45,7 +45,7 @@ pub trait Module: Send + Sync + 'static {
     ///
     /// `Err` means the host could not make it (no memory, a broken invariant): whatever depends on the module alone was
     /// found out when it was deployed.
-    fn instantiate(self: Arc<Self>, start: Start, limits: &Limits) -> Result<Box<dyn Sandbox>>;
+    fn instantiate(&self, start: Start, limits: &Limits) -> Result<Box<dyn Sandbox + '_>>;
 
     /// Whether the sandbox that is to begin with `start` should have a slot. Asked before each `instantiate`, so that none is
     /// taken from the pool for a module that has an instance ready in a slot that it kept, or would make no use of one. Only
@@ -56,7 +56,8 @@ pub trait Module: Send + Sync + 'static {
     }
 }
 
-/// Store + instance for exactly one request.
+/// Store + instance for exactly one request. It borrows from its module: a call that counted a reference on it would wait for
+/// the calls on other processors that do the same.
 pub trait Sandbox: Send {
     /// Runs the job to its end and gives the host state back. Consumes the sandbox: a used one cannot be used again.
     ///

@@ -11,7 +11,7 @@ use crossbeam::utils::CachePadded;
 use parking_lot::Mutex;
 
 use crate::backend::{Backend, BackendKind, Finished, Job, Module, Start, StartPoint};
-use crate::cache::{Cache, CacheConfig, CacheFigures};
+use crate::cache::{Cache, CacheConfig, CacheFigures, Purged};
 use crate::calls::{CallId, Calls, Ticket, lanes};
 use crate::cancel::Cancel;
 use crate::compile::{Compiled, Compiler, Patience};
@@ -239,6 +239,15 @@ impl Engine {
         self.shared.cache.as_ref().map(|cache| cache.figures())
     }
 
+    /// Removes everything from the artifact cache: what is deployed from now on is compiled again. Functions that are alive
+    /// stay as they are. [`ErrorKind::Config`] if there is no cache.
+    pub fn purge_cache(&self) -> Result<Purged> {
+        match &self.shared.cache {
+            Some(cache) => cache.purge(),
+            None => Err(Error::config("there is no artifact cache: it is off")),
+        }
+    }
+
     /// What went wrong without failing anything: entries of the cache that were dropped, a folder that cannot be used. For
     /// the log. The list only grows at its end, so a caller that has logged some need not log them again; it is bounded,
     /// [`Engine::cache_figures`] go on counting.
@@ -370,7 +379,7 @@ impl Shared {
         };
         // Whatever depends on the module alone comes to light now, and never in a request.
         let start = loaded.start(self, &loaded.plain, limits);
-        loaded.module.clone().instantiate(start, limits)?;
+        loaded.module.instantiate(start, limits)?;
         Ok((loaded, Origin { source, loaded_in }))
     }
 
@@ -485,7 +494,7 @@ impl Loaded {
         capture: Option<Arc<[String]>>,
     ) -> Result<Finished> {
         let start = self.start(shared, launch, limits);
-        let sandbox = Arc::clone(&self.module).instantiate(start, limits)?;
+        let sandbox = self.module.instantiate(start, limits)?;
         Ok(sandbox.run(Job {
             entries: launch.entries(),
             host,

@@ -149,7 +149,7 @@ struct Code {
 }
 
 impl Module for Code {
-    fn instantiate(self: Arc<Self>, _: Start, _: &Limits) -> Result<Box<dyn Sandbox>> {
+    fn instantiate(&self, _: Start, _: &Limits) -> Result<Box<dyn Sandbox + '_>> {
         if self.backend.refuse_sandboxes.load(Ordering::SeqCst) {
             return Err(Error::host("no sandbox to be had"));
         }
@@ -157,9 +157,9 @@ impl Module for Code {
     }
 }
 
-struct Guest(Arc<Code>);
+struct Guest<'a>(&'a Code);
 
-impl Sandbox for Guest {
+impl Sandbox for Guest<'_> {
     fn run(self: Box<Self>, job: Job) -> Finished {
         let mut host = job.host;
         let trap = (self.0.backend.script)(&mut host, &self.0.code);
