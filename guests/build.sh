@@ -122,8 +122,8 @@ build_go() (
     export GOOS=wasip1 GOARCH=wasm GOFLAGS="${GOFLAGS:-} -trimpath -buildvcs=false"
     out=$PWD/build
     cd go
-    for guest in hello echo inspect; do go build -o "$out/go-$guest.wasm" "./$guest"; done
-    go build -buildmode=c-shared -o "$out/go-reactor.wasm" ./reactor
+    for guest in hello echo inspect probe; do go build -o "$out/go-$guest.wasm" "./$guest"; done
+    for guest in reactor probe-reactor; do go build -buildmode=c-shared -o "$out/go-$guest.wasm" "./$guest"; done
     # A module of its own, so that only this one needs a download.
     cd markdown
     go build -o "$out/go-markdown.wasm" .

@@ -12,11 +12,13 @@ import (
 // The guests that answer do so with a body of their own.
 func TestWatAnswers(t *testing.T) {
 	for name, body := range map[string]string{
-		"hello":      "Hello from wat\n",
-		"image-1m":   "Hello from a 1 MiB image\n",
-		"names":      "Hello from named functions\n",
-		"reactor":    "Hello from a wat reactor\n",
-		"sleep-hour": "Hello from a guest that slept\n",
+		"hello":         "Hello from wat\n",
+		"image-1m":      "Hello from a 1 MiB image\n",
+		"names":         "Hello from named functions\n",
+		"reactor":       "Hello from a wat reactor\n",
+		"reactor-count": "request 1 of 9\n",
+		"reactor-table": "Hello from behind a table\n",
+		"sleep-hour":    "Hello from a guest that slept\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			result := run(t, load(t, built(t, "wat-"+name)), Call{})
