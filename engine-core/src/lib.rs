@@ -28,7 +28,7 @@ mod snapshot;
 pub mod wasi;
 pub mod wasm;
 
-pub use cache::{CacheConfig, CacheFigures};
+pub use cache::{CacheConfig, CacheFigures, Purged};
 pub use calls::{Armed, Call, CallId, Interrupt, Interruption, Ticket};
 pub use cancel::Cancel;
 pub use engine::{Engine, EngineConfig};

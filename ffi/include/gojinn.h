@@ -9,7 +9,7 @@
 #include <stddef.h>
 
 // The version of the ABI in this header. Raised by every change that an old caller would notice.
-#define GOJINN_ABI_VERSION 1
+#define GOJINN_ABI_VERSION 2
 
 // Done.
 #define GOJINN_OK 0
@@ -29,8 +29,11 @@
 // The call id is stale, unknown or used already.
 #define GOJINN_STALE_CALL 104
 
-// Every place for a running call is taken.
+// Every place for a running call is taken, or too many compilations go on that nobody waits for.
 #define GOJINN_REJECTED 105
+
+// The caller cancelled it.
+#define GOJINN_CANCELLED 106
 
 // The module breaks a rule; the message names it.
 #define GOJINN_INVALID_MODULE 200
@@ -46,6 +49,9 @@
 
 // A bug: the library panicked.
 #define GOJINN_PANIC 399
+
+// What deployments are cancelled with. A box of one owner; freed by `gojinn_cancel_free`.
+typedef struct gojinn_cancel gojinn_cancel;
 
 // An engine. A box of one owner; freed by `gojinn_engine_free`.
 typedef struct gojinn_engine gojinn_engine;
@@ -117,6 +123,16 @@ int32_t gojinn_engine_describe(const struct gojinn_engine *engine,
                                size_t out_cap,
                                size_t *len);
 
+// Removes everything from the engine's artifact cache and tells how much that was. Functions stay as they are.
+// `GOJINN_BAD_CONFIG` if there is no cache, `GOJINN_HOST` if something could not be removed.
+//
+// # Safety
+// `engine` is a live engine; `entries`, `bytes` and `error` are writable.
+int32_t gojinn_engine_purge_cache(const struct gojinn_engine *engine,
+                                  uint64_t *entries,
+                                  uint64_t *bytes,
+                                  struct gojinn_error **error);
+
 // All figures of the engine in the text format of Prometheus.
 //
 // # Safety
@@ -126,15 +142,34 @@ int32_t gojinn_engine_metrics(const struct gojinn_engine *engine,
                               size_t out_cap,
                               size_t *len);
 
-// Deploys a module. Takes seconds for a large module that is new.
+// Makes something that deployments can be cancelled with.
+struct gojinn_cancel *gojinn_cancel_new(void);
+
+// Cancels the deployments that were given `cancel`, from any thread and at any time, and those that will be. The second time
+// does nothing.
 //
 // # Safety
-// `engine` is a live engine; `wasm` and `config` are readable for their lengths; `function` and `error` are writable.
+// `cancel` is NULL or came from `gojinn_cancel_new` and was not freed.
+void gojinn_cancel_set(const struct gojinn_cancel *cancel);
+
+// Frees it; what it was given to goes on.
+//
+// # Safety
+// `cancel` is NULL or came from `gojinn_cancel_new` and was not freed.
+void gojinn_cancel_free(struct gojinn_cancel *cancel);
+
+// Deploys a module. Takes seconds for a large module that is new, and at most the engine's `compile_timeout` for its
+// compilation. `cancel` may be NULL; a deployment that it cancels returns `GOJINN_CANCELLED` soon.
+//
+// # Safety
+// `engine` is a live engine; `wasm` and `config` are readable for their lengths; `cancel` is NULL, or live until this
+// returns; `function` and `error` are writable.
 int32_t gojinn_function_new(const struct gojinn_engine *engine,
                             const uint8_t *wasm,
                             size_t wasm_len,
                             const uint8_t *config,
                             size_t config_len,
+                            const struct gojinn_cancel *cancel,
                             struct gojinn_function **function,
                             struct gojinn_error **error);
 

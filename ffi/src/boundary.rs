@@ -57,31 +57,42 @@ pub(crate) unsafe fn give<T>(
     out: *mut *mut T,
     error: *mut *mut gojinn_error,
 ) -> i32 {
-    if out.is_null() || error.is_null() {
+    if out.is_null() {
         return GOJINN_NULL_ARGUMENT;
     }
-    match catch_unwind(AssertUnwindSafe(make)) {
-        Ok(Ok(made)) => {
-            // SAFETY: not NULL, so writable by the caller's promise.
-            unsafe { out.write(Box::into_raw(Box::new(made))) };
-            GOJINN_OK
-        }
-        Ok(Err(problem)) => {
-            let code = problem.code;
-            // SAFETY: not NULL, so writable by the caller's promise.
-            unsafe { error.write(Box::into_raw(Box::new(problem))) };
-            code
-        }
-        Err(_) => {
-            let problem = gojinn_error {
-                code: GOJINN_PANIC,
-                message: "a bug: the library panicked".into(),
-            };
-            // SAFETY: not NULL, so writable by the caller's promise.
-            unsafe { error.write(Box::into_raw(Box::new(problem))) };
-            GOJINN_PANIC
-        }
+    let work = || {
+        let made = make()?;
+        // SAFETY: not NULL, so writable by the caller's promise.
+        unsafe { out.write(Box::into_raw(Box::new(made))) };
+        Ok(())
+    };
+    // SAFETY: the caller's promise is passed on.
+    unsafe { attempt(work, error) }
+}
+
+/// Does something that gives nothing but an error.
+///
+/// # Safety
+/// `error` is NULL or writable.
+pub(crate) unsafe fn attempt(
+    work: impl FnOnce() -> Result<(), gojinn_error>,
+    error: *mut *mut gojinn_error,
+) -> i32 {
+    if error.is_null() {
+        return GOJINN_NULL_ARGUMENT;
     }
+    let problem = match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(())) => return GOJINN_OK,
+        Ok(Err(problem)) => problem,
+        Err(_) => gojinn_error {
+            code: GOJINN_PANIC,
+            message: "a bug: the library panicked".into(),
+        },
+    };
+    let code = problem.code;
+    // SAFETY: not NULL, so writable by the caller's promise.
+    unsafe { error.write(Box::into_raw(Box::new(problem))) };
+    code
 }
 
 /// Gives as much of a text as fits, and its whole length. `text` is `None` when its object was NULL.

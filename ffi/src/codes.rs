@@ -5,7 +5,7 @@ use engine_core::{Error, ErrorKind};
 use crate::handles::gojinn_error;
 
 /// The version of the ABI in this header. Raised by every change that an old caller would notice.
-pub const GOJINN_ABI_VERSION: u32 = 1;
+pub const GOJINN_ABI_VERSION: u32 = 2;
 
 /// Done.
 pub const GOJINN_OK: i32 = 0;
@@ -19,8 +19,10 @@ pub const GOJINN_BAD_FRAME: i32 = 102;
 pub const GOJINN_UNSUPPORTED: i32 = 103;
 /// The call id is stale, unknown or used already.
 pub const GOJINN_STALE_CALL: i32 = 104;
-/// Every place for a running call is taken.
+/// Every place for a running call is taken, or too many compilations go on that nobody waits for.
 pub const GOJINN_REJECTED: i32 = 105;
+/// The caller cancelled it.
+pub const GOJINN_CANCELLED: i32 = 106;
 /// The module breaks a rule; the message names it.
 pub const GOJINN_INVALID_MODULE: i32 = 200;
 /// The host failed.
@@ -35,6 +37,7 @@ pub const GOJINN_PANIC: i32 = 399;
 /// The code of an error of the engine's.
 pub(crate) fn code(error: &Error) -> i32 {
     match error.kind() {
+        ErrorKind::Cancelled => GOJINN_CANCELLED,
         ErrorKind::Compile => GOJINN_COMPILE,
         ErrorKind::Config => GOJINN_BAD_CONFIG,
         ErrorKind::InvalidModule => GOJINN_INVALID_MODULE,

@@ -21,12 +21,23 @@ pub(crate) fn engine(json: &[u8]) -> Result<EngineConfig> {
         default_backend: config.backend.as_deref().map(backend).transpose()?,
         max_concurrency: config.max_concurrency.unwrap_or(defaults.max_concurrency),
         pool: config.pool.map_or(Ok(defaults.pool), pool)?,
+        compile_timeout: config.compile_timeout.map(timeout).transpose()?,
         cache: config.cache.map(|cache| CacheConfig {
             folder: cache.folder,
             max_bytes: cache.max_bytes.unwrap_or(CacheConfig::DEFAULT_BYTES),
         }),
         ..defaults
     })
+}
+
+/// Reads how long a deployment waits for its code, in nanoseconds.
+fn timeout(nanos: u64) -> Result<Duration> {
+    if nanos == 0 {
+        return Err(Error::config(
+            "compile_timeout is 0; it must be at least 1 (nanosecond), or left out for a default",
+        ));
+    }
+    Ok(Duration::from_nanos(nanos))
 }
 
 /// Reads the bounds of the memory pool. -1 slots means no pool.
@@ -187,6 +198,7 @@ struct EngineJson {
     backend: Option<String>,
     max_concurrency: Option<u32>,
     pool: Option<PoolJson>,
+    compile_timeout: Option<u64>,
     cache: Option<CacheJson>,
 }
 
@@ -323,6 +335,10 @@ mod tests {
         assert_eq!(cache, Some(CacheConfig::new("/c")));
         let bounded = engine(b"{\"cache\":{\"folder\":\"/c\",\"max_bytes\":7}}").unwrap();
         assert!(bounded.cache.is_some_and(|cache| cache.max_bytes == 7));
+        assert!(engine(b"{\"compile_timeout\":0}").is_err());
+        assert_eq!(engine(b"{}").unwrap().compile_timeout, None);
+        let impatient = engine(b"{\"compile_timeout\":5000000000}").unwrap();
+        assert_eq!(impatient.compile_timeout, Some(Duration::from_secs(5)));
         assert!(engine(b"{\"pool\":{\"slots\":0}}").is_err());
         assert!(engine(b"{\"pool\":{\"reset\":\"never\"}}").is_err());
         assert!(engine(b"{\"pool\":{\"slots\":-1}}").unwrap().pool.is_none());

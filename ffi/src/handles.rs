@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use engine_core::backend::Backend;
-use engine_core::{CallId, Engine, Error, ErrorKind, Function};
+use engine_core::{CallId, Cancel, Engine, Error, ErrorKind, Function};
 
 use crate::codes::{self, GOJINN_BAD_FRAME, GOJINN_STALE_CALL};
 use crate::config;
@@ -12,6 +12,10 @@ use crate::frame::{self, Head, gojinn_answer};
 /// An engine. A box of one owner; freed by `gojinn_engine_free`.
 #[allow(non_camel_case_types, reason = "the name in C")]
 pub struct gojinn_engine(pub(crate) Engine);
+
+/// What deployments are cancelled with. A box of one owner; freed by `gojinn_cancel_free`.
+#[allow(non_camel_case_types, reason = "the name in C")]
+pub struct gojinn_cancel(pub(crate) Cancel);
 
 /// A deployed function. A box of one owner that holds its engine too; freed by `gojinn_function_free`.
 #[allow(non_camel_case_types, reason = "the name in C")]
@@ -53,12 +57,15 @@ pub(crate) fn new_function(
     engine: &Engine,
     wasm: &[u8],
     config: &[u8],
+    cancel: Option<&Cancel>,
 ) -> Result<gojinn_function, gojinn_error> {
     let config = config::function(config)?;
     let name = config.name.clone();
-    let function = engine
-        .deploy(wasm, config)
-        .map_err(|error| error.within(format_args!("function {name}")))?;
+    let function = match cancel {
+        Some(cancel) => engine.deploy_unless(cancel, wasm, config),
+        None => engine.deploy(wasm, config),
+    };
+    let function = function.map_err(|error| error.within(format_args!("function {name}")))?;
     Ok(gojinn_function {
         function,
         engine: engine.clone(),

@@ -10,16 +10,16 @@ mod handles;
 
 use std::ptr;
 
-use engine_core::{CallId, Engine};
+use engine_core::{CallId, Cancel, Engine};
 
-use boundary::{bytes, give, give_text, guard};
+use boundary::{attempt, bytes, give, give_text, guard};
 pub use codes::{
-    GOJINN_ABI_VERSION, GOJINN_BAD_CONFIG, GOJINN_BAD_FRAME, GOJINN_COMPILE, GOJINN_HOST,
-    GOJINN_INVALID_MODULE, GOJINN_LOAD, GOJINN_NULL_ARGUMENT, GOJINN_OK, GOJINN_PANIC,
+    GOJINN_ABI_VERSION, GOJINN_BAD_CONFIG, GOJINN_BAD_FRAME, GOJINN_CANCELLED, GOJINN_COMPILE,
+    GOJINN_HOST, GOJINN_INVALID_MODULE, GOJINN_LOAD, GOJINN_NULL_ARGUMENT, GOJINN_OK, GOJINN_PANIC,
     GOJINN_REJECTED, GOJINN_STALE_CALL, GOJINN_UNSUPPORTED,
 };
 pub use frame::gojinn_answer;
-pub use handles::{gojinn_engine, gojinn_error, gojinn_function, gojinn_rest};
+pub use handles::{gojinn_cancel, gojinn_engine, gojinn_error, gojinn_function, gojinn_rest};
 
 /// The version of the ABI that this library was built with; compare it with `GOJINN_ABI_VERSION` of the header.
 #[unsafe(no_mangle)]
@@ -80,6 +80,38 @@ pub unsafe extern "C" fn gojinn_engine_describe(
     }
 }
 
+/// Removes everything from the engine's artifact cache and tells how much that was. Functions stay as they are.
+/// `GOJINN_BAD_CONFIG` if there is no cache, `GOJINN_HOST` if something could not be removed.
+///
+/// # Safety
+/// `engine` is a live engine; `entries`, `bytes` and `error` are writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gojinn_engine_purge_cache(
+    engine: *const gojinn_engine,
+    entries: *mut u64,
+    bytes: *mut u64,
+    error: *mut *mut gojinn_error,
+) -> i32 {
+    // SAFETY: by the caller's promise `engine` is live, or NULL.
+    let Some(engine) = (unsafe { engine.as_ref() }) else {
+        return GOJINN_NULL_ARGUMENT;
+    };
+    if entries.is_null() || bytes.is_null() {
+        return GOJINN_NULL_ARGUMENT;
+    }
+    let purge = || {
+        let purged = engine.0.purge_cache()?;
+        // SAFETY: by the caller's promise both are writable, and neither is NULL.
+        unsafe {
+            entries.write(purged.entries);
+            bytes.write(purged.bytes);
+        }
+        Ok(())
+    };
+    // SAFETY: the caller's promise is passed on.
+    unsafe { attempt(purge, error) }
+}
+
 /// All figures of the engine in the text format of Prometheus.
 ///
 /// # Safety
@@ -102,10 +134,44 @@ pub unsafe extern "C" fn gojinn_engine_metrics(
     }
 }
 
-/// Deploys a module. Takes seconds for a large module that is new.
+/// Makes something that deployments can be cancelled with.
+#[unsafe(no_mangle)]
+pub extern "C" fn gojinn_cancel_new() -> *mut gojinn_cancel {
+    guard(ptr::null_mut(), || {
+        Box::into_raw(Box::new(gojinn_cancel(Cancel::new())))
+    })
+}
+
+/// Cancels the deployments that were given `cancel`, from any thread and at any time, and those that will be. The second time
+/// does nothing.
 ///
 /// # Safety
-/// `engine` is a live engine; `wasm` and `config` are readable for their lengths; `function` and `error` are writable.
+/// `cancel` is NULL or came from `gojinn_cancel_new` and was not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gojinn_cancel_set(cancel: *const gojinn_cancel) {
+    // SAFETY: by the caller's promise `cancel` is live, or NULL.
+    let cancel = unsafe { cancel.as_ref() };
+    guard((), || {
+        cancel.map(|cancel| cancel.0.cancel());
+    });
+}
+
+/// Frees it; what it was given to goes on.
+///
+/// # Safety
+/// `cancel` is NULL or came from `gojinn_cancel_new` and was not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gojinn_cancel_free(cancel: *mut gojinn_cancel) {
+    // SAFETY: by the caller's promise this is the one Box that `gojinn_cancel_new` leaked.
+    guard((), || unsafe { handles::free(cancel) });
+}
+
+/// Deploys a module. Takes seconds for a large module that is new, and at most the engine's `compile_timeout` for its
+/// compilation. `cancel` may be NULL; a deployment that it cancels returns `GOJINN_CANCELLED` soon.
+///
+/// # Safety
+/// `engine` is a live engine; `wasm` and `config` are readable for their lengths; `cancel` is NULL, or live until this
+/// returns; `function` and `error` are writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gojinn_function_new(
     engine: *const gojinn_engine,
@@ -113,22 +179,24 @@ pub unsafe extern "C" fn gojinn_function_new(
     wasm_len: usize,
     config: *const u8,
     config_len: usize,
+    cancel: *const gojinn_cancel,
     function: *mut *mut gojinn_function,
     error: *mut *mut gojinn_error,
 ) -> i32 {
     // SAFETY: the caller's promise is passed on.
-    let (engine, wasm, config) = unsafe {
+    let (engine, wasm, config, cancel) = unsafe {
         (
             engine.as_ref(),
             bytes(wasm, wasm_len),
             bytes(config, config_len),
+            cancel.as_ref(),
         )
     };
     let made = || {
         let (Some(engine), Some(wasm), Some(config)) = (engine, wasm, config) else {
             return Err(codes::null_argument());
         };
-        handles::new_function(&engine.0, wasm, config)
+        handles::new_function(&engine.0, wasm, config, cancel.map(|cancel| &cancel.0))
     };
     // SAFETY: the caller's promise is passed on.
     unsafe { give(made, function, error) }

@@ -91,7 +91,7 @@ func (e *engine) NewFunction(wasm []byte, config *FunctionConfig) (Function, err
 	var ptr *C.gojinn_function
 	var failure *C.gojinn_error
 	code := C.gojinn_function_new(e.ptr(), pointer(wasm), C.size_t(len(wasm)),
-		pointer(text), C.size_t(len(text)), &ptr, &failure)
+		pointer(text), C.size_t(len(text)), nil, &ptr, &failure)
 	runtime.KeepAlive(e)
 	if code != C.GOJINN_OK {
 		return nil, takeError(code, failure)

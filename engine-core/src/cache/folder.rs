@@ -177,6 +177,11 @@ impl Folder {
         }
     }
 
+    /// Whether anything stands under `name`. A link counts as itself.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.dir.symlink_metadata(name).is_ok()
+    }
+
     /// Every file.
     pub(super) fn list(&self) -> io::Result<Vec<Listed>> {
         let mut files = Vec::new();

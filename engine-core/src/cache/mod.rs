@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::backend::{Artifact, Backend};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::wasm::Wasm;
 
 use entry::Identity;
@@ -80,6 +80,15 @@ pub struct CacheFigures {
     /// Entries removed to stay within the bound.
     pub evicted: u64,
     /// Bytes of all entries when they were last counted: at the start and after every write.
+    pub bytes: u64,
+}
+
+/// What a purge has removed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Purged {
+    /// Entries.
+    pub entries: u64,
+    /// Bytes of all of them.
     pub bytes: u64,
 }
 
@@ -316,6 +325,41 @@ impl Cache {
             add(&self.evicted, 1);
         }
         self.bytes.store(total, Ordering::Relaxed);
+    }
+
+    /// Removes every entry. Code that is loaded stays in use.
+    pub(crate) fn purge(&self) -> Result<Purged> {
+        let Some(store) = &self.store else {
+            return Err(Error::config(
+                "the artifact cache is not in use: a warning at the start of the engine says why",
+            ));
+        };
+        let failed = |error: std::io::Error| {
+            let folder = store.folder.path().display();
+            Error::host(format!("the artifact cache {folder} cannot be purged")).because(error)
+        };
+        // Not beside another process that makes room, or both would count the same entries.
+        let _lock = store.folder.lock().map_err(failed)?;
+        let (mut purged, mut left) = (Purged::default(), 0);
+        for file in store.folder.list().map_err(failed)? {
+            if !entry::is_entry(&file.name) {
+                continue;
+            }
+            store.folder.remove(&file.name);
+            if store.folder.has(&file.name) {
+                left += file.len;
+                continue;
+            }
+            purged.entries += 1;
+            purged.bytes += file.len;
+        }
+        self.bytes.store(left, Ordering::Relaxed);
+        if left > 0 {
+            return Err(failed(std::io::Error::other(format!(
+                "{left} bytes of entries are still there; is the folder read-only?"
+            ))));
+        }
+        Ok(purged)
     }
 
     /// What went wrong so far, in words for the log. Only ever grows at its end, up to a bound.

@@ -89,7 +89,7 @@ static gojinn_engine *new_engine(const char *config) {
 static gojinn_function *deploy(gojinn_engine *engine, const uint8_t *wasm, size_t len, const char *config) {
     gojinn_function *function = NULL;
     gojinn_error *error = NULL;
-    int32_t code = gojinn_function_new(engine, wasm, len, (const uint8_t *)config, strlen(config), &function, &error);
+    int32_t code = gojinn_function_new(engine, wasm, len, (const uint8_t *)config, strlen(config), NULL, &function, &error);
     if (code != GOJINN_OK) code_of(error, "\x01");
     CHECK(function != NULL);
     return function;
@@ -189,13 +189,14 @@ static void refusals(gojinn_engine *engine) {
 
     const char *name = "{\"name\":\"text\"}";
     const uint8_t *config = (const uint8_t *)name;
-    CHECK(gojinn_function_new(engine, (const uint8_t *)"hello", 5, config, strlen(name), &none, &error) == GOJINN_INVALID_MODULE);
+    CHECK(gojinn_function_new(engine, (const uint8_t *)"hello", 5, config, strlen(name), NULL, &none, &error)
+          == GOJINN_INVALID_MODULE);
     CHECK(none == NULL && code_of(error, "function text") == GOJINN_INVALID_MODULE);
 
     CHECK(gojinn_engine_new(NULL, 2, &no_engine, &error) == GOJINN_NULL_ARGUMENT);
     gojinn_error_free(error);
     CHECK(gojinn_engine_new(config, 2, NULL, &error) == GOJINN_NULL_ARGUMENT);
-    CHECK(gojinn_function_new(NULL, SPIN, sizeof SPIN, config, strlen(name), &none, &error) == GOJINN_NULL_ARGUMENT);
+    CHECK(gojinn_function_new(NULL, SPIN, sizeof SPIN, config, strlen(name), NULL, &none, &error) == GOJINN_NULL_ARGUMENT);
     gojinn_error_free(error);
     CHECK(gojinn_call_new(NULL, NULL) == GOJINN_NULL_ARGUMENT);
     CHECK(gojinn_call_new(engine, NULL) == GOJINN_NULL_ARGUMENT);
@@ -208,6 +209,25 @@ static void refusals(gojinn_engine *engine) {
     gojinn_error_free(NULL);
     gojinn_call_free(NULL, 1);
     gojinn_call_cancel(NULL, 1);
+    gojinn_cancel_set(NULL);
+    gojinn_cancel_free(NULL);
+
+    /* A deployment that is cancelled already. */
+    gojinn_cancel *cancel = gojinn_cancel_new();
+    CHECK(cancel != NULL);
+    gojinn_cancel_set(cancel);
+    gojinn_cancel_set(cancel);
+    CHECK(gojinn_function_new(engine, SPIN, sizeof SPIN, config, strlen(name), cancel, &none, &error) == GOJINN_CANCELLED);
+    CHECK(none == NULL && code_of(error, "given up") == GOJINN_CANCELLED);
+    gojinn_cancel_free(cancel);
+
+    /* No cache to purge. */
+    uint64_t entries = 7, bytes = 7;
+    CHECK(gojinn_engine_purge_cache(engine, &entries, &bytes, &error) == GOJINN_BAD_CONFIG);
+    CHECK(entries == 7 && bytes == 7 && code_of(error, "no artifact cache") == GOJINN_BAD_CONFIG);
+    CHECK(gojinn_engine_purge_cache(NULL, &entries, &bytes, &error) == GOJINN_NULL_ARGUMENT);
+    CHECK(gojinn_engine_purge_cache(engine, NULL, &bytes, &error) == GOJINN_NULL_ARGUMENT);
+    CHECK(gojinn_engine_purge_cache(engine, &entries, &bytes, NULL) == GOJINN_NULL_ARGUMENT);
 
     /* Two places, and both taken. */
     uint64_t one = new_call(engine), two = new_call(engine), three = 7;
@@ -236,6 +256,30 @@ static void describes(gojinn_engine *engine, gojinn_function *hello, const char 
     CHECK(gojinn_engine_metrics(NULL, out, sizeof out, &len) == GOJINN_NULL_ARGUMENT);
 }
 
+/* Compiled code is kept in a folder until it is purged. */
+static void caches(const uint8_t *wasm, size_t len) {
+    char folder[] = P_tmpdir "/gojinn-abi-XXXXXX", config[128];
+    CHECK(mkdtemp(folder) != NULL);
+    snprintf(config, sizeof config, "{\"cache\":{\"folder\":\"%s\"},\"compile_timeout\":600000000000}", folder);
+    gojinn_engine *engine = new_engine(config);
+    gojinn_cancel *unused = gojinn_cancel_new();
+    gojinn_function *hello = NULL;
+    gojinn_error *error = NULL;
+    const char *name = "{\"name\":\"hello\"}";
+    CHECK(gojinn_function_new(engine, wasm, len, (const uint8_t *)name, strlen(name), unused, &hello, &error) == GOJINN_OK);
+    gojinn_cancel_free(unused);
+    uint64_t entries = 7, bytes = 0;
+    CHECK(gojinn_engine_purge_cache(engine, &entries, &bytes, &error) == GOJINN_OK && entries == 1 && bytes > 0);
+    CHECK(gojinn_engine_purge_cache(engine, &entries, &bytes, &error) == GOJINN_OK && entries == 0 && bytes == 0);
+    gojinn_function_free(hello);
+    gojinn_engine_free(engine);
+    const char *left[] = {"key", "lock", ""};
+    for (size_t i = 0; i < sizeof left / sizeof *left; i++) {
+        snprintf(config, sizeof config, "%s/%s", folder, left[i]);
+        CHECK(remove(config) == 0);
+    }
+}
+
 int main(int argc, char **argv) {
     CHECK(argc == 2);
     CHECK(gojinn_abi_version() == GOJINN_ABI_VERSION);
@@ -258,6 +302,7 @@ int main(int argc, char **argv) {
         gojinn_function_free(hello);
         printf("%s: ok\n", backends[i]);
     }
+    caches(wasm.at, wasm.len);
     free(wasm.at);
     return 0;
 }

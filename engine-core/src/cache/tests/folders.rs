@@ -5,9 +5,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use super::{Folder, Host, filled};
-use crate::cache::CacheConfig;
-use crate::fake::Fake;
-use crate::function::CodeSource;
+use crate::cache::{CacheConfig, Purged};
+use crate::error::ErrorKind;
+use crate::fake::{Fake, module};
+use crate::function::{CodeSource, FunctionConfig};
 
 /// An engine on a folder that cannot be used: it serves, and says why once.
 #[track_caller]
@@ -116,4 +117,40 @@ fn an_interpreters_code_is_not_kept() {
     assert_eq!(host.deploy(1), CodeSource::Compiled);
     assert_eq!((host.figures().misses, host.figures().stored), (0, 0));
     assert_eq!(folder.entries().len(), 0);
+}
+
+#[test]
+fn a_purge_leaves_what_runs() {
+    let folder = filled(2);
+    let host = Host::new(&folder.cache());
+    let config = FunctionConfig::default();
+    let running = host.engine.deploy(&module(1), config).unwrap();
+    let bytes = host.figures().bytes;
+    let purged = host.engine.purge_cache().unwrap();
+    assert_eq!(purged, Purged { entries: 2, bytes });
+    assert_eq!((folder.entries().len(), host.figures().bytes), (0, 0));
+    assert_eq!(host.engine.purge_cache().unwrap(), Purged::default());
+
+    assert_eq!(host.deploy(1), CodeSource::Memory);
+    drop(running);
+    assert_eq!(host.deploy(1), CodeSource::Compiled);
+    assert_eq!(host.deploy(1), CodeSource::Cache, "the key is the same");
+    assert_eq!(host.engine.warnings(), [""; 0]);
+}
+
+#[test]
+fn what_cannot_be_purged_is_said() {
+    let folder = filled(1);
+    let host = Host::new(&folder.cache());
+    let entry = folder.entry();
+    fs::remove_file(&entry).unwrap();
+    fs::create_dir_all(entry.join("full")).unwrap();
+    let error = host.engine.purge_cache().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Host);
+    assert!(error.to_string().contains("still there"), "{error}");
+
+    let not_a_folder = folder.0.join("file");
+    fs::write(&not_a_folder, b"").unwrap();
+    let error = Host::new(&not_a_folder).engine.purge_cache().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
 }
