@@ -9,17 +9,20 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gojinn_benches::goals::{GO_LOOPING, GO_ONCE, GO_PARKED, GO_WARMED, NOTHING_RUN};
 use gojinn_benches::guests::{self, Guest};
 use gojinn_benches::machine::{self, Held};
 use gojinn_benches::measure::{Contender, Pace, Row, race};
+use gojinn_benches::prepared::Prepared;
 use gojinn_benches::report::{Report, replace_between};
 use gojinn_benches::soak::soak;
-use gojinn_benches::subjects::{Kind, Mode, Subject, Workshop};
+use gojinn_benches::subjects::{Beginning, Kind, Mode, Subject, Workshop};
+use gojinn_benches::wazero::Wazero;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
-/// Slots that `memory` looks at together.
-const SLOTS: usize = 24;
+/// Sandboxes that `memory` looks at together, unless the backend keeps fewer slots for a module.
+const TOGETHER: usize = 24;
 
 fn main() -> Result {
     let mut args = std::env::args().skip(1);
@@ -59,6 +62,8 @@ fn main() -> Result {
         only,
         only_guest,
         only_mode,
+        wazero: None,
+        missing: Vec::new(),
     };
     match task {
         Task::Quick => run.quick()?,
@@ -67,6 +72,9 @@ fn main() -> Result {
     }
     println!("\n{}\n{}", run.report.table(), run.report.goals_table());
     println!("{}", run.report.scaling());
+    for row in &run.missing {
+        println!("missing: {row}");
+    }
     println!(
         "load average after: {}; took {:.0} s",
         machine::load(),
@@ -116,6 +124,10 @@ struct Run {
     only: Option<String>,
     only_guest: Option<String>,
     only_mode: Option<String>,
+    /// The version of wazero, once it took part.
+    wazero: Option<String>,
+    /// Rows that could not be measured, and why.
+    missing: Vec<String>,
 }
 
 impl Run {
@@ -136,7 +148,8 @@ impl Run {
             self.race_requests(&c_hello, &[(Kind::Wasmtime, &modes)])?;
         }
         self.parallel(&c_hello, &[Kind::Wasmtime], &[1, 2])?;
-        Ok(())
+        self.snapshots()?;
+        self.nothing_run(&[Kind::Wasmtime])
     }
 
     fn all(&mut self) -> Result {
@@ -180,6 +193,8 @@ impl Run {
         for guest in &real[..2] {
             self.parallel(guest, &Kind::ALL, &[1, 2, 4, 8])?;
         }
+        self.snapshots()?;
+        self.nothing_run(&Kind::ALL)?;
         // Whatever was compiled is out of the way before resident memory is looked at.
         self.workshop.forget();
         self.memory(&real)?;
@@ -196,6 +211,12 @@ impl Run {
         };
         only(&self.only, &|only| only == group)
             && only(&self.only_guest, &|part| guest.name.contains(part))
+    }
+
+    fn wanted_mode(&self, mode: &str) -> bool {
+        self.only_mode
+            .as_deref()
+            .is_none_or(|part| mode.contains(part))
     }
 
     fn race(&mut self, contenders: Vec<Contender>) {
@@ -309,9 +330,7 @@ impl Run {
         let mut contenders = Vec::new();
         for &(kind, modes) in modes {
             for &mode in modes {
-                if let Some(part) = &self.only_mode
-                    && !mode.name().contains(part.as_str())
-                {
+                if !self.wanted_mode(mode.name()) {
                     continue;
                 }
                 let subject = self.workshop.subject(kind, mode, guest)?;
@@ -320,6 +339,89 @@ impl Run {
             }
         }
         Ok(contenders)
+    }
+
+    /// Whole requests to Go functions, by where their sandboxes begin; and the same on wazero.
+    fn snapshots(&mut self) -> Result {
+        let mut contenders = Vec::new();
+        let once = Arc::new(guests::go(GO_ONCE));
+        // A program that says itself that it may be warmed up is.
+        let looping = guests::go_looping().map(Arc::new);
+        let guests = [
+            (Some(&once), &Beginning::ALL[..]),
+            (looping.as_ref(), &[Beginning::Plain, Beginning::Warmed]),
+        ];
+        for (guest, beginnings) in guests {
+            let Some(guest) = guest else {
+                self.missing
+                    .push(format!("snapshot: {GO_LOOPING} is not built"));
+                continue;
+            };
+            if !self.wanted("snapshot", guest) {
+                continue;
+            }
+            for kind in Kind::ALL {
+                for &beginning in beginnings {
+                    if !self.wanted_mode(beginning.name()) {
+                        continue;
+                    }
+                    match self.workshop.beginning(kind, guest, beginning) {
+                        Ok(subject) => {
+                            let mut row = row("snapshot", &subject);
+                            row.mode = beginning.name().into();
+                            contenders.push(Contender::new(row, move || subject.request()));
+                        }
+                        Err(error) => self.missing.push(format!("snapshot: {error}")),
+                    }
+                }
+            }
+        }
+        if self.wanted("snapshot", &once) && self.wanted_mode(Beginning::Plain.name()) {
+            match Wazero::start(&once) {
+                Ok(wazero) => {
+                    self.wazero = Some(wazero.version().into());
+                    contenders.push(wazero.contender(Row {
+                        group: "snapshot",
+                        guest: once.name.into(),
+                        backend: "wazero",
+                        mode: Beginning::Plain.name().into(),
+                        ..Row::default()
+                    }));
+                }
+                Err(error) => self.missing.push(format!("snapshot: {error}")),
+            }
+        }
+        self.race(contenders);
+        Ok(())
+    }
+
+    /// Sandboxes that are made and reset, and run nothing: what a snapshot costs beside the least there is.
+    fn nothing_run(&mut self, kinds: &[Kind]) -> Result {
+        let tiny = Arc::new(guests::tiny());
+        let parked = Arc::new(guests::go(GO_PARKED));
+        let warmed = Arc::new(guests::go(GO_WARMED));
+        let mut contenders = Vec::new();
+        for &kind in kinds {
+            for (guest, beginning) in [
+                (&tiny, Beginning::Plain),
+                (&parked, Beginning::Parked),
+                (&warmed, Beginning::Warmed),
+            ] {
+                if !self.wanted("instantiate", guest) || !self.wanted_mode(NOTHING_RUN) {
+                    continue;
+                }
+                match self.workshop.idle(kind, guest, beginning) {
+                    Ok(subject) => {
+                        let mut row = row("instantiate", &subject);
+                        row.mode = NOTHING_RUN.into();
+                        contenders.push(Contender::new(row, move || subject.shared.sandbox()));
+                    }
+                    Err(error) => self.missing.push(format!("instantiate: {error}")),
+                }
+            }
+        }
+        self.race(contenders);
+        Ok(())
     }
 
     /// Answers whole requests on several threads.
@@ -343,40 +445,53 @@ impl Run {
         Ok(())
     }
 
-    /// Resident bytes of each slot, while its sandbox runs (sleepers) and after its reset.
+    /// Anonymous bytes of each slot, while its sandbox runs (sleepers) and after its reset.
     fn memory(&mut self, real: &[Arc<Guest>]) -> Result {
         let sleepers = [
             guests::sleeper("1 MiB image, 16 dirty", 1 << 20, 16, 700),
             guests::sleeper("4 MiB image, 256 dirty", 4 << 20, 256, 700),
         ]
         .map(Arc::new);
+        machine::keep_heap_small();
         for kind in Kind::ALL {
             for &mode in self.workshop.ours(kind)? {
                 for guest in sleepers.iter().chain(real) {
                     if !self.wanted("memory", guest) {
                         continue;
                     }
-                    let prepared = self.workshop.prepared(kind, mode, guest)?;
+                    let compiled = self.workshop.prepared(kind, mode, guest)?;
                     // The thread stacks and arenas that come with the callers are there from the first turn on. A module of
-                    // its own for the second: some keep what a sandbox leaves.
+                    // its own for each: some keep what a sandbox leaves.
+                    let prepared = compiled.reloaded()?;
                     let warm = Subject::deploy(Arc::new(prepared.clone()), kind, mode, guest)?;
-                    together(&prepared, &warm, || {});
-                    drop(warm);
-                    let prepared = prepared.reloaded()?;
+                    together(&prepared, &warm, TOGETHER, || {});
+                    // Slots that are in use now are kept by the module, which serves from them alone: more sandboxes at once
+                    // would have memory of their own.
+                    let pool = warm.shared.engine.pool();
+                    let count = match pool.map_or(0, |pool| pool.figures().busy) {
+                        0 => TOGETHER,
+                        kept => TOGETHER.min(usize::try_from(kept)?),
+                    };
+                    drop((warm, prepared));
+                    let prepared = compiled.reloaded()?;
                     let fresh = Subject::deploy(Arc::new(prepared.clone()), kind, mode, guest)?;
                     machine::trim();
-                    let before = machine::resident();
+                    // Deploying it took a slot on trial, which is one of those that are counted below.
+                    let on_trial = fresh.shared.engine.pool();
+                    let on_trial = on_trial.map_or(0, |pool| pool.figures().resident_bytes);
+                    let before = machine::anonymous().saturating_sub(on_trial);
                     let mut busy = 0;
-                    together(&prepared, &fresh, || {
+                    together(&prepared, &fresh, count, || {
                         std::thread::sleep(Duration::from_millis(350));
-                        busy = machine::resident();
+                        busy = machine::anonymous();
                     });
                     machine::trim();
-                    let idle = machine::resident();
-                    let each = |now: u64| now.saturating_sub(before) / SLOTS as u64;
+                    let idle = machine::anonymous();
+                    let each = |now: u64| now.saturating_sub(before) / count as u64;
                     let mut add = |state: &str, bytes| {
                         let mut row = row("memory", &fresh);
                         row.mode = format!("{}, {state}", mode.name());
+                        row.callers = count;
                         row.bytes = Some(bytes);
                         self.report.rows.push(row);
                     };
@@ -431,7 +546,10 @@ impl Run {
 
     fn write_docs(&self) -> Result {
         let docs = guests::root().join("docs");
-        let machine = machine::describe();
+        let machine = match &self.wazero {
+            Some(version) => format!("{}, wazero {version}", machine::describe()),
+            None => machine::describe(),
+        };
         fs::write(docs.join("benchmarks.svg"), self.report.chart(&machine))?;
         let path = docs.join("benchmarks.md");
         if !path.exists() {
@@ -466,15 +584,11 @@ fn row(group: &'static str, subject: &Subject) -> Row {
     }
 }
 
-/// Runs [`SLOTS`] sandboxes that all exist at one moment, and `meanwhile` beside them.
-fn together(
-    prepared: &gojinn_benches::prepared::Prepared,
-    subject: &Subject,
-    meanwhile: impl FnOnce(),
-) {
-    prepared.meet(Some(SLOTS));
+/// Runs `count` sandboxes that all exist at one moment, and `meanwhile` beside them.
+fn together(prepared: &Prepared, subject: &Subject, count: usize, meanwhile: impl FnOnce()) {
+    prepared.meet(Some(count));
     std::thread::scope(|scope| {
-        for _ in 0..SLOTS {
+        for _ in 0..count {
             scope.spawn(|| subject.shared.sandbox());
         }
         meanwhile();

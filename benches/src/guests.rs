@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use engine_core::contract::{Request, json};
 use engine_core::wasm::{Bounds, Features, Wasm};
 
+use crate::goals::GO_LOOPING;
 use crate::synthetic::{BODY, Synthetic};
 
 /// A guest that stops in the first request whose answer is wrong: an error page must never be measured.
@@ -37,6 +38,12 @@ impl Guest {
             wasm,
             body: OnceLock::new(),
         }
+    }
+
+    /// What every body must contain.
+    #[must_use]
+    pub fn contains(&self) -> &'static str {
+        self.contains
     }
 
     /// Holds an answer against what this guest must answer.
@@ -121,15 +128,38 @@ pub fn rust_hello() -> Guest {
     )
 }
 
-/// Hello in Go, plain start. Built by `make -C guests go`.
+/// Hello in Go, in its plain form: its runtime starts in each sandbox. Built by `make -C guests go`.
 #[must_use]
 pub fn go_hello() -> Guest {
+    go("Go JSON, plain start")
+}
+
+/// The same under another `name`.
+#[must_use]
+pub fn go(name: &'static str) -> Guest {
     hello(
-        "Go JSON",
-        "build/go-hello.wasm",
+        name,
+        GO_HELLO,
         "Hello from Go: POST /api/hello?q=1 trace=bench-0123456789abcdef",
     )
 }
+
+/// The same answer from a program that loops over its requests, by our Go module. `None`: it is not built.
+#[must_use]
+pub fn go_looping() -> Option<Guest> {
+    path(GO_LOOPING_FILE).exists().then(|| {
+        hello(
+            GO_LOOPING,
+            GO_LOOPING_FILE,
+            "Hello from Go: POST /api/hello?q=1 trace=bench-0123456789abcdef",
+        )
+    })
+}
+
+/// Hello in Go.
+pub const GO_HELLO: &str = "build/go-hello.wasm";
+
+const GO_LOOPING_FILE: &str = "build/go-serve.wasm";
 
 /// An image of 1 MiB, of which each run dirties 16 pages; with or without an answer.
 #[must_use]
@@ -250,8 +280,14 @@ pub fn root() -> PathBuf {
         .to_path_buf()
 }
 
-fn file(path: &str) -> Vec<u8> {
-    let path = root().join("guests").join(path);
+/// Where a file below `guests/` is.
+#[must_use]
+pub fn path(file: &str) -> PathBuf {
+    root().join("guests").join(file)
+}
+
+fn file(file: &str) -> Vec<u8> {
+    let path = path(file);
     let bytes = std::fs::read(&path).unwrap_or_else(|error| {
         panic!(
             "{}: {error}; `make -C guests go` builds what is not committed",

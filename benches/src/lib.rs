@@ -1,11 +1,13 @@
 //! What the benchmarks are made of: guests, the things compared, rounds, reports. Over the same public API that the C ABI uses.
 //!
 //! ```text
-//!   guests ─▶ subjects (backend x mode, all alike to the clock) ─▶ measure (round robin) ─▶ report (json, table, chart, goals)
+//!   guests ─▶ subjects (backend x mode, all alike to the clock) ─▶ measure (round robin) ─▶ report (json, table, chart), goals
 //!               ├─ prepared: compiled once, deployed in every mode; as shipped, for reference
-//!               └─ reused, stock: the references that need an engine's own API
+//!               ├─ reused, stock: the references that need an engine's own API
+//!               └─ wazero: the reference in a process of its own (benches/wazero)
 //! ```
 
+pub mod goals;
 pub mod guests;
 pub mod machine;
 pub mod measure;
@@ -16,3 +18,4 @@ pub mod soak;
 pub mod stock;
 pub mod subjects;
 pub mod synthetic;
+pub mod wazero;

@@ -83,13 +83,35 @@ impl Held {
 /// Resident bytes of this process; of pages that several mappings share, this counts each once.
 #[must_use]
 pub fn resident() -> u64 {
+    rollup("Pss:")
+}
+
+/// Resident bytes that are this process's own and in no file. An image, which slots share until they write, is in one.
+#[must_use]
+pub fn anonymous() -> u64 {
+    rollup("Anonymous:")
+}
+
+fn rollup(field: &str) -> u64 {
     fs::read_to_string("/proc/self/smaps_rollup")
         .unwrap_or_default()
         .lines()
-        .find_map(|line| line.strip_prefix("Pss:"))
+        .find_map(|line| line.strip_prefix(field))
         .and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok())
         .unwrap_or_default()
         * 1024
+}
+
+/// From now on, large pieces of heap go back to the system when they are freed. Left alone, the allocator keeps up to 32 MiB of
+/// what was freed at the end of each thread's arena, where [`trim`] does not reach: a guest's memory would be found there
+/// when it is gone, and missing where it is measured.
+pub fn keep_heap_small() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it may be called at any time, from any thread; both are parameters that it knows.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 128 << 10);
+    }
 }
 
 /// Gives freed memory back to the system, so that what is resident is in use.

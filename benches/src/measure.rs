@@ -7,7 +7,7 @@ use crate::machine;
 /// One line of the results.
 #[derive(Clone, Debug, Default)]
 pub struct Row {
-    /// What is done: `compile`, `load`, `instantiate`, `request`, `parallel`, `memory`.
+    /// What is done: `compile`, `load`, `instantiate`, `request`, `snapshot`, `parallel`, `memory`.
     pub group: &'static str,
     /// The guest it is done with.
     pub guest: String,
@@ -30,7 +30,7 @@ pub struct Times {
     pub p50_ns: u64,
     /// 99 of 100 are below.
     pub p99_ns: u64,
-    /// CPU time of the callers' threads, per sample.
+    /// CPU time of the callers' threads, per sample; of the whole process for one that runs elsewhere.
     pub cpu_ns: u64,
     /// How many samples there are.
     pub n: usize,
@@ -65,6 +65,17 @@ impl Samples {
         }
         self.wall += last - begun;
         self.cpu += machine::thread_cpu().saturating_sub(cpu);
+    }
+
+    /// Adds what somebody else took.
+    pub fn add(&mut self, nanos: &[u64], cpu: Duration) {
+        self.nanos.extend_from_slice(nanos);
+        self.cpu += cpu;
+        self.wall += nanos
+            .iter()
+            .copied()
+            .map(Duration::from_nanos)
+            .sum::<Duration>();
     }
 
     /// Adds what the callers of one round took beside each other.
@@ -119,6 +130,14 @@ impl Contender {
         Self {
             row: Row { callers: 1, ..row },
             round: Box::new(move |length, samples| samples.take(length, &mut op)),
+        }
+    }
+
+    /// Something that takes its samples itself, for about as long as it is told.
+    pub fn elsewhere(row: Row, round: impl FnMut(Duration, &mut Samples) + 'static) -> Self {
+        Self {
+            row: Row { callers: 1, ..row },
+            round: Box::new(round),
         }
     }
 

@@ -1,10 +1,12 @@
 //! A backend around a module that is compiled already: one compilation serves every mode, and a module that was not split can
 //! go where engine-core would only hand over split ones.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 
 use engine_core::backend::{
-    Artifact, Backend, BackendKind, Capabilities, Fingerprint, Module, Sandbox, Start,
+    Artifact, Backend, BackendKind, Capabilities, Fingerprint, Finished, Job, Module, Sandbox,
+    Start,
 };
 use engine_core::wasm::Wasm;
 use engine_core::{Limits, Result};
@@ -18,6 +20,7 @@ pub struct Prepared {
     module: Arc<dyn Module>,
     whole: bool,
     together: Arc<Mutex<Option<Arc<Barrier>>>>,
+    idle: Arc<AtomicBool>,
 }
 
 impl Prepared {
@@ -41,6 +44,7 @@ impl Prepared {
             module,
             whole,
             together: Arc::default(),
+            idle: Arc::default(),
         })
     }
 
@@ -51,6 +55,7 @@ impl Prepared {
         Ok(Self {
             module,
             together: Arc::default(),
+            idle: Arc::default(),
             ..self.clone()
         })
     }
@@ -58,6 +63,11 @@ impl Prepared {
     /// Makes the next `callers` instantiations wait for each other, so that as many sandboxes exist at one moment.
     pub fn meet(&self, callers: Option<usize>) {
         *self.together.lock() = callers.map(|callers| Arc::new(Barrier::new(callers)));
+    }
+
+    /// From now on sandboxes are made and reset, but no guest code runs in them.
+    pub fn idle(&self) {
+        self.idle.store(true, Ordering::Relaxed);
     }
 }
 
@@ -86,18 +96,37 @@ impl Backend for Prepared {
 }
 
 impl Module for Prepared {
-    fn instantiate(self: Arc<Self>, start: Start, limits: &Limits) -> Result<Box<dyn Sandbox>> {
+    fn instantiate(&self, start: Start, limits: &Limits) -> Result<Box<dyn Sandbox + '_>> {
         let start = if self.whole {
             Start::plain(None)
         } else {
             start
         };
-        let sandbox = Arc::clone(&self.module).instantiate(start, limits);
+        let sandbox = self.module.instantiate(start, limits);
         let meeting = self.together.lock().clone();
         if let Some(meeting) = meeting {
             meeting.wait();
         }
+        if self.idle.load(Ordering::Relaxed) {
+            return Ok(Box::new(Idle(sandbox?)));
+        }
         sandbox
+    }
+
+    fn wants_slot(&self, start: &Start, limits: &Limits) -> bool {
+        self.module.wants_slot(start, limits)
+    }
+}
+
+/// A sandbox that is not to run anything: whatever comes before the first entry is done, and what comes after the last.
+struct Idle<'a>(Box<dyn Sandbox + 'a>);
+
+impl Sandbox for Idle<'_> {
+    fn run(self: Box<Self>, job: Job) -> Finished {
+        self.0.run(Job {
+            entries: Arc::default(),
+            ..job
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the rows come to: JSON, a table, the goals, a chart.
+//! What the rows come to: JSON, tables, a chart.
 
 use std::fmt::Write as _;
 use std::io;
@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::json;
 
+use crate::goals::{self, Bound, Goal};
 use crate::measure::{Row, Times};
 
 /// All rows of one run.
@@ -13,39 +14,6 @@ use crate::measure::{Row, Times};
 pub struct Report {
     /// In the order they were measured.
     pub rows: Vec<Row>,
-}
-
-/// One promise about the figures.
-#[derive(Clone, Debug)]
-pub struct Goal {
-    /// What is promised.
-    pub what: String,
-    /// The bound, with its direction.
-    pub goal: Bound,
-    /// Our figure and the other's, as they are shown.
-    pub figures: (String, String),
-    /// What the bound is on.
-    pub ratio: f64,
-}
-
-/// The bound of a [`Goal`].
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Bound {
-    /// At least so many times.
-    AtLeast(f64),
-    /// At most so many times.
-    AtMost(f64),
-}
-
-impl Goal {
-    /// Whether the promise is kept.
-    #[must_use]
-    pub fn met(&self) -> bool {
-        match self.goal {
-            Bound::AtLeast(bound) => self.ratio >= bound,
-            Bound::AtMost(bound) => self.ratio <= bound,
-        }
-    }
 }
 
 impl Report {
@@ -71,100 +39,10 @@ impl Report {
             .time
     }
 
-    /// The mode of `backend` that a server is in, as far as it was measured.
-    fn served(&self, group: &str, guest: &str, backend: &str) -> &'static str {
-        match self.times(group, guest, backend, "scan", 1) {
-            Some(_) => "scan",
-            None => "no pool",
-        }
-    }
-
     /// The promises whose rows were measured.
     #[must_use]
     pub fn goals(&self) -> Vec<Goal> {
-        let mut goals = Vec::new();
-        let instantiate = [
-            (
-                "1 MiB image, 16 dirty",
-                "wasmtime",
-                "on-demand, as shipped",
-                8.0,
-            ),
-            (
-                "1 MiB image, 16 dirty",
-                "wasmtime",
-                "own pool, as shipped",
-                6.0,
-            ),
-            (
-                "1 MiB image, 16 dirty",
-                "wasmtime",
-                "own pool, its page scan",
-                1.0,
-            ),
-            (
-                "1 MiB image, 16 dirty",
-                "wasmer",
-                "default, as documented",
-                4.0,
-            ),
-            (
-                "1 MiB image, 16 dirty",
-                "wasmi",
-                "on-demand, as shipped",
-                2.0,
-            ),
-            (
-                "ruby-class 16 MB",
-                "wasmtime",
-                "on-demand, as shipped",
-                10.0,
-            ),
-            (
-                "QuickJS-class 1.5 MB",
-                "wasmtime",
-                "on-demand, as shipped",
-                10.0,
-            ),
-        ];
-        for (guest, backend, other, bound) in instantiate {
-            let served = self.served("instantiate", guest, backend);
-            let ours = self.times("instantiate", guest, backend, served, 1);
-            let theirs = self.times("instantiate", guest, backend, other, 1);
-            if let (Some(ours), Some(theirs)) = (ours, theirs) {
-                goals.push(Goal {
-                    what: format!("{backend}, {guest}: {served} vs {other}"),
-                    goal: Bound::AtLeast(bound),
-                    figures: (nanos(ours.p50_ns), nanos(theirs.p50_ns)),
-                    ratio: theirs.p50_ns as f64 / ours.p50_ns.max(1) as f64,
-                });
-            }
-        }
-        let request = |mode| self.times("request", "C hello", "wasmtime", mode, 1);
-        if let (Some(ours), Some(reused)) = (request("scan"), request("reused, never reset")) {
-            goals.push(Goal {
-                what: "wasmtime, C hello, whole request: scan vs the same instance, never reset"
-                    .into(),
-                goal: Bound::AtMost(2.0),
-                figures: (nanos(ours.p50_ns), nanos(reused.p50_ns)),
-                ratio: ours.p50_ns as f64 / reused.p50_ns.max(1) as f64,
-            });
-        }
-        for guest in ["C hello", "tiny wat"] {
-            let callers = |callers| self.times("parallel", guest, "wasmtime", "scan", callers);
-            if let (Some(one), Some(two)) = (callers(1), callers(2)) {
-                goals.push(Goal {
-                    what: format!("wasmtime, {guest}, whole requests: two callers vs one"),
-                    goal: Bound::AtLeast(1.6),
-                    figures: (
-                        format!("{:.0}/s", two.per_second),
-                        format!("{:.0}/s", one.per_second),
-                    ),
-                    ratio: two.per_second / one.per_second.max(1e-9),
-                });
-            }
-        }
-        goals
+        goals::of(self)
     }
 
     /// The goals as a Markdown table.
@@ -177,6 +55,7 @@ impl Report {
             let bound = match goal.goal {
                 Bound::AtLeast(bound) => format!("≥ {bound}x"),
                 Bound::AtMost(bound) => format!("≤ {bound}x"),
+                Bound::None => "to be reported".into(),
             };
             let _ = writeln!(
                 out,
@@ -185,7 +64,11 @@ impl Report {
                 goal.figures.0,
                 goal.figures.1,
                 goal.ratio,
-                if goal.met() { "yes" } else { "**no**" },
+                match (goal.goal, goal.met()) {
+                    (Bound::None, _) => "–",
+                    (_, true) => "yes",
+                    (_, false) => "**no**",
+                },
             );
         }
         out
@@ -288,12 +171,17 @@ impl Report {
     /// Medians of creating, running and resetting a sandbox, as bars on a logarithmic scale.
     #[must_use]
     pub fn chart(&self, title: &str) -> String {
-        const GUESTS: [&str; 2] = ["1 MiB image, 16 dirty", "C hello"];
-        const GROUPS: [&str; 2] = ["instantiate", "request"];
+        const SHOWN: [(&str, &str); 5] = [
+            ("instantiate", "1 MiB image, 16 dirty"),
+            ("instantiate", "C hello"),
+            ("request", "1 MiB image, 16 dirty"),
+            ("request", "C hello"),
+            ("snapshot", "Go JSON"),
+        ];
         let rows: Vec<(&Row, u64)> = self
             .rows
             .iter()
-            .filter(|row| GROUPS.contains(&row.group) && GUESTS.contains(&row.guest.as_str()))
+            .filter(|row| SHOWN.contains(&(row.group, row.guest.as_str())))
             .filter(|row| row.callers == 1)
             .filter_map(|row| Some((row, row.time?.p50_ns.max(1))))
             .collect();
@@ -318,7 +206,11 @@ impl Report {
                 y += line;
                 heading = now;
             }
-            let ours = matches!(row.mode.as_str(), "no pool" | "copy" | "madvise" | "scan");
+            let ours = row.backend != "wazero"
+                && matches!(
+                    row.mode.as_str(),
+                    "no pool" | "copy" | "madvise" | "scan" | "plain" | "parked" | "warmed"
+                );
             let _ = writeln!(
                 bars,
                 r##"<text x="{x}" y="{y}" text-anchor="end">{label}</text><rect x="{left}" y="{top}" width="{w:.1}" height="12" fill="{fill}"/><text x="{end:.1}" y="{y}">{value}</text>"##,
@@ -409,46 +301,6 @@ mod tests {
             }),
             bytes: None,
         }
-    }
-
-    #[test]
-    fn goals_are_ratios_of_medians() {
-        let guest = "1 MiB image, 16 dirty";
-        let report = Report {
-            rows: vec![
-                row("instantiate", guest, "wasmtime", "scan", 5_000),
-                row(
-                    "instantiate",
-                    guest,
-                    "wasmtime",
-                    "on-demand, as shipped",
-                    39_000,
-                ),
-                row("instantiate", guest, "wasmi", "no pool", 5_000),
-                row(
-                    "instantiate",
-                    guest,
-                    "wasmi",
-                    "on-demand, as shipped",
-                    10_000,
-                ),
-                row("request", "C hello", "wasmtime", "scan", 6_000),
-                row(
-                    "request",
-                    "C hello",
-                    "wasmtime",
-                    "reused, never reset",
-                    3_000,
-                ),
-            ],
-        };
-        let goals: Vec<_> = report
-            .goals()
-            .iter()
-            .map(|goal| (goal.ratio, goal.met()))
-            .collect();
-        assert_eq!(goals, [(7.8, false), (2.0, true), (2.0, true)]);
-        assert!(report.goals_table().contains("| 7.80x | **no** |"));
     }
 
     #[test]

@@ -194,7 +194,7 @@ impl Backend for Reused {
 }
 
 impl Module for Reused {
-    fn instantiate(self: Arc<Self>, start: Start, _: &Limits) -> Result<Box<dyn Sandbox>> {
+    fn instantiate(&self, start: Start, _: &Limits) -> Result<Box<dyn Sandbox + '_>> {
         let shared = &self.shared;
         let instance = match shared.parked.lock().take() {
             Some(mut instance) => {
@@ -245,12 +245,12 @@ impl Shared {
     }
 }
 
-struct Running {
-    backend: Arc<Reused>,
+struct Running<'a> {
+    backend: &'a Reused,
     instance: Instance,
 }
 
-impl Sandbox for Running {
+impl Sandbox for Running<'_> {
     fn run(self: Box<Self>, job: Job) -> Finished {
         let Self {
             backend,

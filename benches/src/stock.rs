@@ -103,17 +103,17 @@ macro_rules! import_all {
 for_each_hostcall!(import_all);
 
 impl Module for Loaded {
-    fn instantiate(self: Arc<Self>, _: Start, _: &Limits) -> Result<Box<dyn Sandbox>> {
+    fn instantiate(&self, _: Start, _: &Limits) -> Result<Box<dyn Sandbox + '_>> {
         Ok(Box::new(Fresh { module: self }))
     }
 }
 
 /// A sandbox that is made when it runs: wasmer's store must not go from thread to thread.
-struct Fresh {
-    module: Arc<Loaded>,
+struct Fresh<'a> {
+    module: &'a Loaded,
 }
 
-impl Sandbox for Fresh {
+impl Sandbox for Fresh<'_> {
     fn run(self: Box<Self>, job: Job) -> Finished {
         let mut store = Store::new(self.module.engine.clone());
         let env = Env {

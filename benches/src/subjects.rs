@@ -8,7 +8,10 @@ use backend_wasmi::{Wasmi, WasmiConfig};
 use backend_wasmtime::{MemoryMode, Wasmtime, WasmtimeConfig};
 use engine_core::backend::Backend;
 use engine_core::memory::{PoolConfig, ResetMode};
-use engine_core::{Engine, EngineConfig, Function, FunctionConfig, Outcome, Result};
+use engine_core::{
+    Engine, EngineConfig, Error, Function, FunctionConfig, Outcome, Result, SnapshotKind,
+    SnapshotMode, Warmup,
+};
 
 use crate::guests::{Guest, request, stdin};
 use crate::prepared::Prepared;
@@ -68,6 +71,59 @@ impl Mode {
             Self::Madvise => Some(ResetMode::Madvise),
             Self::Scan => Some(ResetMode::Scan),
             _ => None,
+        }
+    }
+}
+
+/// Where sandboxes begin.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Beginning {
+    /// At the entry point: no snapshot.
+    Plain,
+    /// In a snapshot, where the program waits for its first request.
+    Parked,
+    /// In a snapshot taken after three warm-up requests.
+    Warmed,
+}
+
+impl Beginning {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Plain, Self::Parked, Self::Warmed];
+
+    /// Warm-up requests, of the default sample.
+    const ROUNDS: u32 = 3;
+
+    /// The name in tables.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Parked => "parked",
+            Self::Warmed => "warmed",
+        }
+    }
+
+    fn config(self) -> FunctionConfig {
+        FunctionConfig {
+            name: "bench".into(),
+            snapshot: match self {
+                Self::Plain => SnapshotMode::Off,
+                Self::Parked | Self::Warmed => SnapshotMode::On,
+            },
+            warmup: (self == Self::Warmed).then_some(Warmup {
+                rounds: Self::ROUNDS,
+                sample: None,
+            }),
+            ..FunctionConfig::default()
+        }
+    }
+
+    /// What the facts of a function call it.
+    fn kind(self) -> SnapshotKind {
+        match self {
+            Self::Plain => SnapshotKind::None,
+            Self::Parked => SnapshotKind::Parked,
+            Self::Warmed => SnapshotKind::Warmed,
         }
     }
 }
@@ -183,6 +239,8 @@ impl Workshop {
     }
 
     /// `guest` on `kind` in `mode`, deployed on an engine of its own.
+    ///
+    /// What its module keeps from sandbox to sandbox is its own, as in a server.
     pub fn subject(&mut self, kind: Kind, mode: Mode, guest: &Arc<Guest>) -> Result<Subject> {
         let backend: Arc<dyn Backend> = match mode {
             Mode::Reused => {
@@ -195,9 +253,35 @@ impl Workshop {
                 return Ok(subject);
             }
             Mode::Stock => Arc::new(StockWasmer::new(guest.wasm.clone())),
-            _ => Arc::new(self.prepared(kind, mode, guest)?),
+            _ => Arc::new(self.prepared(kind, mode, guest)?.reloaded()?),
         };
         Subject::deploy(backend, kind, mode, guest)
+    }
+
+    /// `guest` on `kind` as a server runs it, its sandboxes starting as `beginning` says.
+    pub fn beginning(
+        &mut self,
+        kind: Kind,
+        guest: &Arc<Guest>,
+        beginning: Beginning,
+    ) -> Result<Subject> {
+        let mode = self.served(kind)?;
+        let backend = Arc::new(self.prepared(kind, mode, guest)?.reloaded()?);
+        Subject::start(backend, kind, mode, guest, beginning)
+    }
+
+    /// The same, with sandboxes that are made and reset, and run nothing.
+    pub fn idle(
+        &mut self,
+        kind: Kind,
+        guest: &Arc<Guest>,
+        beginning: Beginning,
+    ) -> Result<Subject> {
+        let mode = self.served(kind)?;
+        let prepared = self.prepared(kind, mode, guest)?.reloaded()?;
+        let subject = Subject::start(Arc::new(prepared.clone()), kind, mode, guest, beginning)?;
+        prepared.idle();
+        Ok(subject)
     }
 }
 
@@ -224,12 +308,23 @@ pub struct Deployed {
 }
 
 impl Subject {
-    /// Deploys `guest` on an engine with nothing but `backend`.
+    /// Deploys `guest` on an engine with nothing but `backend`, without a snapshot.
     pub fn deploy(
         backend: Arc<dyn Backend>,
         kind: Kind,
         mode: Mode,
         guest: &Arc<Guest>,
+    ) -> Result<Self> {
+        Self::start(backend, kind, mode, guest, Beginning::Plain)
+    }
+
+    /// The same, with sandboxes that begin as said.
+    fn start(
+        backend: Arc<dyn Backend>,
+        kind: Kind,
+        mode: Mode,
+        guest: &Arc<Guest>,
+        beginning: Beginning,
     ) -> Result<Self> {
         let config = EngineConfig {
             pool: mode.reset().map(|reset| PoolConfig {
@@ -245,19 +340,29 @@ impl Subject {
             ..EngineConfig::default()
         };
         let engine = Engine::new(config, vec![backend])?;
-        let function = engine.deploy(
-            guest.wasm.bytes(),
-            FunctionConfig {
-                name: "bench".into(),
-                ..FunctionConfig::default()
-            },
-        )?;
+        let function = engine.deploy(guest.wasm.bytes(), beginning.config())?;
+        let facts = function.facts();
         assert!(
-            mode.reset().is_none() || function.facts().plain_because.is_none(),
+            mode.reset().is_none() || facts.plain_because.is_none(),
             "guest {} is not split: {:?}",
             guest.name,
-            function.facts().plain_because
+            facts.plain_because
         );
+        // A row is what it is called, or there is none.
+        if facts.snapshot.kind != beginning.kind() {
+            return Err(Error::host(format!(
+                "guest {} on {} is to be {}, and is {:?}: {}",
+                guest.name,
+                kind.name(),
+                beginning.name(),
+                facts.snapshot.kind,
+                facts
+                    .snapshot
+                    .why_not
+                    .as_deref()
+                    .unwrap_or("no reason is given")
+            )));
+        }
         Ok(Self {
             kind,
             mode,
