@@ -13,7 +13,7 @@ LIBRARY := $(DIST)/lib/libgojinn.a
 # Go's build cache sees neither the archive nor what pkg-config says, but it sees the flags: the library's hash is one.
 cgo = CGO_ENABLED=1 PKG_CONFIG_PATH="$(DIST)/lib/pkgconfig" CGO_CFLAGS="-g -O2 -DGOJINN_LIB=$$(sha256sum $(LIBRARY) | cut -c1-16)"
 
-.PHONY: all run run-once test lib caddy install header guests bench bench-quick bench-http fuzz-smoke \
+.PHONY: all run run-once test lib caddy install header guests bench bench-quick bench-references bench-http fuzz-smoke \
 	tools test-rust test-abi test-guests test-go test-shipping clean help
 
 all: caddy ## same as caddy
@@ -44,12 +44,15 @@ header: ## write ffi/include/gojinn.h anew from the sources, and caddy's copy of
 guests: ## rebuild every guest whose toolchain is here; says which is missing
 	$(MAKE) -C guests all
 
-bench: tools ## every backend x every guest, into docs/benchmarks.md and target/bench/results.json
-	$(MAKE) -C guests go
+bench: bench-references ## every backend x every guest, into docs/benchmarks.md and target/bench/results.json
 	$(CARGO) bench --workspace --bench engine --locked -- --all
 
-bench-quick: tools ## the rows behind the goals, in under five minutes
+bench-quick: bench-references ## the rows behind the goals, in under five minutes
 	$(CARGO) bench --workspace --bench engine --locked -- --quick
+
+bench-references: tools
+	$(MAKE) -C guests go
+	cd benches/wazero && $(GO) build -o ../../target/bench/wazero .
 
 bench-http: caddy ## whole Caddy: functions against respond and reverse_proxy, into docs/benchmarks.md
 	$(MAKE) -C guests go

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Whole Caddy, compared: functions against `respond` and against `reverse_proxy` to a native daemon, in one run.
+# Whole Caddy, compared: functions against `respond`, and Go functions (plain, parked, warmed) against `reverse_proxy` to a native
+# Go daemon, in one run.
 #
 #     benches/http/run.sh [--rounds N] [--seconds S] [--quick] [--profile] [--write]
 #
 # Caddy has one core, the load generator the other. Routes take turns, round after round; what is printed is the median over
-# the rounds of each route's requests per second, and of its ratio to `respond` in the same round: of requests per second, and
-# of Caddy's CPU time per request, which also holds where others use the machine. Every answer is checked.
-# --quick leaves out all but respond and the small functions on wasmtime. --profile also records where Caddy's time goes while
+# the rounds of each route's requests per second, and of its ratio to `respond` (and to `proxy`) in the same round: of requests
+# per second, and of CPU time per request, which also holds where others use the machine. Every answer is checked, and so is
+# how the Go functions start.
+# --quick leaves out the other backends. --profile also records where Caddy's time goes while
 # it answers the tiny function (perf, or Go's pprof where there is no perf): target/bench/profile.txt. --write puts the
 # tables into docs/benchmarks.md.
 set -euo pipefail
@@ -33,22 +35,40 @@ work=$out/http
 mkdir -p "$work"
 
 test -x "$caddy" || { echo "bin/caddy is missing: make caddy builds it" >&2; exit 1; }
-test -f guests/build/go-hello.wasm || { echo "guests/build/go-hello.wasm is missing: make -C guests go builds it" >&2; exit 1; }
+for guest in go-hello go-serve; do
+    test -f guests/build/$guest.wasm || { echo "guests/build/$guest.wasm is missing: make -C guests go builds it" >&2; exit 1; }
+done
 test "$(nproc)" -ge 2 || { echo "this needs two cores: one for Caddy, one for the load" >&2; exit 1; }
 (cd benches/http/load && go build -o "$work/load" .)
 (cd benches/http/daemon && go build -o "$work/daemon" .)
 
-# name, path, guest, backend. What is answered must be what the guest says, to the byte.
-routes=(respond c-wasmtime rust-wasmtime go-wasmtime)
+# Each route is the path, and, but for the first and the last, the function with its backend. What is answered must be what the
+# guest says, to the byte.
+routes=(respond c-wasmtime rust-wasmtime go-plain-wasmtime go-parked-wasmtime go-warmed-wasmtime go-looping-wasmtime proxy)
 # Built where wabt is installed.
 [ ! -f guests/build/wat-hello.wasm ] || routes+=(wat-wasmtime)
-[ -n "$quick" ] || routes+=(c-wasmer rust-wasmer c-wasmi rust-wasmi proxy)
+[ -n "$quick" ] || routes+=(c-wasmer rust-wasmer go-parked-wasmer go-warmed-wasmer c-wasmi rust-wasmi go-parked-wasmi go-warmed-wasmi)
 guest_file() {
     case $1 in
         c-*) echo "$root/guests/c/hello/hello.wasm" ;;
         rust-*) echo "$root/guests/rust/hello/hello.wasm" ;;
         wat-*) echo "$root/guests/build/wat-hello.wasm" ;;
+        go-looping-*) echo "$root/guests/build/go-serve.wasm" ;;
         go-*) echo "$root/guests/build/go-hello.wasm" ;;
+    esac
+}
+snapshot() { # route: how its function starts
+    case $1 in
+        go-plain-*) printf '\t\t\tsnapshot off\n' ;;
+        go-parked-*) printf '\t\t\tsnapshot on\n' ;;
+        go-warmed-* | go-looping-*) printf '\t\t\tsnapshot on\n\t\t\twarmup 3\n' ;;
+    esac
+}
+kind() { # route: what Caddy must call that
+    case $1 in
+        go-plain-*) echo none ;;
+        go-parked-*) echo parked ;;
+        go-warmed-* | go-looping-*) echo warmed ;;
     esac
 }
 expected() {
@@ -73,7 +93,11 @@ expected() {
         case $route in
             respond) printf '\t\theader Content-Type text/plain\n\t\trespond "Hello from Caddy: POST /respond trace=load1\n"\n' ;;
             proxy) printf '\t\treverse_proxy 127.0.0.1:%s\n' "$daemon_port" ;;
-            *) printf '\t\tgojinn {\n\t\t\tmodule %s\n\t\t\tname %s\n\t\t\tbackend %s\n\t\t}\n' "$(guest_file "$route")" "$route" "${route#*-}" ;;
+            *)
+                printf '\t\tgojinn {\n\t\t\tmodule %s\n\t\t\tname %s\n\t\t\tbackend %s\n' "$(guest_file "$route")" "$route" "${route##*-}"
+                snapshot "$route"
+                printf '\t\t}\n'
+                ;;
         esac
         echo "	}"
     done
@@ -89,11 +113,10 @@ trap stop EXIT
 taskset -c $server_core "$caddy" run --config "$work/Caddyfile" --adapter caddyfile 2> "$work/caddy.log" &
 server=$!
 pids+=($server)
-if [ -z "$quick" ]; then
-    # The daemon shares Caddy's core: it is part of what serves.
-    taskset -c $server_core "$work/daemon" "127.0.0.1:$daemon_port" &
-    pids+=($!)
-fi
+# The daemon shares Caddy's core: it is part of what serves.
+taskset -c $server_core "$work/daemon" "127.0.0.1:$daemon_port" &
+daemon=$!
+pids+=($daemon)
 up=
 for _ in $(seq 600); do
     if curl -s -o /dev/null "http://127.0.0.1:$port/respond"; then up=1; break; fi
@@ -102,13 +125,25 @@ for _ in $(seq 600); do
 done
 test -n "$up" || { echo "Caddy does not answer; see $work/caddy.log" >&2; exit 1; }
 
+# A function that starts in another way than its name says is not measured.
+all=("${routes[@]}") routes=()
+for route in "${all[@]}"; do
+    kind=$(kind "$route")
+    facts=$(curl -s "http://localhost:$admin/gojinn/functions" | tr '{' '\n' | grep "\"name\":\"$route\"" || true)
+    case $kind,$facts in
+        ,* | *"\"snapshot\":\"$kind\""*) routes+=("$route") ;;
+        *) echo "left out: $route, which must be $kind; Caddy says: $facts" >&2 ;;
+    esac
+done
+
 ask() { # route, seconds
     # The command substitution would take the last newline away.
     local body
     body=$(expected "$1"; printf .)
     taskset -c $client_core "$work/load" -url "http://127.0.0.1:$port/$1" -body "${body%.}" -connections $connections -seconds "$2"
 }
-cpu_ticks() { awk '{ sub(/^.*\) /, ""); print $12 + $13 }' "/proc/$1/stat"; }
+# Of Caddy and the daemon: what is proxied takes both.
+cpu_ticks() { awk '{ sub(/^.*\) /, ""); sum += $12 + $13 } END { print sum }' /proc/$server/stat /proc/$daemon/stat; }
 
 echo "load average before: $(cut -d' ' -f1-3 /proc/loadavg)"
 for route in "${routes[@]}"; do ask "$route" 0.5 > /dev/null; done
@@ -117,9 +152,9 @@ for round in $(seq "$rounds"); do
     # Whoever was first goes last in the next round.
     routes=("${routes[@]:1}" "${routes[0]}")
     for route in "${routes[@]}"; do
-        before=$(cpu_ticks $server)
+        before=$(cpu_ticks)
         line=$(ask "$route" "$seconds")
-        after=$(cpu_ticks $server)
+        after=$(cpu_ticks)
         echo "$round $route $line $(((after - before) * 1000000 / $(getconf CLK_TCK)))" >> "$work/samples"
     done
     echo "round $round of $rounds"
@@ -127,28 +162,43 @@ done
 echo "load average after: $(cut -d' ' -f1-3 /proc/loadavg)"
 
 # samples: round route per_second p50 p90 p99 max count cpu_microseconds
-awk '
+awk -v goals="$out/http-goals.md" '
     function median(list, n,    i, j, t) {
         for (i = 2; i <= n; i++) { t = list[i]; for (j = i - 1; j > 0 && list[j] > t; j--) list[j + 1] = list[j]; list[j + 1] = t }
         return n % 2 ? list[(n + 1) / 2] : (list[n / 2] + list[n / 2 + 1]) / 2
     }
+    function of(route, other,    r, ratios) {
+        for (r = 1; r <= rounds; r++) ratios[r] = rate[r SUBSEP route] / rate[r SUBSEP other]
+        return median(ratios, rounds)
+    }
+    function goal(route, other, least,    ratio) {
+        if (!(route in routes) || !(other in routes)) return
+        ratio = of(route, other)
+        printf "| %s of `%s` | ≥ %.2f | %.2f | %s |\n", route, other, least, ratio, ratio >= least ? "yes" : "**no**" > goals
+    }
     { key = $1 SUBSEP $2; rate[key] = $3; p50[key] = $4; p99[key] = $6; cpu[key] = $9 / $8; routes[$2]; if ($1 > rounds) rounds = $1 }
     END {
-        print "| route | req/s | of `respond` | of `respond` by CPU | p50 | p99 | CPU of Caddy per request |"
-        print "|---|--:|--:|--:|--:|--:|--:|"
-        order = "respond wat-wasmtime c-wasmtime rust-wasmtime go-wasmtime c-wasmer rust-wasmer c-wasmi rust-wasmi proxy"
+        print "| route | req/s | of `respond` | of `proxy` | of `respond` by CPU | p50 | p99 | CPU per request |"
+        print "|---|--:|--:|--:|--:|--:|--:|--:|"
+        order = "respond wat-wasmtime c-wasmtime rust-wasmtime go-plain-wasmtime go-parked-wasmtime go-warmed-wasmtime go-looping-wasmtime c-wasmer rust-wasmer go-parked-wasmer go-warmed-wasmer c-wasmi rust-wasmi go-parked-wasmi go-warmed-wasmi proxy"
         count = split(order, names, " ")
         for (n = 1; n <= count; n++) {
             route = names[n]
             if (!(route in routes)) continue
             for (r = 1; r <= rounds; r++) {
                 key = r SUBSEP route
-                a[r] = rate[key]; b[r] = rate[key] / rate[r SUBSEP "respond"]; c[r] = p50[key]; d[r] = p99[key]; e[r] = cpu[key]
+                a[r] = rate[key]; c[r] = p50[key]; d[r] = p99[key]; e[r] = cpu[key]
                 f[r] = cpu[key] > 0 ? cpu[r SUBSEP "respond"] / cpu[key] : 0
             }
-            printf "| %s | %.0f | %.2f | %.2f | %.0f µs | %.0f µs | %.1f µs |\n", route, median(a, rounds), median(b, rounds), median(f, rounds), median(c, rounds), median(d, rounds), median(e, rounds)
+            printf "| %s | %.0f | %.2f | %.2f | %.2f | %.0f µs | %.0f µs | %.1f µs |\n", route, median(a, rounds), of(route, "respond"), of(route, "proxy"), median(f, rounds), median(c, rounds), median(d, rounds), median(e, rounds)
         }
+        print "| requests per second | goal | ratio | met |" > goals
+        print "|---|---|--:|---|" > goals
+        goal("c-wasmtime", "respond", 0.7); goal("rust-wasmtime", "respond", 0.7)
+        goal("go-parked-wasmtime", "proxy", 0.45); goal("go-warmed-wasmtime", "proxy", 1.1); goal("go-looping-wasmtime", "proxy", 1.1)
     }' "$work/samples" | tee "$out/http.md"
+echo
+cat "$out/http-goals.md"
 
 profile_of() { # route: records Caddy while it answers it, into $work/$route.data
     ask "$1" 6 > /dev/null &
@@ -183,7 +233,7 @@ inclusive_of() { # route: time below the plugin, with what it made the runtime d
     perf report -i "$work/$1.data" --children -g none --sort symbol --stdio 2> /dev/null |
         awk '/pauloappbr\/gojinn|runtime.cgocall|runtime.gcBgMarkWorker$|caddyhttp.\(\*Server\).ServeHTTP/ && n++ < 25 { sub(/ +- +- *$/, ""); print }'
 }
-cpu_of() { awk -F'|' -v route=" $1 " '$2 == route { sub(/ µs.*/, "", $8); print $8 + 0 }' "$out/http.md"; }
+cpu_of() { awk -F'|' -v route=" $1 " '$2 == route { sub(/ µs.*/, "", $9); print $9 + 0 }' "$out/http.md"; }
 
 if [ -n "$profile" ]; then
     route=c-wasmtime
@@ -229,8 +279,10 @@ if [ -n "$write" ]; then
         echo "<!-- http -->"
         echo "## Through Caddy"
         echo
-        echo "One core for Caddy, one for the load, $connections connections, JSON POST, every answer checked; medians of $rounds rounds of $seconds s."
+        echo "One core for Caddy and the daemon behind \`proxy\`, one for the load, $connections connections, JSON POST, every answer checked; medians of $rounds rounds of $seconds s."
         echo "Machine: $(nproc) cores, Linux $(uname -r), $(go version | cut -d' ' -f3), Caddy $("$caddy" version | cut -d' ' -f1). Command: \`make bench-http\`."
+        echo
+        cat "$out/http-goals.md"
         echo
         cat "$out/http.md"
         if [ -n "$profile" ] && [ -f "$out/profile.md" ]; then echo; cat "$out/profile.md"; fi
