@@ -89,7 +89,7 @@ impl Loaded {
 
     /// An instance in `slot`, which can be used again. `None`: the module has enough of them.
     fn in_slot(&self, slot: Slot, start: &Start, limits: &Limits) -> Option<Fresh> {
-        let lease = self.shelf.as_ref()?.lease()?;
+        let lease = self.shelf.as_ref()?.lease(start, limits)?;
         let image = start.image()?;
         match self.make_in_slot(slot, image, start, limits) {
             Ok(kept) => Some(Fresh::again(kept, lease)),

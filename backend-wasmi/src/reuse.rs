@@ -134,10 +134,9 @@ impl Shelf {
     pub(crate) fn wants_slot(&self, start: &Start, limits: &Limits) -> bool {
         let state = self.state();
         let fits = |kept: &Kept| kept.origin.fits(start, limits);
-        state.pause == 0
-            && state.in_use + state.kept.len() < self.most
-            && self.total.has_room()
-            && !state.kept.iter().any(fits)
+        // One that waits and does not fit is given up for it.
+        let has_place = !state.kept.is_empty() || state.in_use < self.most && self.total.has_room();
+        state.pause == 0 && has_place && !state.kept.iter().any(fits)
     }
 
     /// An instance that fits, if one waits.
@@ -152,13 +151,22 @@ impl Shelf {
         Some((state.kept.remove(at), self.leased()))
     }
 
-    /// Leave to make one more.
-    pub(crate) fn lease(self: &Arc<Self>) -> Option<Lease> {
+    /// Leave to make one more, for `start`: in a place of its own, or in that of the instance that has waited longest among
+    /// those that do not fit. A module has several starts (plain, run-ups, snapshots), most of which are never seen again.
+    pub(crate) fn lease(self: &Arc<Self>, start: &Start, limits: &Limits) -> Option<Lease> {
         let mut state = self.state();
-        if state.in_use + state.kept.len() >= self.most || !self.total.add() {
-            return None;
-        }
+        let has_place = state.in_use + state.kept.len() < self.most && self.total.add();
+        let given_up = if has_place {
+            None
+        } else {
+            let misfit = |kept: &Kept| !kept.origin.fits(start, limits);
+            let at = state.kept.iter().position(misfit)?;
+            Some(state.kept.remove(at))
+        };
         state.in_use += 1;
+        drop(state);
+        // Its memory is reset, which takes a while.
+        drop(given_up);
         Some(self.leased())
     }
 
@@ -253,9 +261,39 @@ impl Total {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::Bound;
+    use engine_core::MemoryUse;
 
     fn wants_slot(shelf: &Shelf) -> bool {
         shelf.wants_slot(&Start::plain(None), &Limits::default())
+    }
+
+    fn lease(shelf: &Arc<Shelf>) -> Option<Lease> {
+        shelf.lease(&Start::plain(None), &Limits::default())
+    }
+
+    /// An instance of an empty module, made from `image`.
+    fn kept(image: &Arc<Image>) -> Kept {
+        let engine = wasmi::Engine::default();
+        let limits = Limits::default();
+        let data = Data {
+            host: None,
+            memory: None,
+            bound: Bound::new(MemoryUse::new(&limits), None),
+            slice: 10,
+        };
+        let mut store = Store::new(&engine, data);
+        let module = wasmi::Module::new(&engine, b"\0asm\x01\0\0\0").unwrap();
+        let linker = wasmi::Linker::new(&engine);
+        let instance = linker.instantiate_and_start(&mut store, &module).unwrap();
+        let start = Start::plain(Some(Arc::clone(image)));
+        let most = usize::try_from(limits.memory_bytes()).unwrap();
+        let origin = Origin::of(&store, instance, image, &start, most);
+        Kept {
+            store,
+            instance,
+            origin,
+        }
     }
 
     fn shelf(most: usize, total: &Arc<Total>) -> Arc<Shelf> {
@@ -266,14 +304,14 @@ mod tests {
     fn leases_are_bounded_by_the_shelf_and_by_all_shelves_together() {
         let total = Arc::new(Total::new(3));
         let (one, two) = (shelf(2, &total), shelf(2, &total));
-        let first = one.lease().unwrap();
-        let second = one.lease().unwrap();
-        assert!(one.lease().is_none() && !wants_slot(&one));
-        let third = two.lease().unwrap();
-        assert!(two.lease().is_none() && !wants_slot(&two));
+        let first = lease(&one).unwrap();
+        let second = lease(&one).unwrap();
+        assert!(lease(&one).is_none() && !wants_slot(&one));
+        let third = lease(&two).unwrap();
+        assert!(lease(&two).is_none() && !wants_slot(&two));
         drop(second);
-        let fourth = two.lease().unwrap();
-        assert!(one.lease().is_none());
+        let fourth = lease(&two).unwrap();
+        assert!(lease(&one).is_none());
         for lease in [first, third, fourth] {
             drop(lease);
         }
@@ -282,12 +320,42 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_fit_makes_room_for_what_is_wanted() {
+        let total = Arc::new(Total::new(2));
+        let shelf = shelf(2, &total);
+        let limits = Limits::default();
+        let image = || Arc::new(Image::from_bytes(&[1; 65_536]).unwrap());
+        let start = |image: &Arc<Image>| Start::plain(Some(Arc::clone(image)));
+        let images = [image(), image(), image()];
+        for image in &images {
+            assert!(shelf.wants_slot(&start(image), &limits));
+            let lease = shelf.lease(&start(image), &limits).unwrap();
+            lease.keep(kept(image));
+        }
+        let [oldest, older, newest] = &images;
+        assert!(shelf.take(&start(oldest), &limits).is_none(), "given up");
+        for image in [older, newest] {
+            assert!(!shelf.wants_slot(&start(image), &limits), "one waits");
+        }
+        let (older, of_older) = shelf.take(&start(older), &limits).unwrap();
+        let (_newest, of_newest) = shelf.take(&start(newest), &limits).unwrap();
+        // What is in use is never given up.
+        assert!(!shelf.wants_slot(&start(oldest), &limits));
+        assert!(shelf.lease(&start(oldest), &limits).is_none());
+        of_older.keep(older);
+        drop(of_newest);
+        assert_eq!(total.now.load(Ordering::Relaxed), 1);
+        drop(shelf);
+        assert_eq!(total.now.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
     fn each_loss_makes_the_pause_longer() {
         let shelf = shelf(2, &Arc::new(Total::new(2)));
         let limits = Limits::default();
         let mut pauses = Vec::new();
         for _ in 0..12 {
-            shelf.lease().unwrap().lost();
+            lease(&shelf).unwrap().lost();
             let mut pause = 0;
             while !wants_slot(&shelf) {
                 assert!(shelf.take(&Start::plain(None), &limits).is_none());
@@ -298,7 +366,7 @@ mod tests {
         assert_eq!(pauses[..4], [1, 3, 7, 15]);
         assert_eq!(pauses[9..], [1023, 1023, 1023]);
         // A lease that came to nothing is no loss.
-        drop(shelf.lease());
+        drop(lease(&shelf));
         assert!(wants_slot(&shelf));
     }
 }
