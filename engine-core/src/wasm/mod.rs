@@ -11,6 +11,7 @@
 mod bounds;
 mod facts;
 mod features;
+pub(crate) mod go;
 mod hidden;
 mod imports;
 mod sections;

@@ -1,8 +1,8 @@
 //! Takes a module apart: its code, to be compiled once, and its initial memory, to be mapped at every start.
 //!
 //! What changes in the code: active data segments go (or become empty, where the program counts on their indices), the
-//! start section becomes the export [`START_EXPORT`], mutable globals get reserved exports, and custom sections other
-//! than the names go. Everything else is copied byte by byte, so function, type and table indices stay, and with them
+//! start section becomes the export [`START_EXPORT`], mutable globals and the loop of a Go command get reserved exports, and
+//! custom sections other than the names go. Everything else is copied byte by byte, so function, type and table indices stay, and with them
 //! the offsets within functions that traps report.
 
 use std::sync::Arc;
@@ -14,8 +14,9 @@ use wasmparser::{
 };
 
 use super::facts::{Facts, MutableGlobal};
+use super::go::{self, GoCommand};
 use super::sections::{self, Section};
-use super::{RESERVED_PREFIX, START_EXPORT, ValType, Wasm};
+use super::{Form, RESERVED_PREFIX, RESUME_EXPORT, START_EXPORT, ValType, Wasm};
 use crate::error::{Error, Result};
 use crate::limits::PAGE;
 use crate::memory::Image;
@@ -33,6 +34,8 @@ pub struct Split {
     pub globals: Vec<(String, ValType)>,
     /// Mutable globals that hold references and so cannot be captured: a module that has any is not snapshotted.
     pub reference_globals: u32,
+    /// What is known of a Go command, which `code` lets resume by [`RESUME_EXPORT`]; or why it is none, in words for the log.
+    pub(crate) go: Result<Arc<GoCommand>, String>,
 }
 
 pub(super) fn split(wasm: &Wasm) -> Result<Split> {
@@ -56,9 +59,16 @@ pub(super) fn split(wasm: &Wasm) -> Result<Split> {
         Some(_) => Rewritten::of(&data, bytes, &sections).map_err(broken)?,
         None => Rewritten::Kept,
     };
-    let (exports, globals) = added_exports(facts);
+    let go = match facts.form {
+        Form::Command => go::recognise(bytes),
+        Form::Reactor { .. } => Err("it is a reactor".to_owned()),
+    };
+    let (exports, globals) = added_exports(facts, go.as_ref().ok());
 
-    let code = encode(bytes, &sections, &rewritten, &exports).map_err(broken)?;
+    let code: Arc<[u8]> = encode(bytes, &sections, &rewritten, &exports)
+        .map_err(broken)?
+        .into();
+    let go = go.and_then(|go| go.in_code(&code)).map(Arc::new);
     let mut code_facts = facts.clone();
     code_facts.is_split = true;
     code_facts.start = None;
@@ -78,7 +88,7 @@ pub(super) fn split(wasm: &Wasm) -> Result<Split> {
         "the code of a split is valid"
     );
     Ok(Split {
-        code: Wasm::assemble(code.into(), wasm.features, code_facts),
+        code: Wasm::assemble(code, wasm.features, code_facts),
         image,
         why_not,
         reference_globals: facts
@@ -87,6 +97,7 @@ pub(super) fn split(wasm: &Wasm) -> Result<Split> {
             .filter(|global| global.ty.is_none())
             .count() as u32,
         globals,
+        go,
     })
 }
 
@@ -322,7 +333,7 @@ struct Export {
 /// All are exported, also where no snapshot is wanted, so that there is one code for both. It costs nothing: wasmtime
 /// puts exported globals into one alias region, but a Go program of sorting, maps and JSON took 315 ms with them and
 /// 317 ms without (p50 of 21), and as long to compile.
-fn added_exports(facts: &Facts) -> (Vec<Export>, Vec<(String, ValType)>) {
+fn added_exports(facts: &Facts, go: Option<&GoCommand>) -> (Vec<Export>, Vec<(String, ValType)>) {
     let mut exports = Vec::new();
     let mut globals = Vec::new();
     if let Some(index) = facts.start {
@@ -330,6 +341,13 @@ fn added_exports(facts: &Facts) -> (Vec<Export>, Vec<(String, ValType)>) {
             name: START_EXPORT.to_owned(),
             kind: ExportKind::Func,
             index,
+        });
+    }
+    if let Some(go) = go {
+        exports.push(Export {
+            name: RESUME_EXPORT.to_owned(),
+            kind: ExportKind::Func,
+            index: go.resume,
         });
     }
     for MutableGlobal { index, ty, export } in &facts.globals {

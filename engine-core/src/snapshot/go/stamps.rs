@@ -1,0 +1,54 @@
+//! The times at which Go's collector stamped the ends of its cycles.
+//!
+//! ```text
+//!   runtime.memstats, from offset 0    last_gc_unix    uint64         nanoseconds since 1970
+//!                                 8    pause_total_ns  uint64
+//!                                 16   pause_ns        [256]uint64    rings: cycle k, from 0, at k % 256
+//!                                 2064 pause_end       [256]uint64    nanoseconds since 1970
+//!                                 4112 numgc           uint32
+//! ```
+
+use super::{half_word, statics, word};
+use crate::wasm::go::GoCommand;
+
+const RING: u64 = 256;
+const PAUSES: u64 = 16;
+const ENDS: u64 = PAUSES + 8 * RING;
+const CYCLES: u64 = ENDS + 8 * RING;
+
+/// The readings of the realtime clock, in nanoseconds, that were the collector's: so that they can be told from the program's
+/// own. None if there were no cycles, or more than are remembered, or if the place is not certain.
+pub(in crate::snapshot) fn collector_stamps(go: &GoCommand, memory: &[u8]) -> Vec<u64> {
+    let Ok(variables) = statics::variables(go, memory) else {
+        return Vec::new();
+    };
+    let mut found = variables.step_by(8).filter_map(|at| stamps(memory, at));
+    match (found.next(), found.next()) {
+        (Some(stamps), None) => stamps,
+        _ => Vec::new(),
+    }
+}
+
+/// Reads the stamps, if the fields agree with each other.
+fn stamps(memory: &[u8], at: u64) -> Option<Vec<u64>> {
+    let last = word(memory, at).filter(|last| *last != 0)?;
+    let cycles = u64::from(half_word(memory, at + CYCLES)?);
+    if !(1..=RING).contains(&cycles) || word(memory, at + ENDS + 8 * (cycles - 1)) != Some(last) {
+        return None;
+    }
+    let ring = |at: u64| {
+        (0..RING)
+            .map(|index| word(memory, at + 8 * index))
+            .collect::<Option<Vec<u64>>>()
+    };
+    let (pauses, ends) = (ring(at + PAUSES)?, ring(at + ENDS)?);
+    let (ends, unused) = ends.split_at(cycles as usize);
+    let total = pauses
+        .iter()
+        .try_fold(0, |sum: u64, pause| sum.checked_add(*pause))?;
+    let agree = unused.iter().all(|end| *end == 0)
+        && pauses[cycles as usize..].iter().all(|pause| *pause == 0)
+        && word(memory, at + 8) == Some(total)
+        && ends.iter().all(|end| *end != 0);
+    agree.then(|| ends.to_vec())
+}
