@@ -22,6 +22,8 @@ use crate::limits::Limits;
 use crate::memory::{Pool, PoolConfig, cpu};
 use crate::metrics::Metrics;
 use crate::priority::step_back;
+use crate::snapshot::Patch;
+use crate::wasi::Stdio;
 use crate::wasm::{Bounds, Features, Split, Wasm};
 
 /// Stack of the thread that a deployment runs on: parsers and compilers recurse, and the calling thread may be small.
@@ -127,7 +129,7 @@ impl Engine {
     /// Makes a function of a module: validates, splits, compiles (or finds it compiled), loads, and tries one sandbox.
     ///
     /// Takes seconds for a large module that is new, and at most [`EngineConfig::compile_timeout`] longer than it would take if
-    /// it were compiled. Runs on a thread of its own, whatever the caller's stack.
+    /// it were compiled. Runs on a thread of its own, whatever the caller's stack, and behind those that serve.
     pub fn deploy(&self, wasm: &[u8], config: FunctionConfig) -> Result<Function> {
         self.deploy_unless(&Cancel::new(), wasm, config)
     }
@@ -145,6 +147,7 @@ impl Engine {
                 .name("gojinn-deploy".into())
                 .stack_size(DEPLOY_STACK)
                 .spawn_scoped(scope, || {
+                    step_back();
                     catch_unwind(AssertUnwindSafe(|| {
                         Function::deploy(&self.shared, wasm, config, cancel)
                     }))
@@ -186,6 +189,11 @@ impl Engine {
     /// Cancels a call; does nothing if it has ended. True if the call was still there.
     pub fn cancel(&self, id: CallId) -> bool {
         self.shared.calls.cancel(id)
+    }
+
+    #[cfg(feature = "conformance")]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// The backends, in the order they were handed over.
@@ -409,8 +417,6 @@ impl Shared {
             }
         }
         let Compiled { artifact, took } = self.compiler.compile(backend, code, patience)?;
-        // Whatever else this deployment does may wait for those that serve: it is one that takes its time.
-        step_back();
         // SAFETY: the artifact came out of `compile` of this very backend just now, and was not written to since.
         let module = unsafe { Arc::clone(backend).load(&artifact)? };
         Ok((module, took, CodeSource::Compiled))
@@ -514,6 +520,8 @@ pub(crate) struct Launch {
     /// What the monotonic clock shows at the beginning, in nanoseconds.
     pub(crate) clock: u64,
     pub(crate) reads: Reads,
+    /// What has become of the standard descriptors.
+    pub(crate) stdio: Stdio,
 }
 
 impl Launch {
@@ -529,6 +537,7 @@ impl Launch {
             entries: per_lane(|| entries.iter().cloned().collect()),
             clock: FIRST_READING,
             reads: Reads::Plain,
+            stdio: Stdio::default(),
         }
     }
 
@@ -536,10 +545,27 @@ impl Launch {
     pub(crate) fn prepare(&self, host: &mut HostState) {
         host.clock_offset = self.clock;
         host.reads = self.reads;
+        host.stdio = self.stdio;
     }
 
     pub(crate) fn point(&self) -> Arc<StartPoint> {
         Arc::clone(&self.points[cpu() % self.points.len()])
+    }
+
+    /// The same beginning, with `patches` that are written at each start.
+    pub(crate) fn with_patches(self, patches: Vec<Patch>) -> Self {
+        let point = || {
+            let point = &self.points[0];
+            Arc::new(StartPoint {
+                image: point.image.clone(),
+                globals: point.globals.clone(),
+                patches: patches.clone(),
+            })
+        };
+        Self {
+            points: per_lane(point),
+            ..self
+        }
     }
 
     /// The same beginning, with other entries to call.
@@ -549,6 +575,7 @@ impl Launch {
             entries: per_lane(|| entries.iter().cloned().collect()),
             clock: self.clock,
             reads: self.reads,
+            stdio: self.stdio,
         }
     }
 

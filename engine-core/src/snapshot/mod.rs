@@ -11,11 +11,14 @@
 //! an engine, and the code is that of the plain start.
 
 mod census;
+mod go;
 mod patch;
 mod policy;
 mod program;
 mod proof;
 mod run_up;
+#[cfg(feature = "conformance")]
+pub(crate) mod sabotage;
 mod samples;
 
 use std::time::Duration;

@@ -97,7 +97,7 @@ fn choose(wanted: &Wanted<'_>, facts: &mut SnapshotFacts) -> Result<Candidate, S
         wanted.mounts,
         wanted.limits,
     );
-    let mut program = Program::of(wanted);
+    let mut program = Program::of(wanted.loaded, wanted.form)?;
     let sample = wanted.warmup.and_then(|warmup| warmup.sample.as_deref());
     let samples = samples::all(sample);
 

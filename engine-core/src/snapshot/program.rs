@@ -1,19 +1,27 @@
-//! What a run-up does with a program: reactors here, Go commands.
+//! What a run-up does with a program: how far it runs before its first request, and how it serves another.
 
-use super::policy::Wanted;
 use super::run_up::{Ended, Ground, Step, launch};
-use super::{Census, SnapshotKind};
+use super::{Census, SnapshotKind, go};
 use crate::backend::Captured;
 use crate::contract::json::parse_response;
-use crate::engine::Launch;
+use crate::engine::{Launch, Loaded};
 use crate::host::Reads;
 use crate::outcome::Outcome;
-use crate::wasm::Form;
+use crate::wasi::Stdio;
+use crate::wasm::go::GoCommand;
+use crate::wasm::{Form, RESUME_EXPORT};
 
 /// A program on its way into a snapshot.
 pub(super) enum Program<'a> {
+    /// It returns from `_initialize`, and from its handler.
     Reactor { plain: &'a Launch },
-    Other,
+    /// A command of Go's, which can be stopped in the middle.
+    Go {
+        plain: &'a Launch,
+        go: &'a GoCommand,
+        /// Whether it was seen to read another request after it had answered one.
+        loops: bool,
+    },
 }
 
 /// A state from which requests can be served.
@@ -22,6 +30,8 @@ pub(super) struct Held {
     pub(super) state: Captured,
     /// What the monotonic clock showed.
     pub(super) clock: u64,
+    /// What it did to its standard descriptors.
+    stdio: Stdio,
     pub(super) census: Census,
     /// Whether the program says that it may be warmed up.
     pub(super) ready: bool,
@@ -32,9 +42,6 @@ pub(super) struct Held {
 impl Held {
     /// The state in which a step ended, if it can be gone on from.
     fn of(kind: SnapshotKind, ended: Ended) -> Result<Self, String> {
-        if ended.stdio_changed {
-            return Err("it changes its standard descriptors before it answers".into());
-        }
         if ended.descriptors_changed {
             return Err("it has opened a file or folder and not closed it".into());
         }
@@ -45,6 +52,7 @@ impl Held {
             kind,
             state,
             clock: ended.clock,
+            stdio: ended.stdio,
             ready: ended.census.ready,
             census: ended.census,
             stderr: ended.stderr,
@@ -53,12 +61,19 @@ impl Held {
 }
 
 impl<'a> Program<'a> {
-    pub(super) fn of(wanted: &Wanted<'a>) -> Self {
-        match wanted.form {
-            Form::Reactor { .. } => Self::Reactor {
-                plain: &wanted.loaded.plain,
-            },
-            Form::Command => Self::Other,
+    /// `Err` says why there is no way to snapshot it.
+    pub(super) fn of(loaded: &'a Loaded, form: Form) -> Result<Self, String> {
+        let plain = &loaded.plain;
+        match (form, &loaded.split.go) {
+            (Form::Reactor { .. }, _) => Ok(Self::Reactor { plain }),
+            (Form::Command, Ok(go)) => Ok(Self::Go {
+                plain,
+                go,
+                loops: false,
+            }),
+            (Form::Command, Err(why)) => Err(format!(
+                "it is a command, and only those of Go can be stopped half way; to Go it does not belong: {why}"
+            )),
         }
     }
 
@@ -67,9 +82,14 @@ impl<'a> Program<'a> {
         match self {
             Self::Reactor { plain } => {
                 let entries = plain.entries();
-                let Some((_, before)) = entries.split_last().filter(|(_, rest)| !rest.is_empty())
-                else {
-                    return Err("it is a reactor without _initialize: nothing runs before its handler".into());
+                let before = match entries.split_last() {
+                    Some((_, before)) if !before.is_empty() => before,
+                    _ => {
+                        return Err(
+                            "it is a reactor without _initialize: nothing runs before its handler"
+                                .into(),
+                        );
+                    }
                 };
                 let ended = ground.run(&Step {
                     launch: &plain.with_entries(before),
@@ -84,9 +104,16 @@ impl<'a> Program<'a> {
                 silent(&ended)?;
                 Held::of(SnapshotKind::Initialised, ended)
             }
-            Self::Other => Err(
-                "it is a command, and not one of Go's: a command of another language cannot be stopped half way".into(),
-            ),
+            Self::Go { plain, go, .. } => {
+                let ended = ground.run(&Step {
+                    launch: plain,
+                    stdin: &[],
+                    reads: Reads::Park,
+                    capture: true,
+                })?;
+                silent(&ended)?;
+                parked(go, SnapshotKind::Parked, ended)
+            }
         }
     }
 
@@ -105,18 +132,15 @@ impl<'a> Program<'a> {
                 stderr.clone_from(&held.stderr);
             }
         }
-        Ok(Held {
-            kind: SnapshotKind::Warmed,
-            stderr,
-            ..held
-        })
+        Ok(Held { stderr, ..held })
     }
 
     fn round(&mut self, ground: &Ground<'_>, held: &Held, sample: &[u8]) -> Result<Held, String> {
+        let launch = self.resume(held)?;
         match self {
             Self::Reactor { .. } => {
                 let ended = ground.run(&Step {
-                    launch: &self.launch(held)?,
+                    launch: &launch,
                     stdin: sample,
                     reads: Reads::Plain,
                     capture: true,
@@ -125,26 +149,103 @@ impl<'a> Program<'a> {
                 answered(&ended)?;
                 Held::of(SnapshotKind::Warmed, ended)
             }
-            Self::Other => Err("it cannot be snapshotted".into()),
+            Self::Go { go, loops, .. } => {
+                let frame = go::main_frame(go, &held.state.memory, &held.state.globals);
+                let ended = ground.run(&Step {
+                    launch: &launch,
+                    stdin: sample,
+                    reads: Reads::Loop,
+                    capture: true,
+                })?;
+                if ended.parked {
+                    *loops = true;
+                    return parked(go, SnapshotKind::Warmed, ended);
+                }
+                exited(&ended)?;
+                answered(&ended)?;
+                let frame = frame?;
+                let stderr = ended.stderr.clone();
+                let mut held = Held::of(SnapshotKind::Warmed, ended)?;
+                let Captured { memory, globals } = &mut held.state;
+                go::rewind(go, &frame, memory, globals)?;
+                let again = ground.run(&Step {
+                    launch: &resume_go(&held)?,
+                    stdin: &[],
+                    reads: Reads::Park,
+                    capture: true,
+                })?;
+                silent(&again)?;
+                let mut held = parked(go, SnapshotKind::Warmed, again)?;
+                held.stderr.insert_str(0, &stderr);
+                Ok(held)
+            }
         }
     }
 
-    /// How sandboxes begin at `held`.
+    /// How sandboxes that serve requests begin at `held`.
     pub(super) fn launch(&self, held: &Held) -> Result<Launch, String> {
+        let mut launch = self.resume(held)?;
+        if let Self::Go { go, loops, .. } = self {
+            let patches = go::generators(go, &held.state.memory, &held.state.globals)?;
+            launch = launch.with_patches(patches);
+            if *loops {
+                launch.reads = Reads::Loop;
+            }
+        }
+        Ok(launch)
+    }
+
+    /// How a step of the run-up goes on at `held`.
+    fn resume(&self, held: &Held) -> Result<Launch, String> {
         match self {
             Self::Reactor { plain } => {
                 let entries = plain.entries();
                 let handler = &entries[entries.len().saturating_sub(1)..];
-                launch(&held.state, Vec::new(), handler, held.clock)
+                launch(&held.state, handler, held.clock, held.stdio)
             }
-            Self::Other => Err("it cannot be snapshotted".into()),
+            Self::Go { .. } => resume_go(held),
         }
     }
 
     /// Whether nothing is frozen in `held` that must be fresh.
     pub(super) fn fresh(&self, held: &Held) -> Result<(), String> {
-        fresh(&held.census, &[], &[])
+        match self {
+            Self::Reactor { .. } => fresh(&held.census, &[], &[]),
+            // The seed of the runtime's generators, which are patched, and the ends of collections.
+            Self::Go { go, .. } => {
+                let stamps = go::collector_stamps(go, &held.state.memory);
+                fresh(&held.census, &[RUNTIME_SEED], &stamps)
+            }
+        }
     }
+}
+
+/// The random bytes that Go's runtime asks for when it starts.
+const RUNTIME_SEED: u32 = 32;
+
+fn resume_go(held: &Held) -> Result<Launch, String> {
+    launch(
+        &held.state,
+        &[RESUME_EXPORT.to_owned()],
+        held.clock,
+        held.stdio,
+    )
+}
+
+/// The state of a Go command that waits for a request, ready to be resumed.
+fn parked(go: &GoCommand, kind: SnapshotKind, ended: Ended) -> Result<Held, String> {
+    if !ended.parked {
+        return Err(match &ended.outcome {
+            Outcome::Exit(code) => {
+                format!("it ends with exit code {code} before it reads its request")
+            }
+            Outcome::Trap(trap) => format!("it traps before it reads its request: {trap}"),
+        });
+    }
+    let mut held = Held::of(kind, ended)?;
+    let Captured { memory, globals } = &mut held.state;
+    go::park(go, memory, globals)?;
+    Ok(held)
 }
 
 /// Whether a program asked for nothing that would be frozen, beyond random numbers of these lengths and times that are known
@@ -175,6 +276,14 @@ fn returned(ended: &Ended, what: &str) -> Result<(), String> {
         Outcome::Exit(0) if !ended.left => Ok(()),
         Outcome::Exit(code) => Err(format!("{what} exits with code {code} and does not return")),
         Outcome::Trap(trap) => Err(format!("{what} traps: {trap}")),
+    }
+}
+
+fn exited(ended: &Ended) -> Result<(), String> {
+    match &ended.outcome {
+        Outcome::Exit(0) if ended.left => Ok(()),
+        Outcome::Exit(code) => Err(format!("its sample request ends with exit code {code}")),
+        Outcome::Trap(trap) => Err(format!("its sample request ends with a trap: {trap}")),
     }
 }
 

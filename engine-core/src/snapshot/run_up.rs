@@ -13,7 +13,7 @@ use crate::limits::Limits;
 use crate::logs;
 use crate::memory::Image;
 use crate::outcome::Outcome;
-use crate::wasi::{MountSet, monotonic};
+use crate::wasi::{MountSet, Stdio, monotonic};
 
 /// How long a run-up waits for a place among the running calls.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -52,8 +52,8 @@ pub(super) struct Ended {
     /// What the monotonic clock showed.
     pub(super) clock: u64,
     pub(super) census: Census,
-    /// Whether the standard descriptors are not what they are at a start.
-    pub(super) stdio_changed: bool,
+    /// What the program did to its standard descriptors.
+    pub(super) stdio: Stdio,
     /// Whether descriptors are open that are not at a start, or the other way round.
     pub(super) descriptors_changed: bool,
     pub(super) state: Option<Captured>,
@@ -114,7 +114,7 @@ impl<'a> Ground<'a> {
         let changed = |set| host.mounts.as_ref().is_some_and(|open| open.changed(set));
         let descriptors_changed = self.mounts.as_ref().is_some_and(changed);
         let (parked, left) = (host.parked, matches!(host.ended_by(), Some(Stop::Exit(_))));
-        let stdio_changed = host.stdio != Default::default();
+        let stdio = host.stdio;
         let census = host.census.take().map(|census| *census);
         let (buffers, packed, _) = host.into_parts();
         Ok(Ended {
@@ -125,7 +125,7 @@ impl<'a> Ground<'a> {
             stderr: text(&packed),
             clock,
             census: census.unwrap_or_else(|| Census::new(false)),
-            stdio_changed,
+            stdio,
             descriptors_changed,
             state: finished.captured.map(|captured| *captured),
             took,
@@ -150,18 +150,19 @@ impl<'a> Ground<'a> {
 /// The beginning at a captured state.
 pub(super) fn launch(
     state: &Captured,
-    patches: Vec<super::Patch>,
     entries: &[String],
     clock: u64,
+    stdio: Stdio,
 ) -> Result<Launch, String> {
     let image = Image::from_bytes(&state.memory).map_err(|error| error.to_string())?;
     let point = StartPoint {
         image: Some(Arc::new(image)),
         globals: state.globals.clone(),
-        patches,
+        patches: Vec::new(),
     };
     let mut launch = Launch::new(point, entries);
     launch.clock = clock;
+    launch.stdio = stdio;
     Ok(launch)
 }
 
