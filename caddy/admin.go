@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/pauloappbr/gojinn/caddy/internal/engine"
 )
 
 func init() {
@@ -32,6 +34,7 @@ func (adminAPI) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
 		{Pattern: "/gojinn/functions", Handler: caddy.AdminHandlerFunc(listFunctions)},
 		{Pattern: "/gojinn/functions/{name}/reload", Handler: caddy.AdminHandlerFunc(reloadFunction)},
+		{Pattern: "/gojinn/cache/purge", Handler: caddy.AdminHandlerFunc(purgeCache)},
 	}
 }
 
@@ -103,6 +106,25 @@ func reloadFunction(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	return writeJSON(w, done)
+}
+
+// purgeCache answers POST /gojinn/cache/purge: it removes all compiled code from the disk, and says how much that was.
+func purgeCache(w http.ResponseWriter, r *http.Request) error {
+	if err := wantMethod(w, r, http.MethodPost); err != nil {
+		return err
+	}
+	e := started.engine()
+	if e == nil {
+		return caddy.APIError{HTTPStatus: http.StatusConflict, Err: errors.New("the running config has no function, so no cache is open")}
+	}
+	purged, err := e.PurgeCache()
+	switch failed := (*engine.Error)(nil); {
+	case errors.As(err, &failed) && failed.Code == engine.CodeBadConfig:
+		return caddy.APIError{HTTPStatus: http.StatusConflict, Err: err}
+	case err != nil:
+		return caddy.APIError{HTTPStatus: http.StatusInternalServerError, Err: err}
+	}
+	return writeJSON(w, purged)
 }
 
 func wantMethod(w http.ResponseWriter, r *http.Request, method string) error {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -46,6 +47,10 @@ type App struct {
 	// Cache is the folder for compiled modules, or `off`. Compiled code is run as it is, so the folder must belong to the
 	// user Caddy runs as and be writable by nobody else. Default: `gojinn/cache` in Caddy's data folder.
 	Cache string `json:"cache,omitempty"`
+
+	// CompileTimeout bounds how long the deployment of a function waits for its code. Default: a minute, and ten seconds for
+	// each MiB of the module.
+	CompileTimeout caddy.Duration `json:"compile_timeout,omitempty"`
 
 	// Snapshot says how sandboxes start where the function does not say it, see the handler's `snapshot`. Default: `auto`.
 	Snapshot string `json:"snapshot,omitempty"`
@@ -99,8 +104,16 @@ func (a *App) Validate() error {
 		checkConcurrency("max_concurrency", a.MaxConcurrency),
 		checkPoolSlots(a.PoolSlots),
 		checkPoolReset(a.PoolReset),
+		a.checkCompileTimeout(),
 		checkSnapshot(a.Snapshot),
 	)
+}
+
+func (a *App) checkCompileTimeout() error {
+	if a.CompileTimeout == 0 {
+		return nil
+	}
+	return checkDuration("compile_timeout", a.CompileTimeout)
 }
 
 // Start begins to watch the modules' files, and makes the admin API show this config.
@@ -121,7 +134,7 @@ func (a *App) Start() error {
 	return nil
 }
 
-// Stop implements caddy.App. It does not wait for a module that compiles: what comes of it is thrown away.
+// Stop implements caddy.App. It does not wait for a module that compiles: that is cancelled with the config.
 func (a *App) Stop() error {
 	started.remove(a)
 	a.mu.Lock()
@@ -178,6 +191,7 @@ func (a *App) acquireEngine() (*sharedEngine, error) {
 		}
 		key := engineKey{
 			maxConcurrency: a.MaxConcurrency,
+			compileTimeout: time.Duration(a.CompileTimeout),
 			cache:          folder,
 			pool: engine.PoolConfig{
 				Slots:        a.PoolSlots,

@@ -59,7 +59,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 }
 
 // globalOptions are the subdirectives of the global option.
-var globalOptions = []string{"backend", "max_concurrency", "pool_slots", "pool_keep_resident", "pool_reset", "cache", "snapshot", "watch"}
+var globalOptions = []string{"backend", "max_concurrency", "pool_slots", "pool_keep_resident", "pool_reset", "cache", "compile_timeout", "snapshot", "watch"}
 
 // UnmarshalCaddyfile reads the global option:
 //
@@ -70,6 +70,7 @@ var globalOptions = []string{"backend", "max_concurrency", "pool_slots", "pool_k
 //		pool_keep_resident <size>
 //		pool_reset         auto|scan|copy|madvise
 //		cache              <folder>|off
+//		compile_timeout    <duration>
 //		snapshot           auto|on|off
 //		watch
 //	}
@@ -111,6 +112,8 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			a.PoolKeepResident, err = parseSize(option, text)
 		case "pool_reset":
 			a.PoolReset, err = text, checkPoolReset(text)
+		case "compile_timeout":
+			a.CompileTimeout, err = parseDuration(option, text)
 		case "snapshot":
 			a.Snapshot, err = text, checkSnapshot(text)
 		case "cache":
@@ -388,16 +391,19 @@ func durationOption(field func(*Handler) *caddy.Duration) func(*Handler, *caddyf
 		if err != nil {
 			return err
 		}
-		duration, err := caddy.ParseDuration(text)
-		if err != nil {
-			return d.Errf("%s %q is not a duration; write for example 500ms, 2s or 1m", name, text)
-		}
-		*field(h) = caddy.Duration(duration)
-		if err := checkDuration(name, *field(h)); err != nil {
+		if *field(h), err = parseDuration(name, text); err != nil {
 			return d.WrapErr(err)
 		}
 		return nil
 	}
+}
+
+func parseDuration(name, text string) (caddy.Duration, error) {
+	duration, err := caddy.ParseDuration(text)
+	if err != nil {
+		return 0, fmt.Errorf("%s %q is not a duration; write for example 500ms, 2s or 1m", name, text)
+	}
+	return caddy.Duration(duration), checkDuration(name, caddy.Duration(duration))
 }
 
 // oneArg is the one argument of an option.

@@ -1,6 +1,7 @@
 package gojinn
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -18,6 +19,8 @@ import (
 
 // deployment is the function that one handler serves, and what it takes to replace it once its module's file has changed.
 type deployment struct {
+	// ctx ends with the config.
+	ctx    context.Context
 	engine *sharedEngine
 	// module is the absolute path, with the symlinks that it may have: they are followed anew each time. sample is the one of the
 	// warm-up's sample; empty for none.
@@ -69,7 +72,7 @@ func (d *deployment) deploy(app *App) error {
 		return err
 	}
 	start := time.Now()
-	f, loaded, err := loadFunction(key, wasm, d.module, config)
+	f, loaded, err := loadFunction(d.ctx, key, wasm, d.module, config)
 	if err != nil {
 		return err
 	}
@@ -141,8 +144,11 @@ func (d *deployment) replace(done *reloaded) (int, error) {
 	if key == d.function.Load().key {
 		return len(wasm), nil
 	}
-	f, loaded, err := loadFunction(key, wasm, d.module, config)
-	if err != nil {
+	f, loaded, err := loadFunction(d.ctx, key, wasm, d.module, config)
+	switch {
+	case err != nil && d.ctx.Err() != nil:
+		return 0, errReplaced
+	case err != nil:
 		return 0, withoutName(d.config.Name, err)
 	}
 	done.Changed, done.Source = true, f.facts.Source

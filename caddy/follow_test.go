@@ -1,6 +1,7 @@
 package gojinn
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -235,6 +236,82 @@ func TestWatchEnds(t *testing.T) {
 	s.answers("the running config's file to be followed still", "new")
 	s.mustLoad(s.simple())
 	eventually(t, "the last follower to end", func() bool { return followers() == 0 })
+}
+
+// A module that compiles when its config goes is nobody's any more: it is cancelled, and no refusal.
+func TestStoppedConfigCancelsItsDeployments(t *testing.T) {
+	s := newServer(t)
+	answersModule(s)
+	s.mustLoad(s.simple("watch"))
+	compiling, finish := make(chan bool), make(chan bool)
+	s.fake.Deploy = func(wasm []byte, _ *engine.FunctionConfig) error {
+		if string(wasm) == "slow" {
+			compiling <- true
+			<-finish
+		}
+		return nil
+	}
+	s.rename("hello.wasm", "slow")
+	await(t, "the new module to be compiled", compiling)
+	s.rename("hello.wasm", "quick")
+	s.mustLoad(s.simple("watch", "timeout 3s"))
+	made := s.fake.Functions.Load()
+	close(finish)
+	s.answers("the new config's module", "quick")
+	eventually(t, "the follower of the config before to end", func() bool {
+		stacks := make([]byte, 1<<20)
+		return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "(*deployment).follow(") == 1
+	})
+	if n := s.fake.Functions.Load(); n != made {
+		t.Errorf("%d functions were made of a module that was cancelled", n-made)
+	}
+	if refused := s.logs("level", "error"); len(refused) != 0 {
+		t.Errorf("errors were logged: %v", refused)
+	}
+}
+
+// Who waits for a deployment that somebody else gives up takes it over.
+func TestCancelledDeploymentIsTakenOver(t *testing.T) {
+	s := newServer(t)
+	first := make(chan bool, 1)
+	first <- true
+	compiling, finish := make(chan bool), make(chan bool)
+	s.fake.Deploy = func([]byte, *engine.FunctionConfig) error {
+		select {
+		case <-first:
+			compiling <- true
+			<-finish
+		default:
+		}
+		return nil
+	}
+	made, err := s.fake.New(&engine.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := &engine.FunctionConfig{Name: "fn"}
+	key, err := newFunctionKey(&sharedEngine{Engine: made}, []byte("wasm"), config, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var given, taken error
+	var wg sync.WaitGroup
+	wg.Go(func() { _, _, given = loadFunction(ctx, key, []byte("wasm"), "fn.wasm", config) })
+	await(t, "the deployment to begin", compiling)
+	wg.Go(func() { _, _, taken = loadFunction(t.Context(), key, []byte("wasm"), "fn.wasm", config) })
+	cancel()
+	close(finish)
+	wg.Wait()
+	if failed := (*engine.Error)(nil); !errors.As(given, &failed) || failed.Code != engine.CodeCancelled {
+		t.Errorf("who gave up got %v", given)
+	}
+	if taken != nil {
+		t.Errorf("who waited got %v", taken)
+	}
+	if _, err := functions.Delete(key); err != nil {
+		t.Error(err)
+	}
 }
 
 // Reloads on demand.

@@ -156,7 +156,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.deployment = &deployment{
-		module: module, sample: sample, config: config, maxConcurrency: h.MaxConcurrency, logger: h.logger,
+		ctx: ctx, module: module, sample: sample, config: config, maxConcurrency: h.MaxConcurrency, logger: h.logger,
 	}
 	err = h.deployment.deploy(app)
 	if err != nil {

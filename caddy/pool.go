@@ -1,13 +1,16 @@
 package gojinn
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -37,6 +40,7 @@ var newEngine = engine.New
 type engineKey struct {
 	maxConcurrency int
 	pool           engine.PoolConfig
+	compileTimeout time.Duration
 	// cache is the folder for compiled code; empty for none.
 	cache string
 }
@@ -73,7 +77,7 @@ func (*sharedEngine) Destruct() error { return nil }
 // loadEngine takes a reference on the engine of key, making it if need be. engines.Delete(key) gives it back.
 func loadEngine(key engineKey) (*sharedEngine, error) {
 	value, _, err := engines.LoadOrNew(key, func() (caddy.Destructor, error) {
-		config := &engine.Config{MaxConcurrency: key.maxConcurrency, Pool: &key.pool}
+		config := &engine.Config{MaxConcurrency: key.maxConcurrency, Pool: &key.pool, CompileTimeout: key.compileTimeout}
 		if key.cache != "" {
 			// The engine makes the folder itself, private. What is wrong with it is one of the engine's warnings.
 			_ = os.MkdirAll(filepath.Dir(key.cache), 0o700)
@@ -135,12 +139,12 @@ func newFunctionKey(e *sharedEngine, wasm []byte, config *engine.FunctionConfig,
 }
 
 // loadFunction takes a reference on the function of key, deploying it if need be; loaded is whether it was there before. wasm
-// and config are what key was made of. functions.Delete(key) gives the reference back.
+// and config are what key was made of. functions.Delete(key) gives the reference back. Once ctx ends nobody waits.
 func loadFunction(
-	key functionKey, wasm []byte, module string, config *engine.FunctionConfig,
+	ctx context.Context, key functionKey, wasm []byte, module string, config *engine.FunctionConfig,
 ) (f *sharedFunction, loaded bool, err error) {
 	value, loaded, err := functions.LoadOrNew(key, func() (caddy.Destructor, error) {
-		f, err := key.engine.NewFunction(wasm, config)
+		f, err := key.engine.NewFunction(ctx, wasm, config)
 		if err != nil {
 			return nil, err
 		}
@@ -165,6 +169,10 @@ func loadFunction(
 		}
 		return shared, nil
 	})
+	if failed := (*engine.Error)(nil); loaded && errors.As(err, &failed) && failed.Code == engine.CodeCancelled && ctx.Err() == nil {
+		// Who deployed it gave up; that was somebody else.
+		return loadFunction(ctx, key, wasm, module, config)
+	}
 	if err != nil {
 		return nil, false, err
 	}

@@ -13,6 +13,14 @@ package engine
 #cgo nocallback gojinn_engine_describe
 #cgo noescape gojinn_engine_metrics
 #cgo nocallback gojinn_engine_metrics
+#cgo noescape gojinn_engine_purge_cache
+#cgo nocallback gojinn_engine_purge_cache
+#cgo noescape gojinn_cancel_new
+#cgo nocallback gojinn_cancel_new
+#cgo noescape gojinn_cancel_set
+#cgo nocallback gojinn_cancel_set
+#cgo noescape gojinn_cancel_free
+#cgo nocallback gojinn_cancel_free
 #cgo noescape gojinn_function_new
 #cgo nocallback gojinn_function_new
 #cgo noescape gojinn_function_free
@@ -43,6 +51,7 @@ package engine
 import "C"
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"runtime"
@@ -83,15 +92,17 @@ type engine struct {
 	handle handle
 }
 
-func (e *engine) NewFunction(wasm []byte, config *FunctionConfig) (Function, error) {
+func (e *engine) NewFunction(ctx context.Context, wasm []byte, config *FunctionConfig) (Function, error) {
 	text, err := json.Marshal(config)
 	if err != nil {
 		return nil, err
 	}
+	cancel, free := newCancel(ctx)
+	defer free()
 	var ptr *C.gojinn_function
 	var failure *C.gojinn_error
 	code := C.gojinn_function_new(e.ptr(), pointer(wasm), C.size_t(len(wasm)),
-		pointer(text), C.size_t(len(text)), nil, &ptr, &failure)
+		pointer(text), C.size_t(len(text)), cancel, &ptr, &failure)
 	runtime.KeepAlive(e)
 	if code != C.GOJINN_OK {
 		return nil, takeError(code, failure)
@@ -99,6 +110,22 @@ func (e *engine) NewFunction(wasm []byte, config *FunctionConfig) (Function, err
 	f := &function{}
 	f.handle.open(unsafe.Pointer(ptr), &liveFunctions, func(p unsafe.Pointer) { C.gojinn_function_free((*C.gojinn_function)(p)) })
 	return f, nil
+}
+
+// newCancel is what the library cancels by when ctx ends. free is owed, after the last use.
+func newCancel(ctx context.Context) (cancel *C.gojinn_cancel, free func()) {
+	cancel = C.gojinn_cancel_new()
+	set := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(set)
+		C.gojinn_cancel_set(cancel)
+	})
+	return cancel, func() {
+		if !stop() {
+			<-set
+		}
+		C.gojinn_cancel_free(cancel)
+	}
 }
 
 func (e *engine) NewCall() (CallID, error) {
@@ -126,6 +153,17 @@ func (e *engine) Describe() ([]byte, error) {
 	return readAll(func(out []byte, n *C.size_t) C.int32_t {
 		return C.gojinn_engine_describe(e.ptr(), pointer(out), C.size_t(len(out)), n)
 	})
+}
+
+func (e *engine) PurgeCache() (Purged, error) {
+	var entries, bytes C.uint64_t
+	var failure *C.gojinn_error
+	code := C.gojinn_engine_purge_cache(e.ptr(), &entries, &bytes, &failure)
+	runtime.KeepAlive(e)
+	if code != C.GOJINN_OK {
+		return Purged{}, takeError(code, failure)
+	}
+	return Purged{Entries: uint64(entries), Bytes: uint64(bytes)}, nil
 }
 
 func (e *engine) Metrics() ([]byte, error) {

@@ -3,6 +3,7 @@
 package engine
 
 import (
+	"context"
 	"runtime"
 	"strings"
 	"testing"
@@ -32,13 +33,53 @@ func TestEngineTellsAboutItself(t *testing.T) {
 
 func TestEngineErrorsCarryTheirCode(t *testing.T) {
 	e := newTestEngine(t)
-	_, err := e.NewFunction([]byte("text"), &FunctionConfig{Name: "text"})
+	_, err := e.NewFunction(t.Context(), []byte("text"), &FunctionConfig{Name: "text"})
 	if failed, ok := err.(*Error); !ok || failed.Code != CodeInvalidModule || failed.Message == "" {
 		t.Errorf("got %v", err)
 	}
-	_, err = e.NewFunction(nil, &FunctionConfig{Name: "x", Backend: "v8"})
+	_, err = e.NewFunction(t.Context(), nil, &FunctionConfig{Name: "x", Backend: "v8"})
 	if failed, ok := err.(*Error); !ok || failed.Code != CodeBadConfig || !strings.Contains(failed.Message, "v8") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestDeploymentsAreCancelled(t *testing.T) {
+	e := newTestEngine(t)
+	// A function that does nothing, exported as _start.
+	wasm := []byte("\x00asm\x01\x00\x00\x00\x01\x04\x01\x60\x00\x00\x03\x02\x01\x00\x07\x0a\x01\x06_start\x00\x00\x0a\x04\x01\x02\x00\x0b")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	// The library is told by another goroutine, which may come too late for a module this small.
+	for range 1000 {
+		f, err := e.NewFunction(ctx, wasm, &FunctionConfig{Name: "cancelled"})
+		if failed, ok := err.(*Error); ok && failed.Code == CodeCancelled {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+	}
+	f, err := e.NewFunction(t.Context(), wasm, &FunctionConfig{Name: "not cancelled"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+}
+
+func TestPurgeCache(t *testing.T) {
+	e := newTestEngine(t)
+	_, err := e.PurgeCache()
+	if failed, ok := err.(*Error); !ok || failed.Code != CodeBadConfig || failed.Message == "" {
+		t.Errorf("without a cache: %v", err)
+	}
+	cached, err := New(&Config{MaxConcurrency: 1, Cache: &CacheConfig{Folder: t.TempDir() + "/cache"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cached.Close()
+	if purged, err := cached.PurgeCache(); err != nil || purged != (Purged{}) {
+		t.Errorf("an empty cache: %v, %v", purged, err)
 	}
 }
 

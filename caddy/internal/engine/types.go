@@ -4,14 +4,16 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 	"time"
 )
 
 // Engine runs functions. All methods may be called from any goroutine.
 type Engine interface {
-	// NewFunction compiles wasm; it may take seconds.
-	NewFunction(wasm []byte, config *FunctionConfig) (Function, error)
+	// NewFunction compiles wasm; it may take seconds. Once ctx ends nobody waits for that any more, and the error has
+	// CodeCancelled.
+	NewFunction(ctx context.Context, wasm []byte, config *FunctionConfig) (Function, error)
 	// NewCall takes a place for a call. Its id goes to exactly one of Function.Call and FreeCall.
 	NewCall() (CallID, error)
 	// FreeCall gives back the place of a call that was never used.
@@ -20,6 +22,8 @@ type Engine interface {
 	Cancel(CallID)
 	// Describe tells what the engine is, as JSON.
 	Describe() ([]byte, error)
+	// PurgeCache removes all compiled code from the disk and says how much that was. Without a cache it is CodeBadConfig.
+	PurgeCache() (Purged, error)
 	// Metrics are the engine's own figures, as Prometheus text.
 	Metrics() ([]byte, error)
 	// Close frees the engine; functions live on. It may be called twice; every other method panics after it.
@@ -48,6 +52,8 @@ type Config struct {
 	MaxConcurrency int `json:"max_concurrency,omitempty"`
 	// Pool bounds the memory pool.
 	Pool *PoolConfig `json:"pool,omitempty"`
+	// CompileTimeout is how long a deployment waits for its code; 0 for a time that depends on the module's size.
+	CompileTimeout time.Duration `json:"compile_timeout,omitempty"`
 	// Cache keeps compiled code on disk; nil for in memory only.
 	Cache *CacheConfig `json:"cache,omitempty"`
 }
@@ -56,6 +62,12 @@ type Config struct {
 type CacheConfig struct {
 	// Folder is made if it is missing, below a folder that exists.
 	Folder string `json:"folder"`
+}
+
+// Purged is what was removed from the cache.
+type Purged struct {
+	Entries uint64 `json:"entries"`
+	Bytes   uint64 `json:"bytes"`
 }
 
 // PoolConfig bounds the memory pool. What is zero is derived from the machine.
@@ -110,6 +122,7 @@ type Code int32
 const (
 	CodeBadConfig     Code = 101
 	CodeRejected      Code = 105
+	CodeCancelled     Code = 106
 	CodeInvalidModule Code = 200
 	CodeHost          Code = 300
 )

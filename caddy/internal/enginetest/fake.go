@@ -2,6 +2,7 @@
 package enginetest
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,9 @@ type Fake struct {
 	Deploy func(wasm []byte, config *engine.FunctionConfig) error
 	// Describe is what a function tells about itself, as JSON. Nil tells nothing.
 	Describe func(config *engine.FunctionConfig) string
+
+	// Purge empties the cache. Nil finds nothing in it.
+	Purge func() (engine.Purged, error)
 
 	// Engines and Functions count what was made, Open what was not closed yet.
 	Engines, Functions, Open atomic.Int64
@@ -82,7 +86,7 @@ type fakeEngine struct {
 	closed atomic.Bool
 }
 
-func (e *fakeEngine) NewFunction(wasm []byte, config *engine.FunctionConfig) (engine.Function, error) {
+func (e *fakeEngine) NewFunction(ctx context.Context, wasm []byte, config *engine.FunctionConfig) (engine.Function, error) {
 	if e.closed.Load() {
 		panic("enginetest: used after Close")
 	}
@@ -90,6 +94,9 @@ func (e *fakeEngine) NewFunction(wasm []byte, config *engine.FunctionConfig) (en
 		if err := e.fake.Deploy(wasm, config); err != nil {
 			return nil, err
 		}
+	}
+	if ctx.Err() != nil {
+		return nil, &engine.Error{Code: engine.CodeCancelled, Message: "cancelled"}
 	}
 	e.fake.Functions.Add(1)
 	e.fake.Open.Add(1)
@@ -132,6 +139,13 @@ func (e *fakeEngine) Cancel(id engine.CallID) {
 }
 
 func (e *fakeEngine) Describe() ([]byte, error) { return []byte(`{}`), nil }
+
+func (e *fakeEngine) PurgeCache() (engine.Purged, error) {
+	if e.fake.Purge == nil {
+		return engine.Purged{}, nil
+	}
+	return e.fake.Purge()
+}
 
 func (e *fakeEngine) Metrics() ([]byte, error) {
 	return []byte("# HELP gojinn_fake_total A figure of the fake.\n# TYPE gojinn_fake_total counter\ngojinn_fake_total 3\n"), nil
