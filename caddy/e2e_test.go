@@ -530,7 +530,7 @@ func trapInOrder(t *testing.T, order []string) {
 	defer e.Close()
 	for _, backend := range order {
 		for name, wasm := range trapModules {
-			f, err := e.NewFunction([]byte(wasm.String()), &engine.FunctionConfig{Name: name, Backend: backend})
+			f, err := e.NewFunction(t.Context(), []byte(wasm.String()), &engine.FunctionConfig{Name: name, Backend: backend})
 			if err != nil {
 				t.Fatalf("%s, %s: %v", backend, name, err)
 			}
@@ -577,7 +577,7 @@ var trapModules = map[string]wasm{
 	"overflow":    {code: i32(-1<<31) + i32(-1) + "\x6d" + drop},
 }
 
-// The user's own Caddyfile and function, unchanged, and again on each backend by one added line.
+// The user's own Caddyfile and function, unchanged, and again on each backend and with each kind of start by added lines.
 func TestAcceptance(t *testing.T) {
 	folder, err := filepath.Abs(filepath.Join("..", "..", "shared", "acceptance"))
 	if err != nil {
@@ -599,27 +599,29 @@ func TestAcceptance(t *testing.T) {
 			t.Fatalf("something listens on %s, where the user's Caddyfile is to be served; stop it first", addr)
 		}
 	}
-	build := exec.Command("go", "build", "-o", filepath.Join(s.dir, "functions", "processor.wasm"), filepath.Join(folder, "processor.go"))
-	build.Dir = s.dir
-	build.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOWORK=off")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	buildGo(t, filepath.Join(folder, "processor.go"), filepath.Join(s.dir, "functions", "processor.wasm"))
 	t.Chdir(s.dir)
 	t.Setenv("SECRET_KEY", "s3cret")
-	for _, backend := range append([]string{""}, backends...) {
-		text := string(caddyfile)
-		if backend != "" {
-			text = strings.Replace(text, "timeout 2s", "timeout 2s\n            backend "+backend, 1)
-		}
-		s.mustLoad(text)
-		res := s.do(s.request("POST", "/api/anything", "", "X-Request-Id", "abc"))
-		if res.StatusCode != 200 || res.Header.Get("Content-Type") != "text/plain" || res.body != "Hello from Gojinn! Trace: abc" {
-			t.Errorf("backend %q: got %d %v %q", backend, res.StatusCode, res.Header, res.body)
+	check := func(backend, more, snapshot string) {
+		t.Helper()
+		s.mustLoad(strings.Replace(string(caddyfile), "timeout 2s", "timeout 2s\n"+more, 1))
+		for range 2 {
+			res := s.do(s.request("POST", "/api/anything", "", "X-Request-Id", "abc"))
+			if res.StatusCode != 200 || res.Header.Get("Content-Type") != "text/plain" || res.body != "Hello from Gojinn! Trace: abc" {
+				t.Errorf("with %q: got %d %v %q", more, res.StatusCode, res.Header, res.body)
+			}
 		}
 		if want := `"backend":"` + backend; !strings.Contains(s.admin("/gojinn/functions").body, want) {
 			t.Errorf("the function does not run on %q", backend)
 		}
+		s.wantSnapshot("processor", snapshot)
+	}
+	check("wasmtime", "", "parked")
+	for _, backend := range backends {
+		check(backend, "backend "+backend, "parked")
+		check(backend, "backend "+backend+"\nsnapshot off", "none")
+		check(backend, "backend "+backend+"\nsnapshot on", "parked")
+		check(backend, "backend "+backend+"\nwarmup 3", "warmed")
 	}
 }
 

@@ -1,0 +1,247 @@
+//go:build cgo
+
+package gojinn
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// buildGo compiles a Go program for WASI, as its users do.
+func buildGo(t testing.TB, source, out string) string {
+	t.Helper()
+	source, err := filepath.Abs(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	build := exec.Command("go", "build", "-o", out, source)
+	build.Dir = filepath.Dir(source)
+	build.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return out
+}
+
+// snapshotOf is how the sandboxes of a function start, and why not otherwise.
+func (s *server) snapshotOf(name string) (kind, whyNot string) {
+	s.t.Helper()
+	var list []functionInfo
+	if err := json.Unmarshal([]byte(s.admin("/gojinn/functions").body), &list); err != nil {
+		s.t.Fatal(err)
+	}
+	for _, f := range list {
+		if f.Name == name {
+			return f.Snapshot, f.SnapshotWhyNot
+		}
+	}
+	s.t.Fatalf("there is no function %s", name)
+	return "", ""
+}
+
+// wantSnapshot checks how a function's sandboxes start. Deployments measure, and where the machine is busy they may find
+// that a lesser start is quicker; nothing else is let pass.
+func (s *server) wantSnapshot(name, want string) {
+	s.t.Helper()
+	kind, whyNot := s.snapshotOf(name)
+	switch {
+	case kind == want:
+	case strings.Contains(whyNot, "a request takes"):
+		s.t.Logf("%s: %s instead of %s: %s", name, kind, want, whyNot)
+	default:
+		s.t.Errorf("%s starts from %s, want %s: %s", name, kind, want, whyNot)
+	}
+}
+
+// One program under every setting, on each backend.
+func TestSnapshots(t *testing.T) {
+	t.Setenv("TENANT", "acme")
+	module := buildGo(t, "testdata/remember", filepath.Join(t.TempDir(), "remember.wasm"))
+	for _, backend := range backends {
+		t.Run(backend, func(t *testing.T) { testSnapshots(t, backend, module) })
+	}
+}
+
+func testSnapshots(t *testing.T, backend, module string) {
+	s := newRealServer(t)
+	s.httpClient.Timeout = time.Minute
+	for _, folder := range []string{"ro", "rw"} {
+		if err := os.Mkdir(filepath.Join(s.dir, folder), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.module("ro/start", "from the file")
+	s.module("sample.json", `{"method":"POST","uri":"/","headers":{},"body":"the sample","trace_id":"s"}`)
+	const fixed = "env TENANT {env.TENANT}\n"
+	functions := []struct {
+		name, lines, kind string
+		// reveals is what X-Reveal shows.
+		reveals string
+	}{
+		{"off", fixed + "snapshot off", "none", ""},
+		{"auto", fixed, "parked", ""},
+		{"on", fixed + "snapshot on", "parked", ""},
+		{"warm", fixed + "warmup 3", "warmed", ""},
+		{"sample", fixed + "warmup 3 DIR/sample.json", "warmed", "the sample"},
+		{"on-sample", fixed + "snapshot on\nwarmup 1 DIR/sample.json", "warmed", "the sample"},
+		{"late", "env TENANT {http.request.header.X-Who}", "none", ""},
+		{"file", fixed + "env OPEN /ro/start\nmount DIR/ro /ro", "none", "from the file"},
+		{"file-on", fixed + "env OPEN /ro/start\nmount DIR/ro /ro\nsnapshot on", "parked", "from the file"},
+		{"date", fixed + "env DATE 1", "none", ""},
+		{"date-on", fixed + "env DATE 1\nsnapshot on", "parked", ""},
+		{"writable", fixed + "mount DIR/rw /rw rw", "none", ""},
+		{"writable-on", fixed + "mount DIR/rw /rw rw\nsnapshot on", "parked", ""},
+		{"says", fixed + "env SAY starting", "parked", ""},
+	}
+	var routes strings.Builder
+	for _, f := range functions {
+		fmt.Fprintf(&routes, "gojinn /%s {\n module %s\n name %s\n timeout 30s\n queue_timeout 30s\n %s\n}\n", f.name, module, f.name, f.lines)
+	}
+	fmt.Fprintf(&routes, "gojinn /c {\n module %s\n name c\n snapshot on\n}\n", guest(t, "c-hello"))
+	s.mustLoad(fmt.Sprintf("{\nadmin ADMIN\nlog {\noutput file DIR/caddy.log\n}\ngojinn {\nbackend %s\n}\n}\nADDR {\nroute {\n%s}\n}\n",
+		backend, routes.String()))
+
+	for _, f := range functions {
+		t.Run(f.name, func(t *testing.T) {
+			s := *s
+			s.t = t
+			s.wantSnapshot(f.name, f.kind)
+			tenant := "acme"
+			if f.name == "late" {
+				tenant = "whoever"
+			}
+			kind, _ := s.snapshotOf(f.name)
+			s.askAtOnce("/"+f.name, tenant, f.reveals, kind)
+		})
+	}
+
+	for name, why := range map[string]string{
+		"late":     "each request brings",
+		"file":     "files before it reads its request",
+		"date":     "the date before it reads its request",
+		"writable": "writable mount",
+		"c":        "only those of Go",
+	} {
+		if _, whyNot := s.snapshotOf(name); !strings.Contains(whyNot, why) {
+			t.Errorf("%s: the reason %q lacks %q", name, whyNot, why)
+		}
+		ready := s.logs("snapshot_why_not", func() string { _, whyNot := s.snapshotOf(name); return whyNot }())
+		if len(ready) == 0 || ready[0]["msg"] != "function is ready" || ready[0]["level"] != "info" {
+			t.Errorf("%s: the log has no reason: %v", name, ready)
+		}
+	}
+	warned := s.logs("msg", "the function does not start from the snapshot that was asked for")
+	insisted := false
+	for _, record := range warned {
+		insisted = insisted || record["function"] == "c" && strings.Contains(record["reason"].(string), "only those of Go")
+	}
+	if !insisted {
+		t.Errorf("nobody was warned of what snapshot on could not do: %v", warned)
+	}
+	// Once, while the snapshot was taken, and by no request.
+	if kind, _ := s.snapshotOf("says"); kind == "parked" {
+		if said := s.logs("msg", "starting"); len(said) != 1 || said[0]["function"] != "says" || said[0]["trace_id"] != nil ||
+			said[0]["logger"] != "http.handlers.gojinn.stderr" {
+			t.Errorf("what the program said at its start: %v", said)
+		}
+	}
+}
+
+// askAtOnce sends 64 requests side by side, each with a body of its own, and checks that each gets its own answer: nobody
+// sees what another request left, only what was there when the snapshot was taken.
+func (s *server) askAtOnce(uri, tenant, reveals, kind string) {
+	s.t.Helper()
+	if kind != "warmed" && reveals == "the sample" {
+		reveals = ""
+	}
+	var mu sync.Mutex
+	random := map[string]string{}
+	var wg sync.WaitGroup
+	for i := range 64 {
+		wg.Go(func() {
+			canary := fmt.Sprintf("canary %d of %s", i, uri)
+			r, _ := http.NewRequest("POST", "http://"+s.addr+uri, strings.NewReader(canary))
+			r.Header.Set("X-Who", tenant)
+			want := canary
+			if i%2 == 1 {
+				r.Header.Set("X-Reveal", "1")
+				want = reveals
+			}
+			res, err := s.httpClient.Do(r)
+			if err != nil {
+				s.t.Error(err)
+				return
+			}
+			body, err := io.ReadAll(res.Body)
+			res.Body.Close()
+			if err != nil || res.StatusCode != 200 || string(body) != want || res.Header.Get("X-Tenant") != tenant {
+				s.t.Errorf("%s: got %d %q for %q, want %q (%v, %v)", canary, res.StatusCode, body, tenant, want, res.Header, err)
+			}
+			if up := res.Header.Get("X-Up"); strings.HasPrefix(up, "-") || (up == "") == strings.HasPrefix(uri, "/date") {
+				s.t.Errorf("%s: got %q ns since the start", canary, up)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			number := res.Header.Get("X-Random")
+			if other, twice := random[number]; twice {
+				s.t.Errorf("%s and %s drew the same number %s", other, canary, number)
+			}
+			random[number] = canary
+		})
+	}
+	wg.Wait()
+}
+
+// A warmed function is replaced like any other: by another module, by another sample.
+func TestWatchReplacesWarmedFunctions(t *testing.T) {
+	s := newRealServer(t)
+	s.httpClient.Timeout = time.Minute
+	first := buildGo(t, "testdata/remember", filepath.Join(s.dir, "remember.wasm"))
+	sample := func(text string) string {
+		return `{"method":"POST","uri":"/","headers":{},"body":"` + text + `","trace_id":"s"}`
+	}
+	s.module("sample.json", sample("one"))
+	s.mustLoad(strings.Replace(s.simple("watch", "name fn", "warmup 3 DIR/sample.json", "timeout 30s"), "DIR/hello.wasm", first, 1))
+	s.wantSnapshot("fn", "warmed")
+	revealed := func() string { return s.get("/", "X-Reveal", "1").body }
+	if kind, _ := s.snapshotOf("fn"); kind != "warmed" {
+		t.Skip("this machine is too busy: it measured that the warmed function is slower")
+	}
+	if got := revealed(); got != "one" {
+		t.Errorf("the first sample left %q", got)
+	}
+	s.rename("sample.json", sample("two"))
+	eventually(t, "a snapshot with the second sample", func() bool {
+		kind, _ := s.snapshotOf("fn")
+		return revealed() == "two" || kind != "warmed"
+	})
+	// Another program, with what Go cannot tell from the outside.
+	text, err := os.ReadFile(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.rename("remember.wasm", string(text)+section(0, sized("note")+"another"))
+	eventually(t, "the second module", func() bool { return len(s.logs("msg", "function was replaced")) == 2 })
+	s.wantSnapshot("fn", "warmed")
+	for _, record := range s.logs("msg", "function was replaced") {
+		if record["snapshot"] == nil || record["snapshot_duration"] == nil {
+			t.Errorf("the log of a replacement does not tell of its snapshot: %v", record)
+		}
+	}
+	s.module("sample.json", "{")
+	eventually(t, "the refusal of half a sample", func() bool {
+		return len(s.logs("msg", "the sample of warmup has changed and was refused; the function before serves on")) == 1
+	})
+	if got := s.do(s.request("POST", "/", "still here")); got.body != "still here" {
+		t.Errorf("after a bad sample: %d %q", got.StatusCode, got.body)
+	}
+}

@@ -1,0 +1,62 @@
+// Remember is a function for the tests of snapshots. It echoes the body, and keeps it in a variable that only a request with
+// the header X-Reveal gets to see: no sample has it, so what a warm-up leaves there changes no other answer.
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"time"
+)
+
+// started is from before the first request, if DATE asks for it.
+var started time.Time
+
+// last is the body of the request before this one: of none, in a sandbox of its own.
+var last string
+
+func init() {
+	if line := os.Getenv("SAY"); line != "" {
+		fmt.Fprintln(os.Stderr, line)
+	}
+	if os.Getenv("DATE") != "" {
+		started = time.Now()
+	}
+	if path := os.Getenv("OPEN"); path != "" {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		last = string(text)
+	}
+}
+
+func main() {
+	var request struct {
+		Headers map[string][]string `json:"headers"`
+		Body    string              `json:"body"`
+	}
+	if err := json.NewDecoder(os.Stdin).Decode(&request); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	headers := map[string][]string{
+		"Content-Type": {"text/plain"},
+		"X-Random":     {fmt.Sprint(rand.Uint64())},
+		"X-Tenant":     {os.Getenv("TENANT")},
+	}
+	if !started.IsZero() {
+		headers["X-Up"] = []string{fmt.Sprint(time.Since(started).Nanoseconds())}
+	}
+	body := request.Body
+	if request.Headers["X-Reveal"] != nil {
+		body = last
+	}
+	last = request.Body
+	err := json.NewEncoder(os.Stdout).Encode(map[string]any{"status": 200, "headers": headers, "body": body})
+	if err != nil {
+		os.Exit(1)
+	}
+}
