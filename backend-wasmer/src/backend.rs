@@ -105,6 +105,7 @@ impl Backend for Wasmer {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             native_artifact: true,
+            maps_artifacts: false,
             slots: true,
             features: Features {
                 simd: true,

@@ -64,6 +64,7 @@ impl Backend for Wasmi {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             native_artifact: false,
+            maps_artifacts: false,
             slots: self.config.kept > 0,
             features: Features::ALL,
             suspend: false,

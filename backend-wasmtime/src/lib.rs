@@ -91,6 +91,7 @@ impl Backend for Wasmtime {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             native_artifact: true,
+            maps_artifacts: true,
             slots: self.shared.config.memory == MemoryMode::Slots,
             features: Features::ALL,
             suspend: false,
@@ -124,9 +125,19 @@ impl Backend for Wasmtime {
                 self.shared.fingerprint.0
             ));
         }
-        // SAFETY: the caller promises that the bytes came unchanged from `compile` of a backend with this fingerprint.
-        let module =
-            unsafe { wasmtime::Module::deserialize(&self.shared.engine, artifact.bytes()) };
+        let engine = &self.shared.engine;
+        let mapped = artifact
+            .file()
+            .and_then(|file| file.try_clone_to_owned().ok())
+            // SAFETY: the caller promises that the bytes came unchanged from `compile` of a backend with this fingerprint; the
+            // file has those bytes, and is sealed against every change.
+            .map(|file| unsafe { wasmtime::Module::deserialize_open_file(engine, file.into()) });
+        let module = match mapped {
+            Some(Ok(module)) => Ok(module),
+            // A system may forbid to run what is mapped from a file.
+            // SAFETY: the caller's promise, as above.
+            _ => unsafe { wasmtime::Module::deserialize(engine, artifact.bytes()) },
+        };
         match module {
             Ok(module) => Ok(Arc::new(Loaded::new(Arc::clone(&self.shared), &module)?)),
             Err(error) => refused(format!("wasmtime cannot load the artifact: {error:#}")),

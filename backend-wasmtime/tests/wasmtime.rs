@@ -7,7 +7,8 @@ use backend_wasmtime::{MemoryMode, Wasmtime, WasmtimeConfig};
 use engine_core::backend::{Artifact, Backend};
 use engine_core::wasm::{Bounds, Features, Wasm};
 use engine_core::{
-    Engine, EngineConfig, ErrorKind, Function, FunctionConfig, Outcome, RawRun, Trap, TrapCode,
+    CacheConfig, CodeSource, Engine, EngineConfig, ErrorKind, Function, FunctionConfig, Outcome,
+    RawRun, Trap, TrapCode,
 };
 
 const MODES: [MemoryMode; 3] = [
@@ -192,4 +193,40 @@ fn one_thread_is_enough_to_compile() {
         one.bytes() == many.bytes(),
         "artifacts do not depend on how they were compiled"
     );
+}
+
+#[test]
+fn code_from_the_cache_is_mapped_and_not_copied() {
+    let folder = std::env::temp_dir().join(format!("gojinn-mapped-{}", std::process::id()));
+    let engine = || {
+        let config = EngineConfig {
+            cache: Some(CacheConfig::new(&folder)),
+            ..EngineConfig::default()
+        };
+        Engine::new(config, vec![backend(MemoryMode::Slots)]).unwrap()
+    };
+    let first = engine();
+    assert_eq!(
+        deploy(&first, COUNTER).facts().source,
+        CodeSource::Compiled
+    );
+    let second = engine();
+    let function = deploy(&second, COUNTER);
+    assert_eq!(function.facts().source, CodeSource::Cache);
+    for _ in 0..3 {
+        assert!(matches!(
+            run(&second, &function).outcome,
+            Outcome::Exit(144)
+        ));
+    }
+    let mapped = || {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+        maps.lines()
+            .filter(|line| line.contains("memfd:gojinn-code") && line.contains("r-xp"))
+            .count()
+    };
+    assert_eq!(mapped(), usize::from(cfg!(target_os = "linux")));
+    drop(function);
+    assert_eq!(mapped(), 0);
+    std::fs::remove_dir_all(&folder).unwrap();
 }

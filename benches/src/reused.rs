@@ -170,6 +170,7 @@ impl Backend for Reused {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             native_artifact: true,
+            maps_artifacts: false,
             slots: false,
             features: Features::ALL,
             suspend: false,

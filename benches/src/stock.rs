@@ -35,6 +35,7 @@ impl Backend for StockWasmer {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             native_artifact: true,
+            maps_artifacts: false,
             slots: false,
             features: Features::ALL,
             suspend: false,

@@ -4,12 +4,13 @@
 //! [`Sandbox`] for one request. All are object-safe; dynamic dispatch was measured at 30-35 ns per call, twice per request.
 
 use std::fmt;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use crate::error::Result;
 use crate::host::HostState;
 use crate::limits::Limits;
-use crate::memory::{Image, Slot};
+use crate::memory::{Image, Sealed, Slot};
 use crate::outcome::Outcome;
 use crate::snapshot::Patch;
 use crate::wasm::{Features, Wasm};
@@ -113,6 +114,8 @@ impl fmt::Display for BackendKind {
 pub struct Capabilities {
     /// Whether an artifact is native code (worth a cache, and must be authenticated) or the module itself.
     pub native_artifact: bool,
+    /// Whether an artifact that has a [file](Artifact::file) is loaded by mapping it: one copy less.
+    pub maps_artifacts: bool,
     /// Whether sandboxes can live in the slots of [`crate::memory`]. Without, `Start::slot` is always `None`; with, a module
     /// may still do without one ([`Module::wants_slot`]).
     pub slots: bool,
@@ -133,7 +136,23 @@ pub struct Fingerprint(pub String);
 pub struct Artifact {
     backend: BackendKind,
     fingerprint: Fingerprint,
-    bytes: Arc<[u8]>,
+    content: Content,
+}
+
+/// Where an artifact's bytes are.
+#[derive(Clone)]
+pub(crate) enum Content {
+    Heap(Arc<[u8]>),
+    Sealed(Arc<Sealed>),
+}
+
+impl Content {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Heap(bytes) => bytes,
+            Self::Sealed(file) => file.bytes(),
+        }
+    }
 }
 
 impl Artifact {
@@ -142,7 +161,7 @@ impl Artifact {
         Self {
             backend: backend.kind(),
             fingerprint: backend.fingerprint(),
-            bytes: bytes.into(),
+            content: Content::Heap(bytes.into()),
         }
     }
 
@@ -150,12 +169,12 @@ impl Artifact {
     pub(crate) fn from_cache(
         backend: BackendKind,
         fingerprint: Fingerprint,
-        bytes: Arc<[u8]>,
+        content: Content,
     ) -> Self {
         Self {
             backend,
             fingerprint,
-            bytes,
+            content,
         }
     }
 
@@ -174,7 +193,16 @@ impl Artifact {
     /// The compiled bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        self.content.bytes()
+    }
+
+    /// A file of exactly these bytes that nobody can change any more, if there is one: a memfd that is sealed.
+    #[must_use]
+    pub fn file(&self) -> Option<BorrowedFd<'_>> {
+        match &self.content {
+            Content::Heap(_) => None,
+            Content::Sealed(file) => Some(file.file()),
+        }
     }
 }
 
@@ -183,7 +211,7 @@ impl fmt::Debug for Artifact {
         f.debug_struct("Artifact")
             .field("backend", &self.backend)
             .field("fingerprint", &self.fingerprint.0)
-            .field("bytes", &self.bytes.len())
+            .field("bytes", &self.bytes().len())
             .finish()
     }
 }

@@ -5,14 +5,15 @@
 //!   identity 32 ‖ backend ‖ fingerprint ‖ artifact ‖ MAC 32                                          (little-endian)
 //! ```
 
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::Found;
 use super::folder::{Folder, Unfit, hex};
 use super::key::Key;
-use crate::backend::{Artifact, Backend, BackendKind, Fingerprint};
+use crate::backend::{Artifact, Backend, BackendKind, Content, Fingerprint};
+use crate::memory::Sealed;
 use crate::wasm::Wasm;
 
 const MAGIC: &[u8; 8] = b"gojinnac";
@@ -88,24 +89,24 @@ pub(super) fn is_entry(name: &str) -> bool {
     })
 }
 
-/// Reads an entry of at most `largest` bytes, and verifies what it read.
+/// Reads an entry of at most `largest` bytes, and verifies what it read. `sealed`: into a sealed file, where there is such.
 pub(super) fn read(
     folder: &Folder,
     key: &Key,
     identity: &Identity,
     largest: u64,
+    sealed: bool,
 ) -> Result<Found, Unfit> {
     let bad = |why: &str| Unfit::Unsafe(why.into());
-    let (mut file, len) = folder.read(&identity.name(), false)?;
+    let (file, len) = folder.read(&identity.name(), false)?;
     if len > largest {
         return Err(bad("it is larger than an entry may be"));
     }
-    let mut exactly = |bytes: &mut [u8]| {
-        file.read_exact(bytes).map_err(|error| match error.kind() {
-            ErrorKind::UnexpectedEof => bad("it is truncated"),
-            _ => Unfit::Io(error),
-        })
+    let failed = |error: std::io::Error| match error.kind() {
+        ErrorKind::UnexpectedEof => bad("it is truncated"),
+        _ => Unfit::Io(error),
     };
+    let exactly = |bytes: &mut [u8]| (&file).read_exact(bytes).map_err(failed);
 
     // The header is known but for two numbers. Both are believed only as far as the file's length, then the MAC, bears
     // them out.
@@ -139,15 +140,34 @@ pub(super) fn read(
         return Err(bad("it is of another engine, or damaged"));
     }
 
-    // Straight to where it is loaded from, without a copy.
-    let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, artifact_len as usize).collect();
-    if let Some(bytes) = Arc::get_mut(&mut bytes) {
-        exactly(bytes)?;
-    }
+    // Straight to where it is loaded from, without another copy.
+    let file_of_its_own = if sealed && artifact_len > 0 {
+        match Sealed::copy_of(&file, artifact_len as usize) {
+            Ok(copy) => Some(Content::Sealed(Arc::new(copy))),
+            // No memfd here, or no descriptor left: the heap serves as well.
+            Err(_) => {
+                let begin = SeekFrom::Start(expected.len() as u64);
+                (&file).seek(begin).map_err(Unfit::Io)?;
+                None
+            }
+        }
+    } else {
+        None
+    };
+    let content = match file_of_its_own {
+        Some(content) => content,
+        None => {
+            let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, artifact_len as usize).collect();
+            if let Some(bytes) = Arc::get_mut(&mut bytes) {
+                exactly(bytes)?;
+            }
+            Content::Heap(bytes)
+        }
+    };
     let mut mac = [0; MAC];
     exactly(&mut mac)?;
     let mut hasher = key.hasher();
-    hasher.update(&expected).update(&bytes);
+    hasher.update(&expected).update(content.bytes());
     // Comparing hashes takes the same time wherever they differ.
     if hasher.finalize() != blake3::Hash::from_bytes(mac) {
         return Err(bad(
@@ -158,7 +178,7 @@ pub(super) fn read(
     // What was used last is removed last. On a file system that is read-only, nothing is removed anyway.
     let _ = file.set_modified(SystemTime::now());
     Ok(Found {
-        artifact: Artifact::from_cache(identity.backend, identity.fingerprint.clone(), bytes),
+        artifact: Artifact::from_cache(identity.backend, identity.fingerprint.clone(), content),
         compiled_in: Duration::from_nanos(compiled_nanos),
     })
 }

@@ -8,8 +8,8 @@
 //!     lock              held while the key is made or old entries are removed
 //! ```
 //!
-//! Loading native code executes it, so the bytes that are verified are the bytes that are loaded: an entry is read into
-//! memory once, and the file is not looked at again. Whatever is wrong with an entry, it is dropped, counted, named in a
+//! Loading native code executes it, so the bytes that are verified are the bytes that are loaded: an entry is read once, into
+//! memory of our own or into a sealed memfd, and the file is not looked at again. Whatever is wrong with an entry, it is dropped, counted, named in a
 //! warning, and compiled again; whatever is wrong with the folder, the engine serves without it. Nothing here fails a
 //! deployment.
 
@@ -176,7 +176,8 @@ impl Cache {
     pub(crate) fn find(&self, backend: &dyn Backend, code: &Wasm) -> Option<Found> {
         let store = self.store.as_ref()?;
         let identity = Identity::new(backend, code);
-        match entry::read(&store.folder, &store.key, &identity, self.largest()) {
+        let sealed = backend.capabilities().maps_artifacts;
+        match entry::read(&store.folder, &store.key, &identity, self.largest(), sealed) {
             Ok(found) => Some(found),
             Err(Unfit::Missing) => {
                 add(&self.misses, 1);

@@ -29,6 +29,10 @@ pub(crate) struct Fake {
     pub(crate) script: Box<Script>,
     pub(crate) fingerprint: String,
     pub(crate) native: bool,
+    /// Whether artifacts from the cache come as sealed files.
+    pub(crate) maps: bool,
+    /// Artifacts that came as sealed files.
+    pub(crate) mapped: AtomicU32,
     /// Bytes of every artifact, beyond 64.
     pub(crate) padding: usize,
     pub(crate) compiles: AtomicU32,
@@ -62,6 +66,8 @@ impl Fake {
             script: Box::new(script),
             fingerprint: "fake 1".into(),
             native: true,
+            maps: true,
+            mapped: AtomicU32::new(0),
             padding: 2000,
             compiles: AtomicU32::new(0),
             loads: AtomicU32::new(0),
@@ -86,6 +92,7 @@ impl Backend for Fake {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             native_artifact: self.native,
+            maps_artifacts: self.maps,
             slots: false,
             features: Features::ALL,
             suspend: false,
@@ -113,6 +120,9 @@ impl Backend for Fake {
 
     unsafe fn load(self: Arc<Self>, artifact: &Artifact) -> Result<Arc<dyn Module>> {
         self.loads.fetch_add(1, Ordering::SeqCst);
+        if artifact.file().is_some() {
+            self.mapped.fetch_add(1, Ordering::SeqCst);
+        }
         let ours =
             artifact.backend() == self.kind() && *artifact.fingerprint() == self.fingerprint();
         let intact = artifact

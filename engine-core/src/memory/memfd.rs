@@ -1,7 +1,8 @@
 //! A sealed file in memory: bytes that nobody can change any more, to map into slots and to copy from.
 
+use std::ffi::CStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::os::unix::fs::FileExt;
 use std::ptr::{self, NonNull};
@@ -9,7 +10,7 @@ use std::ptr::{self, NonNull};
 use super::reservation::{Syscall, done, fault, mapped};
 
 /// A memfd that can neither be written nor resized, and a view of it.
-pub(super) struct Sealed {
+pub(crate) struct Sealed {
     file: File,
     base: NonNull<u8>,
     len: usize,
@@ -27,11 +28,27 @@ impl Sealed {
         parts: impl Iterator<Item = (usize, &'a [u8])>,
     ) -> io::Result<Self> {
         fault(Syscall::Memfd)?;
-        let file = create()?;
+        let file = create(c"gojinn-image")?;
         file.set_len(len as u64)?;
         for (offset, bytes) in parts {
             file.write_all_at(bytes, offset as u64)?;
         }
+        Self::seal(file, len)
+    }
+
+    /// A file of the next `len` bytes (not 0) of `source`.
+    pub(crate) fn copy_of(source: &File, len: usize) -> io::Result<Self> {
+        fault(Syscall::Memfd)?;
+        let mut file = create(c"gojinn-code")?;
+        // Within the kernel, where it can.
+        let copied = io::copy(&mut source.take(len as u64), &mut file)?;
+        if copied < len as u64 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Self::seal(file, len)
+    }
+
+    fn seal(file: File, len: usize) -> io::Result<Self> {
         let seals =
             libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
         // SAFETY: seals a file of our own.
@@ -54,11 +71,11 @@ impl Sealed {
         Ok(Self { file, base, len })
     }
 
-    pub(super) fn file(&self) -> BorrowedFd<'_> {
+    pub(crate) fn file(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: `len` bytes are mapped readable at `base` until `self` is dropped, and the sealed file never changes.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.len) }
     }
@@ -74,11 +91,11 @@ impl Drop for Sealed {
 /// `MFD_NOEXEC_SEAL`, since Linux 6.3; newer kernels can be told to refuse files without.
 const NOEXEC_SEAL: libc::c_uint = 8;
 
-fn create() -> io::Result<File> {
+fn create(name: &CStr) -> io::Result<File> {
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     for flags in [flags | NOEXEC_SEAL, flags] {
         // SAFETY: makes a new file; the name ends with NUL.
-        let fd = unsafe { libc::memfd_create(c"gojinn-image".as_ptr(), flags) };
+        let fd = unsafe { libc::memfd_create(name.as_ptr(), flags) };
         if fd >= 0 {
             // SAFETY: a new descriptor, ours alone.
             return Ok(unsafe { File::from_raw_fd(fd) });

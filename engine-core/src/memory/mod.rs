@@ -54,6 +54,7 @@ pub use config::{PoolConfig, ResetMode};
 pub use figures::PoolFigures;
 pub(crate) use free::cpu;
 pub use image::Image;
+pub(crate) use memfd::Sealed;
 pub use pool::Pool;
 pub use slot::Slot;
 

@@ -43,6 +43,34 @@ fn a_second_start_compiles_nothing() {
 }
 
 #[test]
+fn code_is_read_into_a_file_or_onto_the_heap() {
+    let folder = filled(1);
+    for maps in [true, false] {
+        let fake = Fake {
+            maps,
+            ..Fake::new()
+        };
+        let host = Host::with(fake, CacheConfig::new(folder.cache()));
+        assert_eq!(host.deploy(1), CodeSource::Cache);
+        let mapped = host.fake.mapped.load(Ordering::SeqCst);
+        assert_eq!(mapped > 0, maps && cfg!(target_os = "linux"));
+    }
+    // Onto the heap, damage is found as well.
+    let entry = folder.entry();
+    let mut damaged = fs::read(&entry).unwrap();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    fs::write(&entry, damaged).unwrap();
+    let fake = Fake {
+        maps: false,
+        ..Fake::new()
+    };
+    let host = Host::with(fake, CacheConfig::new(folder.cache()));
+    assert_eq!(host.deploy(1), CodeSource::Compiled);
+    assert!(host.warning().contains("MAC"), "{}", host.warning());
+}
+
+#[test]
 fn a_byte_flipped_anywhere() {
     let folder = filled(1);
     let entry = folder.entry();
