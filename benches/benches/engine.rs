@@ -9,17 +9,23 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gojinn_benches::goals::{GO_LOOPING, GO_ONCE, GO_PARKED, GO_WARMED, NOTHING_RUN};
+use gojinn_benches::beside::{self, Arrival, beside};
+use gojinn_benches::goals::{FIFTY, GO_LOOPING, GO_ONCE, GO_PARKED, GO_WARMED, NOTHING_RUN};
 use gojinn_benches::guests::{self, Guest};
 use gojinn_benches::machine::{self, Held};
 use gojinn_benches::measure::{Contender, Pace, Row, race};
 use gojinn_benches::prepared::Prepared;
 use gojinn_benches::report::{Report, replace_between};
 use gojinn_benches::soak::soak;
+use gojinn_benches::starts::starts;
 use gojinn_benches::subjects::{Beginning, Kind, Mode, Subject, Workshop};
+use gojinn_benches::variants::variant;
 use gojinn_benches::wazero::Wazero;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+
+/// Modules that a server starts with in `deploy`: variants of the Go guest.
+const MODULES: u32 = 50;
 
 /// Sandboxes that `memory` looks at together, unless the backend keeps fewer slots for a module.
 const TOGETHER: usize = 24;
@@ -195,6 +201,8 @@ impl Run {
         }
         self.snapshots()?;
         self.nothing_run(&Kind::ALL)?;
+        self.starts(&[Kind::Wasmtime, Kind::Wasmer])?;
+        self.beside(&[Kind::Wasmtime, Kind::Wasmer])?;
         // Whatever was compiled is out of the way before resident memory is looked at.
         self.workshop.forget();
         self.memory(&real)?;
@@ -442,6 +450,50 @@ impl Run {
             }
         }
         self.race(contenders);
+        Ok(())
+    }
+
+    /// Starts of a server with many modules.
+    fn starts(&mut self, kinds: &[Kind]) -> Result {
+        let guest = guests::go_hello();
+        if !self.wanted("deploy", &guest) {
+            return Ok(());
+        }
+        let modules: Vec<_> = (0..MODULES)
+            .filter_map(|number| variant(guest.wasm.bytes(), number))
+            .collect();
+        for &kind in kinds {
+            eprintln!(
+                "deploy: {MODULES} modules on {}, compiled first",
+                kind.name()
+            );
+            // New ones, as in a new process.
+            let backend = || Workshop::default().backend(kind, Mode::Scan);
+            let rows = starts(FIFTY, &backend, &modules, 5)?;
+            self.report.rows.extend(rows);
+        }
+        Ok(())
+    }
+
+    /// Requests while another function's module compiles.
+    fn beside(&mut self, kinds: &[Kind]) -> Result {
+        let guest = guests::c_hello();
+        if !self.wanted("deploy", &guest) {
+            return Ok(());
+        }
+        let hostile = beside::hostile();
+        let pace = (3, Duration::from_millis(1500));
+        for &kind in kinds {
+            for (callers, arrival) in beside::WAYS {
+                eprintln!(
+                    "deploy: {callers} callers on {} while something compiles",
+                    kind.name()
+                );
+                let backend = self.workshop.backend(kind, Mode::Scan)?;
+                let rows = beside(backend, &guest, &hostile, callers, arrival, pace)?;
+                self.report.rows.extend(rows);
+            }
+        }
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use crate::machine;
 /// One line of the results.
 #[derive(Clone, Debug, Default)]
 pub struct Row {
-    /// What is done: `compile`, `load`, `instantiate`, `request`, `snapshot`, `parallel`, `memory`.
+    /// What is done: `compile`, `load`, `instantiate`, `request`, `snapshot`, `parallel`, `deploy`, `memory`.
     pub group: &'static str,
     /// The guest it is done with.
     pub guest: String,

@@ -1,0 +1,221 @@
+//! Requests to one function while another one's module compiles, beside the same requests with nothing else going on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use engine_core::backend::Backend;
+use engine_core::{Engine, EngineConfig, Function, FunctionConfig, Result, SnapshotMode};
+
+use crate::guests::{Guest, request};
+use crate::machine;
+use crate::measure::{Row, Samples};
+use crate::synthetic::Synthetic;
+
+/// Nothing else goes on. Taken before [`COMPILING`], in each turn.
+pub const ALONE: &str = "alone";
+
+/// Once more: how far two figures of the same thing are apart.
+pub const AGAIN: &str = "alone, again";
+
+/// A module of 100 000 functions compiles.
+pub const COMPILING: &str = "while 100 000 functions compile";
+
+/// How requests come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Arrival {
+    /// Each caller's next one when its last one is answered: no caller ever sleeps.
+    Closed,
+    /// Each caller's at random, this long apart in the mean, whether the last one is answered or not: most of them wake their
+    /// caller up. What a request waits for its caller counts.
+    Random(Duration),
+}
+
+/// The ways in which `make bench` has requests come, with as many callers.
+pub const WAYS: [(usize, Arrival); 3] = [
+    (1, Arrival::Closed),
+    (2, Arrival::Closed),
+    (2, Arrival::Random(Duration::from_micros(500))),
+];
+
+impl Arrival {
+    /// The mode of a row.
+    #[must_use]
+    pub fn mode(self, what: &str) -> String {
+        match self {
+            Self::Closed => what.into(),
+            Self::Random(mean) => format!("{what}; every {} µs", mean.as_micros()),
+        }
+    }
+}
+
+/// A module of 100 000 functions that takes seconds to compile.
+#[must_use]
+pub fn hostile() -> Vec<u8> {
+    Synthetic {
+        functions: 100_000,
+        function_bytes: 46,
+        ..Synthetic::image(65_536, 1)
+    }
+    .build()
+}
+
+/// Calls `guest` on `callers` threads: alone, again, each for `turn`, and while `hostile` compiles; `turns` times.
+///
+/// # Errors
+/// If something cannot be deployed.
+pub fn beside(
+    backend: Arc<dyn Backend>,
+    guest: &Guest,
+    hostile: &[u8],
+    callers: usize,
+    arrival: Arrival,
+    (turns, turn): (usize, Duration),
+) -> Result<Vec<Row>> {
+    let kind = backend.kind().name();
+    let engine = Engine::new(EngineConfig::default(), vec![backend])?;
+    let deploy = |wasm: &[u8]| {
+        let config = FunctionConfig {
+            name: "bench".into(),
+            snapshot: SnapshotMode::Off,
+            ..FunctionConfig::default()
+        };
+        engine.deploy(wasm, config)
+    };
+    let function = deploy(guest.wasm.bytes())?;
+    let serve = |until: &(dyn Fn() -> bool + Sync), samples: &mut Samples| {
+        let begun = Instant::now();
+        let parts = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..callers)
+                .map(|caller| {
+                    let (engine, function) = (&engine, &function);
+                    scope.spawn(move || serve(engine, function, guest, arrival, caller, until))
+                })
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().expect("a caller panicked"))
+                .collect()
+        });
+        samples.join(parts, begun.elapsed());
+    };
+    let for_a_turn = |samples: &mut Samples| {
+        let end = Instant::now() + turn;
+        serve(&|| Instant::now() >= end, samples);
+    };
+
+    let (mut alone, mut again) = (Samples::default(), Samples::default());
+    let mut compiling = Samples::default();
+    let mut compilations = Vec::new();
+    for_a_turn(&mut Samples::default());
+    for index in 0..turns {
+        // Who comes first has no advantage.
+        if index % 2 == 0 {
+            for_a_turn(&mut alone);
+            for_a_turn(&mut again);
+        } else {
+            for_a_turn(&mut again);
+            for_a_turn(&mut alone);
+        }
+        let done = AtomicBool::new(false);
+        let deployed = std::thread::scope(|scope| {
+            let deploying = scope.spawn(|| {
+                let deployed = deploy(hostile);
+                done.store(true, Ordering::Relaxed);
+                deployed
+            });
+            serve(&|| done.load(Ordering::Relaxed), &mut compiling);
+            deploying.join().expect("a deployment panicked")
+        })?;
+        let took = deployed.facts().compiled_in.as_nanos();
+        compilations.push(u64::try_from(took).unwrap_or(u64::MAX));
+    }
+    let mut compiled = Samples::default();
+    compiled.add(&compilations, Duration::ZERO);
+    let row = |guest: &str, mode: &str, samples: Samples| Row {
+        group: "deploy",
+        guest: guest.into(),
+        backend: kind,
+        mode: arrival.mode(mode),
+        callers,
+        time: Some(samples.times()),
+        bytes: None,
+    };
+    Ok(vec![
+        row(guest.name, ALONE, alone),
+        row(guest.name, AGAIN, again),
+        row(guest.name, COMPILING, compiling),
+        row("100 000 functions", "compiled beside them", compiled),
+    ])
+}
+
+/// One caller's requests, until it is told to stop.
+fn serve(
+    engine: &Engine,
+    function: &Function,
+    guest: &Guest,
+    arrival: Arrival,
+    caller: usize,
+    until: &(dyn Fn() -> bool + Sync),
+) -> Samples {
+    machine::wake_on_time();
+    let cpu = machine::thread_cpu();
+    let mut nanos = Vec::new();
+    let mut random = caller as u64 + 1;
+    let mut next = Instant::now();
+    while !until() {
+        match arrival {
+            Arrival::Closed => next = Instant::now(),
+            Arrival::Random(mean) => {
+                random = random
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                // Between nothing and twice the mean.
+                next += mean.mul_f64((random >> 40) as f64 / f64::from(1 << 23));
+                std::thread::sleep(next.saturating_duration_since(Instant::now()));
+            }
+        }
+        let ticket = engine.reserve().expect("places are free");
+        function
+            .call(ticket, &request(), &[], |answer| {
+                let body = answer
+                    .response
+                    .map_or(&[][..], |response| response.body.as_ref());
+                guest.check(answer.status, body, answer.reason);
+            })
+            .expect("the call is well-formed");
+        nanos.push(u64::try_from(next.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    }
+    let mut samples = Samples::default();
+    samples.add(&nanos, machine::thread_cpu().saturating_sub(cpu));
+    samples
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guests;
+    use crate::subjects::{Kind, Mode, Workshop};
+
+    #[test]
+    fn requests_are_answered_whatever_compiles() {
+        let backend = Workshop::default()
+            .backend(Kind::Wasmi, Mode::Scan)
+            .unwrap();
+        let small = Synthetic::image(65_536, 1).build();
+        let arrival = Arrival::Random(Duration::from_millis(1));
+        let rows = beside(
+            backend,
+            &guests::tiny(),
+            &small,
+            2,
+            arrival,
+            (1, Duration::from_millis(50)),
+        )
+        .unwrap();
+        assert_eq!(rows.len(), 4);
+        assert_eq!(rows[3].time.unwrap().n, 1);
+        assert!(rows[..2].iter().all(|row| row.time.unwrap().n > 0));
+        assert_eq!(rows[1].mode, "alone, again; every 1000 µs");
+    }
+}
