@@ -206,10 +206,7 @@ fn code_from_the_cache_is_mapped_and_not_copied() {
         Engine::new(config, vec![backend(MemoryMode::Slots)]).unwrap()
     };
     let first = engine();
-    assert_eq!(
-        deploy(&first, COUNTER).facts().source,
-        CodeSource::Compiled
-    );
+    assert_eq!(deploy(&first, COUNTER).facts().source, CodeSource::Compiled);
     let second = engine();
     let function = deploy(&second, COUNTER);
     assert_eq!(function.facts().source, CodeSource::Cache);
