@@ -1,10 +1,12 @@
 //! The calls that stand on a goroutine's stack.
 
+use std::collections::HashMap;
+
 use super::{Goroutine, word};
 use crate::wasm::go::{CallSite, GoCommand};
 
-/// The most calls: a program that waits for its request is not deep in recursion.
-const MOST_CALLS: usize = 1000;
+/// The most calls: a program that waits for its request is hardly ever deep in recursion.
+const MOST_CALLS: usize = 4000;
 
 /// The most bytes of code that are read for one stack.
 const MOST_CODE: usize = 64 << 20;
@@ -39,6 +41,7 @@ pub(super) fn calls(
         ))
     };
     let first = goroutine.hi.saturating_sub(TOP + 8);
+    let mut read = HashMap::new();
     let (mut calls, mut code, mut at) = (Vec::new(), 0, goroutine.sp);
     loop {
         if at > first {
@@ -50,7 +53,6 @@ pub(super) fn calls(
         let (Ok(caller), point) = (u32::try_from(pc >> 16), pc as u16) else {
             return strange(at, "there is no return address");
         };
-        code += go.body_size(caller).unwrap_or(0);
         if calls.len() == MOST_CALLS || code > MOST_CODE {
             return strange(at, "it is too deep");
         }
@@ -71,7 +73,11 @@ pub(super) fn calls(
             });
             return Ok(calls);
         }
-        let (Some(site), Some(frame)) = (go.call_site(caller, point), go.frame_size(caller)) else {
+        let (site, frame) = *read.entry(pc).or_insert_with(|| {
+            code += go.body_size(caller).unwrap_or(0);
+            (go.call_site(caller, point), go.frame_size(caller))
+        });
+        let (Some(site), Some(frame)) = (site, frame) else {
             return strange(at, "there is no return address");
         };
         calls.push(Call {

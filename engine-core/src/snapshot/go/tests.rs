@@ -218,13 +218,14 @@ fn frameless_functions_and_deep_stacks_are_followed() {
         (SYSCALL_READ, 1, SYSCALL_READ_FRAME),
     ]);
     assert_eq!(stopped.main_frame().unwrap().function, MAIN);
-    stopped.set(G1 + 8, 0x1f000);
+    stopped.memory.resize(0x200000, 0);
+    stopped.set(G1 + 8, 0x200000);
     let mut calls = vec![(RUNTIME_MAIN, 2, RUNTIME_MAIN_FRAME), (MAIN, 3, MAIN_FRAME)];
-    calls.extend([(FRAMELESS, 1, 0); 900]);
+    calls.extend([(FRAMELESS, 1, 0); 99_990]);
     calls.push((SYSCALL_READ, 1, SYSCALL_READ_FRAME));
     stopped.goroutine(&calls);
     stopped.park().unwrap();
-    calls.splice(2..2, [(FRAMELESS, 1, 0); 100]);
+    calls.splice(2..2, [(FRAMELESS, 1, 0); 10]);
     stopped.goroutine(&calls);
     assert!(stopped.park().unwrap_err().contains("too deep"));
 }
