@@ -61,7 +61,8 @@ bench-http: caddy ## whole Caddy: functions against respond and reverse_proxy, i
 fuzz-smoke: ## each fuzz target for a few seconds
 	fuzz/smoke.sh
 
-test-rust: tools ## formatting, lints, unit tests, the conformance suite on every backend
+test-rust: tools ## formatting, lints, unit tests, the conformance suite and snapshots of real programs on every backend
+	$(MAKE) -C guests go corpus
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
 	$(CARGO) test --release --workspace --locked
