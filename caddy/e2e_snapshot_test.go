@@ -106,6 +106,7 @@ func testSnapshots(t *testing.T, backend, module string) {
 	for _, f := range functions {
 		fmt.Fprintf(&routes, "gojinn /%s {\n module %s\n name %s\n timeout 30s\n queue_timeout 30s\n %s\n}\n", f.name, module, f.name, f.lines)
 	}
+	fmt.Fprintf(&routes, "gojinn /serve {\n module %s\n name serve\n timeout 30s\n}\n", guest(t, "go-serve"))
 	fmt.Fprintf(&routes, "gojinn /c {\n module %s\n name c\n snapshot on\n}\n", guest(t, "c-hello"))
 	s.mustLoad(fmt.Sprintf("{\nadmin ADMIN\nlog {\noutput file DIR/caddy.log\n}\ngojinn {\nbackend %s\n}\n}\nADDR {\nroute {\n%s}\n}\n",
 		backend, routes.String()))
@@ -122,6 +123,12 @@ func testSnapshots(t *testing.T, backend, module string) {
 			kind, _ := s.snapshotOf(f.name)
 			s.askAtOnce("/"+f.name, tenant, f.reveals, kind)
 		})
+	}
+
+	// A module that says itself that it may be warmed up.
+	s.wantSnapshot("serve", "warmed")
+	if res := s.get("/serve"); res.StatusCode != 200 {
+		t.Errorf("a function of the Go package: %d %s", res.StatusCode, res.body)
 	}
 
 	for name, why := range map[string]string{

@@ -156,6 +156,9 @@ func (d *deployment) reportSnapshot(s *snapshotFacts) {
 			zap.String("function", d.config.Name), zap.String("module", d.module),
 			zap.String("snapshot", s.Kind), zap.String("reason", escapeControl(s.WhyNot)))
 	}
+	if s.Kind == snapshotNone {
+		return // each request will say it again
+	}
 	said := newGuestLog(d.logger, d.config.Name)
 	for line := range strings.Lines(s.Stderr) {
 		said.line(engine.LogStderr, []byte(strings.TrimRight(line, "\r\n")), "")

@@ -110,7 +110,7 @@ func TestSnapshotIsReported(t *testing.T) {
 			"parked":      `{"source":"compiled","snapshot":{"kind":"parked","why_not":null,"took_ms":12.5,"patches":6,"stderr":""}}`,
 			"plain":       `{"snapshot":{"kind":"none","why_not":"this is\nnot a Go program","took_ms":0,"stderr":""}}`,
 			"insisted":    `{"snapshot":{"kind":"none","why_not":"code has table.set"}}`,
-			"hoped":       `{"snapshot":{"kind":"none","why_not":"it opened /etc/x"}}`,
+			"hoped":       `{"snapshot":{"kind":"none","why_not":"it opened /etc/x","stderr":"opening"}}`,
 			"only parked": `{"snapshot":{"kind":"parked","why_not":"reads on another goroutine"}}`,
 			"warmed":      `{"snapshot":{"kind":"warmed","why_not":"","took_ms":20,"stderr":"starting\n{\"level\":\"warn\",\"msg\":\"old config\",\"n\":1}\n\n\u001b[1mend"}}`,
 			"silent":      `{}`,
