@@ -43,8 +43,7 @@ struct Goroutine {
     /// The address of its `g`.
     g: u64,
     sp: u64,
-    /// Its stack, from the lowest address to behind the highest.
-    lo: u64,
+    /// The end of its stack: behind its highest address.
     hi: u64,
 }
 
@@ -78,7 +77,7 @@ impl Goroutine {
         if !aligned || lo < 8 || hi > memory.len() as u64 || sp >= hi || sp < lo.saturating_add(8) {
             return strange("its stack pointer is not in its goroutine's stack");
         }
-        Ok(Self { g, sp, lo, hi })
+        Ok(Self { g, sp, hi })
     }
 }
 

@@ -10,6 +10,8 @@
 //!          292  n    uint32       values in buf
 //!          296  c    uint32       the block's counter, which grows by 4 up to 12; then the end of buf becomes the seed
 //! ```
+//!
+//! Before it is patched, the program's state must hold the very blocks: what was patched and has not run since is not found.
 
 use super::{Globals, Goroutine, half_word, statics, word};
 use crate::snapshot::Patch;
@@ -19,6 +21,9 @@ const BLOCK: usize = 256;
 const SEED: usize = 32;
 /// Size of a generator, which ends in four bytes that are not used.
 const STATE: u64 = 304;
+
+/// The most places at which a block is computed: in Go's variables there are about a hundred that could be a generator.
+const MOST_TRIED: usize = 10_000;
 
 /// The most bytes an `m` has: in memory of a size class of its own, it must have room for flags in pointers to it.
 const M_SIZE: u64 = 2048;
@@ -34,15 +39,20 @@ pub(in crate::snapshot) fn generators(
     // That its thread is m0 is part of it.
     Goroutine::running(go, memory, globals)?;
     let variables = statics::variables(go, memory)?;
-    let found: Vec<u64> = variables
-        .step_by(8)
-        .filter(|&at| is_generator(memory, at))
-        .collect();
     let strange = |what: &str| {
         Err(format!(
             "the state of Go's random generators is not found: {what}"
         ))
     };
+    let mut tried = 0;
+    let found: Vec<u64> = variables
+        .step_by(8)
+        .filter(|&at| is_generator(memory, at, &mut tried))
+        .take(3)
+        .collect();
+    if tried > MOST_TRIED {
+        return strange("too many places look like it");
+    }
     if found.len() > 2 {
         return strange("the program has others like them among its variables");
     }
@@ -70,6 +80,12 @@ pub(in crate::snapshot) fn generators(
             bytes: Box::new(used),
         });
     }
+    // Behind the thread's own generator is the state of a cheap one, which decides between the ready cases of a select: eight
+    // bytes, not both halves 0. There is no telling it by its value, but by the code that steps it.
+    let cheap = others[0] + STATE;
+    if u32::try_from(cheap - m0).is_ok_and(|offset| go.steps_cheaprand(offset)) {
+        patches.push(Patch::Random { at: cheap, len: 8 });
+    }
     Ok(patches)
 }
 
@@ -81,8 +97,8 @@ fn is_global(memory: &[u8], at: u64) -> bool {
     before && word(memory, at + STATE) == Some(1)
 }
 
-/// Whether a generator in use stands at an address.
-fn is_generator(memory: &[u8], at: u64) -> bool {
+/// Whether a generator in use stands at an address. Counts the blocks that are computed, and computes no more than enough.
+fn is_generator(memory: &[u8], at: u64, tried: &mut usize) -> bool {
     let Some(state) = usize::try_from(at)
         .ok()
         .and_then(|at| memory.get(at..)?.first_chunk::<{ STATE as usize }>())
@@ -100,9 +116,10 @@ fn is_generator(memory: &[u8], at: u64) -> bool {
     let (i, n, c) = (field(288), field(292), field(296));
     // The last block of a seed keeps four values back for the next.
     let counts = matches!((n, c), (32, 0 | 4 | 8) | (28, 12)) && i <= n;
-    if !counts {
+    if !counts || *tried > MOST_TRIED {
         return false;
     }
+    *tried += 1;
     let mut seed = [0; SEED];
     seed.copy_from_slice(&state[BLOCK..BLOCK + SEED]);
     block(&seed, c) == state[..BLOCK]

@@ -6,7 +6,7 @@ use super::{Goroutine, word};
 use crate::wasm::go::{CallSite, GoCommand};
 
 /// The most calls: a program that waits for its request is hardly ever deep in recursion.
-const MOST_CALLS: usize = 4000;
+const MOST_CALLS: usize = 100_000;
 
 /// The most bytes of code that are read for one stack.
 const MOST_CODE: usize = 64 << 20;

@@ -27,7 +27,8 @@ const END: usize = 34;
 pub(super) fn variables(go: &GoCommand, memory: &[u8]) -> Result<Range<u64>, String> {
     let mut found = None;
     // It stands before the variables that are zero at the start, of which m0 is one.
-    for at in (0..u64::from(go.m0)).step_by(8) {
+    let end = u64::from(go.m0).min(memory.len() as u64);
+    for at in (0..end).step_by(8) {
         if word(memory, at + 8 * MIN_PC as u64) != Some(FIRST_PC) {
             continue;
         }

@@ -19,7 +19,7 @@ const LO: u64 = 0x11000;
 const HI: u64 = 0x12000;
 
 /// Where the generator of `m0` is.
-const OWN_RAND: u64 = M0 + 1248;
+const OWN_RAND: u64 = M0 + CHEAPRAND_AT - 304;
 
 /// A stopped program.
 #[derive(Clone)]
@@ -49,7 +49,7 @@ impl Stopped {
         for (index, value) in [
             (0, PCLNTAB),
             (20, 0x1000 << 16),
-            (21, pc(GOROUTINE + 1, 0)),
+            (21, pc(CHEAPRAND + 1, 0)),
             (24, VARIABLES),
             (25, BSS - 0x800),
             (26, BSS - 0x800),
@@ -281,7 +281,7 @@ fn what_is_not_a_stack_that_leads_from_a_read_to_goexit_is_refused() {
             stopped.set(stopped.sp(), pc(SYSCALL_READ, 0));
         }),
         ("return address", |stopped| {
-            stopped.set(stopped.sp(), pc(GOROUTINE + 1, 1));
+            stopped.set(stopped.sp(), pc(CHEAPRAND + 1, 1));
         }),
         ("return address", |stopped| {
             stopped.set(stopped.sp(), u64::MAX)
@@ -433,8 +433,20 @@ fn generators_start_anew_from_fresh_seeds() {
                 at: OWN_RAND + 288,
                 bytes: used(28)
             },
+            Patch::Random {
+                at: M0 + CHEAPRAND_AT,
+                len: 8
+            },
         ]
     );
+}
+
+#[test]
+fn a_cheap_generator_at_another_place_is_left_alone() {
+    let mut stopped = Stopped::new();
+    stopped.memory[OWN_RAND as usize..][..304].fill(0);
+    stopped.generator(OWN_RAND - 8, 6, 28, 12);
+    assert_eq!(stopped.generators().unwrap().len(), 4);
 }
 
 #[test]
@@ -466,7 +478,7 @@ fn generators_of_the_program_must_repeat() {
 
 #[test]
 fn generators_that_are_not_certain_are_none() {
-    let changes: [(&str, fn(&mut Stopped)); 12] = [
+    let changes: [(&str, fn(&mut Stopped)); 13] = [
         // Not as the block says.
         ("two", |stopped| {
             stopped.memory[GLOBAL_RAND as usize + 17] ^= 1
@@ -496,6 +508,14 @@ fn generators_that_are_not_certain_are_none() {
         }),
         ("no table", |stopped| {
             stopped.set(MODULE_DATA + 8 * 24, END + 8)
+        }),
+        ("too many", |stopped| {
+            // i = 8, n = 32, c = 8, i = 32, … in one place after another, of which none is a generator.
+            stopped.memory.resize(0x40000, 0);
+            stopped.set(MODULE_DATA + 8 * 34, 0x40000);
+            for at in (0x20000..0x40000).step_by(8) {
+                stopped.set(at, 8 | 32 << 32);
+            }
         }),
         ("two tables", |stopped| {
             let table = MODULE_DATA as usize;

@@ -1,5 +1,6 @@
 //! The code of Go's runtime that is compared instruction by instruction.
 
+use wasm_encoder::Encode;
 use wasmparser::{BlockType, MemArg, Operator, OperatorsReader};
 
 use super::{CTXT, G, GoCommand, PAUSE, SP};
@@ -57,6 +58,38 @@ pub(super) fn wrapper(go: &GoCommand, import: u32) -> Result<u32, String> {
 
 /// The most bytes that a wrapper has: about 60, and a few more for large indices.
 const WRAPPER_SIZE: usize = 100;
+
+/// Whether the code steps a generator of the kind xorshift64+ whose state is two halves of a word at `offset` of a structure, as
+/// the runtime's `cheaprand` does wherever it is inlined: `s1, s0 := t[0], t[1]; s1 ^= s1 << 17`.
+pub(super) fn steps_xorshift(code: &[u8], offset: u32) -> bool {
+    // i32.wrap_i64, i64.load32_u offset, local.set
+    let load = |offset: u32| {
+        let mut bytes = vec![0xa7, 0x35, 2];
+        offset.encode(&mut bytes);
+        bytes.push(0x21);
+        bytes
+    };
+    let (first, second) = (load(offset), load(offset + 4));
+    // i64.const 17, i64.shl
+    let shift = [0x42, 17, 0x86];
+    code.windows(first.len())
+        .enumerate()
+        .filter(|(_, bytes)| *bytes == first)
+        .any(|(at, _)| {
+            let mut rest = code[at + first.len()..].iter();
+            let mut local = || rest.next().copied();
+            let Some(s1) = local() else { return false };
+            // local.get of the structure, the other half, local.get s1, the shift, local.get s1, i64.xor
+            let (get, _) = (local(), local());
+            let tail = rest.as_slice();
+            let Some(tail) = tail.strip_prefix(&second[..]) else {
+                return false;
+            };
+            get == Some(0x20)
+                && matches!(tail, [_, 0x20, a, b @ ..]
+                    if *a == s1 && b.strip_prefix(&shift).is_some_and(|b| b.starts_with(&[0x20, s1, 0x85])))
+        })
+}
 
 /// `_start`: the function indices of `rt0_go` and of the loop.
 fn begin(mut code: Code<'_>) -> Option<(u32, u32)> {

@@ -131,6 +131,14 @@ pub(crate) fn recognise(module: &Arc<[u8]>) -> Result<GoCommand, String> {
 }
 
 impl GoCommand {
+    /// Whether it has code that steps the runtime's cheap generator, if its state were at that offset of an `m`.
+    pub(crate) fn steps_cheaprand(&self, offset: u32) -> bool {
+        let (Some(first), Some(last)) = (self.bodies.first(), self.bodies.last()) else {
+            return false;
+        };
+        code::steps_xorshift(&self.code[first.start as usize..last.end as usize], offset)
+    }
+
     /// The same program in other bytes, of which only sections other than that of the code differ.
     pub(super) fn in_code(self, code: &Arc<[u8]>) -> Result<Self, String> {
         let sections = sections::sections(code).map_err(|_| unreadable())?;

@@ -23,14 +23,18 @@ pub(crate) const INIT: u32 = 0x1009;
 pub(crate) const OS_EXIT: u32 = 0x100a;
 pub(crate) const FRAMELESS: u32 = 0x100b;
 pub(crate) const GOROUTINE: u32 = 0x100c;
+pub(crate) const CHEAPRAND: u32 = 0x100d;
 
-const COUNT: u32 = GOROUTINE + 1 - START;
+const COUNT: u32 = CHEAPRAND + 1 - START;
 
 /// Sizes of frames.
 pub(crate) const RUNTIME_MAIN_FRAME: u64 = 144;
 pub(crate) const MAIN_FRAME: u64 = 64;
 pub(crate) const SYSCALL_READ_FRAME: u64 = 32;
 pub(crate) const OS_EXIT_FRAME: u64 = 8;
+
+/// The offset in an `m` at which its code has the state of the cheap generator.
+pub(crate) const CHEAPRAND_AT: u64 = 1552;
 
 /// Functions that are imported: fd_read and proc_exit.
 pub(crate) const IMPORTED: u32 = 2;
@@ -83,6 +87,7 @@ pub(crate) fn text() -> String {
         function(OS_EXIT, OS_EXIT_FRAME, &[direct(EXIT)]),
         function(FRAMELESS, 0, &[direct(SYSCALL_READ)]),
         function(GOROUTINE, 40, &[direct(SYSCALL_READ)]),
+        cheaprand(),
     ] {
         text.push_str(&function);
     }
@@ -190,6 +195,16 @@ fn goexit() -> String {
             end unreachable unreachable end i32.const 1)\n",
         push(GOEXIT, 2),
         index(GOROUTINE)
+    )
+}
+
+fn cheaprand() -> String {
+    format!(
+        "(func (type 0) (local i32 i64 i64 i64)
+            local.get 2 i32.wrap_i64 i64.load32_u offset={CHEAPRAND_AT} local.set 3
+            local.get 2 i32.wrap_i64 i64.load32_u offset={} local.set 4
+            local.get 3 i64.const 17 i64.shl local.get 3 i64.xor drop i32.const 0)\n",
+        CHEAPRAND_AT + 4
     )
 }
 

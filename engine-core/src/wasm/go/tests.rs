@@ -67,7 +67,7 @@ fn what_the_linker_does_not_write_is_refused() {
             "  (global (mut i32) (i32.const 0)) (export",
             "globals",
         ),
-        ("(table 4109 funcref)", "(table 4110 funcref)", "table"),
+        ("(table 4110 funcref)", "(table 4111 funcref)", "table"),
         (
             "(elem (i32.const 4096) func 2 3",
             "(elem (i32.const 4096) func 3 2",
@@ -81,8 +81,8 @@ fn what_the_linker_does_not_write_is_refused() {
         ),
         ("(elem (i32.const 4096)", "(elem (i32.const 4095)", "table"),
         (
-            "(table 4109 funcref)",
-            "(table 4109 funcref) (table 1 funcref)",
+            "(table 4110 funcref)",
+            "(table 4110 funcref) (table 1 funcref)",
             "table",
         ),
         ("\"fd_read\"", "\"fd_pread\"", "stdin"),
@@ -193,7 +193,7 @@ fn frames_are_measured() {
     ] {
         assert_eq!(go.frame_size(function).map(u64::from), Some(frame));
     }
-    for none in [0, 1, START - 1, START, LOOP, GOROUTINE + 1, u32::MAX] {
+    for none in [0, 1, START - 1, START, LOOP, CHEAPRAND + 1, u32::MAX] {
         assert_eq!(go.frame_size(none), None, "{none}");
     }
 }
@@ -265,7 +265,7 @@ fn calls_are_found_by_where_they_go_on() {
         (START, 1),
         (READ, 1),
         (0, 1),
-        (GOROUTINE + 1, 1),
+        (CHEAPRAND + 1, 1),
         (u32::MAX, 1),
     ] {
         assert_eq!(go.call_site(function, point), None, "{function:#x} {point}");
@@ -316,6 +316,27 @@ fn a_closure_must_be_the_one_that_is_called() {
 }
 
 #[test]
+fn the_cheap_generator_is_told_by_the_code_that_steps_it() {
+    let at = CHEAPRAND_AT as u32;
+    let go = go(&text());
+    assert!(go.steps_cheaprand(at));
+    assert!(!go.steps_cheaprand(at - 8) && !go.steps_cheaprand(at + 4));
+    for (old, new) in [
+        ("offset=1556", "offset=1560"),
+        ("i64.const 17 i64.shl", "i64.const 18 i64.shl"),
+        ("i64.const 17 i64.shl", "i64.const 17 i64.shr_u"),
+        ("local.get 3 i64.const 17", "local.get 4 i64.const 17"),
+        ("i64.shl local.get 3", "i64.shl local.get 4"),
+        ("local.get 3 i64.xor drop", "local.get 3 i64.or drop"),
+    ] {
+        let text = text();
+        assert!(text.contains(old));
+        let go = recognise(&module(&text.replace(old, new))).unwrap();
+        assert!(!go.steps_cheaprand(at), "{new}");
+    }
+}
+
+#[test]
 fn real_programs_are_recognised_and_followed() {
     for name in ["go-hello", "go-markdown", "go-echo"] {
         let bytes = guest(name);
@@ -345,7 +366,7 @@ fn any_change_of_a_byte_is_survived() {
             let Ok(go) = recognise(&changed.into()) else {
                 continue;
             };
-            for function in START - 1..=GOROUTINE + 1 {
+            for function in START - 1..=CHEAPRAND + 1 {
                 go.frame_size(function);
                 for point in 0..5 {
                     go.call_site(function, point);
