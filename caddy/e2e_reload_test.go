@@ -3,6 +3,7 @@
 package gojinn
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -200,6 +201,41 @@ func TestWatchReplacesUnderLoad(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Purging empties the disk, and no function notices.
+func TestPurgedCache(t *testing.T) {
+	s := newRealServer(t)
+	config := func(module, cache string) string {
+		return fmt.Sprintf("{\n admin ADMIN\n gojinn {\n cache %s\n }\n}\nADDR {\n gojinn {\n module %s\n name purged\n }\n}\n", cache, module)
+	}
+	purge := func(status int) (purged engine.Purged) {
+		t.Helper()
+		res := s.post("/gojinn/cache/purge")
+		if res.StatusCode != status {
+			t.Errorf("got %d %s, want %d", res.StatusCode, res.body, status)
+		}
+		if err := json.Unmarshal([]byte(res.body), &purged); err != nil {
+			t.Errorf("%v: %s", err, res.body)
+		}
+		return purged
+	}
+	s.mustLoad(config(guest(t, "c-hello"), "DIR/cache"))
+	if purged := purge(200); purged.Entries != 1 || purged.Bytes == 0 {
+		t.Errorf("after one module: %+v", purged)
+	}
+	if purged := purge(200); purged != (engine.Purged{}) {
+		t.Errorf("after a purge: %+v", purged)
+	}
+	if res := s.get("/"); res.StatusCode != 200 {
+		t.Errorf("after a purge: got %d %s", res.StatusCode, res.body)
+	}
+	s.mustLoad(config(guest(t, "zig-hello"), "DIR/cache"))
+	if purged := purge(200); purged.Entries != 1 {
+		t.Errorf("after another module: %+v", purged)
+	}
+	s.mustLoad(config(guest(t, "c-hello"), "off"))
+	purge(409)
 }
 
 // compilations is how many modules the running engine has compiled.

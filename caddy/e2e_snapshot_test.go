@@ -10,10 +10,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/pauloappbr/gojinn/caddy/internal/engine"
 )
 
 // buildGo compiles a Go program for WASI, as its users do.
@@ -251,4 +254,85 @@ func TestWatchReplacesWarmedFunctions(t *testing.T) {
 	if got := s.do(s.request("POST", "/", "still here")); got.body != "still here" {
 		t.Errorf("after a bad sample: %d %q", got.StatusCode, got.body)
 	}
+}
+
+// Reloads under load, each of which makes new snapshots: every answer is wholly of one of them, and what was replaced is let go,
+// with its memory and descriptors.
+func TestReloadsOfSnapshots(t *testing.T) {
+	runtime.GC()
+	enginesBefore, functionsBefore := engine.Live()
+	s := newRealServer(t)
+	s.httpClient.Timeout = time.Minute
+	module := buildGo(t, "testdata/remember", filepath.Join(s.dir, "remember.wasm"))
+	s.module("sample.json", `{"method":"POST","uri":"/","headers":{},"body":"the sample","trace_id":"s"}`)
+	config := func(version int) string {
+		text := "{\n admin ADMIN\n log {\n output file DIR/caddy.log\n }\n}\nADDR {\n route {\n"
+		for _, name := range []string{"parked", "warmed"} {
+			warmup := ""
+			if name == "warmed" {
+				warmup = "warmup 2 DIR/sample.json"
+			}
+			text += fmt.Sprintf("gojinn /%s {\n module %s\n name %s\n env SHOW version-%d\n queue_timeout 10s\n timeout 30s\n %s\n}\n",
+				name, module, name, version, warmup)
+		}
+		return text + "}\n}\n"
+	}
+	s.mustLoad(config(0))
+	load := func(uri string) (end func() int64) {
+		return s.underLoad(uri, func() func(string) error {
+			last := 0
+			return func(body string) error {
+				var version int
+				if _, err := fmt.Sscanf(body, "version-%d", &version); err != nil || version < last {
+					return fmt.Errorf("after version %d came %.80q", last, body)
+				}
+				last = version
+				return nil
+			}
+		})
+	}
+	ends := []func() int64{load("/parked"), load("/warmed")}
+	var descriptors, resident int
+	const reloads = 15
+	for version := 1; version <= reloads; version++ {
+		s.mustLoad(config(version))
+		if want, got := fmt.Sprint("version-", version), s.get("/warmed").body; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		if version == reloads/3 {
+			descriptors, resident = s.descriptors(), s.settledResident()
+		}
+	}
+	for _, end := range ends {
+		if end() == 0 {
+			t.Error("no request was answered meanwhile")
+		}
+	}
+	s.wantSnapshot("parked", "parked")
+	s.wantSnapshot("warmed", "warmed")
+	s.httpClient.CloseIdleConnections()
+	eventually(t, "the replaced functions to be freed", func() bool {
+		runtime.GC()
+		engines, functions := engine.Live()
+		return engines-enginesBefore <= 1 && functions-functionsBefore <= 2
+	})
+	// A snapshot has at least one descriptor of its own, that of its memory.
+	if after := s.descriptors(); after > descriptors+reloads/3 {
+		t.Errorf("%d descriptors are open, %d were after a third of the reloads", after, descriptors)
+	}
+	if after := s.settledResident(); after > resident+64<<10 {
+		t.Errorf("%d kB are resident, %d were after a third of the reloads", after, resident)
+	} else {
+		t.Logf("descriptors %d to %d, resident %d to %d kB", descriptors, s.descriptors(), resident, after)
+	}
+}
+
+// descriptors is how many this process has open.
+func (s *server) descriptors() int {
+	s.t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return len(list)
 }

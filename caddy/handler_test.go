@@ -206,6 +206,27 @@ func TestQueueFullAndTimeout(t *testing.T) {
 	}
 }
 
+// The limits of the config are the engine's, and so are the defaults of docs/contract.md.
+func TestLimits(t *testing.T) {
+	s := newServer(t)
+	var got engine.FunctionConfig
+	s.fake.Deploy = func(_ []byte, config *engine.FunctionConfig) error {
+		got = *config
+		return nil
+	}
+	limits := func() string {
+		return fmt.Sprint(got.Timeout, got.MemoryLimit, got.MaxBody, got.MaxOutput, got.MaxLogs)
+	}
+	s.mustLoad(s.simple())
+	if limits() != "1m0s 128000000 10000000 10000000 65536" {
+		t.Errorf("the defaults are %s", limits())
+	}
+	s.mustLoad(s.simple("timeout 2s", "memory_limit 1MiB", "max_body 1KB", "max_output 2KB", "max_logs 3KB"))
+	if limits() != "2s 1048576 1000 2000 3000" {
+		t.Errorf("got %s", limits())
+	}
+}
+
 func TestLateValues(t *testing.T) {
 	t.Setenv("GOJINN_TEST_SECRET", "{http.request.host}")
 	s := newServer(t)
