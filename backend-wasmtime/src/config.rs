@@ -22,8 +22,8 @@ const FRAMES: usize = 16;
 pub struct WasmtimeConfig {
     /// Where sandboxes get their linear memory. The other modes exist to be compared with.
     pub memory: MemoryMode,
-    /// Threads that compile one module, at a low priority. All cores but one, at least one: a core that compiles nothing
-    /// serves undisturbed.
+    /// Threads that compile one module, at the lowest priority. All cores but one, at least one: a core that compiles nothing
+    /// serves undisturbed. One more, at a low priority, joins them where they get next to nothing of the machine.
     pub compile_threads: usize,
 }
 

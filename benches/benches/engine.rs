@@ -9,15 +9,15 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gojinn_benches::beside::{self, Arrival, beside};
-use gojinn_benches::goals::{FIFTY, GO_LOOPING, GO_ONCE, GO_PARKED, GO_WARMED, NOTHING_RUN};
+use gojinn_benches::beside::{self, beside};
+use gojinn_benches::goals::{GO_LOOPING, GO_ONCE, GO_PARKED, GO_WARMED, NOTHING_RUN};
 use gojinn_benches::guests::{self, Guest};
 use gojinn_benches::machine::{self, Held};
 use gojinn_benches::measure::{Contender, Pace, Row, race};
 use gojinn_benches::prepared::Prepared;
 use gojinn_benches::report::{Report, replace_between};
 use gojinn_benches::soak::soak;
-use gojinn_benches::starts::starts;
+use gojinn_benches::starts::{FIFTY, starts};
 use gojinn_benches::subjects::{Beginning, Kind, Mode, Subject, Workshop};
 use gojinn_benches::variants::variant;
 use gojinn_benches::wazero::Wazero;

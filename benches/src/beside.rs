@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use engine_core::backend::Backend;
 use engine_core::{Engine, EngineConfig, Function, FunctionConfig, Result, SnapshotMode};
 
+use crate::goals::{Bound, Goal};
 use crate::guests::{Guest, request};
 use crate::machine;
 use crate::measure::{Row, Samples};
+use crate::report::{Report, nanos};
 use crate::synthetic::Synthetic;
 
 /// Nothing else goes on. Taken before [`COMPILING`], in each turn.
@@ -73,7 +75,12 @@ pub fn beside(
     (turns, turn): (usize, Duration),
 ) -> Result<Vec<Row>> {
     let kind = backend.kind().name();
-    let engine = Engine::new(EngineConfig::default(), vec![backend])?;
+    let config = EngineConfig {
+        // However busy the callers keep the machine.
+        compile_timeout: Some(Duration::from_secs(3600)),
+        ..EngineConfig::default()
+    };
+    let engine = Engine::new(config, vec![backend])?;
     let deploy = |wasm: &[u8]| {
         let config = FunctionConfig {
             name: "bench".into(),
@@ -149,6 +156,29 @@ pub fn beside(
     ])
 }
 
+/// What is promised about them: by the 99th percentile.
+pub(crate) fn goals(report: &Report, goals: &mut Vec<Goal>) {
+    for backend in ["wasmtime", "wasmer"] {
+        for (callers, arrival) in WAYS {
+            let times =
+                |what| report.times("deploy", "C hello", backend, &arrival.mode(what), callers);
+            for (what, goal) in [(AGAIN, Bound::None), (COMPILING, Bound::AtMost(1.2))] {
+                if let (Some(ours), Some(theirs)) = (times(what), times(ALONE)) {
+                    let what = arrival.mode(what);
+                    goals.push(Goal {
+                        what: format!(
+                            "{backend}, C hello, p99, {callers} callers: {what} vs {ALONE}"
+                        ),
+                        goal,
+                        figures: (nanos(ours.p99_ns), nanos(theirs.p99_ns)),
+                        ratio: ours.p99_ns as f64 / theirs.p99_ns.max(1) as f64,
+                    });
+                }
+            }
+        }
+    }
+}
+
 /// One caller's requests, until it is told to stop.
 fn serve(
     engine: &Engine,
@@ -195,7 +225,30 @@ fn serve(
 mod tests {
     use super::*;
     use crate::guests;
+    use crate::measure::Times;
     use crate::subjects::{Kind, Mode, Workshop};
+
+    #[test]
+    fn tails_are_compared_with_being_alone() {
+        let (callers, arrival) = WAYS[2];
+        let row = |what, p99_ns| Row {
+            group: "deploy",
+            guest: "C hello".into(),
+            backend: "wasmer",
+            mode: arrival.mode(what),
+            callers,
+            time: Some(Times {
+                p99_ns,
+                ..Times::default()
+            }),
+            bytes: None,
+        };
+        let rows = vec![row(ALONE, 100), row(AGAIN, 130), row(COMPILING, 125)];
+        let mut found = Vec::new();
+        goals(&Report { rows }, &mut found);
+        let found: Vec<_> = found.iter().map(|goal| (goal.ratio, goal.met())).collect();
+        assert_eq!(found, [(1.3, true), (1.25, false)]);
+    }
 
     #[test]
     fn requests_are_answered_whatever_compiles() {

@@ -1,9 +1,9 @@
 //! What is promised about the figures, and whether it is kept.
 
-use crate::beside::{AGAIN, ALONE, COMPILING, WAYS};
+use crate::beside;
 use crate::measure::Times;
 use crate::report::{Report, nanos};
-use crate::starts::{COLD, COPY, LOADS, WHOLE};
+use crate::starts;
 
 /// One promise about the figures.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ pub enum Bound {
 
 impl Goal {
     /// Ours beside theirs, in nanoseconds: how many times less it is, or for [`Bound::AtMost`] how many times as much.
-    fn of(what: String, goal: Bound, ours: u64, theirs: u64) -> Self {
+    pub(crate) fn of(what: String, goal: Bound, ours: u64, theirs: u64) -> Self {
         let times = |much: u64, little: u64| much as f64 / little.max(1) as f64;
         Self {
             what,
@@ -61,7 +61,8 @@ pub(crate) fn of(report: &Report) -> Vec<Goal> {
     sandboxes(report, &mut goals);
     requests(report, &mut goals);
     snapshots(report, &mut goals);
-    deployments(report, &mut goals);
+    starts::goals(report, &mut goals);
+    beside::goals(report, &mut goals);
     goals
 }
 
@@ -198,48 +199,6 @@ fn snapshots(report: &Report, goals: &mut Vec<Goal>) {
     }
 }
 
-/// The guest of the rows about a server that starts with fifty modules.
-pub const FIFTY: &str = "50 x Go JSON";
-
-/// What a deployment costs, and what requests to other functions feel of it.
-fn deployments(report: &Report, goals: &mut Vec<Goal>) {
-    for backend in ["wasmtime", "wasmer"] {
-        let times = |mode| report.times("deploy", FIFTY, backend, mode, 1);
-        for (mode, other, goal) in [
-            (LOADS, COPY, Bound::AtMost(3.0)),
-            (LOADS, COLD, Bound::AtLeast(100.0)),
-            (WHOLE, COLD, Bound::None),
-        ] {
-            if let (Some(ours), Some(theirs)) = (times(mode), times(other)) {
-                goals.push(Goal::of(
-                    format!("{backend}, {FIFTY}, {mode} vs {other}"),
-                    goal,
-                    ours.p50_ns,
-                    theirs.p50_ns,
-                ));
-            }
-        }
-        for (callers, arrival) in WAYS {
-            let times =
-                |what| report.times("deploy", "C hello", backend, &arrival.mode(what), callers);
-            for (what, goal) in [(AGAIN, Bound::None), (COMPILING, Bound::AtMost(1.2))] {
-                if let (Some(ours), Some(theirs)) = (times(what), times(ALONE)) {
-                    let figures = (nanos(ours.p99_ns), nanos(theirs.p99_ns));
-                    goals.push(Goal {
-                        what: format!(
-                            "{backend}, C hello, p99, {callers} callers: {} vs {ALONE}",
-                            arrival.mode(what)
-                        ),
-                        goal,
-                        figures,
-                        ratio: ours.p99_ns as f64 / theirs.p99_ns.max(1) as f64,
-                    });
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -308,38 +267,6 @@ mod tests {
             (140.0, true),
             (56.0, true),
             (2.5, false),
-        ];
-        assert_eq!(ratios(rows), expected);
-    }
-
-    #[test]
-    fn a_deployment_is_compared_with_copying_compiling_and_being_alone() {
-        let at = |mode: &str, micros| {
-            let mut row = row("deploy", FIFTY, "wasmtime", mode, micros);
-            if [ALONE, AGAIN, COMPILING].contains(&mode) {
-                row.guest = "C hello".into();
-                row.time = Some(Times {
-                    p99_ns: micros * 1000,
-                    ..Times::default()
-                });
-            }
-            row
-        };
-        let rows = vec![
-            at(COLD, 1000),
-            at(LOADS, 8),
-            at(COPY, 2),
-            at(WHOLE, 20),
-            at(ALONE, 100),
-            at(AGAIN, 105),
-            at(COMPILING, 119),
-        ];
-        let expected = [
-            (4.0, false),
-            (125.0, true),
-            (50.0, true),
-            (1.05, true),
-            (1.19, true),
         ];
         assert_eq!(ratios(rows), expected);
     }

@@ -12,8 +12,13 @@ use engine_core::{
     CacheConfig, CodeSource, Engine, EngineConfig, Function, FunctionConfig, SnapshotMode,
 };
 
+use crate::goals::{Bound, Goal};
 use crate::machine;
 use crate::measure::{Row, Samples};
+use crate::report::Report;
+
+/// The guest of the rows that `make bench` has.
+pub const FIFTY: &str = "50 x Go JSON";
 
 /// The first start: each module compiled. One sample is all of them.
 pub const COLD: &str = "first start: compiled";
@@ -107,6 +112,27 @@ pub fn starts(
     ])
 }
 
+/// What is promised about them.
+pub(crate) fn goals(report: &Report, goals: &mut Vec<Goal>) {
+    for backend in ["wasmtime", "wasmer"] {
+        let times = |mode| report.times("deploy", FIFTY, backend, mode, 1);
+        for (mode, other, bound) in [
+            (LOADS, COPY, Bound::AtMost(3.0)),
+            (LOADS, COLD, Bound::AtLeast(100.0)),
+            (WHOLE, COLD, Bound::None),
+        ] {
+            if let (Some(ours), Some(theirs)) = (times(mode), times(other)) {
+                goals.push(Goal::of(
+                    format!("{backend}, {FIFTY}, {mode} vs {other}"),
+                    bound,
+                    ours.p50_ns,
+                    theirs.p50_ns,
+                ));
+            }
+        }
+    }
+}
+
 /// Deploys each module on as many threads as there are cores; the time that all compilations took together.
 fn cold(engine: &Engine, modules: &[Vec<u8>]) -> Result<Duration, Box<dyn Error>> {
     let next = AtomicUsize::new(0);
@@ -181,8 +207,30 @@ impl Drop for Folder {
 mod tests {
     use super::*;
     use crate::guests;
+    use crate::measure::Times;
     use crate::subjects::{Kind, Mode, Workshop};
     use crate::variants::variant;
+
+    #[test]
+    fn loads_are_compared_with_copying_and_with_compiling() {
+        let row = |mode: &str, p50_ns| Row {
+            group: "deploy",
+            guest: FIFTY.into(),
+            backend: "wasmtime",
+            mode: mode.into(),
+            callers: 1,
+            time: Some(Times {
+                p50_ns,
+                ..Times::default()
+            }),
+            bytes: None,
+        };
+        let rows = vec![row(COLD, 1000), row(LOADS, 8), row(COPY, 2), row(WHOLE, 20)];
+        let mut found = Vec::new();
+        goals(&Report { rows }, &mut found);
+        let found: Vec<_> = found.iter().map(|goal| (goal.ratio, goal.met())).collect();
+        assert_eq!(found, [(4.0, false), (125.0, true), (50.0, true)]);
+    }
 
     #[test]
     fn every_module_is_compiled_once_and_then_found() {

@@ -27,7 +27,7 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
     fn fingerprint(&self) -> Fingerprint;
 
     /// Compiles a module that engine-core has validated. Slow (seconds for a Go module); never on the request path, and on
-    /// a thread of its own with a large stack and the lowest priority, which threads started here inherit on Linux.
+    /// a thread of its own with a large stack that has [stepped back](crate::priority), as have threads started here.
     ///
     /// Nothing can end it early, so a deployment may stop waiting for it. What bounds it is [`Bounds`](crate::wasm::Bounds),
     /// checked before, and how many threads of its own the backend gives it.
@@ -143,6 +143,7 @@ pub struct Artifact {
 #[derive(Clone)]
 pub(crate) enum Content {
     Heap(Arc<[u8]>),
+    Read(Arc<Vec<u8>>),
     Sealed(Arc<Sealed>),
 }
 
@@ -150,6 +151,7 @@ impl Content {
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Self::Heap(bytes) => bytes,
+            Self::Read(bytes) => bytes,
             Self::Sealed(file) => file.bytes(),
         }
     }
@@ -200,7 +202,7 @@ impl Artifact {
     #[must_use]
     pub fn file(&self) -> Option<BorrowedFd<'_>> {
         match &self.content {
-            Content::Heap(_) => None,
+            Content::Heap(_) | Content::Read(_) => None,
             Content::Sealed(file) => Some(file.file()),
         }
     }

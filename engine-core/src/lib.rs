@@ -23,7 +23,7 @@ pub mod logs;
 pub mod memory;
 mod metrics;
 mod outcome;
-mod priority;
+pub mod priority;
 mod snapshot;
 pub mod wasi;
 pub mod wasm;

@@ -157,11 +157,12 @@ pub(super) fn read(
     let content = match file_of_its_own {
         Some(content) => content,
         None => {
-            let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, artifact_len as usize).collect();
-            if let Some(bytes) = Arc::get_mut(&mut bytes) {
-                exactly(bytes)?;
+            let mut bytes = Vec::with_capacity(artifact_len as usize);
+            let read = (&file).take(artifact_len).read_to_end(&mut bytes);
+            if read.map_err(failed)? as u64 != artifact_len {
+                return Err(failed(ErrorKind::UnexpectedEof.into()));
             }
-            Content::Heap(bytes)
+            Content::Read(Arc::new(bytes))
         }
     };
     let mut mac = [0; MAC];

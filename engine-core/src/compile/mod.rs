@@ -1,7 +1,7 @@
 //! Compiling, off to the side: once for all who wait for it, and not for longer than they will wait.
 //!
 //! ```text
-//!   deployments ──wait──▶ compilation: a thread of its own, far behind those that serve ──▶ artifact ─▶ cache
+//!   deployments ──wait──▶ compilation: a thread of its own, behind those that serve ──▶ artifact ─▶ cache
 //!        └─ too long, or cancelled: they give up, and it goes on alone: no engine can be interrupted
 //! ```
 //!
@@ -23,7 +23,7 @@ use crate::cache::Cache;
 use crate::cancel::Cancel;
 use crate::engine::{DEPLOY_STACK, panic_text};
 use crate::error::{Error, ErrorKind, Fault, Result};
-use crate::priority::step_far_back;
+use crate::priority::step_back;
 use crate::wasm::Wasm;
 
 /// Compilations that may go on with nobody waiting for them. A module that compiles for ever costs a thread and memory, and
@@ -297,7 +297,7 @@ struct Task {
 
 impl Task {
     fn run(self) {
-        step_far_back();
+        step_back();
         let result = catch_unwind(AssertUnwindSafe(|| self.compile())).unwrap_or_else(|panic| {
             Err(Error::host(format!(
                 "a bug: compiling panicked: {}",
