@@ -174,7 +174,7 @@ awk -v goals="$out/http-goals.md" '
     function goal(route, other, least,    ratio) {
         if (!(route in routes) || !(other in routes)) return
         ratio = of(route, other)
-        printf "| %s of `%s` | ≥ %.2f | %.2f | %s |\n", route, other, least, ratio, ratio >= least ? "yes" : "**no**" > goals
+        printf "| %s of `%s` | ≥ %.2f | %.2f | %s |\n", route, other, least, ratio, (ratio >= least ? "yes" : "**no**") > goals
     }
     { key = $1 SUBSEP $2; rate[key] = $3; p50[key] = $4; p99[key] = $6; cpu[key] = $9 / $8; routes[$2]; if ($1 > rounds) rounds = $1 }
     END {
