@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -117,7 +116,6 @@ impl Engine {
                 .map(|_| CachePadded::new(ArrayQueue::new(config.max_concurrency as usize)))
                 .collect(),
             metrics: Metrics::default(),
-            functions: AtomicU64::new(0),
         };
         let engine = Self {
             shared: Arc::new(shared),
@@ -229,7 +227,7 @@ impl Engine {
     /// Functions that are alive.
     #[must_use]
     pub fn functions(&self) -> u64 {
-        self.shared.functions.load(Ordering::Relaxed)
+        self.shared.metrics.functions()
     }
 
     /// Compilations so far: an unchanged module is compiled once.
@@ -296,7 +294,6 @@ pub(crate) struct Shared {
     /// Buffers that wait for their next call, by processor.
     buffers: Box<[CachePadded<ArrayQueue<Buffers>>]>,
     pub(crate) metrics: Metrics,
-    pub(crate) functions: AtomicU64,
 }
 
 impl Shared {

@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::backend::{BackendKind, Finished};
@@ -159,7 +158,7 @@ impl Function {
             form: wasm.form(),
             snapshot: snapshot_facts,
         };
-        shared.functions.fetch_add(1, Ordering::Relaxed);
+        shared.metrics.deployed(facts.snapshot.kind);
         Ok(Self {
             inner: Arc::new(Inner {
                 shared: Arc::clone(shared),
@@ -395,7 +394,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.shared.functions.fetch_sub(1, Ordering::Relaxed);
+        self.shared.metrics.gone(self.facts.snapshot.kind);
     }
 }
 

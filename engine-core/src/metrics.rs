@@ -11,6 +11,7 @@ use crate::backend::BackendKind;
 use crate::engine::Engine;
 use crate::memory::cpu;
 use crate::outcome::Verdict;
+use crate::snapshot::SnapshotKind;
 
 const VERDICTS: [Verdict; 8] = [
     Verdict::Ok,
@@ -23,6 +24,13 @@ const VERDICTS: [Verdict; 8] = [
     Verdict::Error,
 ];
 
+const STARTS: [SnapshotKind; 4] = [
+    SnapshotKind::None,
+    SnapshotKind::Initialised,
+    SnapshotKind::Parked,
+    SnapshotKind::Warmed,
+];
+
 /// Ways in which calls are counted; more processors than that share them.
 const LANES: usize = 8;
 
@@ -32,6 +40,8 @@ pub(crate) struct Metrics {
     /// By processor, so that calls which run at once count on different cache lines.
     calls: [CachePadded<[[AtomicU64; VERDICTS.len()]; BackendKind::ALL.len()]>; LANES],
     no_slot: AtomicU64,
+    /// Functions that are alive, by what their sandboxes start from.
+    functions: [AtomicU64; STARTS.len()],
 }
 
 impl Metrics {
@@ -43,6 +53,24 @@ impl Metrics {
     /// The pool had no slot for a sandbox, which got memory of its backend's own.
     pub(crate) fn no_slot(&self) {
         self.no_slot.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A function that starts from `kind` was deployed.
+    pub(crate) fn deployed(&self, kind: SnapshotKind) {
+        self.functions[kind as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A function that started from `kind` is gone.
+    pub(crate) fn gone(&self, kind: SnapshotKind) {
+        self.functions[kind as usize].fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Functions that are alive.
+    pub(crate) fn functions(&self) -> u64 {
+        self.functions
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// The text format of Prometheus. Families without a value yet are left out.
@@ -123,11 +151,20 @@ impl Metrics {
         )?;
 
         let (taken, places) = engine.places();
-        gauge(
-            "gojinn_engine_functions",
-            "Functions that are alive.",
-            engine.functions(),
+        let functions = IntGaugeVec::new(
+            Opts::new(
+                "gojinn_engine_functions",
+                "Functions that are alive, by what their sandboxes start from.",
+            ),
+            &["snapshot"],
         )?;
+        registry.register(Box::new(functions.clone()))?;
+        for kind in STARTS {
+            let count = self.functions[kind as usize].load(Ordering::Relaxed);
+            functions
+                .with_label_values(&[kind.name()])
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
         gauge(
             "gojinn_engine_calls_running",
             "Places for running calls that are taken.",
