@@ -75,10 +75,10 @@ pub fn a_mount_is_read_only_unless_it_says_rw(fixture: &Fixture) {
 }
 
 /// A folder that is gone when the case ends.
-struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         use std::sync::atomic::{AtomicU32, Ordering};
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let unique = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -88,6 +88,10 @@ impl Folder {
             panic!("cannot create {}: {error}", path.display());
         }
         Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
     }
 }
 

@@ -24,17 +24,15 @@ func draws() map[string]string {
 	return drawn
 }
 
-// mapOrder is the order in which a map of its own tells its keys, thrice: long enough not to come twice by chance.
+// mapOrder is the order in which a new map tells its keys, of which there are enough that none comes twice by chance.
 func mapOrder() string {
-	keys := map[string]bool{}
-	for i := 0; i < 64; i++ {
-		keys[strconv.Itoa(i)] = true
+	keys := map[byte]bool{}
+	for _, key := range []byte("0123456789abcdefghijklmnopqrstuv") {
+		keys[key] = true
 	}
-	order := make([]byte, 0, 600)
-	for i := 0; i < 3; i++ {
-		for key := range keys {
-			order = append(append(order, key...), ' ')
-		}
+	order := make([]byte, 0, len(keys))
+	for key := range keys {
+		order = append(order, key)
 	}
 	return string(order)
 }

@@ -1,0 +1,10 @@
+//! Snapshots of real programs, on wasmer.
+
+fn backend() -> std::sync::Arc<dyn engine_core::backend::Backend> {
+    match backend_wasmer::Wasmer::new(Default::default()) {
+        Ok(backend) => std::sync::Arc::new(backend),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+engine_core::snapshots!(backend());

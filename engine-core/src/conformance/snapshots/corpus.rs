@@ -1,0 +1,150 @@
+//! Twelve programs over libraries that people use: how many are snapshotted, and that they answer from there as they should.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::{Deployed, Setting, guest};
+use crate::conformance::{Fixture, expect, log_lines};
+use crate::contract::json::parse_response;
+use crate::function::RawRun;
+use crate::outcome::Outcome;
+use crate::snapshot::{SnapshotKind, SnapshotMode, Warmup};
+
+/// How many of the twelve `auto` must snapshot.
+const AT_LEAST: usize = 9;
+
+/// Every program answers its sample as its `expected.json` says, plain, parked and warmed, and is snapshotted by `auto` unless
+/// that says why it cannot be.
+pub fn programs_over_real_libraries_answer_from_snapshots(fixture: &Fixture) {
+    // Once is enough: each of them takes seconds to compile.
+    if fixture.engine.pool().is_none() {
+        return;
+    }
+    let folders = programs();
+    assert_eq!(folders.len(), 12, "{folders:?}");
+    let mut parked = 0;
+    for folder in folders {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        let Some(wasm) = guest(&format!("corpus-{name}")) else {
+            return;
+        };
+        let sample = read(&folder.join("sample.json"));
+        let expected: Expected = expect(
+            serde_json::from_slice(&read(&folder.join("expected.json")))
+                .map_err(|error| crate::error::Error::host(format!("{name}: {error}"))),
+        );
+        let deploy = |mode, rounds| {
+            let setting = Setting {
+                mode,
+                ..Setting::default()
+            };
+            let deployed = Deployed::with(fixture, &wasm, setting, |config| {
+                config.warmup = (rounds > 0).then(|| Warmup {
+                    rounds,
+                    sample: Some(sample.clone()),
+                });
+            });
+            for _ in 0..3 {
+                let ticket = expect(fixture.engine.reserve());
+                let run = expect(deployed.function.run(ticket, sample.clone()));
+                expected.check(&run, &format!("{name}, {}", deployed.about));
+            }
+            deployed
+        };
+        deploy(SnapshotMode::Off, 0);
+        let auto = deploy(SnapshotMode::Auto, 0);
+        let asked = deploy(SnapshotMode::On, 3);
+        println!("{name}: {}\n{name}: {}", auto.about, asked.about);
+        assert_eq!(
+            auto.kind() == SnapshotKind::None,
+            expected.fresh.is_some(),
+            "{name}: {}; expected.json: {:?}",
+            auto.about,
+            expected.fresh
+        );
+        assert_ne!(asked.kind(), SnapshotKind::None, "{name}: {}", asked.about);
+        parked += usize::from(auto.kind() == SnapshotKind::Parked);
+    }
+    assert!(parked >= AT_LEAST, "{parked} of 12 programs are parked");
+}
+
+/// A program's `expected.json`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expected {
+    status: u16,
+    #[serde(default)]
+    headers: std::collections::BTreeMap<String, String>,
+    /// What must stand in the body.
+    #[serde(default)]
+    body: Vec<String>,
+    /// How a binary body begins.
+    body_base64: Option<String>,
+    /// What must stand in the log.
+    #[serde(default)]
+    stderr: Vec<String>,
+    /// Why it can have no snapshot under `auto`.
+    fresh: Option<String>,
+}
+
+impl Expected {
+    fn check(&self, run: &RawRun, about: &str) {
+        let logs = log_lines(&run.logs);
+        assert_eq!(run.outcome, Outcome::Exit(0), "{about}: {logs:?}");
+        let response = match parse_response(&run.stdout) {
+            Ok(response) => response,
+            Err(error) => panic!("{about}: {error}"),
+        };
+        assert_eq!(response.status, self.status, "{about}");
+        for (name, value) in &self.headers {
+            assert!(
+                response
+                    .headers
+                    .iter()
+                    .any(|(other, text)| other == name && text == value),
+                "{about}: {name}: {value} is not among {:?}",
+                response.headers
+            );
+        }
+        let body = String::from_utf8_lossy(&response.body);
+        for part in &self.body {
+            assert!(body.contains(part), "{about}: {part:?} is not in {body:?}");
+        }
+        if let Some(start) = &self.body_base64 {
+            let stdout = String::from_utf8_lossy(&run.stdout);
+            assert!(
+                stdout.contains(&format!(r#""body_base64":"{start}"#)),
+                "{about}: {start:?} does not begin the body of {stdout:.200?}"
+            );
+        }
+        for part in &self.stderr {
+            assert!(
+                logs.iter().any(|(_, line)| line.contains(part)),
+                "{about}: {part:?} is not in {logs:?}"
+            );
+        }
+    }
+}
+
+/// The folders of the programs.
+fn programs() -> Vec<PathBuf> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guests/go/corpus");
+    let entries = match std::fs::read_dir(&corpus) {
+        Ok(entries) => entries,
+        Err(error) => panic!("{}: {error}", corpus.display()),
+    };
+    let mut folders: Vec<_> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.join("main.go").is_file())
+        .collect();
+    folders.sort();
+    folders
+}
+
+fn read(file: &Path) -> Vec<u8> {
+    match std::fs::read(file) {
+        Ok(bytes) => bytes,
+        Err(error) => panic!("{}: {error}", file.display()),
+    }
+}

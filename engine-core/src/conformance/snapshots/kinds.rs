@@ -1,0 +1,342 @@
+//! Which kind of snapshot an awkward Go program gets, and that it answers as it does without.
+
+use super::{Deployed, Setting, comparable, guest};
+use crate::conformance::mounts::Folder;
+use crate::conformance::{Fixture, command, expect};
+use crate::error::Error;
+use crate::function::FunctionConfig;
+use crate::outcome::Verdict;
+use crate::snapshot::SnapshotKind;
+use crate::wasi::MountSpec;
+
+/// What probe may do before its first read without asking for anything that a snapshot would freeze.
+const HARMLESS: &[&str] = &[
+    "",
+    "env=NONE",
+    "file=/not/mounted",
+    "draw",
+    "seeded",
+    "heap=64",
+    "gc",
+    "collect",
+    "timers",
+    "sleep=1ms",
+    "goroutines=500",
+    "finalizers",
+    "stack",
+    "lock",
+    "stderr=note",
+    "loop",
+    "all",
+    "reader",
+    "deep=1000",
+    "recover",
+    "gc goroutines=50 timers finalizers stack deep=100",
+];
+
+/// Those of them that are warmed up by three sample requests.
+const WARM: &[&str] = &[
+    "",
+    "gc",
+    "collect",
+    "timers",
+    "goroutines=50",
+    "finalizers",
+    "stack",
+    "loop",
+    "all",
+    "deep=1000",
+    "recover",
+    "heap=16 loop",
+    "gc goroutines=50 timers finalizers stack deep=100",
+];
+
+/// Requests whose answers are the same each time.
+const STEADY: &[&str] = &[
+    "",
+    "a=%C3%A9",
+    "recurse=3000",
+    "collect=1&heap=1",
+    "sleep=1ms",
+];
+
+/// A program that asks for nothing but what the host makes anew is parked at its first read, and answers as it does without.
+pub fn programs_that_ask_for_nothing_are_parked(fixture: &Fixture) {
+    let Some(wasm) = guest("go-probe") else {
+        return;
+    };
+    for args in HARMLESS {
+        // Without the pool a few show that memory is written as well as mapped.
+        if fixture.engine.pool().is_none() && !matches!(*args, "" | "heap=64" | "loop") {
+            continue;
+        }
+        let setting = Setting::args(args);
+        let plain = Deployed::new(fixture, &wasm, setting.off()).is(SnapshotKind::None);
+        let parked = Deployed::new(fixture, &wasm, setting).is(SnapshotKind::Parked);
+        same_answers(&plain, &parked);
+    }
+}
+
+/// A program that is asked to, or that says so, serves samples first: by looping, or by running its main again.
+pub fn programs_that_may_be_warmed_up_are(fixture: &Fixture) {
+    let Some(wasm) = guest("go-probe") else {
+        return;
+    };
+    for args in WARM {
+        if fixture.engine.pool().is_none() && !matches!(*args, "" | "loop") {
+            continue;
+        }
+        let setting = Setting::args(args);
+        let plain = Deployed::new(fixture, &wasm, setting.off());
+        let warmed = Deployed::new(fixture, &wasm, setting.warm());
+        // Its time decides, too: where warming up gains little, noise does.
+        if warmed.kind() == SnapshotKind::Warmed {
+            same_answers(&plain, &warmed);
+        } else {
+            same_answers(&plain, &warmed.because("a request takes"));
+        }
+    }
+    // Main is not where this one reads, so it cannot be run again.
+    let reader = Setting::args("reader");
+    let parked = Deployed::new(fixture, &wasm, reader.warm()).because("it is not warmed up: ");
+    same_answers(
+        &Deployed::new(fixture, &wasm, reader.off()),
+        &parked.is(SnapshotKind::Parked),
+    );
+    for name in ["go-serve", "go-mux"] {
+        let Some(wasm) = guest(name) else { return };
+        let plain = Deployed::new(fixture, &wasm, Setting::default().off());
+        let warmed = Deployed::new(fixture, &wasm, Setting::default());
+        same_answers(&plain, &warmed.is(SnapshotKind::Warmed));
+    }
+}
+
+/// Entropy, the date and files from before the first read would be frozen: only `on` allows it.
+pub fn what_would_be_frozen_keeps_auto_from_it(fixture: &Fixture) {
+    let Some(wasm) = guest("go-probe") else {
+        return;
+    };
+    let folder = Folder::new();
+    let mount = MountSpec {
+        host: folder.path().to_path_buf(),
+        guest: "/data".into(),
+        writable: false,
+    };
+    for (args, fact, reason) in [
+        ("key", "key", "random"),
+        ("clock", "clock", "date"),
+        ("file=/data/none", "file", "files"),
+        ("file=/data/none key", "key", "files"),
+    ] {
+        let with_mount = |config: &mut FunctionConfig| config.mounts = vec![mount.clone()];
+        let setting = Setting::args(args);
+        Deployed::with(fixture, &wasm, setting, with_mount)
+            .because(reason)
+            .is(SnapshotKind::None);
+        let frozen = Deployed::with(fixture, &wasm, setting.on(), with_mount);
+        // A proof that sees a key or a date in the answer finds it frozen, whoever asked for it.
+        if frozen.kind() != SnapshotKind::None {
+            assert_eq!(frozen.fact("", fact), frozen.fact("", fact));
+        } else {
+            assert_ne!(fact, "file", "{}", frozen.about);
+        }
+    }
+}
+
+/// A program that cannot be stopped at a read is served plain, whatever is asked for.
+pub fn programs_without_a_snapshot_are_served_plain(fixture: &Fixture) {
+    if let Some(wasm) = guest("go-probe") {
+        for (args, reason) in [
+            ("panic", "exit code 2"),
+            ("exit=4", "exit code 4"),
+            ("exit=0", "exit code 0"),
+            ("stdout=early", "stdout"),
+            ("deep=5000", "too deep"),
+        ] {
+            let setting = Setting::args(args);
+            let plain = Deployed::new(fixture, &wasm, setting.off()).get("");
+            for setting in [setting, setting.on(), setting.warm()] {
+                let tried = Deployed::new(fixture, &wasm, setting)
+                    .because(reason)
+                    .is(SnapshotKind::None);
+                assert_eq!(
+                    comparable(&tried.get("")),
+                    comparable(&plain),
+                    "{}",
+                    tried.about
+                );
+            }
+        }
+    }
+    let other = expect(wat::parse_str(command("", "")).map_err(|e| Error::host(e.to_string())));
+    Deployed::new(fixture, &other, Setting::default().on())
+        .because("only those of Go")
+        .is(SnapshotKind::None);
+}
+
+/// Panics, exits and deadlines in a request end it as they do without a snapshot, and touch no other.
+pub fn bad_ends_are_those_of_the_plain_form(fixture: &Fixture) {
+    let Some(wasm) = guest("go-probe") else {
+        return;
+    };
+    for args in ["", "recover", "loop"] {
+        let setting = Setting::args(args);
+        let quick = |config: &mut FunctionConfig| {
+            config.limits.timeout = std::time::Duration::from_millis(500);
+        };
+        let plain = Deployed::with(fixture, &wasm, setting.off(), quick);
+        for setting in [setting, setting.warm()] {
+            let from = Deployed::with(fixture, &wasm, setting, quick);
+            for (query, verdict) in [
+                (
+                    "panic=1",
+                    if args == "recover" {
+                        Verdict::Ok
+                    } else {
+                        Verdict::Trap
+                    },
+                ),
+                ("exit=3", Verdict::Trap),
+                ("exit=0", Verdict::BadOutput),
+                ("sleep=20s", Verdict::Timeout),
+            ] {
+                let (expected, got) = (plain.get(query), from.get(query));
+                assert_eq!(expected.verdict, verdict, "?{query}; {}", plain.about);
+                assert_eq!(
+                    (got.verdict, got.status, &got.body),
+                    (expected.verdict, expected.status, &expected.body),
+                    "?{query}: {}; {}",
+                    got.reason,
+                    from.about
+                );
+                assert_eq!(
+                    from.fact("", "uri"),
+                    "/?",
+                    "the request after ?{query}; {}",
+                    from.about
+                );
+            }
+        }
+    }
+}
+
+/// Each request finds what the start left and what the samples left, and nothing of another request.
+pub fn state_of_a_warm_up_stays(fixture: &Fixture) {
+    let Some(wasm) = guest("go-probe") else {
+        return;
+    };
+    for args in ["", "loop"] {
+        let setting = Setting::args(args);
+        for (setting, count) in [(setting.off(), 1), (setting, 1), (setting.warm(), 4)] {
+            let deployed = Deployed::new(fixture, &wasm, setting);
+            let count = if deployed.kind() == SnapshotKind::Parked {
+                1
+            } else {
+                count
+            };
+            for _ in 0..3 {
+                assert_eq!(
+                    deployed.fact("count=1", "count"),
+                    count,
+                    "{}",
+                    deployed.about
+                );
+            }
+        }
+        // Whoever shows it in an answer is not warmed up.
+        let shown = Setting {
+            sample: "count=1",
+            ..setting.warm()
+        };
+        Deployed::new(fixture, &wasm, shown)
+            .because("it is not warmed up: ")
+            .is(SnapshotKind::Parked);
+    }
+}
+
+/// A snapshot holds the values of its own function, and none where each request brings some.
+pub fn env_and_args_are_those_of_the_function(fixture: &Fixture) {
+    let Some(wasm) = guest("go-probe") else {
+        return;
+    };
+    let with = |value: Option<&str>, setting: Setting<'_>| {
+        let mut config = setting.config();
+        config.env = vec![("NAME".into(), value.map(str::to_owned))];
+        config
+    };
+    let setting = Setting::args("env=NAME");
+    let deployed: Vec<_> = ["one", "two"]
+        .iter()
+        .map(|value| {
+            Deployed::with(fixture, &wasm, setting, |config| {
+                *config = with(Some(value), setting);
+            })
+            .is(SnapshotKind::Parked)
+        })
+        .collect();
+    for (deployed, value) in deployed.iter().zip(["one", "two"]) {
+        assert_eq!(deployed.fact("", "env"), value);
+    }
+    let late = Deployed::with(fixture, &wasm, setting, |config| {
+        *config = with(None, setting);
+    });
+    let late = late.because("each request").is(SnapshotKind::None);
+    for value in ["one", "two"] {
+        let answer = fixture.call(
+            &late.function,
+            &crate::contract::Request {
+                method: b"GET",
+                uri: b"/",
+                ..Default::default()
+            },
+            &[value.as_bytes()],
+        );
+        let body = String::from_utf8_lossy(&answer.body).into_owned();
+        assert!(body.contains(&format!(r#""env":"{value}""#)), "{body}");
+    }
+    let refused = fixture.engine.deploy(&wasm, with(None, setting.on()));
+    assert!(refused.is_err_and(|error| error.to_string().contains("snapshot")));
+}
+
+/// No run-up may write to the user's folders, so `auto` takes no snapshot of a program that can.
+pub fn writable_mounts_keep_auto_from_it(fixture: &Fixture) {
+    let Some(wasm) = guest("go-probe") else {
+        return;
+    };
+    let folder = Folder::new();
+    for (writable, setting, kind) in [
+        (false, Setting::default(), SnapshotKind::Parked),
+        (true, Setting::default(), SnapshotKind::None),
+        (true, Setting::default().on(), SnapshotKind::Parked),
+    ] {
+        let deployed = Deployed::with(fixture, &wasm, setting, |config| {
+            config.mounts = vec![MountSpec {
+                host: folder.path().to_path_buf(),
+                guest: "/data".into(),
+                writable,
+            }];
+        });
+        assert_eq!(deployed.is(kind).fact("", "uri"), "/?");
+    }
+}
+
+fn same_answers(plain: &Deployed<'_>, from: &Deployed<'_>) {
+    for query in STEADY {
+        let (mut expected, mut got) = (plain.get(query), from.get(query));
+        // What is written before the first read is logged once, when the function is deployed.
+        let told = std::mem::take(&mut expected.logs);
+        let kept = &from.function.facts().snapshot.stderr;
+        for (_, line) in told {
+            assert!(kept.contains(&line), "{line:?} is lost; {}", from.about);
+        }
+        got.logs.clear();
+        assert_eq!(
+            comparable(&got),
+            comparable(&expected),
+            "?{query}: {}; {}",
+            got.reason,
+            from.about
+        );
+        assert_eq!(expected.verdict, Verdict::Ok, "?{query}; {}", plain.about);
+    }
+}

@@ -1,0 +1,61 @@
+//! A backend that compiles each module once, for however many engines: compiling a Go program takes seconds.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+
+use crate::backend::{Artifact, Backend, BackendKind, Capabilities, Fingerprint, Module};
+use crate::error::Result;
+use crate::wasm::Wasm;
+
+/// A backend, and what it has compiled.
+#[derive(Debug)]
+pub struct Memo {
+    backend: Arc<dyn Backend>,
+    artifacts: Arc<Artifacts>,
+}
+
+/// By fingerprint and hash of the module; one that is being compiled is locked.
+type Artifacts = Mutex<HashMap<(Fingerprint, [u8; 32]), Arc<Mutex<Option<Artifact>>>>>;
+
+impl Memo {
+    /// Shares what is compiled with every other of this process.
+    pub fn shared(backend: Arc<dyn Backend>) -> Self {
+        static ARTIFACTS: OnceLock<Arc<Artifacts>> = OnceLock::new();
+        Self {
+            backend,
+            artifacts: Arc::clone(ARTIFACTS.get_or_init(Arc::default)),
+        }
+    }
+}
+
+impl Backend for Memo {
+    fn kind(&self) -> BackendKind {
+        self.backend.kind()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.backend.capabilities()
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        self.backend.fingerprint()
+    }
+
+    fn compile(&self, wasm: &Wasm) -> Result<Artifact> {
+        let key = (self.fingerprint(), *wasm.hash());
+        let cell = Arc::clone(self.artifacts.lock().entry(key).or_default());
+        let mut compiled = cell.lock();
+        match &*compiled {
+            Some(artifact) => Ok(artifact.clone()),
+            None => Ok(compiled.insert(self.backend.compile(wasm)?).clone()),
+        }
+    }
+
+    unsafe fn load(self: Arc<Self>, artifact: &Artifact) -> Result<Arc<dyn Module>> {
+        // SAFETY: `artifact` is what `compile` of this backend returned, as the caller promises; that is unchanged what the
+        // backend within, or one of the same fingerprint, compiled.
+        unsafe { Arc::clone(&self.backend).load(artifact) }
+    }
+}

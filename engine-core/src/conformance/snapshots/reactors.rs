@@ -1,0 +1,73 @@
+//! Snapshots of reactors: what `_initialize` left, and after it what sample requests did.
+
+use super::{Deployed, Setting, guest};
+use crate::conformance::{Fixture, expect};
+use crate::error::Error;
+use crate::outcome::Verdict;
+use crate::snapshot::SnapshotKind;
+
+/// `_initialize` runs when a reactor is deployed and no more: these trap where it runs twice.
+pub fn reactors_start_initialised(fixture: &Fixture) {
+    for (name, body) in [
+        ("reactor", "Hello from a wat reactor\n"),
+        ("reactor-count", "request 1 of 9\n"),
+    ] {
+        let wasm = wat(name);
+        // A warm-up of the one that counts shows in its answer, so it is not used.
+        for setting in [Setting::default(), Setting::default().warm()] {
+            let deployed = Deployed::new(fixture, &wasm, setting);
+            // An _initialize that does next to nothing may be as fast without.
+            if deployed.kind() == SnapshotKind::None {
+                assert!(super::slower(&deployed.function), "{}", deployed.about);
+            }
+            if name == "reactor-count" {
+                assert_ne!(deployed.kind(), SnapshotKind::Warmed, "{}", deployed.about);
+            }
+            for _ in 0..3 {
+                let answer = deployed.get("");
+                assert_eq!(answer.verdict, Verdict::Ok, "{}", answer.reason);
+                assert_eq!(String::from_utf8_lossy(&answer.body), body);
+            }
+        }
+    }
+}
+
+/// What stands in a table cannot be captured.
+pub fn reactors_with_hidden_state_do_not(fixture: &Fixture) {
+    let wasm = wat("reactor-table");
+    for setting in [Setting::default(), Setting::default().on()] {
+        let deployed = Deployed::new(fixture, &wasm, setting)
+            .because("table.set")
+            .is(SnapshotKind::None);
+        assert_eq!(deployed.get("").verdict, Verdict::Ok);
+    }
+}
+
+/// A Go reactor has drawn its runtime's seed in `_initialize`, and nothing but a Go command's layout says where it is kept.
+pub fn go_reactors_need_to_be_asked_for(fixture: &Fixture) {
+    let Some(wasm) = guest("go-probe-reactor") else {
+        return;
+    };
+    let plain = Deployed::new(fixture, &wasm, Setting::default())
+        .because("random")
+        .is(SnapshotKind::None);
+    for setting in [Setting::default().on(), Setting::default().on().warm()] {
+        let from = Deployed::new(fixture, &wasm, setting);
+        assert_ne!(from.kind(), SnapshotKind::None, "{}", from.about);
+        for query in ["", "recurse=3000", "collect=1"] {
+            assert_eq!(from.ask(query), plain.ask(query), "{}", from.about);
+        }
+        let count = if from.kind() == SnapshotKind::Warmed {
+            4
+        } else {
+            1
+        };
+        assert_eq!(from.fact("count=1", "count"), count, "{}", from.about);
+    }
+}
+
+/// One of the reactors in `guests/wat`.
+fn wat(name: &str) -> Vec<u8> {
+    let file = format!("{}/../guests/wat/{name}.wat", env!("CARGO_MANIFEST_DIR"));
+    expect(wat::parse_file(&file).map_err(|error| Error::host(format!("{file}: {error}"))))
+}
