@@ -19,7 +19,7 @@ mod statics;
 use crate::backend::GlobalValue;
 use crate::wasm::go::{G, GoCommand, PAUSE, SP};
 
-pub(super) use park::{MainFrame, main_frame, park};
+pub(super) use park::{main_frame, park};
 pub(super) use random::generators;
 pub(super) use rewind::rewind;
 pub(super) use stamps::collector_stamps;
