@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gojinn_benches::beside::{self, beside};
-use gojinn_benches::goals::{GO_LOOPING, GO_ONCE, GO_PARKED, GO_WARMED, NOTHING_RUN};
+use gojinn_benches::goals::{GO_LOOPING, GO_ONCE, GO_PARKED, GO_WARMED, NOTHING_RUN, ONLY_MADE};
 use gojinn_benches::guests::{self, Guest};
 use gojinn_benches::machine::{self, Held};
-use gojinn_benches::measure::{Contender, Pace, Row, race};
+use gojinn_benches::measure::{Contender, Pace, Row, Samples, race};
 use gojinn_benches::prepared::Prepared;
 use gojinn_benches::report::{Report, replace_between};
 use gojinn_benches::soak::soak;
@@ -415,16 +415,29 @@ impl Run {
                 (&parked, Beginning::Parked),
                 (&warmed, Beginning::Warmed),
             ] {
-                if !self.wanted("instantiate", guest) || !self.wanted_mode(NOTHING_RUN) {
-                    continue;
-                }
-                match self.workshop.idle(kind, guest, beginning) {
-                    Ok(subject) => {
-                        let mut row = row("instantiate", &subject);
-                        row.mode = NOTHING_RUN.into();
-                        contenders.push(Contender::new(row, move || subject.shared.sandbox()));
+                for mode in [ONLY_MADE, NOTHING_RUN] {
+                    if !self.wanted("instantiate", guest) || !self.wanted_mode(mode) {
+                        continue;
                     }
-                    Err(error) => self.missing.push(format!("instantiate: {error}")),
+                    match self.workshop.idle(kind, guest, beginning) {
+                        Ok((subject, prepared)) => {
+                            let mut row = row("instantiate", &subject);
+                            row.mode = mode.into();
+                            contenders.push(Contender::elsewhere(row, move |length, samples| {
+                                let (begun, mut all) = (Instant::now(), Samples::default());
+                                all.take(length, || subject.shared.sandbox());
+                                let made_in = prepared.made_in();
+                                if mode == ONLY_MADE {
+                                    // Nothing waits in there.
+                                    let sum = made_in.iter().sum();
+                                    samples.add(&made_in, Duration::from_nanos(sum));
+                                } else {
+                                    samples.join(vec![all], begun.elapsed());
+                                }
+                            }));
+                        }
+                        Err(error) => self.missing.push(format!("instantiate: {error}")),
+                    }
                 }
             }
         }

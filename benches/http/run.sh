@@ -8,9 +8,9 @@
 # the rounds of each route's requests per second, and of its ratio to `respond` (and to `proxy`) in the same round: of requests
 # per second, and of CPU time per request, which also holds where others use the machine. Every answer is checked, and so is
 # how the Go functions start.
-# --quick leaves out the other backends. --profile also records where Caddy's time goes while
-# it answers the tiny function (perf, or Go's pprof where there is no perf): target/bench/profile.txt. --write puts the
-# tables into docs/benchmarks.md.
+# --quick leaves out the other backends. --profile also records where Caddy's time goes while it answers the tiny function and
+# the warmed one (perf, or Go's pprof where there is no perf): target/bench/profile.txt. --write puts the tables into
+# docs/benchmarks.md.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$(pwd)
@@ -235,39 +235,53 @@ inclusive_of() { # route: time below the plugin, with what it made the runtime d
 }
 cpu_of() { awk -F'|' -v route=" $1 " '$2 == route { sub(/ µs.*/, "", $9); print $9 + 0 }' "$out/http.md"; }
 
+parts_table() { # route: its parts beside those of respond
+    echo
+    echo "| part | \`respond\` | $1 | more |"
+    echo "|---|--:|--:|--:|"
+    { parts_of respond | sed 's/^/respond|/'; parts_of "$1" | sed 's/^/function|/'; } |
+        awk -F'|' -v respond="$(cpu_of respond)" -v own="$(cpu_of "$1")" '
+            { share[$1, $2] = $3; parts[$2] }
+            END { for (part in parts) { a = share["respond", part] * respond / 100; b = share["function", part] * own / 100
+                  printf "| %s | %.1f µs | %.1f µs | %+.1f µs |\n", part, a, b, b - a } }' | sort -t'|' -k5 -rn
+}
+details_of() { # route
+    printf '\n%s with what is called below: inclusive, self\n' "$1"
+    inclusive_of "$1"
+    printf '\n%s by symbol, self time\n' "$1"
+    perf report -i "$work/$1.data" --no-children -g none --sort dso,symbol --stdio 2> /dev/null |
+        awk '!/^#/ && NF && n++ < 60 { sub(/ +- +- *$/, ""); print }'
+}
+
 if [ -n "$profile" ]; then
-    route=c-wasmtime
-    if command -v perf > /dev/null && profile_of respond && profile_of $route; then
-        {
-            parts_of respond | sed 's/^/respond|/' > "$work/parts"
-            parts_of $route | sed 's/^/function|/' >> "$work/parts"
-            echo "Where Caddy's CPU time for one request goes (self time, perf), \`respond\` beside $route:"
-            echo
-            echo "| part | \`respond\` | $route | more |"
-            echo "|---|--:|--:|--:|"
-            awk -F'|' -v respond="$(cpu_of respond)" -v own="$(cpu_of $route)" '
-                { share[$1, $2] = $3; parts[$2] }
-                END { for (part in parts) { a = share["respond", part] * respond / 100; b = share["function", part] * own / 100
-                      printf "| %s | %.1f µs | %.1f µs | %+.1f µs |\n", part, a, b, b - a } }' "$work/parts" | sort -t'|' -k5 -rn
-        } > "$out/profile.md"
-        {
-            cat "$out/profile.md"
-            printf '\n%s with what is called below: inclusive, self\n' "$route"
-            inclusive_of $route
-            printf '\n%s by symbol, self time\n' "$route"
-            perf report -i "$work/$route.data" --no-children -g none --sort dso,symbol --stdio 2> /dev/null |
-                awk '!/^#/ && NF && n++ < 60 { sub(/ +- +- *$/, ""); print }'
-        } > "$out/profile.txt"
-    else
-        ask $route 7 > /dev/null &
-        load=$!
-        curl -s -o "$work/caddy.pprof" "http://localhost:$admin/debug/pprof/profile?seconds=5"
-        { echo "pprof, Caddy answering $route (C and Rust are one line: runtime.cgocall)"
-          go tool pprof -top -nodecount 60 "$caddy" "$work/caddy.pprof" 2> /dev/null; } > "$out/profile.txt"
-        rm -f "$out/profile.md"
-        wait $load || true
+    profiled=()
+    for route in c-wasmtime go-warmed-wasmtime; do
+        case " ${routes[*]} " in *" $route "*) profiled+=($route) ;; esac
+    done
+    : > "$out/profile.md"
+    : > "$out/profile.txt"
+    if command -v perf > /dev/null && profile_of respond; then
+        for route in "${profiled[@]}"; do
+            profile_of "$route" || continue
+            parts_table "$route" >> "$out/profile.md"
+            details_of "$route" >> "$out/profile.txt"
+        done
     fi
-    sed -n 1,60p "$out/profile.txt"
+    if [ -s "$out/profile.md" ]; then
+        { echo "Where Caddy's CPU time for one request goes (self time, perf):"; cat "$out/profile.md"; } > "$work/profile.md"
+        mv "$work/profile.md" "$out/profile.md"
+        cat "$out/profile.md"
+    else
+        rm -f "$out/profile.md"
+        for route in "${profiled[@]}"; do
+            ask "$route" 7 > /dev/null &
+            load=$!
+            curl -s -o "$work/caddy.pprof" "http://localhost:$admin/debug/pprof/profile?seconds=5"
+            echo "pprof, Caddy answering $route (C and Rust are one line: runtime.cgocall)"
+            go tool pprof -top -nodecount 60 "$caddy" "$work/caddy.pprof" 2> /dev/null
+            wait $load || true
+        done > "$out/profile.txt"
+    fi
     echo "more: target/bench/profile.txt"
 fi
 

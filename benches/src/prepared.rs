@@ -1,8 +1,10 @@
 //! A backend around a module that is compiled already: one compilation serves every mode, and a module that was not split can
 //! go where engine-core would only hand over split ones.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
+use std::time::Instant;
 
 use engine_core::backend::{
     Artifact, Backend, BackendKind, Capabilities, Fingerprint, Finished, Job, Module, Sandbox,
@@ -19,8 +21,23 @@ pub struct Prepared {
     artifact: Artifact,
     module: Arc<dyn Module>,
     whole: bool,
-    together: Arc<Mutex<Option<Arc<Barrier>>>>,
-    idle: Arc<AtomicBool>,
+    unusual: Arc<Unusual>,
+}
+
+/// What sandboxes are asked to do beside what a server's do.
+#[derive(Default)]
+struct Unusual {
+    /// Whether there is anything at all: callers on different processors only read it.
+    any: AtomicBool,
+    together: Mutex<Option<Arc<Barrier>>>,
+    idle: AtomicBool,
+    /// How long it took to make each idle sandbox, in nanoseconds.
+    made_in: Mutex<Vec<u64>>,
+}
+
+thread_local! {
+    /// When the making of a sandbox began.
+    static BEGUN: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 impl Prepared {
@@ -43,8 +60,7 @@ impl Prepared {
             artifact,
             module,
             whole,
-            together: Arc::default(),
-            idle: Arc::default(),
+            unusual: Arc::default(),
         })
     }
 
@@ -54,20 +70,27 @@ impl Prepared {
         let module = unsafe { Arc::clone(&self.inner).load(&self.artifact)? };
         Ok(Self {
             module,
-            together: Arc::default(),
-            idle: Arc::default(),
+            unusual: Arc::default(),
             ..self.clone()
         })
     }
 
     /// Makes the next `callers` instantiations wait for each other, so that as many sandboxes exist at one moment.
     pub fn meet(&self, callers: Option<usize>) {
-        *self.together.lock() = callers.map(|callers| Arc::new(Barrier::new(callers)));
+        self.unusual.any.store(true, Ordering::Relaxed);
+        *self.unusual.together.lock() = callers.map(|callers| Arc::new(Barrier::new(callers)));
     }
 
     /// From now on sandboxes are made and reset, but no guest code runs in them.
     pub fn idle(&self) {
-        self.idle.store(true, Ordering::Relaxed);
+        self.unusual.any.store(true, Ordering::Relaxed);
+        self.unusual.idle.store(true, Ordering::Relaxed);
+    }
+
+    /// How long it took to make each idle sandbox since this was last asked, in nanoseconds: from before its slot was taken
+    /// until it could run.
+    pub fn made_in(&self) -> Vec<u64> {
+        std::mem::take(&mut self.unusual.made_in.lock())
     }
 }
 
@@ -103,17 +126,29 @@ impl Module for Prepared {
             start
         };
         let sandbox = self.module.instantiate(start, limits);
-        let meeting = self.together.lock().clone();
+        let unusual = &*self.unusual;
+        if !unusual.any.load(Ordering::Relaxed) {
+            return sandbox;
+        }
+        if let Some(begun) = BEGUN.take() {
+            let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            unusual.made_in.lock().push(took);
+        }
+        let meeting = unusual.together.lock().clone();
         if let Some(meeting) = meeting {
             meeting.wait();
         }
-        if self.idle.load(Ordering::Relaxed) {
+        if unusual.idle.load(Ordering::Relaxed) {
             return Ok(Box::new(Idle(sandbox?)));
         }
         sandbox
     }
 
     fn wants_slot(&self, start: &Start, limits: &Limits) -> bool {
+        if self.unusual.idle.load(Ordering::Relaxed) {
+            // This is what is asked first.
+            BEGUN.set(Some(Instant::now()));
+        }
         self.module.wants_slot(start, limits)
     }
 }

@@ -264,7 +264,7 @@ impl Sandbox for Running<'_> {
             .data()
             .host
             .as_ref()
-            .map(|host| host.call().arm(Arc::clone(&backend.shared.bump)));
+            .map(|host| host.call().arm(&backend.shared.bump));
         let end = start.call(&mut *store, ());
         drop(armed);
         let host = store.data_mut().host.take().expect("put there above");

@@ -270,18 +270,18 @@ impl Workshop {
         Subject::start(backend, kind, mode, guest, beginning)
     }
 
-    /// The same, with sandboxes that are made and reset, and run nothing.
+    /// The same, with sandboxes that are made and reset, and run nothing; and its module, which knows how long that took.
     pub fn idle(
         &mut self,
         kind: Kind,
         guest: &Arc<Guest>,
         beginning: Beginning,
-    ) -> Result<Subject> {
+    ) -> Result<(Subject, Prepared)> {
         let mode = self.served(kind)?;
         let prepared = self.prepared(kind, mode, guest)?.reloaded()?;
         let subject = Subject::start(Arc::new(prepared.clone()), kind, mode, guest, beginning)?;
         prepared.idle();
-        Ok(subject)
+        Ok((subject, prepared))
     }
 }
 
