@@ -11,22 +11,33 @@ use std::mem::MaybeUninit;
 use std::ops::{ControlFlow, Range};
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr::{self, NonNull};
+use std::slice;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use parking_lot::Mutex;
 
+use super::free::cpu;
+use super::machine;
 use super::reservation::{Syscall, done, fault, mapped, page_size};
 
 /// The process's own page map, opened.
 pub(super) struct Pagemap {
-    /// A page that a forked child finds wiped: it holds the descriptor plus one, and 0 in a process that has not opened its
-    /// own page map yet. The parent's would describe the parent's pages.
-    descriptor: NonNull<AtomicI32>,
-    /// Every file opened: one, and one more per generation of fork. Kept open, since a descriptor once read may be in use.
+    /// A page that a forked child finds wiped. For each lane it holds a descriptor plus one, and 0 in a process that has not
+    /// opened its own page map yet. The parent's would describe the parent's pages.
+    descriptors: NonNull<Lane>,
+    /// One for each processor: a call counts a reference on its file, which calls on several processors would do on one
+    /// cache line.
+    lanes: usize,
+    /// Every file opened: one for each lane, and as many more per generation of fork. Kept open, since a descriptor once read
+    /// may be in use.
     files: Mutex<Vec<File>>,
 }
 
-// SAFETY: the page is only accessed as an atomic, and lives as long as the page map.
+/// A lane's descriptor, on a cache line of its own.
+#[repr(align(64))]
+struct Lane(AtomicI32);
+
+// SAFETY: the page is only accessed as atomics, and lives as long as the page map.
 unsafe impl Send for Pagemap {}
 // SAFETY: as above.
 unsafe impl Sync for Pagemap {}
@@ -46,11 +57,16 @@ impl Pagemap {
             )
         })?;
         let this = Self {
-            descriptor: page.cast(),
+            descriptors: page.cast(),
+            lanes: machine::shards().min(page_size() / size_of::<Lane>()),
             files: Mutex::default(),
         };
         // SAFETY: sets a flag on the page just mapped.
         done(unsafe { libc::madvise(page.as_ptr().cast(), page_size(), libc::MADV_WIPEONFORK) })?;
+        // All of them now, while there are descriptors to be had.
+        this.lanes()
+            .iter()
+            .try_for_each(|lane| this.reopen(&lane.0).map(|_| ()))?;
         super::pagemap_trial::run(&this)?;
         Ok(this)
     }
@@ -106,12 +122,18 @@ impl Pagemap {
     }
 
     fn descriptor(&self) -> io::Result<RawFd> {
-        // SAFETY: the page was mapped by `open` and stays mapped; all access to it is atomic.
-        let descriptor = unsafe { self.descriptor.as_ref() };
+        let lanes = self.lanes();
+        let descriptor = &lanes[cpu() % lanes.len()].0;
         match descriptor.load(Ordering::Acquire) {
             0 => self.reopen(descriptor),
             known => Ok(known - 1),
         }
+    }
+
+    fn lanes(&self) -> &[Lane] {
+        // SAFETY: the page was mapped by `open`, is aligned to more than a lane, as long as all lanes at least, and stays mapped;
+        // all access to it is atomic, and zeros are a lane.
+        unsafe { slice::from_raw_parts(self.descriptors.as_ptr(), self.lanes) }
     }
 
     #[cold]
@@ -132,7 +154,7 @@ impl Pagemap {
 impl Drop for Pagemap {
     fn drop(&mut self) {
         // SAFETY: the page mapped by `open`, to which no reference is left.
-        unsafe { libc::munmap(self.descriptor.as_ptr().cast(), page_size()) };
+        unsafe { libc::munmap(self.descriptors.as_ptr().cast(), page_size()) };
     }
 }
 
