@@ -105,7 +105,7 @@ impl Sandbox for WasmerSandbox<'_> {
         } = job;
         let armed = host
             .call()
-            .arm(Arc::clone(&self.shared) as Arc<dyn Interrupt>);
+            .arm(&(Arc::clone(&self.shared) as Arc<dyn Interrupt>));
         // Lent, and always there again when the guest has ended: hostcalls only borrow it.
         self.parts.env_mut().host = Some(host);
         let end = self.enter(&entries);

@@ -73,8 +73,8 @@ impl Loaded {
         &self.shared.stacks
     }
 
-    pub(crate) fn interrupt(&self) -> Arc<dyn Interrupt> {
-        Arc::clone(&self.shared.interrupt)
+    pub(crate) fn interrupt(&self) -> &Arc<dyn Interrupt> {
+        &self.shared.interrupt
     }
 
     /// The entry point `name` of an instance.

@@ -276,13 +276,17 @@ impl Call {
     ///
     /// A call that must stop already is interrupted right here, once the guard exists.
     #[must_use = "dropping the guard disarms it"]
-    pub fn arm(&self, interrupt: Arc<dyn Interrupt>) -> Armed {
+    pub fn arm(&self, interrupt: &Arc<dyn Interrupt>) -> Armed {
         let place = self.place();
         let mut inner = place.inner.lock();
         if self.interruption().is_some() {
             interrupt.interrupt();
         }
-        inner.interrupt = Some(interrupt);
+        let is_kept = |kept: &Arc<dyn Interrupt>| Arc::ptr_eq(kept, interrupt);
+        if !inner.interrupt.as_ref().is_some_and(is_kept) {
+            inner.interrupt = Some(Arc::clone(interrupt));
+        }
+        inner.armed = true;
         drop(inner);
         Armed {
             lane: Arc::clone(&self.lane),
@@ -342,7 +346,7 @@ impl Drop for Armed {
         self.lane.shared.places[self.index as usize]
             .inner
             .lock()
-            .interrupt = None;
+            .armed = false;
     }
 }
 
@@ -369,7 +373,11 @@ struct Place {
 
 #[derive(Default)]
 struct PlaceInner {
+    /// That of the guest which runs, or of the last that did: most often it is the same for the next one, and calls on
+    /// different processors then count no references on one cache line.
     interrupt: Option<Arc<dyn Interrupt>>,
+    /// Whether a guest runs.
+    armed: bool,
     /// Given out as a bare id and not yet claimed back.
     parked: bool,
 }
@@ -396,7 +404,7 @@ impl Place {
         let _ = self
             .reason
             .compare_exchange(RUNNING, reason, Ordering::SeqCst, Ordering::SeqCst);
-        if let Some(interrupt) = &inner.interrupt {
+        if let Some(interrupt) = inner.interrupt.as_ref().filter(|_| inner.armed) {
             interrupt.interrupt();
         }
         self.waiting.notify_all();
@@ -447,7 +455,7 @@ impl Shared {
         let place = &self.places[index as usize];
         {
             let mut inner = place.inner.lock();
-            inner.interrupt = None;
+            inner.armed = false;
             inner.parked = false;
             place.deadline.store(NEVER, Ordering::SeqCst);
             place.reason.store(RUNNING, Ordering::SeqCst);
@@ -535,7 +543,7 @@ mod tests {
         let calls = Calls::new(1).unwrap();
         let call = calls.reserve().unwrap().begin(Duration::from_millis(5));
         let count = Arc::new(Count::default());
-        let armed = call.arm(Arc::clone(&count) as Arc<dyn Interrupt>);
+        let armed = call.arm(&(Arc::clone(&count) as Arc<dyn Interrupt>));
         assert_eq!(
             call.wait_until(Instant::now() + HOUR),
             Err(Interruption::Deadline)
@@ -579,7 +587,7 @@ mod tests {
         let call = ticket.begin(HOUR);
         assert_eq!(call.interruption(), Some(Interruption::Cancelled));
         let count = Arc::new(Count::default());
-        let _armed = call.arm(Arc::clone(&count) as Arc<dyn Interrupt>);
+        let _armed = call.arm(&(Arc::clone(&count) as Arc<dyn Interrupt>));
         assert!(count.0.load(Ordering::SeqCst) >= 1);
     }
 
@@ -603,7 +611,7 @@ mod tests {
         std::thread::sleep(Duration::from_millis(5));
         let short = calls.reserve().unwrap().begin(Duration::from_millis(5));
         let count = Arc::new(Count::default());
-        let _armed = short.arm(Arc::clone(&count) as Arc<dyn Interrupt>);
+        let _armed = short.arm(&(Arc::clone(&count) as Arc<dyn Interrupt>));
         while count.0.load(Ordering::SeqCst) == 0 {
             std::thread::yield_now();
         }
