@@ -24,6 +24,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"runtime/metrics"
 )
 
 // Serve reads requests from stdin, calls handler for each and writes its response to stdout, until stdin ends. Call it once,
@@ -45,8 +46,7 @@ func serve(in io.Reader, out io.Writer, ready func() bool, handler func(*Request
 	encoder.SetEscapeHTML(false)
 	for {
 		if ready() {
-			// What is garbage now would be copied and scanned for every request that starts from the snapshot.
-			runtime.GC()
+			collect()
 		}
 		request, err := readRequest(decoder)
 		if errors.Is(err, io.EOF) {
@@ -62,5 +62,16 @@ func serve(in io.Reader, out io.Writer, ready func() bool, handler func(*Request
 		if err := writeResponse(encoder, response); err != nil {
 			return fmt.Errorf("response: %w", err)
 		}
+	}
+}
+
+// collect collects garbage where the next collection is near, which would otherwise be part of every request that starts from the
+// snapshot. Where it is not, collecting costs such requests more than it saves: it empties what encoding/json and the allocator
+// keep at hand (example hello on wasmtime: 109 instead of 66 microseconds of CPU).
+func collect() {
+	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/gc/heap/goal:bytes"}}
+	metrics.Read(heap)
+	if now, goal := heap[0].Value.Uint64(), heap[1].Value.Uint64(); now > goal/2 {
+		runtime.GC()
 	}
 }
