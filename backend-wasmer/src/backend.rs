@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use engine_core::backend::{Artifact, Backend, BackendKind, Capabilities, Fingerprint, Module};
+use engine_core::priority::{should_step_far_back, step_far_back};
 use engine_core::wasm::{Features, Wasm};
 use engine_core::{Error, ErrorKind, Result};
 use wasmer::sys::vm;
@@ -124,6 +125,10 @@ impl Backend for Wasmer {
 
     fn compile(&self, wasm: &Wasm) -> Result<Artifact> {
         let compile = || {
+            // Nobody can help it later on, so it does not step back where it would get next to nothing.
+            if should_step_far_back(wasm.bytes().len()) {
+                step_far_back();
+            }
             catch_unwind(AssertUnwindSafe(|| self.compile_here(wasm))).unwrap_or_else(|panic| {
                 Err(Error::new(
                     ErrorKind::Compile,

@@ -1,13 +1,13 @@
 //! Compiling, apart from serving: on a bounded number of threads of its own, with large stacks and the lowest priority.
 //!
-//! Where others leave those threads next to nothing of the machine for a while, one more joins them that has stepped back less:
-//! a deployment must not fail because requests never stop coming.
+//! A deployment must not fail because requests never stop coming: where they leave next to nothing of the machine, the threads keep
+//! the caller's priority; and where it comes to that later, one more that has it joins them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine_core::priority::step_far_back;
+use engine_core::priority::{should_step_far_back, step_far_back};
 use engine_core::{Error, ErrorKind, Result};
 use parking_lot::{Condvar, Mutex};
 use wasmtime::Engine;
@@ -24,10 +24,10 @@ const WATCHED: Duration = Duration::from_millis(500);
 /// They starve if all of them together get less than this share of one core.
 const LEAST: f64 = 0.1;
 
-/// Compiles a valid module to an artifact, on `threads` threads and one in reserve that end with it. The one in reserve keeps the
-/// caller's priority.
+/// Compiles a valid module to an artifact, on `threads` threads and one in reserve that end with it.
 pub(crate) fn compile(engine: &Engine, wasm: &[u8], threads: usize) -> Result<Vec<u8>> {
     let threads = threads.max(1);
+    let far_back = should_step_far_back(wasm.len());
     let reserve = Arc::new(Reserve::default());
     let waiting = Arc::clone(&reserve);
     let pool = rayon::ThreadPoolBuilder::new()
@@ -37,7 +37,9 @@ pub(crate) fn compile(engine: &Engine, wasm: &[u8], threads: usize) -> Result<Ve
         // Runs on each thread before it takes any work.
         .start_handler(move |index| {
             if index < threads {
-                step_far_back();
+                if far_back {
+                    step_far_back();
+                }
                 waiting.watch_this();
             } else {
                 waiting.wait();

@@ -152,7 +152,9 @@ pub unsafe extern "C" fn gojinn_cancel_set(cancel: *const gojinn_cancel) {
     // SAFETY: by the caller's promise `cancel` is live, or NULL.
     let cancel = unsafe { cancel.as_ref() };
     guard((), || {
-        cancel.map(|cancel| cancel.0.cancel());
+        if let Some(cancel) = cancel {
+            cancel.0.cancel();
+        }
     });
 }
 
