@@ -146,7 +146,7 @@ pub fn ready(host: &mut HostState, _: &mut [u8]) -> Result<i32, Stop> {
     Ok(match &mut host.census {
         Some(census) => {
             census.ready = true;
-            i32::from(census.captures)
+            i32::from(census.tidy)
         }
         None => 0,
     })

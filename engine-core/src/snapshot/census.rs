@@ -3,8 +3,8 @@
 /// Counts kept during a step of a run-up, and during no request.
 #[derive(Debug, Default)]
 pub(crate) struct Census {
-    /// Whether a snapshot will be taken where the step ends.
-    pub(crate) captures: bool,
+    /// Whether the program is to tidy up before it reads its next request.
+    pub(crate) tidy: bool,
     /// Bytes of each `random_get`.
     pub(crate) random: Vec<u32>,
     /// Each reading of the realtime clock, in nanoseconds since 1970.
@@ -24,9 +24,9 @@ const MOST: usize = 4096;
 
 impl Census {
     /// No counts yet.
-    pub(crate) fn new(captures: bool) -> Self {
+    pub(crate) fn new(tidy: bool) -> Self {
         Self {
-            captures,
+            tidy,
             ..Self::default()
         }
     }

@@ -194,6 +194,7 @@ fn time(ground: &Ground<'_>, launch: &Launch, sample: &[u8]) -> Result<Duration,
             stdin: sample,
             reads: launch.reads,
             capture: false,
+            tidy: false,
         })?;
         best = best.min(ended.took);
     }

@@ -96,6 +96,7 @@ impl<'a> Program<'a> {
                     stdin: &[],
                     reads: Reads::Park,
                     capture: true,
+                    tidy: true,
                 })?;
                 if ended.parked {
                     return Err("it reads its request in _initialize".into());
@@ -110,6 +111,7 @@ impl<'a> Program<'a> {
                     stdin: &[],
                     reads: Reads::Park,
                     capture: true,
+                    tidy: true,
                 })?;
                 silent(&ended)?;
                 parked(go, SnapshotKind::Parked, ended)
@@ -126,8 +128,10 @@ impl<'a> Program<'a> {
         sample: &[u8],
     ) -> Result<Held, String> {
         let mut stderr = String::new();
-        for _ in 0..rounds {
-            held = self.round(ground, &held, sample)?;
+        for round in 1..=rounds {
+            // A collection empties pools, which the last round fills again; what it leaves behind is a request's garbage only.
+            let tidy = round + 1 == rounds;
+            held = self.round(ground, &held, sample, tidy)?;
             if stderr.is_empty() {
                 stderr.clone_from(&held.stderr);
             }
@@ -135,7 +139,13 @@ impl<'a> Program<'a> {
         Ok(Held { stderr, ..held })
     }
 
-    fn round(&mut self, ground: &Ground<'_>, held: &Held, sample: &[u8]) -> Result<Held, String> {
+    fn round(
+        &mut self,
+        ground: &Ground<'_>,
+        held: &Held,
+        sample: &[u8],
+        tidy: bool,
+    ) -> Result<Held, String> {
         let launch = self.resume(held)?;
         match self {
             Self::Reactor { .. } => {
@@ -144,6 +154,7 @@ impl<'a> Program<'a> {
                     stdin: sample,
                     reads: Reads::Plain,
                     capture: true,
+                    tidy,
                 })?;
                 returned(&ended, "its handler")?;
                 answered(&ended)?;
@@ -156,6 +167,7 @@ impl<'a> Program<'a> {
                     stdin: sample,
                     reads: Reads::Loop,
                     capture: true,
+                    tidy,
                 })?;
                 if ended.parked {
                     *loops = true;
@@ -173,6 +185,7 @@ impl<'a> Program<'a> {
                     stdin: &[],
                     reads: Reads::Park,
                     capture: true,
+                    tidy,
                 })?;
                 silent(&again)?;
                 let mut held = parked(go, SnapshotKind::Warmed, again)?;

@@ -12,14 +12,14 @@ use crate::host::{HostState, Program, Reads, Stop};
 use crate::limits::Limits;
 use crate::logs;
 use crate::memory::Image;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, TrapCode};
 use crate::wasi::{MountSet, Stdio, monotonic};
 
-/// How long a run-up waits for a place among the running calls.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long all steps for one function may take together: its deployment, and with it a reload, waits for them.
+const BUDGET: Duration = Duration::from_secs(10);
 
-/// The least time of a step: a program's start takes longer than its requests, and deployments step back for requests.
-const LEAST: Duration = Duration::from_secs(10);
+/// How long one step may take: there are some thirty of them.
+const MOST: Duration = Duration::from_secs(2);
 
 /// Where steps are run: the function without its requests.
 pub(super) struct Ground<'a> {
@@ -30,6 +30,8 @@ pub(super) struct Ground<'a> {
     mounts: Option<MountSet>,
     limits: Limits,
     names: Arc<[String]>,
+    /// When there is no time left.
+    until: Instant,
 }
 
 /// One step.
@@ -37,8 +39,10 @@ pub(super) struct Step<'a> {
     pub(super) launch: &'a Launch,
     pub(super) stdin: &'a [u8],
     pub(super) reads: Reads,
-    /// Whether its state is wanted at the end; the guest is then told, if it asks, that a snapshot is about to be taken.
+    /// Whether its state is wanted at the end.
     pub(super) capture: bool,
+    /// Whether the guest is told to tidy up at its end, if it asks.
+    pub(super) tidy: bool,
 }
 
 /// Where a step ended.
@@ -73,10 +77,8 @@ impl<'a> Ground<'a> {
             loaded,
             program: Arc::new(program.clone()),
             mounts: mounts.map(MountSet::read_only),
-            limits: Limits {
-                timeout: limits.timeout.max(LEAST),
-                ..limits.clone()
-            },
+            limits: limits.clone(),
+            until: Instant::now() + BUDGET,
             names: loaded
                 .split
                 .globals
@@ -92,8 +94,9 @@ impl<'a> Ground<'a> {
         let mounts = self.mounts.as_ref().map(MountSet::open).transpose();
         let mounts = mounts.map_err(|error| error.to_string())?;
         let begun = Instant::now();
+        let left = self.until.saturating_duration_since(begun).min(MOST);
         let mut host = Box::new(HostState::new(
-            ticket.begin(self.limits.timeout),
+            ticket.begin(left),
             Arc::clone(&self.program),
             mounts,
             step.stdin.to_vec(),
@@ -102,13 +105,18 @@ impl<'a> Ground<'a> {
         ));
         step.launch.prepare(&mut host);
         host.reads = step.reads;
-        host.census = Some(Box::new(Census::new(step.capture)));
+        host.census = Some(Box::new(Census::new(step.tidy)));
         let names = step.capture.then(|| Arc::clone(&self.names));
         let finished = self
             .loaded
             .run(self.shared, step.launch, &self.limits, host, names)
             .map_err(|error| error.to_string())?;
         let took = begun.elapsed();
+        if let Outcome::Trap(trap) = &finished.outcome
+            && trap.code == TrapCode::Deadline
+        {
+            return Err(too_long());
+        }
         let mut host = finished.host;
         let clock = monotonic(&host, Instant::now());
         let changed = |set| host.mounts.as_ref().is_some_and(|open| open.changed(set));
@@ -134,17 +142,23 @@ impl<'a> Ground<'a> {
 
     /// A place among the running calls. Requests come first.
     fn place(&self) -> Result<Ticket, String> {
-        let until = Instant::now() + PATIENCE;
-        loop {
+        while Instant::now() < self.until {
             match self.shared.calls.reserve() {
                 Ok(ticket) => return Ok(ticket),
-                Err(error) if error.kind() != ErrorKind::Rejected || Instant::now() >= until => {
+                Err(error) if error.kind() != ErrorKind::Rejected => {
                     return Err(format!("no sandbox could be run: {error}"));
                 }
                 Err(_) => std::thread::sleep(Duration::from_millis(2)),
             }
         }
+        Err(too_long())
     }
+}
+
+fn too_long() -> String {
+    format!(
+        "running it with sample requests takes too long: more than {MOST:?} for one or {BUDGET:?} for all"
+    )
 }
 
 /// The beginning at a captured state.
