@@ -33,6 +33,7 @@ func TestProbeBeforeItsFirstRead(t *testing.T) {
 		"file=/none":     plain,
 		"clock":          {Random: 32, Realtime: 1},
 		"key":            {Random: 64},
+		"id":             plain,
 		"draw":           plain,
 		"seeded":         plain,
 		"static":         plain,

@@ -70,11 +70,17 @@ pub fn generators_with_seeds_of_the_programs_own_repeat(fixture: &Fixture) {
     }
 }
 
-/// Under `auto`, a package-level key is another in each request: the program is served plain.
+/// Under `auto`, a package-level key is another in each request: the program is served plain. So is an id from a generator that
+/// the host knows nothing of, as long as an answer shows it.
 pub fn a_key_drawn_at_the_start_differs_in_each_request(fixture: &Fixture) {
     let Some(wasm) = guest("go-probe") else {
         return;
     };
+    let deployed = Deployed::new(fixture, &wasm, Setting::args("id"))
+        .because("each one from the snapshot answers")
+        .is(SnapshotKind::None);
+    assert_ne!(deployed.fact("", "id"), deployed.fact("", "id"));
+
     let deployed = Deployed::new(fixture, &wasm, Setting::args("key"));
     let requests = if fixture.engine.pool().is_some() {
         KEYS

@@ -206,6 +206,7 @@ impl<'a> Deployed<'a> {
             facts.kind.name(),
             facts.why_not
         );
+        println!("{about}");
         Self {
             fixture,
             function,

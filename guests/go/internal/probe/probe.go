@@ -6,6 +6,7 @@
 //	file=/path     keeps the size of a file, -1 where it has none    -> file
 //	clock          keeps the time of day                             -> clock
 //	key            draws a key from crypto/rand                      -> key
+//	id             draws an id from math/rand                        -> id
 //	draw           draws from math/rand and throws it away
 //	seeded         makes generators with seeds of their own          -> own, with ?own=1
 //	static         seeds one that is a package variable              -> own, with ?own=1

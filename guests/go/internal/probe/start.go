@@ -21,6 +21,7 @@ var started = start()
 // state is what is kept from before the first read.
 type state struct {
 	env, key    string
+	id          uint64
 	file        int
 	clock       time.Time
 	began       int64
@@ -58,6 +59,9 @@ func start() *state {
 		_, err := rand.Read(key)
 		check(err)
 		s.key = hex.EncodeToString(key)
+	}
+	if asked("id") {
+		s.id = mathrand.Uint64()
 	}
 	if asked("draw") {
 		mathrand.Uint64()
@@ -129,6 +133,9 @@ func (s *state) facts() map[string]any {
 	}
 	if asked("key") {
 		facts["key"] = s.key
+	}
+	if asked("id") {
+		facts["id"] = strconv.FormatUint(s.id, 16)
 	}
 	if asked("gc") {
 		facts["gc"] = s.inFlight
