@@ -50,6 +50,7 @@ macro_rules! snapshots {
             kinds::writable_mounts_keep_auto_from_it
             proofs::every_fault_is_found
             reactors::reactors_start_initialised
+            reactors::slow_reactors_are_not_waited_for
             reactors::reactors_with_hidden_state_do_not
             reactors::go_reactors_need_to_be_asked_for
         }

@@ -1,7 +1,7 @@
 //! Snapshots of reactors: what `_initialize` left, and after it what sample requests did.
 
 use super::{Deployed, Setting, guest};
-use crate::conformance::{Fixture, expect};
+use crate::conformance::{Fixture, expect, module};
 use crate::error::Error;
 use crate::outcome::Verdict;
 use crate::snapshot::SnapshotKind;
@@ -29,6 +29,26 @@ pub fn reactors_start_initialised(fixture: &Fixture) {
                 assert_eq!(String::from_utf8_lossy(&answer.body), body);
             }
         }
+    }
+}
+
+/// A deployment waits neither for a handler that takes seconds, nor for an `_initialize` that never ends.
+pub fn slow_reactors_are_not_waited_for(fixture: &Fixture) {
+    for (initialize, handler) in [
+        ("", "(call $sleep (i64.const 60000000000))"),
+        ("(loop $l (br $l))", ""),
+    ] {
+        let text = module(
+            "",
+            &format!(
+                r#"(func (export "_initialize") (i32.store (i32.const 512) (i32.const 1)) {initialize})
+                   (func (export "gojinn_handle") {handler})"#
+            ),
+        );
+        let wasm = expect(wat::parse_str(text).map_err(|error| Error::host(error.to_string())));
+        Deployed::new(fixture, &wasm, Setting::default())
+            .because("takes too long")
+            .is(SnapshotKind::None);
     }
 }
 
