@@ -280,10 +280,10 @@ impl<'a> Deployed<'a> {
     }
 }
 
-/// Whether a snapshot was given up because it was not faster: on a machine that does other things, too, that is chance.
+/// Whether a snapshot was given up for its time: on a machine that does other things, too, that is chance.
 fn slower(function: &Function) -> bool {
     let why = function.facts().snapshot.why_not.as_deref();
-    why.is_some_and(|why| why.contains("a request takes"))
+    why.is_some_and(|why| why.contains("a request takes") || why.contains("takes too long"))
 }
 
 /// What can be compared of two answers, in words.

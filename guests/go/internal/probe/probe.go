@@ -1,6 +1,6 @@
 // Package probe is an awkward program, in the pieces that its arguments ask for.
 //
-// Arguments, before the read of the first request; all but the last five while packages are initialised:
+// Arguments, before the read of the first request; all but the last six while packages are initialised:
 //
 //	env=NAME       keeps the value of a variable                     -> env
 //	file=/path     keeps the size of a file, -1 where it has none    -> file
@@ -23,6 +23,7 @@
 //	stdout=TEXT    writes to stdout
 //	panic          panics
 //	exit=N         exits
+//	quiet          tells nothing of all that                         -> with ?start=1
 //	loop           answers every request on stdin
 //	all            reads stdin to its end, then answers
 //	reader         reads on another goroutine
@@ -135,7 +136,10 @@ func answer(req *contract.Request, query url.Values) map[string]any {
 		panic("probe: asked to panic")
 	}
 
-	facts := started.facts()
+	facts := map[string]any{}
+	if !asked("quiet") || query.Has("start") {
+		facts = started.facts()
+	}
 	facts["method"], facts["uri"], facts["trace_id"] = req.Method, req.URI, req.TraceID
 	facts["generics"] = generics(req.Method + req.URI)
 	if query.Has("draws") {

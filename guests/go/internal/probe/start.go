@@ -119,7 +119,7 @@ func start() *state {
 	return s
 }
 
-// facts are what there is to tell in every answer.
+// facts are what there is to tell of the start.
 func (s *state) facts() map[string]any {
 	facts := map[string]any{}
 	if asked("env") {
