@@ -61,7 +61,7 @@ snapshot() { # route: how its function starts
     case $1 in
         go-plain-*) printf '\t\t\tsnapshot off\n' ;;
         go-parked-*) printf '\t\t\tsnapshot on\n' ;;
-        go-warmed-* | go-looping-*) printf '\t\t\tsnapshot on\n\t\t\twarmup 3\n' ;;
+        go-warmed-* | go-looping-*) printf '\t\t\tsnapshot on\n\t\t\twarmup 3 %s\n' "$work/sample.json" ;;
     esac
 }
 kind() { # route: what Caddy must call that
@@ -82,6 +82,10 @@ expected() {
     esac
 }
 
+# What warms up: a request like those of the load, as functions read them.
+cat > "$work/sample.json" <<'END'
+{"method":"POST","uri":"/sample","headers":{"Accept":["*/*"],"Content-Length":["27"],"Content-Type":["application/json"],"Host":["127.0.0.1"],"User-Agent":["load"],"X-Request-Id":["sample-1"]},"body":"{\"name\":\"world\",\"number\":1}","trace_id":"sample-1","remote_addr":"127.0.0.1:40000","client_ip":"127.0.0.1","scheme":"http","host":"127.0.0.1","proto":"HTTP/1.1","original_uri":"/sample"}
+END
 {
     echo "{"
     echo "	admin localhost:$admin"
