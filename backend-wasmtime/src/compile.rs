@@ -24,14 +24,14 @@ const WATCHED: Duration = Duration::from_millis(500);
 /// They starve if all of them together get less than this share of one core.
 const LEAST: f64 = 0.1;
 
-/// Compiles a valid module to an artifact, on `threads` threads and one in reserve that end with it.
+/// Compiles a valid module to an artifact, on `threads` threads that end with it, and one in reserve where they step far back.
 pub(crate) fn compile(engine: &Engine, wasm: &[u8], threads: usize) -> Result<Vec<u8>> {
     let threads = threads.max(1);
     let far_back = should_step_far_back(wasm.len());
     let reserve = Arc::new(Reserve::default());
     let waiting = Arc::clone(&reserve);
     let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads + 1)
+        .num_threads(threads + usize::from(far_back))
         .thread_name(|index| format!("gojinn-compile-{index}"))
         .stack_size(STACK)
         // Runs on each thread before it takes any work.
