@@ -109,7 +109,7 @@ fn choose(wanted: &Wanted<'_>, facts: &mut SnapshotFacts) -> Result<Candidate, S
     let plain = &wanted.loaded.plain;
     let candidate = |program: &Program<'_>, held: &Held| {
         let launch = program.launch(held)?;
-        proof::prove(&ground, plain, &launch, held.clock, &samples)?;
+        proof::prove(&ground, plain, &launch, held.clock, &samples, wanted.mode)?;
         Ok::<_, String>(Candidate {
             kind: held.kind,
             took: time(&ground, &launch, &samples[0])?,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::program::{Held, Program};
 use super::run_up::Ground;
-use super::{proof, samples};
+use super::{SnapshotMode, proof, samples};
 use crate::backend::GlobalValue;
 use crate::cancel::Cancel;
 use crate::engine::Engine;
@@ -84,6 +84,7 @@ pub(crate) fn prove(
             &launch,
             clock,
             &samples::all(sample),
+            SnapshotMode::Auto,
         )
     };
     Ok(broken())
