@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gojinn_benches::beside::{self, beside};
+use gojinn_benches::footprint::Footprint;
 use gojinn_benches::goals::{GO_LOOPING, GO_ONCE, GO_PARKED, GO_WARMED, NOTHING_RUN, ONLY_MADE};
 use gojinn_benches::guests::{self, Guest};
 use gojinn_benches::machine::{self, Held};
 use gojinn_benches::measure::{Contender, Pace, Row, Samples, race};
-use gojinn_benches::prepared::Prepared;
 use gojinn_benches::report::{Report, replace_between};
 use gojinn_benches::soak::soak;
 use gojinn_benches::starts::{FIFTY, starts};
@@ -26,9 +26,6 @@ type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
 /// Modules that a server starts with in `deploy`: variants of the Go guest.
 const MODULES: u32 = 50;
-
-/// Sandboxes that `memory` looks at together, unless the backend keeps fewer slots for a module.
-const TOGETHER: usize = 24;
 
 fn main() -> Result {
     let mut args = std::env::args().skip(1);
@@ -525,45 +522,22 @@ impl Run {
                         continue;
                     }
                     let compiled = self.workshop.prepared(kind, mode, guest)?;
-                    // The thread stacks and arenas that come with the callers are there from the first turn on. A module of
-                    // its own for each: some keep what a sandbox leaves.
-                    let prepared = compiled.reloaded()?;
-                    let warm = Subject::deploy(Arc::new(prepared.clone()), kind, mode, guest)?;
-                    together(&prepared, &warm, TOGETHER, || {});
-                    // Slots that are in use now are kept by the module, which serves from them alone: more sandboxes at once
-                    // would have memory of their own.
-                    let pool = warm.shared.engine.pool();
-                    let count = match pool.map_or(0, |pool| pool.figures().busy) {
-                        0 => TOGETHER,
-                        kept => TOGETHER.min(usize::try_from(kept)?),
-                    };
-                    drop((warm, prepared));
-                    let prepared = compiled.reloaded()?;
-                    let fresh = Subject::deploy(Arc::new(prepared.clone()), kind, mode, guest)?;
-                    machine::trim();
-                    // Deploying it took a slot on trial, which is one of those that are counted below.
-                    let on_trial = fresh.shared.engine.pool();
-                    let on_trial = on_trial.map_or(0, |pool| pool.figures().resident_bytes);
-                    let before = machine::anonymous().saturating_sub(on_trial);
-                    let mut busy = 0;
-                    together(&prepared, &fresh, count, || {
-                        std::thread::sleep(Duration::from_millis(350));
-                        busy = machine::anonymous();
-                    });
-                    machine::trim();
-                    let idle = machine::anonymous();
-                    let each = |now: u64| now.saturating_sub(before) / count as u64;
+                    let found = Footprint::of(&compiled, kind, mode, guest)?;
                     let mut add = |state: &str, bytes| {
-                        let mut row = row("memory", &fresh);
-                        row.mode = format!("{}, {state}", mode.name());
-                        row.callers = count;
-                        row.bytes = Some(bytes);
-                        self.report.rows.push(row);
+                        self.report.rows.push(Row {
+                            group: "memory",
+                            guest: guest.name.into(),
+                            backend: kind.name(),
+                            mode: format!("{}, {state}", mode.name()),
+                            callers: found.count,
+                            bytes: Some(bytes),
+                            ..Row::default()
+                        });
                     };
                     if !guest.answers {
-                        add("busy", each(busy));
+                        add("busy", found.busy);
                     }
-                    add("idle", each(idle));
+                    add("idle", found.idle);
                 }
             }
             eprintln!("memory: {}", kind.name());
@@ -624,8 +598,13 @@ impl Run {
                  absolute figures are those of the machine below.\n\n",
             )?;
         }
+        let missing: String = self
+            .missing
+            .iter()
+            .map(|row| format!("\nMissing: {row}\n"))
+            .collect();
         let text = format!(
-            "## Engine\n\nMachine: {machine}; load average at the end {}. Command: `make bench`.\n\n{}\n{}\n\n\
+            "## Engine\n\nMachine: {machine}; load average at the end {}. Command: `make bench`.\n\n{}\n{}\n{missing}\n\
              ![Medians of a sandbox and of a request](benchmarks.svg)\n\n### All rows\n\n{}",
             machine::load(),
             self.report.goals_table(),
@@ -647,16 +626,4 @@ fn row(group: &'static str, subject: &Subject) -> Row {
         callers: 1,
         ..Row::default()
     }
-}
-
-/// Runs `count` sandboxes that all exist at one moment, and `meanwhile` beside them.
-fn together(prepared: &Prepared, subject: &Subject, count: usize, meanwhile: impl FnOnce()) {
-    prepared.meet(Some(count));
-    std::thread::scope(|scope| {
-        for _ in 0..count {
-            scope.spawn(|| subject.shared.sandbox());
-        }
-        meanwhile();
-    });
-    prepared.meet(None);
 }

@@ -9,6 +9,7 @@
 //! ```
 
 pub mod beside;
+pub mod footprint;
 pub mod goals;
 pub mod guests;
 pub mod machine;
