@@ -356,3 +356,105 @@ impl Words {
             .map_or(&[], |&end| &self.bytes[begin..end])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(value: &str, body: &str) -> Answer {
+        Answer {
+            end: "status 200".into(),
+            values: Words::of(value.as_bytes()),
+            body: Words::of(body.as_bytes()),
+        }
+    }
+
+    fn runs(mode: SnapshotMode, plain: &[(&str, &str)], resumed: &[(&str, &str)]) -> Runs {
+        let answers = |parts: &[(&str, &str)]| {
+            let answers = parts.iter().map(|(value, body)| answer(value, body));
+            answers.collect()
+        };
+        Runs {
+            plain: answers(plain),
+            resumed: answers(resumed),
+            mode,
+        }
+    }
+
+    #[track_caller]
+    fn differs(runs: &Runs) -> Differs {
+        runs.compare().expect_err("a difference")
+    }
+
+    #[test]
+    fn what_differs_in_every_plain_run_and_never_from_the_snapshot_is_frozen() {
+        let body = |mode| {
+            let plain = [("a", "id 1"), ("a", "id 2")];
+            runs(mode, &plain, &[("a", "id 3"), ("a", "id 3")])
+        };
+        let header = |mode| {
+            let plain = [("id-1", "a"), ("id-2", "a")];
+            runs(mode, &plain, &[("id-3", "a"), ("id-3", "a")])
+        };
+        for frozen in [
+            body(SnapshotMode::Auto),
+            body(SnapshotMode::On),
+            header(SnapshotMode::Auto),
+        ] {
+            let Differs::Surely(why) = differs(&frozen) else {
+                panic!("more plain runs would not show another reason");
+            };
+            assert!(why.contains("each one from the snapshot answers \"3\""));
+        }
+        assert!(header(SnapshotMode::On).compare().is_ok());
+    }
+
+    #[test]
+    fn what_differs_on_both_sides_is_time_or_chance() {
+        let plain = [("at 1", "x1 y"), ("at 2", "x2 y")];
+        let resumed = [("at 3", "x3 y"), ("at 4", "x4 y")];
+        let runs = runs(SnapshotMode::Auto, &plain, &resumed);
+        assert!(runs.compare().is_ok());
+    }
+
+    #[test]
+    fn what_all_plain_runs_agree_on_must_be_the_same() {
+        for resumed in [("text", "y"), ("json", "x")] {
+            for mode in [SnapshotMode::Auto, SnapshotMode::On] {
+                let mut runs = runs(mode, &[("text", "x"), ("text", "x")], &[("text", "x")]);
+                assert!(runs.compare().is_ok());
+                runs.resumed.push(answer(resumed.0, resumed.1));
+                let Differs::Perhaps(why) = differs(&runs) else {
+                    panic!("it may be chance");
+                };
+                assert!(why.contains("all plain runs answer"), "{why}");
+                assert_eq!(why.contains("in the headers"), resumed.1 == "x", "{why}");
+                // It was.
+                runs.plain.push(answer(resumed.0, resumed.1));
+                assert!(runs.compare().is_ok());
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_are_compared_where_plain_runs_agree_on_them() {
+        let plain = [("", "a b"), ("", "a b")];
+        let mut runs = runs(SnapshotMode::Auto, &plain, &[("", "a b c")]);
+        assert!(matches!(differs(&runs), Differs::Surely(_)));
+        // Then only the beginning is.
+        runs.plain.push(answer("", "a b d e"));
+        assert!(runs.compare().is_ok());
+        runs.resumed.push(answer("", "b"));
+        assert!(matches!(differs(&runs), Differs::Surely(_)));
+    }
+
+    #[test]
+    fn ends_must_be_the_same() {
+        let mut runs = runs(SnapshotMode::Auto, &[("", "a")], &[("", "a")]);
+        runs.resumed[0].end = "status 500".into();
+        assert!(matches!(differs(&runs), Differs::Surely(why) if why.contains("came to")));
+        runs.plain.push(answer("", "a"));
+        runs.plain[1].end = "status 404".into();
+        assert!(matches!(differs(&runs), Differs::Surely(why) if why.contains("do not agree")));
+    }
+}
