@@ -7,13 +7,12 @@ use std::sync::Arc;
 use engine_core::backend::{Artifact, Backend, BackendKind, Capabilities, Fingerprint, Module};
 use engine_core::priority::{should_step_far_back, step_far_back};
 use engine_core::wasm::{Features, Wasm};
-use engine_core::{Error, ErrorKind, Result};
+use engine_core::{Error, ErrorKind, Result, panic_text};
 use wasmer::sys::vm;
 use wasmer::sys::{
     CompilerConfig, CpuFeature, Cranelift, CraneliftOptLevel, EngineBuilder, Target,
 };
 
-use crate::hostcalls::panic_text;
 use crate::memory::{STYLE, Styles};
 use crate::module::WasmerModule;
 use crate::poll;

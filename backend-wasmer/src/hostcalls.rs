@@ -6,7 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
-use engine_core::{HostState, Stop};
+use engine_core::{HostState, Stop, panic_text};
 use wasmer::sys::vm::{self, FunctionBodyPtr, VMMemoryDefinition};
 use wasmer::{FunctionType, Type};
 
@@ -60,7 +60,7 @@ unsafe fn enter<R>(
                 Err(Halt)
             }
             Err(panic) => {
-                env.panicked = Some(panic_text(&*panic));
+                env.panicked = Some(panic_text(&*panic).to_owned());
                 Err(Halt)
             }
         }
@@ -71,15 +71,6 @@ unsafe fn enter<R>(
         // box owns no memory.
         Err(halt) => unsafe { vm::raise_user_trap(Box::new(halt)) },
     }
-}
-
-/// What a panic said.
-pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(ToString::to_string)
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "without a message".into())
 }
 
 /// A parameter or result of a hostcall.

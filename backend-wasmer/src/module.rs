@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use engine_core::backend::{Captured, GlobalValue, Module, Sandbox, Start};
-use engine_core::{Error, ErrorKind, Limits, Result};
+use engine_core::{Error, ErrorKind, Limits, Result, panic_text};
 use wasmer::sys::vm::{
     InternalStoreHandle, LinearMemory, MaybeInstanceOwned, StoreObjects, VMCallerCheckedAnyfunc,
     VMContext, VMExtern, VMFunction, VMFunctionBody, VMFunctionContext, VMFunctionKind,
@@ -15,7 +15,7 @@ use wasmer::sys::vm::{
 use wasmer::sys::{Artifact, EngineBuilder};
 use wasmer::{ExternType, Mutability, Type};
 
-use crate::hostcalls::{self, Env, Hostcall, panic_text};
+use crate::hostcalls::{self, Env, Hostcall};
 use crate::memory::{Resources, Tables, VM_CONFIG};
 use crate::sandbox::{Parts, WasmerSandbox};
 use crate::shared::Shared;
@@ -54,7 +54,7 @@ impl WasmerModule {
             Ok(Err(error)) => {
                 return Err(refused("wasmer does not take it").because(error.to_string()));
             }
-            Err(panic) => return Err(refused(&panic_text(&*panic))),
+            Err(panic) => return Err(refused(panic_text(&*panic))),
         };
         Self::link(engine, module)
     }

@@ -5,10 +5,10 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use engine_core::backend::{Finished, Job, Sandbox};
-use engine_core::{Interrupt, Trap, TrapCode};
+use engine_core::{Interrupt, Trap, TrapCode, panic_text};
 use wasmer::sys::vm::{StoreObjects, VMExtern, VMInstance, wasmer_call_trampoline};
 
-use crate::hostcalls::{Env, panic_text};
+use crate::hostcalls::Env;
 use crate::memory::VM_CONFIG;
 use crate::module::WasmerModule;
 use crate::shared::Shared;

@@ -2,10 +2,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use engine_core::{HostState, Stop, for_each_hostcall, hostcall};
+use engine_core::{HostState, Stop, for_each_hostcall, hostcall, panic_text};
 use wasmi::{Caller, Error, Linker};
 
-use crate::sandbox::{Data, panic_text};
+use crate::sandbox::Data;
 use crate::trap::Stopped;
 
 macro_rules! define_all {

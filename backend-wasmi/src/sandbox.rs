@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use engine_core::backend::{Captured, Finished, GlobalValue, Job, Sandbox};
 use engine_core::memory::Slot;
-use engine_core::{HostState, MemoryUse, Outcome, Trap, TrapCode};
+use engine_core::{HostState, MemoryUse, Outcome, Trap, TrapCode, panic_text};
 use wasmi::errors::{MemoryError, TableError};
 use wasmi::{Instance, Memory, ResourceLimiter, Store, TypedResumableCall, Val};
 use wasmi_core::LimiterError;
@@ -176,15 +176,6 @@ fn go_on(store: &mut Store<Data>, required: u64) -> Result<(), Option<Trap>> {
 
 fn host_fault(detail: String) -> Trap {
     Trap::new(TrapCode::Host, detail)
-}
-
-/// What a panic said, as far as it can be known.
-pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
 }
 
 /// Engine-core's bound on memory and tables, as wasmi's limiter.

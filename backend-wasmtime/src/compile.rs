@@ -8,11 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine_core::priority::{should_step_far_back, step_far_back};
-use engine_core::{Error, ErrorKind, Result};
+use engine_core::{Error, ErrorKind, Result, panic_text};
 use parking_lot::{Condvar, Mutex};
 use wasmtime::Engine;
 
-use crate::sandbox::panic_text;
 use crate::trap;
 
 /// Stack of a compiling thread: a compiler recurses over what the guest nests.

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use engine_core::backend::{Captured, Finished, GlobalValue, Job, Sandbox};
-use engine_core::{HostState, MemoryUse, Trap, TrapCode};
+use engine_core::{HostState, MemoryUse, Trap, TrapCode, panic_text};
 use wasmtime::{
     Instance, Memory, ResourceLimiter, Result, Store, StoreContextMut, UpdateDeadline, Val,
 };
@@ -178,15 +178,6 @@ pub(crate) fn epoch_moved(mut store: StoreContextMut<'_, Data>) -> Result<Update
 
 fn host_fault(detail: String) -> Trap {
     Trap::new(TrapCode::Host, detail)
-}
-
-/// What a panic said, as far as it can be known.
-pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
 }
 
 #[cfg(test)]

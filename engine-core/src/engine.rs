@@ -14,7 +14,7 @@ use crate::cache::{Cache, CacheConfig, CacheFigures, Purged};
 use crate::calls::{CallId, Calls, Ticket, lanes};
 use crate::cancel::Cancel;
 use crate::compile::{Compiled, Compiler, Patience};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, panic_text};
 use crate::function::{CodeSource, Function, FunctionConfig};
 use crate::host::{FIRST_READING, HostState, Reads};
 use crate::limits::Limits;
@@ -593,15 +593,6 @@ impl std::fmt::Debug for Loaded {
 /// One of what `make` makes for each lane.
 pub(crate) fn per_lane<T>(make: impl Fn() -> T) -> Box<[T]> {
     (0..lanes()).map(|_| make()).collect()
-}
-
-/// What a panic said, as far as it can be known.
-pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
 }
 
 #[cfg(test)]

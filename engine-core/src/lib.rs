@@ -32,7 +32,7 @@ pub use cache::{CacheConfig, CacheFigures, Purged};
 pub use calls::{Armed, Call, CallId, Interrupt, Interruption, Ticket};
 pub use cancel::Cancel;
 pub use engine::{Engine, EngineConfig};
-pub use error::{Error, ErrorKind, Fault, Result};
+pub use error::{Error, ErrorKind, Fault, Result, panic_text};
 pub use function::{Answer, CodeSource, Function, FunctionConfig, FunctionFacts, RawRun};
 pub use host::{HostState, MemoryUse, Program, Stop};
 pub use limits::{Limits, PAGE};

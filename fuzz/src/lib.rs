@@ -16,7 +16,6 @@ mod shrink;
 pub mod standalone;
 pub mod wasi;
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use report::Disagreement;
@@ -40,7 +39,10 @@ impl Target {
         catch_unwind(AssertUnwindSafe(|| (self.check)(input))).unwrap_or_else(|panic| {
             Err(Disagreement::new(
                 "a panic",
-                ("code under test", panic_text(&*panic)),
+                (
+                    "code under test",
+                    engine_core::panic_text(&*panic).to_owned(),
+                ),
                 ("expected", "no panic, whatever the input".to_owned()),
             ))
         })
@@ -86,14 +88,6 @@ macro_rules! fuzz {
             $crate::standalone::main(&$target)
         }
     };
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned());
-    text.unwrap_or_else(|| "a panic without a message".to_owned())
 }
 
 #[cfg(test)]

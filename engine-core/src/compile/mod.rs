@@ -21,8 +21,8 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::backend::{Artifact, Backend, BackendKind};
 use crate::cache::Cache;
 use crate::cancel::Cancel;
-use crate::engine::{DEPLOY_STACK, panic_text};
-use crate::error::{Error, ErrorKind, Fault, Result};
+use crate::engine::DEPLOY_STACK;
+use crate::error::{Error, ErrorKind, Fault, Result, panic_text};
 use crate::priority::step_back;
 use crate::wasm::Wasm;
 
