@@ -271,6 +271,15 @@ pub struct StartPoint {
 }
 
 impl StartPoint {
+    /// Another one: for another processor, see [`Launch`](crate::engine::Launch).
+    pub(crate) fn copy(&self) -> Self {
+        Self {
+            image: self.image.clone(),
+            globals: self.globals.clone(),
+            patches: self.patches.clone(),
+        }
+    }
+
     /// Writes the patches over `memory`, the guest's, which already holds the image.
     #[inline]
     pub fn patch(&self, memory: &mut [u8]) -> Result<()> {

@@ -9,7 +9,7 @@ use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 use parking_lot::Mutex;
 
-use crate::backend::{Backend, BackendKind, Finished, Job, Module, Start, StartPoint};
+use crate::backend::{Backend, BackendKind, Finished, GlobalValue, Job, Module, Start, StartPoint};
 use crate::cache::{Cache, CacheConfig, CacheFigures, Purged};
 use crate::calls::{CallId, Calls, Ticket, lanes};
 use crate::cancel::Cancel;
@@ -524,13 +524,8 @@ pub(crate) struct Launch {
 impl Launch {
     /// The beginning at `point`, with `entries` to call.
     pub(crate) fn new(point: StartPoint, entries: &[String]) -> Self {
-        let point = move || StartPoint {
-            image: point.image.clone(),
-            globals: point.globals.clone(),
-            patches: point.patches.clone(),
-        };
         Self {
-            points: per_lane(|| Arc::new(point())),
+            points: per_lane(|| Arc::new(point.copy())),
             entries: per_lane(|| entries.iter().cloned().collect()),
             clock: FIRST_READING,
             reads: Reads::Plain,
@@ -551,13 +546,19 @@ impl Launch {
 
     /// The same beginning, with `patches` that are written at each start.
     pub(crate) fn with_patches(self, patches: Vec<Patch>) -> Self {
+        self.at(|point| point.patches = patches.clone())
+    }
+
+    /// The same beginning, where globals that are `initial` anyway are not set.
+    pub(crate) fn without_globals(self, initial: &[(String, GlobalValue)]) -> Self {
+        self.at(|point| point.globals.retain(|global| !initial.contains(global)))
+    }
+
+    fn at(self, change: impl Fn(&mut StartPoint)) -> Self {
         let point = || {
-            let point = &self.points[0];
-            Arc::new(StartPoint {
-                image: point.image.clone(),
-                globals: point.globals.clone(),
-                patches: patches.clone(),
-            })
+            let mut point = self.points[0].copy();
+            change(&mut point);
+            Arc::new(point)
         };
         Self {
             points: per_lane(point),

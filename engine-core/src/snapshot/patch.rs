@@ -27,7 +27,31 @@ impl Patch {
 
     /// Writes all of `patches` over `memory`.
     pub(crate) fn apply(patches: &[Self], memory: &mut [u8]) -> Result<()> {
-        patches.iter().try_for_each(|patch| patch.write(memory))
+        // One call of the system for all, which is most of what patches cost.
+        let mut buffer = [0; 4 * Self::MOST_RANDOM as usize];
+        let wanted = patches.iter().map(Self::random_bytes).sum();
+        let Some(mut random) = buffer.get_mut(..wanted) else {
+            return Err(Error::host(format!(
+                "a bug: a snapshot's patches want {wanted} random bytes"
+            )));
+        };
+        getrandom::fill(random).map_err(|error| {
+            Error::host("the system gives no random bytes").because(error.to_string())
+        })?;
+        for patch in patches {
+            let mine = random
+                .split_off_mut(..patch.random_bytes())
+                .unwrap_or_default();
+            patch.write(memory, mine)?;
+        }
+        Ok(())
+    }
+
+    fn random_bytes(&self) -> usize {
+        match self {
+            Self::Random { len, .. } => *len as usize,
+            Self::Bytes { .. } => 0,
+        }
     }
 
     /// Whether it can be written to a memory of `len` bytes.
@@ -40,7 +64,7 @@ impl Patch {
         at.checked_add(bytes).is_some_and(|end| end <= len)
     }
 
-    fn write(&self, memory: &mut [u8]) -> Result<()> {
+    fn write(&self, memory: &mut [u8], random: &[u8]) -> Result<()> {
         let len = memory.len() as u64;
         if !self.fits(len) {
             return Err(Error::host(format!(
@@ -49,16 +73,13 @@ impl Patch {
         }
         match self {
             Self::Random { at, len } => {
-                let place = &mut memory[*at as usize..][..*len as usize];
-                getrandom::fill(place).map_err(|error| {
-                    Error::host("the system gives no random bytes").because(error.to_string())
-                })
+                memory[*at as usize..][..*len as usize].copy_from_slice(random);
             }
             Self::Bytes { at, bytes } => {
                 memory[*at as usize..][..bytes.len()].copy_from_slice(bytes);
-                Ok(())
             }
         }
+        Ok(())
     }
 }
 

@@ -107,8 +107,9 @@ fn choose(wanted: &Wanted<'_>, facts: &mut SnapshotFacts) -> Result<Candidate, S
         program.fresh(&first)?;
     }
     let plain = &wanted.loaded.plain;
+    let initial = ground.initial_globals()?;
     let candidate = |program: &Program<'_>, held: &Held| {
-        let launch = program.launch(held)?;
+        let launch = program.launch(held)?.without_globals(&initial);
         proof::prove(&ground, plain, &launch, held.clock, &samples, wanted.mode)?;
         Ok::<_, String>(Candidate {
             kind: held.kind,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Census;
-use crate::backend::{Captured, StartPoint};
+use crate::backend::{Captured, GlobalValue, StartPoint};
 use crate::calls::Ticket;
 use crate::engine::{Launch, Loaded, Shared};
 use crate::error::ErrorKind;
@@ -138,6 +138,21 @@ impl<'a> Ground<'a> {
             state: finished.captured.map(|captured| *captured),
             took,
         })
+    }
+
+    /// What globals hold before anything has run: those that still do need not be set.
+    pub(super) fn initial_globals(&self) -> Result<Vec<(String, GlobalValue)>, String> {
+        let nothing = self.run(&Step {
+            launch: &self.loaded.plain.with_entries(&[]),
+            stdin: &[],
+            reads: Reads::Plain,
+            capture: true,
+            tidy: false,
+        })?;
+        nothing
+            .state
+            .map(|state| state.globals)
+            .ok_or_else(|| "its state cannot be read on this backend".to_owned())
     }
 
     /// A place among the running calls. Requests come first.
