@@ -46,7 +46,8 @@ pub fn slow_reactors_are_not_waited_for(fixture: &Fixture) {
             ),
         );
         let wasm = expect(wat::parse_str(text).map_err(|error| Error::host(error.to_string())));
-        Deployed::new(fixture, &wasm, Setting::default())
+        let setting = Setting::default();
+        Deployed::once(fixture, &wasm, setting, setting.config())
             .because("takes too long")
             .is(SnapshotKind::None);
     }
