@@ -53,7 +53,7 @@ pub fn is_crowded() -> bool {
 }
 
 /// CPU time of the calling thread; where threads do not step back, simply the time.
-fn cpu_time() -> Duration {
+pub(crate) fn cpu_time() -> Duration {
     #[cfg(target_os = "linux")]
     let clock = libc::CLOCK_THREAD_CPUTIME_ID;
     #[cfg(not(target_os = "linux"))]

@@ -13,6 +13,7 @@ use crate::limits::Limits;
 use crate::logs;
 use crate::memory::Image;
 use crate::outcome::{Outcome, TrapCode};
+use crate::priority::cpu_time;
 use crate::wasi::{MountSet, Stdio, monotonic};
 
 /// How long all steps for one function may take together: its deployment, and with it a reload, waits for them.
@@ -61,6 +62,7 @@ pub(super) struct Ended {
     /// Whether descriptors are open that are not at a start, or the other way round.
     pub(super) descriptors_changed: bool,
     pub(super) state: Option<Captured>,
+    /// CPU time, from its memory to its end: whatever else the machine does is not in it.
     pub(super) took: Duration,
 }
 
@@ -93,7 +95,7 @@ impl<'a> Ground<'a> {
         let ticket = self.place()?;
         let mounts = self.mounts.as_ref().map(MountSet::open).transpose();
         let mounts = mounts.map_err(|error| error.to_string())?;
-        let begun = Instant::now();
+        let (begun, used) = (Instant::now(), cpu_time());
         let left = self.until.saturating_duration_since(begun).min(MOST);
         let mut host = Box::new(HostState::new(
             ticket.begin(left),
@@ -111,7 +113,7 @@ impl<'a> Ground<'a> {
             .loaded
             .run(self.shared, step.launch, &self.limits, host, names)
             .map_err(|error| error.to_string())?;
-        let took = begun.elapsed();
+        let took = cpu_time().saturating_sub(used);
         if let Outcome::Trap(trap) = &finished.outcome
             && trap.code == TrapCode::Deadline
         {
