@@ -271,7 +271,7 @@ pub struct StartPoint {
 }
 
 impl StartPoint {
-    /// Another one: for another processor, see [`Launch`](crate::engine::Launch).
+    /// Another one: for another processor, see [`Launch`](crate::launch::Launch).
     pub(crate) fn copy(&self) -> Self {
         Self {
             image: self.image.clone(),

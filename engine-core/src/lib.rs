@@ -18,6 +18,7 @@ mod fake;
 mod function;
 mod host;
 pub mod hostcall;
+mod launch;
 mod limits;
 pub mod logs;
 pub mod memory;

@@ -9,7 +9,7 @@ use super::SnapshotMode;
 use super::patch::Patch;
 use super::run_up::{Ended, Ground, Step};
 use crate::contract::json::parse_response;
-use crate::engine::Launch;
+use crate::launch::Launch;
 use crate::outcome::Outcome;
 
 /// Runs of each sample in addition, after something differed: what two runs agree on by chance, more do not.
