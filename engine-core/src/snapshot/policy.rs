@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::program::{Held, Program};
-use super::run_up::{Ground, Step};
+use super::run_up::Ground;
 use super::{SnapshotFacts, SnapshotKind, SnapshotMode, Warmup, proof, samples};
 use crate::engine::Shared;
 use crate::error::{Error, Result};
@@ -191,13 +191,7 @@ fn slower(one: Duration, other: Duration) -> bool {
 fn time(ground: &Ground<'_>, launch: &Launch, sample: &[u8]) -> Result<Duration, String> {
     let mut best = Duration::MAX;
     for _ in 0..TIMED {
-        let ended = ground.run(&Step {
-            launch,
-            stdin: sample,
-            reads: launch.reads,
-            capture: false,
-            tidy: false,
-        })?;
+        let ended = ground.answer(launch, sample)?;
         best = best.min(ended.took);
     }
     Ok(best)

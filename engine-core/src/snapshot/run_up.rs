@@ -143,6 +143,17 @@ impl<'a> Ground<'a> {
         })
     }
 
+    /// Answers `sample` as a request that begins by `launch` is answered.
+    pub(super) fn answer(&self, launch: &Launch, sample: &[u8]) -> Result<Ended, String> {
+        self.run(&Step {
+            launch,
+            stdin: sample,
+            reads: launch.reads,
+            capture: false,
+            tidy: false,
+        })
+    }
+
     /// What globals hold before anything has run: those that still do need not be set.
     pub(super) fn initial_globals(&self) -> Result<Vec<(String, GlobalValue)>, String> {
         let nothing = self.run(&Step {
