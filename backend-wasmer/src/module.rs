@@ -121,20 +121,20 @@ impl WasmerModule {
 }
 
 impl Module for WasmerModule {
-    fn instantiate(&self, start: Start, limits: &Limits) -> Result<Box<dyn Sandbox + '_>> {
+    fn instantiate(&self, start: Start<'_>, limits: &Limits) -> Result<Box<dyn Sandbox + '_>> {
         Ok(Box::new(self.sandbox(start, limits)?))
     }
 }
 
 impl WasmerModule {
-    fn sandbox(&self, start: Start, limits: &Limits) -> Result<WasmerSandbox<'_>> {
+    fn sandbox(&self, start: Start<'_>, limits: &Limits) -> Result<WasmerSandbox<'_>> {
         let shared = Arc::new(Shared::new(limits));
         let mut parts = Parts::new();
         let env = parts.env;
         let imports = self.imports(parts.objects_mut(), env);
         let resources = Resources::new(
             &shared,
-            start.slot,
+            start.slot(),
             start.point.image.as_deref(),
             self.guest_memories,
             self.tables,
@@ -320,7 +320,7 @@ mod tests {
         Ok(Arc::new(unsafe { WasmerModule::load(artifact.bytes()) }?))
     }
 
-    fn start(globals: &[(&str, GlobalValue)]) -> Start {
+    fn start(globals: &[(&str, GlobalValue)]) -> Start<'static> {
         Start::from(StartPoint {
             globals: globals
                 .iter()

@@ -25,28 +25,28 @@ mod trap;
 use std::sync::Arc;
 
 use engine_core::backend::{Artifact, Backend, BackendKind, Capabilities, Fingerprint, Module};
+use engine_core::shelf::Places;
 use engine_core::wasm::{Features, Wasm};
 use engine_core::{Error, ErrorKind, Result};
 
 pub use config::WasmiConfig;
 
 use module::Loaded;
-use reuse::Total;
 
 /// The wasmi backend.
 #[derive(Clone, Debug)]
 pub struct Wasmi {
     config: WasmiConfig,
-    /// Instances in slots.
-    total: Arc<Total>,
+    /// For instances in slots.
+    places: Arc<Places>,
 }
 
 impl Wasmi {
     /// A backend set up as `config` says.
     pub fn new(config: WasmiConfig) -> Result<Self> {
         config.check()?;
-        let total = Arc::new(Total::new(config.kept));
-        Ok(Self { config, total })
+        let places = Places::new(config.kept);
+        Ok(Self { config, places })
     }
 
     /// How it was set up.
@@ -96,7 +96,7 @@ impl Backend for Wasmi {
         }
         Ok(Arc::new(Loaded::new(
             &self.config,
-            &self.total,
+            &self.places,
             artifact.bytes(),
         )?))
     }

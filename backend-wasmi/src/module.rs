@@ -4,13 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use engine_core::backend::{GlobalValue, Module, Sandbox, Start};
 use engine_core::memory::{Image, Slot};
+use engine_core::shelf::{Places, Shelf};
 use engine_core::wasm::hidden_state;
 use engine_core::{Error, ErrorKind, Limits, MemoryUse, PAGE, Result};
 use wasmi::{Engine, F32, F64, Instance, Linker, Memory, MemoryType, Store, V128, Val};
 
 use crate::config::WasmiConfig;
 use crate::hostcalls;
-use crate::reuse::{Kept, Origin, Shelf, Total};
+use crate::reuse::Kept;
 use crate::rewrite::{IMPORTED, Rewritten, rewrite};
 use crate::sandbox::{Bound, Data, Fresh};
 
@@ -28,12 +29,12 @@ pub(crate) struct Loaded {
     imported_pages: Option<u64>,
     table_elements: u64,
     /// For a module whose instances can be made pristine.
-    shelf: Option<Arc<Shelf>>,
+    shelf: Option<Arc<Shelf<Kept>>>,
 }
 
 impl Loaded {
     /// Translates `wasm` and links it.
-    pub(crate) fn new(config: &WasmiConfig, total: &Arc<Total>, wasm: &[u8]) -> Result<Self> {
+    pub(crate) fn new(config: &WasmiConfig, places: &Arc<Places>, wasm: &[u8]) -> Result<Self> {
         let failed = |error: wasmi::Error| {
             Error::new(ErrorKind::Compile, "wasmi cannot translate the module")
                 .because(cause(&error))
@@ -50,7 +51,6 @@ impl Loaded {
         linker.allow_shadowing(true);
         hostcalls::define(&mut linker).map_err(failed)?;
         let module = wasmi::Module::new(&engine, &wasm).map_err(failed)?;
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Self {
             engine,
             module,
@@ -62,12 +62,12 @@ impl Loaded {
             table_elements,
             shelf: imported_pages
                 .is_some()
-                .then(|| Arc::new(Shelf::new(PER_CORE * cores, Arc::clone(total)))),
+                .then(|| Shelf::new(PER_CORE, places)),
         })
     }
 
     /// An instance that was used before and is as new.
-    fn again(&self, start: &Start, limits: &Limits) -> Option<Fresh> {
+    fn again(&self, start: &Start<'_>, limits: &Limits) -> Option<Fresh<'_>> {
         let shelf = self.shelf.as_ref()?;
         let (mut kept, lease) = shelf.take(start, limits)?;
         let mut used = MemoryUse::new(limits);
@@ -77,22 +77,24 @@ impl Loaded {
             lease.keep(kept);
             return None;
         }
-        kept.store.data_mut().bound.begin(used);
+        kept.begin(used);
         if patch(&mut kept.store, start).is_err() {
             // Making a new one says what is wrong.
             drop(kept);
             lease.lost();
             return None;
         }
-        Some(Fresh::again(kept, lease))
+        Some(Fresh::Again(kept, lease))
     }
 
-    /// An instance in `slot`, which can be used again. `None`: the module has enough of them.
-    fn in_slot(&self, slot: Slot, start: &Start, limits: &Limits) -> Option<Fresh> {
-        let lease = self.shelf.as_ref()?.lease(start, limits)?;
+    /// An instance in a slot, which can be used again. `None`: the module has enough of them, or there is no slot.
+    fn in_slot(&self, start: &Start<'_>, limits: &Limits) -> Option<Fresh<'_>> {
         let image = start.image()?;
+        let shelf = self.shelf.as_ref()?;
+        let lease = shelf.lease(start, limits.memory_bytes(), limits)?;
+        let slot = start.slot()?;
         match self.make_in_slot(slot, image, start, limits) {
-            Ok(kept) => Some(Fresh::again(kept, lease)),
+            Ok(kept) => Some(Fresh::Again(kept, lease)),
             Err(_) => {
                 // Memory of its own will do.
                 lease.lost();
@@ -105,7 +107,7 @@ impl Loaded {
         &self,
         mut slot: Slot,
         image: &Arc<Image>,
-        start: &Start,
+        start: &Start<'_>,
         limits: &Limits,
     ) -> Result<Kept> {
         let mut store = self.store(limits);
@@ -124,17 +126,13 @@ impl Loaded {
         store.data_mut().bound.slot = Some(slot.renew()?);
         let instance = self.link(&mut store, Some(memory))?;
         set_globals(&mut store, instance, start)?;
-        let origin = Origin::of(&store, instance, image, start, most);
-        patch(&mut store, start)?;
-        Ok(Kept {
-            store,
-            instance,
-            origin,
-        })
+        let mut kept = Kept::new(store, instance, image);
+        patch(&mut kept.store, start)?;
+        Ok(kept)
     }
 
     /// An instance with memory of wasmi's own, for one use.
-    fn once(&self, start: &Start, limits: &Limits) -> Result<Fresh> {
+    fn once(&self, start: &Start<'_>, limits: &Limits) -> Result<Fresh<'_>> {
         let mut store = self.store(limits);
         let memory = match self.imported_pages {
             None => None,
@@ -150,7 +148,7 @@ impl Loaded {
         fill(&mut store, start)?;
         set_globals(&mut store, instance, start)?;
         patch(&mut store, start)?;
-        Ok(Fresh::once(store, instance))
+        Ok(Fresh::Once(store, instance))
     }
 
     fn store(&self, limits: &Limits) -> Store<Data> {
@@ -197,23 +195,14 @@ impl Loaded {
 }
 
 impl Module for Loaded {
-    fn instantiate(&self, mut start: Start, limits: &Limits) -> Result<Box<dyn Sandbox + '_>> {
-        let slot = start.slot.take();
-        if let Some(sandbox) = self.again(&start, limits) {
-            return Ok(Box::new(sandbox));
-        }
-        if let Some(slot) = slot
-            && let Some(sandbox) = self.in_slot(slot, &start, limits)
-        {
-            return Ok(Box::new(sandbox));
-        }
-        Ok(Box::new(self.once(&start, limits)?))
-    }
-
-    fn wants_slot(&self, start: &Start, limits: &Limits) -> bool {
-        self.shelf
-            .as_ref()
-            .is_some_and(|shelf| shelf.wants_slot(start, limits))
+    fn instantiate(&self, start: Start<'_>, limits: &Limits) -> Result<Box<dyn Sandbox + '_>> {
+        let sandbox = self
+            .again(&start, limits)
+            .or_else(|| self.in_slot(&start, limits));
+        Ok(Box::new(match sandbox {
+            Some(sandbox) => sandbox,
+            None => self.once(&start, limits)?,
+        }))
     }
 }
 
@@ -228,7 +217,7 @@ fn memory_type(pages: u64) -> Result<MemoryType> {
 }
 
 /// Makes memory what the image of `start` says.
-fn fill(store: &mut Store<Data>, start: &Start) -> Result<()> {
+fn fill(store: &mut Store<Data>, start: &Start<'_>) -> Result<()> {
     let Some(image) = start.image() else {
         return Ok(());
     };
@@ -247,7 +236,7 @@ fn fill(store: &mut Store<Data>, start: &Start) -> Result<()> {
     Ok(())
 }
 
-fn set_globals(store: &mut Store<Data>, instance: Instance, start: &Start) -> Result<()> {
+fn set_globals(store: &mut Store<Data>, instance: Instance, start: &Start<'_>) -> Result<()> {
     for (name, value) in &start.point.globals {
         let value = match *value {
             GlobalValue::F32(bits) => Val::F32(F32::from_bits(bits)),
@@ -268,7 +257,7 @@ fn set_globals(store: &mut Store<Data>, instance: Instance, start: &Start) -> Re
 }
 
 /// Writes what is different in each sandbox over its memory, which holds the image.
-fn patch(store: &mut Store<Data>, start: &Start) -> Result<()> {
+fn patch(store: &mut Store<Data>, start: &Start<'_>) -> Result<()> {
     if start.point.patches.is_empty() {
         return Ok(());
     }

@@ -4,12 +4,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use engine_core::backend::{Captured, Finished, GlobalValue, Job, Sandbox};
 use engine_core::memory::Slot;
+use engine_core::shelf::Lease;
 use engine_core::{HostState, MemoryUse, Outcome, Trap, TrapCode, panic_text};
 use wasmi::errors::{MemoryError, TableError};
 use wasmi::{Instance, Memory, ResourceLimiter, Store, TypedResumableCall, Val};
 use wasmi_core::LimiterError;
 
-use crate::reuse::{Kept, Lease, Origin};
+use crate::reuse::Kept;
 use crate::trap;
 
 /// What a store carries for its guest.
@@ -25,86 +26,69 @@ pub(crate) struct Data {
 }
 
 /// A sandbox that has not run, or is as if it had not.
-pub(crate) struct Fresh {
-    store: Store<Data>,
-    instance: Instance,
-    /// How it can be used again. Behind the store, for which it holds a place.
-    again: Option<(Origin, Lease)>,
+pub(crate) enum Fresh<'a> {
+    /// In memory of wasmi's own, for one use.
+    Once(Store<Data>, Instance),
+    /// In a slot, to be kept.
+    Again(Kept, Lease<'a, Kept>),
 }
 
-impl Fresh {
-    /// For one use.
-    pub(crate) fn once(store: Store<Data>, instance: Instance) -> Self {
-        Self {
-            store,
-            instance,
-            again: None,
-        }
-    }
-
-    /// One that can be kept.
-    pub(crate) fn again(kept: Kept, lease: Lease) -> Self {
-        Self {
-            store: kept.store,
-            instance: kept.instance,
-            again: Some((kept.origin, lease)),
-        }
-    }
-}
-
-impl Sandbox for Fresh {
+impl Sandbox for Fresh<'_> {
     fn run(self: Box<Self>, job: Job) -> Finished {
-        let Self {
-            mut store,
-            instance,
-            again,
-        } = *self;
-        let Job {
-            entries,
-            host,
-            capture,
-        } = job;
-        store.data_mut().host = Some(host);
-
-        let end = catch_unwind(AssertUnwindSafe(|| enter(&mut store, instance, &entries)));
-        let trap = match end {
-            Ok(Ok(())) => None,
-            Ok(Err(end)) => end,
-            Err(panic) => Some(host_fault(format!(
-                "a bug: wasmi panicked: {}",
-                panic_text(&*panic)
-            ))),
-        };
-
-        let captured = capture.and_then(|names| state(&store, instance, &names).map(Box::new));
-        let data = store.data_mut();
-        let mut host = data
-            .host
-            .take()
-            .expect("it was put there above, and hostcalls only borrow it");
-        *host.memory() = data.bound.used;
-        let unwound = trap.is_some();
-        let outcome = host.outcome(trap);
-        // What ended in any other way is dropped, with its memory.
-        if let Some((origin, lease)) = again {
-            let mut kept = Kept {
-                store,
-                instance,
-                origin,
-            };
-            if !unwound && matches!(outcome, Outcome::Exit(_)) && kept.restore().is_ok() {
-                lease.keep(kept);
-            } else {
-                drop(kept);
-                lease.lost();
+        match *self {
+            Self::Once(mut store, instance) => run(&mut store, instance, job).0,
+            Self::Again(mut kept, lease) => {
+                let (finished, is_whole) = run(&mut kept.store, kept.instance, job);
+                // What ended in any other way is dropped, with its memory.
+                if is_whole
+                    && matches!(finished.outcome, Outcome::Exit(_))
+                    && kept.restore().is_ok()
+                {
+                    lease.keep(kept);
+                } else {
+                    drop(kept);
+                    lease.lost();
+                }
+                finished
             }
         }
-        Finished {
-            outcome,
-            host,
-            captured,
-        }
     }
+}
+
+/// Runs the job. The second result is false if something went wrong on the way to its end.
+fn run(store: &mut Store<Data>, instance: Instance, job: Job) -> (Finished, bool) {
+    let Job {
+        entries,
+        host,
+        capture,
+    } = job;
+    store.data_mut().host = Some(host);
+
+    let end = catch_unwind(AssertUnwindSafe(|| enter(store, instance, &entries)));
+    let trap = match end {
+        Ok(Ok(())) => None,
+        Ok(Err(end)) => end,
+        Err(panic) => Some(host_fault(format!(
+            "a bug: wasmi panicked: {}",
+            panic_text(&*panic)
+        ))),
+    };
+
+    let captured = capture.and_then(|names| state(store, instance, &names).map(Box::new));
+    let data = store.data_mut();
+    let mut host = data
+        .host
+        .take()
+        .expect("it was put there above, and hostcalls only borrow it");
+    *host.memory() = data.bound.used;
+    let is_whole = trap.is_none();
+    let outcome = host.outcome(trap);
+    let finished = Finished {
+        outcome,
+        host,
+        captured,
+    };
+    (finished, is_whole)
 }
 
 /// The state of a guest that has ended; `None` if a global is not there, or has a type that cannot be captured.

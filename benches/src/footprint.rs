@@ -60,13 +60,12 @@ fn warm(compiled: &Prepared, kind: Kind, mode: Mode, guest: &Arc<Guest>) -> Resu
     let prepared = compiled.reloaded()?;
     let subject = Subject::deploy(Arc::new(prepared.clone()), kind, mode, guest)?;
     together(&prepared, &subject, TOGETHER, || {});
-    // Slots that are in use now are kept by the module, which serves from them alone: more sandboxes at once would have memory
-    // of their own.
     let pool = subject.shared.engine.pool();
-    let kept = pool.map_or(0, |pool| pool.figures().busy);
-    Ok(match usize::try_from(kept) {
-        Ok(0) | Err(_) => TOGETHER,
-        Ok(kept) => kept.min(TOGETHER),
+    let waiting = pool.map_or(0, |pool| pool.figures().waiting);
+    Ok(match usize::try_from(waiting) {
+        // Only its kept instances are in slots: more sandboxes at once would have memory of their own.
+        Ok(waiting) if waiting > 0 && kind == Kind::Wasmi => waiting.min(TOGETHER),
+        _ => TOGETHER,
     })
 }
 

@@ -1,7 +1,6 @@
 //! A backend around a module that is compiled already: one compilation serves every mode, and a module that was not split can
 //! go where engine-core would only hand over split ones.
 
-use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Instant;
@@ -33,11 +32,6 @@ struct Unusual {
     idle: AtomicBool,
     /// How long it took to make each idle sandbox, in nanoseconds.
     made_in: Mutex<Vec<u64>>,
-}
-
-thread_local! {
-    /// When the making of a sandbox began.
-    static BEGUN: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 impl Prepared {
@@ -119,18 +113,19 @@ impl Backend for Prepared {
 }
 
 impl Module for Prepared {
-    fn instantiate(&self, start: Start, limits: &Limits) -> Result<Box<dyn Sandbox + '_>> {
+    fn instantiate(&self, start: Start<'_>, limits: &Limits) -> Result<Box<dyn Sandbox + '_>> {
         let start = if self.whole {
             Start::plain(None)
         } else {
             start
         };
-        let sandbox = self.module.instantiate(start, limits);
         let unusual = &*self.unusual;
         if !unusual.any.load(Ordering::Relaxed) {
-            return sandbox;
+            return self.module.instantiate(start, limits);
         }
-        if let Some(begun) = BEGUN.take() {
+        let begun = Instant::now();
+        let sandbox = self.module.instantiate(start, limits);
+        if unusual.idle.load(Ordering::Relaxed) {
             let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
             unusual.made_in.lock().push(took);
         }
@@ -142,14 +137,6 @@ impl Module for Prepared {
             return Ok(Box::new(Idle(sandbox?)));
         }
         sandbox
-    }
-
-    fn wants_slot(&self, start: &Start, limits: &Limits) -> bool {
-        if self.unusual.idle.load(Ordering::Relaxed) {
-            // This is what is asked first.
-            BEGUN.set(Some(Instant::now()));
-        }
-        self.module.wants_slot(start, limits)
     }
 }
 

@@ -195,7 +195,7 @@ impl Backend for Reused {
 }
 
 impl Module for Reused {
-    fn instantiate(&self, start: Start, _: &Limits) -> Result<Box<dyn Sandbox + '_>> {
+    fn instantiate(&self, start: Start<'_>, _: &Limits) -> Result<Box<dyn Sandbox + '_>> {
         let shared = &self.shared;
         let instance = match shared.parked.lock().take() {
             Some(mut instance) => {

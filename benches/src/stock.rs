@@ -104,7 +104,7 @@ macro_rules! import_all {
 for_each_hostcall!(import_all);
 
 impl Module for Loaded {
-    fn instantiate(&self, _: Start, _: &Limits) -> Result<Box<dyn Sandbox + '_>> {
+    fn instantiate(&self, _: Start<'_>, _: &Limits) -> Result<Box<dyn Sandbox + '_>> {
         Ok(Box::new(Fresh { module: self }))
     }
 }

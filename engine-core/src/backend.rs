@@ -46,15 +46,7 @@ pub trait Module: Send + Sync + 'static {
     ///
     /// `Err` means the host could not make it (no memory, a broken invariant): whatever depends on the module alone was
     /// found out when it was deployed.
-    fn instantiate(&self, start: Start, limits: &Limits) -> Result<Box<dyn Sandbox + '_>>;
-
-    /// Whether the sandbox that is to begin with `start` should have a slot. Asked before each `instantiate`, so that none is
-    /// taken from the pool for a module that has an instance ready in a slot that it kept, or would make no use of one. Only
-    /// a hint: `instantiate` copes with a slot and with none. Must not block.
-    fn wants_slot(&self, start: &Start, limits: &Limits) -> bool {
-        let _ = (start, limits);
-        true
-    }
+    fn instantiate(&self, start: Start<'_>, limits: &Limits) -> Result<Box<dyn Sandbox + '_>>;
 }
 
 /// Store + instance for exactly one request. It borrows from its module: a call that counted a reference on it would wait for
@@ -116,8 +108,7 @@ pub struct Capabilities {
     pub native_artifact: bool,
     /// Whether an artifact that has a [file](Artifact::file) is loaded by mapping it: one copy less.
     pub maps_artifacts: bool,
-    /// Whether sandboxes can live in the slots of [`crate::memory`]. Without, `Start::slot` is always `None`; with, a module
-    /// may still do without one ([`Module::wants_slot`]).
+    /// Whether sandboxes can live in the slots of [`crate::memory`]. Without, [`Start::slot`] is always `None`.
     pub slots: bool,
     /// Optional wasm features it supports, beyond those that are always on.
     pub features: Features,
@@ -219,16 +210,31 @@ impl fmt::Debug for Artifact {
 }
 
 /// Where a sandbox starts from, and the memory it gets.
-#[derive(Debug)]
-pub struct Start {
+pub struct Start<'a> {
     /// What all sandboxes of a function start from.
     pub point: Arc<StartPoint>,
-    /// Memory for the sandbox, already holding the point's image. `None`: the backend makes a memory of its own, grows it to
-    /// `image.len()` and fills it with `image.write_to`.
-    pub slot: Option<Slot>,
+    slots: Option<&'a dyn Slots>,
 }
 
-impl Start {
+/// Where the slots of sandboxes come from.
+pub trait Slots {
+    /// A slot that holds `image`, or `None` if there is none to be had now. Must not block.
+    fn slot(&self, image: &Arc<Image>) -> Option<Slot>;
+}
+
+impl<F: Fn(&Arc<Image>) -> Option<Slot>> Slots for F {
+    fn slot(&self, image: &Arc<Image>) -> Option<Slot> {
+        self(image)
+    }
+}
+
+impl<'a> Start<'a> {
+    /// A start at `point`, in a slot of `slots`.
+    #[must_use]
+    pub fn new(point: Arc<StartPoint>, slots: Option<&'a dyn Slots>) -> Self {
+        Self { point, slots }
+    }
+
     /// The plain start of a module with `image`, in memory of the backend's own.
     #[must_use]
     pub fn plain(image: Option<Arc<Image>>) -> Self {
@@ -243,15 +249,29 @@ impl Start {
     pub fn image(&self) -> Option<&Arc<Image>> {
         self.point.image.as_ref()
     }
+
+    /// Memory for the sandbox, already holding the image: to be asked for once, by a backend that has no instance at hand in
+    /// a slot that it kept. `None`: the backend makes a memory of its own, grows it to `image.len()` and fills it with
+    /// `image.write_to`.
+    #[must_use]
+    pub fn slot(&self) -> Option<Slot> {
+        self.slots?.slot(self.image()?)
+    }
 }
 
-impl From<StartPoint> for Start {
+impl From<StartPoint> for Start<'_> {
     /// The start of one sandbox, in memory of the backend's own.
     fn from(point: StartPoint) -> Self {
-        Self {
-            point: Arc::new(point),
-            slot: None,
-        }
+        Self::new(Arc::new(point), None)
+    }
+}
+
+impl fmt::Debug for Start<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Start")
+            .field("point", &self.point)
+            .field("slots", &self.slots.is_some())
+            .finish()
     }
 }
 
@@ -268,6 +288,9 @@ pub struct StartPoint {
     pub globals: Vec<(String, GlobalValue)>,
     /// What is different in each sandbox. Empty for a plain start.
     pub patches: Vec<Patch>,
+    /// Whether memory and the exported mutable globals are all that a guest can leave changed, so that an instance can be used
+    /// again once these are restored: the module has no [hidden state](crate::wasm::hidden_state).
+    pub is_restorable: bool,
 }
 
 impl StartPoint {
@@ -277,6 +300,7 @@ impl StartPoint {
             image: self.image.clone(),
             globals: self.globals.clone(),
             patches: self.patches.clone(),
+            is_restorable: self.is_restorable,
         }
     }
 

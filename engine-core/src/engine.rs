@@ -371,6 +371,7 @@ impl Shared {
         let loaded_in = begun.elapsed();
         let point = StartPoint {
             image: split.image.clone(),
+            is_restorable: split.hidden_state.is_none(),
             ..StartPoint::default()
         };
         let loaded = Loaded {
@@ -381,8 +382,7 @@ impl Shared {
             compiled_in,
         };
         // Whatever depends on the module alone comes to light now, and never in a request.
-        let start = loaded.start(self, &loaded.plain, limits);
-        loaded.module.instantiate(start, limits)?;
+        loaded.sandbox(self, &loaded.plain, limits)?;
         Ok((loaded, Origin { source, loaded_in }))
     }
 

@@ -227,6 +227,12 @@ impl MemoryUse {
         true
     }
 
+    /// How many elements the tables have together.
+    #[must_use]
+    pub fn table_elements(&self) -> u64 {
+        self.table_elements
+    }
+
     /// Notes that linear memory has `bytes`, for a backend that learns of it afterwards.
     pub fn has(&mut self, bytes: u64) {
         self.peak = self.peak.max(bytes);

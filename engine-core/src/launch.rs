@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::{Finished, GlobalValue, Job, Module, Start, StartPoint};
+use crate::backend::{Finished, GlobalValue, Job, Module, Sandbox, Slots, Start, StartPoint};
 use crate::calls::lanes;
 use crate::engine::Shared;
 use crate::error::Result;
 use crate::host::{FIRST_READING, HostState, Reads};
 use crate::limits::Limits;
-use crate::memory::cpu;
+use crate::memory::{Image, cpu};
 use crate::snapshot::Patch;
 use crate::wasi::Stdio;
 use crate::wasm::Split;
@@ -26,23 +26,23 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    /// Where a sandbox starts from: a slot of the pool, or memory of the backend's own where there is none to be had.
-    pub(crate) fn start(&self, shared: &Shared, launch: &Launch, limits: &Limits) -> Start {
-        let mut start = Start {
-            point: launch.point(),
-            slot: None,
-        };
-        if self.slots
-            && let (Some(pool), Some(_)) = (&shared.pool, start.image())
-            && self.module.wants_slot(&start, limits)
-            && let Some(image) = start.image()
-        {
-            match pool.slot(image, limits.memory_bytes()) {
-                Ok(slot) => start.slot = Some(slot),
-                Err(_) => shared.metrics.no_slot(),
+    /// Makes a sandbox: in a slot of the pool, or in memory of the backend's own where there is none to be had.
+    pub(crate) fn sandbox(
+        &self,
+        shared: &Shared,
+        launch: &Launch,
+        limits: &Limits,
+    ) -> Result<Box<dyn Sandbox + '_>> {
+        let pool = shared.pool.as_ref().filter(|_| self.slots);
+        let slots = pool.map(|pool| {
+            |image: &Arc<Image>| {
+                let slot = pool.slot(image, limits.memory_bytes());
+                slot.inspect_err(|_| shared.metrics.no_slot()).ok()
             }
-        }
-        start
+        });
+        let slots = slots.as_ref().map(|slots| slots as &dyn Slots);
+        self.module
+            .instantiate(Start::new(launch.point(), slots), limits)
     }
 
     /// Makes a sandbox and runs it to its end. `host` is to be [prepared](Launch::prepare) for `launch`.
@@ -54,8 +54,7 @@ impl Loaded {
         host: Box<HostState>,
         capture: Option<Arc<[String]>>,
     ) -> Result<Finished> {
-        let start = self.start(shared, launch, limits);
-        let sandbox = self.module.instantiate(start, limits)?;
+        let sandbox = self.sandbox(shared, launch, limits)?;
         Ok(sandbox.run(Job {
             entries: launch.entries(),
             host,

@@ -25,6 +25,7 @@ pub mod memory;
 mod metrics;
 mod outcome;
 pub mod priority;
+pub mod shelf;
 mod snapshot;
 pub mod wasi;
 pub mod wasm;

@@ -13,6 +13,7 @@ pub mod features;
 pub mod host;
 pub mod memory;
 pub mod mounts;
+pub mod reuse;
 pub mod snapshots;
 
 use std::sync::Arc;

@@ -159,7 +159,7 @@ struct Code {
 }
 
 impl Module for Code {
-    fn instantiate(&self, _: Start, _: &Limits) -> Result<Box<dyn Sandbox + '_>> {
+    fn instantiate(&self, _: Start<'_>, _: &Limits) -> Result<Box<dyn Sandbox + '_>> {
         if self.backend.refuse_sandboxes.load(Ordering::SeqCst) {
             return Err(Error::host("no sandbox to be had"));
         }

@@ -9,10 +9,12 @@ use super::mapped::ResetBy;
 pub struct PoolFigures {
     /// Slots that exist.
     pub slots_total: u64,
-    /// Slots that a sandbox uses, or that a module keeps for the next one.
+    /// Slots that a sandbox uses.
     pub busy: u64,
-    /// Free slots that hold an image, pristine.
+    /// Slots that hold an image, pristine: free ones, and those in which an instance waits for its next sandbox.
     pub warm: u64,
+    /// Those of the warm slots in which an instance waits.
+    pub waiting: u64,
     /// Slots taken out of use because a reset or a mapping failed, since the pool was made.
     pub retired: u64,
     /// Bytes that slots keep resident, as counted at the last reset of each.
@@ -35,9 +37,17 @@ pub(super) struct Counters {
     madvise: AtomicU64,
     failures: AtomicU64,
     retired: AtomicU64,
+    /// Slots in which an instance waits. One may be taken back by another shard than brought it: only the sum over all shards
+    /// says anything, and it wraps around.
+    waiting: AtomicU64,
 }
 
 impl Counters {
+    pub(super) fn waits(&self, waits: bool) {
+        let change = if waits { 1 } else { u64::MAX };
+        self.waiting.fetch_add(change, Ordering::Relaxed);
+    }
+
     pub(super) fn reset(&self, by: ResetBy) {
         let counter = match by {
             ResetBy::Copy => &self.copy,
@@ -56,6 +66,8 @@ impl Counters {
     }
 
     pub(super) fn add_to(&self, figures: &mut PoolFigures) {
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        figures.waiting = figures.waiting.wrapping_add(waiting);
         figures.resets_scan += self.scan.load(Ordering::Relaxed);
         figures.resets_copy += self.copy.load(Ordering::Relaxed);
         figures.resets_madvise += self.madvise.load(Ordering::Relaxed);

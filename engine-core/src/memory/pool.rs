@@ -129,6 +129,9 @@ impl Pool {
             cold += shard.cold() as u64;
             shard.own.counters.add_to(&mut figures);
         }
+        // While a slot goes from one shard's count to another's, the sum may be short of it.
+        figures.waiting = figures.waiting.cast_signed().max(0).cast_unsigned();
+        figures.warm += figures.waiting;
         figures.busy = figures.slots_total.saturating_sub(figures.warm + cold);
         figures
     }
@@ -269,6 +272,11 @@ fn reset_within(shard: &HomeShard, mut mapped: Mapped, keep: usize) -> io::Resul
     }
     shared.resident_changed(before, mapped.resident());
     Ok(mapped)
+}
+
+/// Counts a slot as one in which an instance waits, or no longer.
+pub(super) fn waits(shard: &HomeShard, waits: bool) {
+    shard.own.counters.waits(waits);
 }
 
 /// Resets a slot whose sandbox is gone, and gives it back.

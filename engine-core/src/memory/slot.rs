@@ -7,7 +7,7 @@ use std::ptr;
 use std::sync::Arc;
 
 use super::mapped::Mapped;
-use super::pool::{HomeShard, give_back, renew, reset};
+use super::pool::{HomeShard, give_back, renew, reset, waits};
 use crate::error::{Error, Result};
 use crate::limits::PAGE;
 
@@ -18,6 +18,8 @@ pub struct Slot {
     mapped: ManuallyDrop<Mapped>,
     home: Arc<HomeShard>,
     max: usize,
+    /// Whether an instance waits in it.
+    is_waiting: bool,
 }
 
 impl Slot {
@@ -26,6 +28,7 @@ impl Slot {
             mapped: ManuallyDrop::new(mapped),
             home,
             max,
+            is_waiting: false,
         }
     }
 
@@ -60,8 +63,17 @@ impl Slot {
         self.reset_by(renew)
     }
 
+    /// Whether an instance that is as new waits here for its next sandbox: the pool's figures then count the slot as warm.
+    pub fn set_waiting(&mut self, is_waiting: bool) {
+        if self.is_waiting != is_waiting {
+            self.is_waiting = is_waiting;
+            waits(&self.home, is_waiting);
+        }
+    }
+
     fn reset_by(self, how: fn(&HomeShard, Mapped) -> io::Result<Mapped>) -> Result<Self> {
         let mut this = ManuallyDrop::new(self);
+        this.set_waiting(false);
         // SAFETY: both are taken once, here: `this` is neither used nor dropped afterwards.
         let (mapped, home) =
             unsafe { (ManuallyDrop::take(&mut this.mapped), ptr::read(&this.home)) };
@@ -98,6 +110,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        self.set_waiting(false);
         // SAFETY: taken once, here, and not used afterwards.
         let mapped = unsafe { ManuallyDrop::take(&mut self.mapped) };
         give_back(&self.home, mapped);

@@ -11,7 +11,7 @@ use crate::host;
 use crate::launch::{Launch, Loaded};
 use crate::limits::Limits;
 use crate::wasi::MountSet;
-use crate::wasm::{Form, hidden_state};
+use crate::wasm::Form;
 
 /// Runs of each candidate, of which the quickest counts.
 const TIMED: usize = 5;
@@ -174,10 +174,9 @@ fn eligible(wanted: &Wanted<'_>) -> Result<(), String> {
             None => "it has no memory".into(),
         });
     }
-    match hidden_state(split.code.bytes()) {
-        Ok(None) => Ok(()),
-        Ok(Some(hidden)) => Err(format!("it has state that cannot be captured: {hidden}")),
-        Err(error) => Err(error.to_string()),
+    match &split.hidden_state {
+        None => Ok(()),
+        Some(hidden) => Err(format!("it has state that cannot be captured: {hidden}")),
     }
 }
 

@@ -202,6 +202,8 @@ pub(super) fn launch(
         image: Some(Arc::new(image)),
         globals: state.globals.clone(),
         patches: Vec::new(),
+        // Only the state of such modules is captured.
+        is_restorable: true,
     };
     let mut launch = Launch::new(point, entries);
     launch.clock = clock;

@@ -15,6 +15,7 @@ use wasmparser::{
 
 use super::facts::{Facts, MutableGlobal};
 use super::go::{self, GoCommand};
+use super::hidden::hidden_state;
 use super::sections::{self, Section};
 use super::{Form, RESERVED_PREFIX, RESUME_EXPORT, START_EXPORT, ValType, Wasm};
 use crate::error::{Error, Result};
@@ -34,6 +35,9 @@ pub struct Split {
     pub globals: Vec<(String, ValType)>,
     /// Mutable globals that hold references and so cannot be captured: a module that has any is not snapshotted.
     pub reference_globals: u32,
+    /// Why an instance of `code` may come to have state besides its memory and its exported globals, see
+    /// [`hidden_state`]; `None`: it has none.
+    pub hidden_state: Option<String>,
     /// What is known of a Go command, which `code` lets resume by [`RESUME_EXPORT`]; or why it is none, in words for the log.
     pub(crate) go: Result<Arc<GoCommand>, String>,
 }
@@ -88,6 +92,7 @@ pub(super) fn split(wasm: &Wasm) -> Result<Split> {
         "the code of a split is valid"
     );
     Ok(Split {
+        hidden_state: hidden_state(&code)?,
         code: Wasm::assemble(code, wasm.features, code_facts),
         image,
         why_not,

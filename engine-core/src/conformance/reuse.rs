@@ -3,15 +3,57 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backend_wasmi::{Wasmi, WasmiConfig};
-use engine_core::memory::PoolFigures;
-use engine_core::{
-    Engine, EngineConfig, Function, FunctionConfig, Limits, Outcome, RawRun, TrapCode,
-};
+use super::expect;
+use crate::backend::Backend;
+use crate::engine::{Engine, EngineConfig};
+use crate::function::{Function, FunctionConfig, RawRun};
+use crate::limits::Limits;
+use crate::memory::PoolFigures;
+use crate::outcome::{Outcome, TrapCode};
 
-fn engine(config: WasmiConfig) -> Engine {
-    let backend = Arc::new(Wasmi::new(config).unwrap());
-    Engine::new(EngineConfig::default(), vec![backend]).unwrap()
+/// A backend that uses instances again.
+#[derive(Clone, Copy)]
+pub struct Reusing {
+    /// Makes it, with so many places for instances in use or waiting; `None`: as many as by default.
+    pub make: fn(places: Option<usize>) -> Arc<dyn Backend>,
+    /// Whether an instance whose memory was grown is kept.
+    pub shrinks: bool,
+}
+
+/// Makes the tests of this file for the [`Reusing`] that the expression makes.
+#[macro_export]
+macro_rules! reuse {
+    ($reusing:expr) => {
+        $crate::reuse! { $reusing;
+            nothing_is_left_after_any_end_in_any_order
+            nothing_is_left_on_sixteen_threads
+            an_instance_is_kept_after_a_good_end_only
+            an_instance_is_not_kept_where_it_cannot_be_restored_or_must_not_be
+            kept_instances_are_bounded_over_all_functions_and_go_with_them
+            functions_of_one_module_keep_their_own_limits
+            figures_begin_anew_for_each_sandbox
+        }
+    };
+    ($reusing:expr; $($case:ident)*) => {
+        mod reuse {
+            use super::*;
+            $(
+                #[test]
+                fn $case() {
+                    $crate::conformance::reuse::$case($reusing);
+                }
+            )*
+        }
+    };
+}
+
+impl Reusing {
+    fn engine(self, places: Option<usize>) -> Engine {
+        expect(Engine::new(
+            EngineConfig::default(),
+            vec![(self.make)(places)],
+        ))
+    }
 }
 
 fn deploy(engine: &Engine, wat: &str, pages: u64, timeout: Duration) -> Function {
@@ -24,17 +66,18 @@ fn deploy(engine: &Engine, wat: &str, pages: u64, timeout: Duration) -> Function
         },
         ..FunctionConfig::default()
     };
-    engine
-        .deploy(&wat::parse_str(wat).unwrap(), config)
-        .unwrap()
+    match wat::parse_str(wat) {
+        Ok(wasm) => expect(engine.deploy(&wasm, config)),
+        Err(error) => panic!("the guest's wat is wrong: {error}"),
+    }
 }
 
 /// Longer than anything but a loop takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn run(engine: &Engine, function: &Function, stdin: &[u8]) -> RawRun {
-    let ticket = engine.reserve().unwrap();
-    function.run(ticket, stdin.to_vec()).unwrap()
+    let ticket = expect(engine.reserve());
+    expect(function.run(ticket, stdin.to_vec()))
 }
 
 /// A [`spoiler`], deployed.
@@ -73,6 +116,13 @@ impl Spoiler {
 /// `None` where this machine has no pool, and so nothing to keep.
 fn figures(engine: &Engine) -> Option<PoolFigures> {
     engine.pool().map(|pool| pool.figures())
+}
+
+fn known(engine: &Engine) -> PoolFigures {
+    match figures(engine) {
+        Some(figures) => figures,
+        None => panic!("the pool is gone"),
+    }
 }
 
 /// Exits with 99 if any of its memory or globals is not as it was declared. Then spoils all of it, and ends as the first byte
@@ -159,10 +209,10 @@ fn ends(seed: u64, count: usize) -> impl Iterator<Item = u8> {
     .take(count)
 }
 
-#[test]
-fn nothing_is_left_after_any_end_in_any_order() {
+/// Whatever way its predecessors ended, a guest finds nothing of them.
+pub fn nothing_is_left_after_any_end_in_any_order(reusing: Reusing) {
     for more in ["", HIDDEN] {
-        let engine = engine(WasmiConfig::default());
+        let engine = reusing.engine(None);
         let function = Spoiler::new(&engine, more);
         for end in (0..ENDS)
             .flat_map(|end| [end, 0, 0, 0, 0])
@@ -173,13 +223,10 @@ fn nothing_is_left_after_any_end_in_any_order() {
     }
 }
 
-#[test]
-fn nothing_is_left_on_sixteen_threads() {
-    for kept in [1, WasmiConfig::default().kept] {
-        let engine = engine(WasmiConfig {
-            kept,
-            ..WasmiConfig::default()
-        });
+/// Nor where sixteen threads use the same few instances.
+pub fn nothing_is_left_on_sixteen_threads(reusing: Reusing) {
+    for places in [Some(1), None] {
+        let engine = reusing.engine(places);
         let function = Spoiler::new(&engine, "");
         std::thread::scope(|scope| {
             for thread in 0..16 {
@@ -192,60 +239,59 @@ fn nothing_is_left_on_sixteen_threads() {
             }
         });
         if let Some(figures) = figures(&engine) {
-            assert!(figures.busy <= kept as u64, "{figures:?}");
+            assert_eq!(figures.busy, 0, "{figures:?}");
+            assert!(
+                figures.waiting <= places.unwrap_or(usize::MAX) as u64,
+                "{figures:?}"
+            );
         }
         drop(function);
         assert_eq!(figures(&engine).map_or(0, |figures| figures.busy), 0);
     }
 }
 
-#[test]
-fn an_instance_is_kept_after_a_good_end_only() {
-    let engine = engine(WasmiConfig::default());
+/// A return or `proc_exit` leaves an instance for the next sandbox, any other end does not.
+pub fn an_instance_is_kept_after_a_good_end_only(reusing: Reusing) {
+    let engine = reusing.engine(None);
     let Some(_) = figures(&engine) else { return };
     let function = Spoiler::new(&engine, "");
-    for (end, kept) in [(0, 1), (1, 1), (2, 1), (5, 1), (3, 0), (4, 0), (6, 0)] {
+    let grown = u64::from(reusing.shrinks);
+    for (end, kept) in [(0, 1), (1, 1), (2, 1), (5, 1), (3, 0), (4, grown), (6, 0)] {
         // However long the pause is after the last loss: one is kept by then.
         for _ in 0..20 {
             function.run(&engine, 0);
         }
-        assert_eq!(figures(&engine).unwrap().busy, 1, "before {end}");
-        let before = figures(&engine).unwrap();
+        let before = known(&engine);
+        assert_eq!((before.busy, before.waiting), (0, 1), "before {end}");
         function.run(&engine, end);
-        let after = figures(&engine).unwrap();
-        assert_eq!(after.busy, kept, "after {end}");
+        let after = known(&engine);
+        assert_eq!((after.busy, after.waiting), (0, kept), "after {end}");
         // It was the one: no other slot was there.
         assert_eq!(after.slots_total, before.slots_total);
         assert_eq!((after.retired, after.reset_failures), (0, 0));
     }
 }
 
-#[test]
-fn an_instance_is_not_kept_where_it_cannot_be_restored_or_must_not_be() {
-    for (kept, more) in [
-        (64, HIDDEN),
-        (64, "(func (table.set $t (i32.const 1) (ref.null func)))"),
-        (64, "(global (mut funcref) (ref.null func))"),
-        (0, ""),
+/// Hidden state, or no places: every sandbox has an instance of its own.
+pub fn an_instance_is_not_kept_where_it_cannot_be_restored_or_must_not_be(reusing: Reusing) {
+    for (places, more) in [
+        (None, HIDDEN),
+        (None, "(func (table.set $t (i32.const 1) (ref.null func)))"),
+        (None, "(global (mut funcref) (ref.null func))"),
+        (Some(0), ""),
     ] {
-        let engine = engine(WasmiConfig {
-            kept,
-            ..WasmiConfig::default()
-        });
+        let engine = reusing.engine(places);
         let function = Spoiler::new(&engine, more);
         for _ in 0..5 {
             function.run(&engine, 0);
         }
-        assert_eq!(figures(&engine).map_or(0, |figures| figures.busy), 0);
+        assert_eq!(figures(&engine).map_or(0, |figures| figures.waiting), 0);
     }
 }
 
-#[test]
-fn kept_instances_are_bounded_over_all_functions_and_go_with_them() {
-    let engine = engine(WasmiConfig {
-        kept: 2,
-        ..WasmiConfig::default()
-    });
+/// Instances that wait are bounded, and go with their function.
+pub fn kept_instances_are_bounded_over_all_functions_and_go_with_them(reusing: Reusing) {
+    let engine = reusing.engine(Some(2));
     let Some(_) = figures(&engine) else { return };
     let functions: Vec<Spoiler> = (0..4)
         .map(|n| {
@@ -258,10 +304,10 @@ fn kept_instances_are_bounded_over_all_functions_and_go_with_them() {
             function.run(&engine, 0);
         }
     }
-    assert_eq!(figures(&engine).unwrap().busy, 2);
+    assert_eq!(known(&engine).waiting, 2);
     drop(functions);
-    let figures = figures(&engine).unwrap();
-    assert_eq!((figures.busy, figures.retired), (0, 0));
+    let figures = known(&engine);
+    assert_eq!((figures.busy, figures.waiting, figures.retired), (0, 0, 0));
 }
 
 /// Grows memory as far as it can if stdin has a byte, and exits with its pages.
@@ -277,9 +323,9 @@ const PAGES: &str = r#"(module
             (then (loop $more (br_if $more (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))))
         (call $proc_exit (memory.size))))"#;
 
-#[test]
-fn functions_of_one_module_keep_their_own_limits() {
-    let engine = engine(WasmiConfig::default());
+/// Two functions of one module share instances, and keep their own limits.
+pub fn functions_of_one_module_keep_their_own_limits(reusing: Reusing) {
+    let engine = reusing.engine(None);
     let limits = [30, 40, 90];
     let functions = limits.map(|pages| deploy(&engine, PAGES, pages, PATIENCE));
     assert_eq!(engine.compilations(), 1);
@@ -296,9 +342,9 @@ fn functions_of_one_module_keep_their_own_limits() {
     }
 }
 
-#[test]
-fn figures_begin_anew_for_each_sandbox() {
-    let engine = engine(WasmiConfig::default());
+/// What is counted of a sandbox is its own.
+pub fn figures_begin_anew_for_each_sandbox(reusing: Reusing) {
+    let engine = reusing.engine(None);
     let function = Spoiler::new(&engine, "");
     for _ in 0..5 {
         for (end, refused) in [(5, 1), (0, 0)] {
