@@ -25,6 +25,9 @@ pub struct WasmtimeConfig {
     /// Threads that compile one module, at the lowest priority. All cores but one, at least one: a core that compiles nothing
     /// serves undisturbed. One more, at a low priority, joins them where they get next to nothing of the machine.
     pub compile_threads: usize,
+    /// Instances that may be in use or wait to be used again, of all modules together. 32 for each core, a quarter of the
+    /// pool's slots; 0: no instance is used again.
+    pub kept: usize,
 }
 
 impl Default for WasmtimeConfig {
@@ -33,6 +36,7 @@ impl Default for WasmtimeConfig {
         Self {
             memory: MemoryMode::Slots,
             compile_threads: (cores - 1).max(1),
+            kept: 32 * cores,
         }
     }
 }

@@ -3,7 +3,8 @@
 //! ```text
 //!   compile: threads of its own, low priority      ─▶ artifact (native code)
 //!   load:    deserialize, link once                ─▶ Loaded (InstancePre)
-//!   request: store, slot as its memory, instantiate ─▶ Fresh ──run──▶ outcome; dropping the store resets the slot
+//!   request: an instance that was used before, or
+//!            store, slot as its memory, instantiate ─▶ Fresh ──run──▶ outcome; the instance restored, or dropped
 //! ```
 //!
 //! A guest is interrupted through wasmtime's epoch: engine-core's clock bumps it when a call is overdue or cancelled, and
@@ -15,6 +16,7 @@ mod config;
 mod hostcalls;
 mod memory;
 mod module;
+mod reuse;
 mod sandbox;
 mod stack;
 mod trap;
@@ -24,6 +26,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use engine_core::backend::{Artifact, Backend, BackendKind, Capabilities, Fingerprint, Module};
+use engine_core::shelf::Places;
 use engine_core::wasm::{Features, Wasm};
 use engine_core::{Error, ErrorKind, Interrupt, Result};
 use wasmtime::{Engine, Linker};
@@ -47,6 +50,8 @@ struct Shared {
     linker: Linker<Data>,
     interrupt: Arc<dyn Interrupt>,
     stacks: Stacks,
+    /// For instances that are used again.
+    places: Arc<Places>,
     fingerprint: Fingerprint,
 }
 
@@ -66,6 +71,7 @@ impl Wasmtime {
         hostcalls::define(&mut linker, &unwinder).map_err(failed)?;
         Ok(Self {
             shared: Arc::new(Shared {
+                places: Places::new(config.kept),
                 config,
                 linker,
                 interrupt: Arc::new(Bump(engine.clone())),

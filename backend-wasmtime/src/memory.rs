@@ -9,6 +9,7 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use engine_core::memory::{GUARD, Image, RESERVED, Slot};
+use parking_lot::Mutex;
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
 /// Address space of a heap for references, which only a module that works on `externref` has: the host never makes one,
@@ -22,7 +23,7 @@ pub(crate) const GC_GUARD: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) enum Ready {
     /// A slot of the pool, which holds its image already.
-    Slot(Slot),
+    Slot(Pooled),
     /// A mapping of its own, filled with the image.
     Image(Arc<Image>),
 }
@@ -90,9 +91,9 @@ unsafe impl MemoryCreator for Memories {
         };
         match READY.take() {
             Some(Ready::Slot(mut slot)) => {
-                fits(slot.len())?;
+                fits(slot.byte_size())?;
                 slot.grow_to(minimum).map_err(|error| error.to_string())?;
-                Ok(Box::new(Pooled(slot)))
+                Ok(Box::new(slot))
             }
             Some(Ready::Image(image)) => {
                 let bytes = usize::try_from(image.len()).map_err(|error| error.to_string())?;
@@ -107,16 +108,46 @@ unsafe impl MemoryCreator for Memories {
     }
 }
 
-/// A slot as wasmtime sees it.
-struct Pooled(Slot);
+/// A slot as wasmtime sees it, and as whoever makes it pristine between two sandboxes: handles to one and the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Pooled(Arc<Mutex<Option<Slot>>>);
 
-// SAFETY: what `&Pooled` gives access to are the slot's address and length, which change through `&mut` only.
-unsafe impl Sync for Pooled {}
+impl Pooled {
+    pub(crate) fn new(slot: Slot) -> Self {
+        Self(Arc::new(Mutex::new(Some(slot))))
+    }
 
-// SAFETY: as `Memories` promises; the slot's own range is RESERVED + GUARD bytes.
+    /// Bytes that it can have.
+    pub(crate) fn max_len(&self) -> usize {
+        self.0.lock().as_ref().map_or(0, Slot::max_len)
+    }
+
+    /// Makes the memory what it was at first, and shorter if it was grown, and counts it as waiting. After an error there is no
+    /// memory any more: the store that has it must be dropped.
+    ///
+    /// Whoever resets it must hold no reference into it.
+    pub(crate) fn reset(&self) -> engine_core::Result<()> {
+        let mut slot = self.0.lock();
+        let used = slot
+            .take()
+            .ok_or_else(|| engine_core::Error::host("a bug: a slot was lost in a reset"))?;
+        slot.insert(used.reset()?).set_waiting(true);
+        Ok(())
+    }
+
+    /// Counts it as in use.
+    pub(crate) fn in_use(&self) {
+        if let Some(slot) = &mut *self.0.lock() {
+            slot.set_waiting(false);
+        }
+    }
+}
+
+// SAFETY: as `Memories` promises; the slot's own range is RESERVED + GUARD bytes, and a reset leaves it where it is. Where a
+// reset failed, wasmtime is not asked for anything but dropping this.
 unsafe impl LinearMemory for Pooled {
     fn byte_size(&self) -> usize {
-        self.0.len()
+        self.0.lock().as_ref().map_or(0, Slot::len)
     }
 
     fn byte_capacity(&self) -> usize {
@@ -124,11 +155,15 @@ unsafe impl LinearMemory for Pooled {
     }
 
     fn grow_to(&mut self, bytes: usize) -> wasmtime::Result<()> {
-        self.0.grow_to(bytes).map_err(wasmtime::Error::new)
+        match &mut *self.0.lock() {
+            Some(slot) => slot.grow_to(bytes).map_err(wasmtime::Error::new),
+            None => Err(wasmtime::Error::msg("a bug: the slot is gone")),
+        }
     }
 
     fn as_ptr(&self) -> *mut u8 {
-        self.0.base()
+        let slot = self.0.lock();
+        slot.as_ref().map_or_else(ptr::dangling_mut, Slot::base)
     }
 }
 

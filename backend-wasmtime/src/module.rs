@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use engine_core::backend::{GlobalValue, Module, Sandbox, Start};
+use engine_core::shelf::Shelf;
 use engine_core::{Error, ErrorKind, Interrupt, Limits, MemoryUse, Result};
 use wasmtime::{
     Extern, ExternType, Global, Instance, InstancePre, ModuleExport, Mutability, Store, TypedFunc,
@@ -10,7 +11,8 @@ use wasmtime::{
 };
 
 use crate::config::MemoryMode;
-use crate::memory::{self, Ready};
+use crate::memory::{self, Pooled, Ready};
+use crate::reuse::Kept;
 use crate::sandbox::{Bound, Data, Fresh, epoch_moved};
 use crate::{Shared, trap};
 
@@ -31,7 +33,13 @@ pub(crate) struct Loaded {
     entries: Vec<(&'static str, ModuleExport)>,
     /// Exported mutable globals by name, in the order of their exports.
     globals: Vec<(String, ModuleExport)>,
+    /// Instances that can be used again.
+    shelf: Arc<Shelf<Box<Kept>>>,
 }
+
+/// Instances for each core that a module may have on its shelf, in use or waiting: guests may wait, and the scheduler may turn
+/// to another.
+const PER_CORE: usize = 4;
 
 impl Loaded {
     /// Links `module`.
@@ -61,6 +69,7 @@ impl Loaded {
             })
             .collect();
         Ok(Self {
+            shelf: Shelf::new(PER_CORE, &shared.places),
             shared,
             pre,
             memory,
@@ -78,7 +87,7 @@ impl Loaded {
     }
 
     /// The entry point `name` of an instance.
-    pub(crate) fn entry(
+    fn entry(
         &self,
         store: &mut Store<Data>,
         instance: Instance,
@@ -112,26 +121,23 @@ impl Loaded {
     }
 
     /// What the memory of a sandbox is to be, if the host makes it; and the bytes it will have.
-    fn ready(&self, start: &mut Start) -> Result<Option<(Ready, u64)>> {
-        let slots = self.shared.config.memory == MemoryMode::Slots;
-        Ok(match (start.slot.take(), start.image()) {
-            (Some(slot), _) if slots => {
+    fn ready(&self, start: &Start<'_>) -> Option<(Ready, u64)> {
+        if self.shared.config.memory != MemoryMode::Slots {
+            return None;
+        }
+        match start.slot() {
+            Some(slot) => {
                 let len = slot.len() as u64;
-                Some((Ready::Slot(slot), len))
+                Some((Ready::Slot(Pooled::new(slot)), len))
             }
-            (Some(_), _) => {
-                return Err(Error::host(format!(
-                    "a bug: a slot was given to a backend whose memory mode is {:?}",
-                    self.shared.config.memory
-                )));
-            }
-            (None, Some(image)) if slots => Some((Ready::Image(Arc::clone(image)), image.len())),
-            (None, _) => None,
-        })
+            None => start
+                .image()
+                .map(|image| (Ready::Image(Arc::clone(image)), image.len())),
+        }
     }
 
     /// Fills wasmtime's own memory with the image of `start`.
-    fn fill(&self, store: &mut Store<Data>, start: &Start) -> Result<()> {
+    fn fill(&self, store: &mut Store<Data>, start: &Start<'_>) -> Result<()> {
         let Some(image) = start.image() else {
             return Ok(());
         };
@@ -158,10 +164,24 @@ impl Loaded {
         Ok(())
     }
 
-    /// A sandbox that has not run.
-    fn fresh(&self, mut start: Start, limits: &Limits) -> Result<Fresh<'_>> {
+    /// An instance that was used before and is as new.
+    fn again(&self, start: &Start<'_>, limits: &Limits) -> Result<Option<Fresh<'_>>> {
+        let Some((mut kept, lease)) = self.shelf.take(start, limits) else {
+            return Ok(None);
+        };
+        if !kept.begin(limits) {
+            // Making a new one says what is wrong.
+            lease.keep(kept);
+            return Ok(None);
+        }
+        patch(&mut kept.parts.store, start)?;
+        Ok(Some(Fresh::again(self, kept, lease)))
+    }
+
+    /// A sandbox of a new instance.
+    fn fresh(&self, start: &Start<'_>, limits: &Limits) -> Result<Fresh<'_>> {
         let mut bound = Bound(MemoryUse::new(limits));
-        let ready = self.ready(&mut start)?;
+        let ready = self.ready(start);
         if let Some((_, bytes)) = &ready
             && !bound.0.may_grow_to(*bytes)
         {
@@ -171,6 +191,13 @@ impl Loaded {
             )));
         }
         let host_memory = ready.is_some();
+        let slot = match &ready {
+            // Whether a memory has grown is seen through its export.
+            Some((Ready::Slot(slot), _)) if start.point.is_restorable && self.memory.is_some() => {
+                Some(slot.clone())
+            }
+            _ => None,
+        };
 
         let mut store = Store::new(
             &self.shared.engine,
@@ -200,30 +227,90 @@ impl Loaded {
                 .and_then(Extern::into_memory);
         }
         if !host_memory {
-            self.fill(&mut store, &start)?;
+            self.fill(&mut store, start)?;
         }
         for (name, value) in &start.point.globals {
             let global = self.global(&mut store, instance, name)?;
             set_global(&mut store, global, name, *value)?;
         }
-        if !start.point.patches.is_empty() {
-            let memory = store.data().memory.ok_or_else(|| {
-                Error::host("a bug: a module that exports no memory has a start with patches")
-            })?;
-            start.point.patch(memory.data_mut(&mut store))?;
-        }
-        Ok(Fresh {
+        let parts = Parts {
             store,
             instance,
-            module: self,
-        })
+            entries: [const { None }; USUAL_ENTRIES.len()],
+        };
+        let lease = slot.and_then(|slot| {
+            let lease = self.shelf.lease(start, slot.max_len() as u64, limits)?;
+            Some((slot, lease))
+        });
+        let mut fresh = match lease {
+            None => Fresh::once(self, parts),
+            Some((slot, lease)) => Fresh::again(self, self.kept(parts, slot)?, lease),
+        };
+        patch(&mut fresh.parts_mut().store, start)?;
+        Ok(fresh)
+    }
+
+    /// What is needed to make an instance that has not run pristine again and again.
+    fn kept(&self, mut parts: Parts, slot: Pooled) -> Result<Box<Kept>> {
+        let Parts {
+            store, instance, ..
+        } = &mut parts;
+        let globals = self.globals.iter().map(|(_, export)| {
+            instance
+                .get_module_export(&mut *store, export)
+                .and_then(Extern::into_global)
+                .ok_or_else(|| Error::host("a bug: an export has another kind in its instance"))
+        });
+        let globals = globals.collect::<Result<_>>()?;
+        Ok(Box::new(Kept::new(parts, slot, globals)))
     }
 }
 
 impl Module for Loaded {
-    fn instantiate(&self, start: Start, limits: &Limits) -> Result<Box<dyn Sandbox + '_>> {
-        Ok(Box::new(self.fresh(start, limits)?))
+    fn instantiate(&self, start: Start<'_>, limits: &Limits) -> Result<Box<dyn Sandbox + '_>> {
+        Ok(Box::new(match self.again(&start, limits)? {
+            Some(sandbox) => sandbox,
+            None => self.fresh(&start, limits)?,
+        }))
     }
+}
+
+/// A store and its instance.
+pub(crate) struct Parts {
+    pub(crate) store: Store<Data>,
+    pub(crate) instance: Instance,
+    /// The entry points that were called, in the order of [`USUAL_ENTRIES`].
+    entries: [Option<TypedFunc<(), ()>>; USUAL_ENTRIES.len()],
+}
+
+impl Parts {
+    /// Calls the entry point `name`.
+    pub(crate) fn call(&mut self, module: &Loaded, name: &str) -> wasmtime::Result<()> {
+        let Self {
+            store,
+            instance,
+            entries,
+        } = self;
+        let Some(at) = USUAL_ENTRIES.iter().position(|usual| *usual == name) else {
+            return module.entry(store, *instance, name)?.call(store, ());
+        };
+        let entry = match &mut entries[at] {
+            Some(entry) => entry,
+            none => none.insert(module.entry(store, *instance, name)?),
+        };
+        entry.call(store, ())
+    }
+}
+
+/// Writes what is different in each sandbox over its memory, which holds the image.
+fn patch(store: &mut Store<Data>, start: &Start<'_>) -> Result<()> {
+    if start.point.patches.is_empty() {
+        return Ok(());
+    }
+    let memory = store.data().memory.ok_or_else(|| {
+        Error::host("a bug: a module that exports no memory has a start with patches")
+    })?;
+    start.point.patch(memory.data_mut(store))
 }
 
 fn set_global(
@@ -249,7 +336,7 @@ mod tests {
     use super::*;
     use crate::{Wasmtime, WasmtimeConfig};
     use engine_core::backend::{Backend, StartPoint};
-    use engine_core::memory::{Image, Pool, PoolConfig};
+    use engine_core::memory::{Image, Pool, PoolConfig, Slot};
     use engine_core::wasm::{Bounds, Features, Split, Wasm};
 
     fn load(memory: MemoryMode, wat: &str) -> (Arc<Loaded>, Split) {
@@ -269,6 +356,10 @@ mod tests {
         (Arc::new(loaded), split)
     }
 
+    fn slots(pool: &Pool) -> impl Fn(&Arc<Image>) -> Option<Slot> {
+        |image| Some(pool.slot(image, 1 << 20).unwrap())
+    }
+
     const POOLING: MemoryMode = MemoryMode::Pooling {
         instances: 4,
         keep_resident: 65_536,
@@ -279,8 +370,8 @@ mod tests {
         (func (export "_start")))"#;
 
     fn bytes(fresh: &mut Fresh<'_>) -> Vec<u8> {
-        let memory = fresh.store.data().memory.unwrap();
-        memory.data(&fresh.store).to_vec()
+        let store = &fresh.parts_mut().store;
+        store.data().memory.unwrap().data(store).to_vec()
     }
 
     #[test]
@@ -289,12 +380,13 @@ mod tests {
             let (loaded, split) = load(mode, DATA);
             for _ in 0..6 {
                 let start = Start::plain(split.image.clone());
-                let mut fresh = loaded.fresh(start, &Limits::default()).unwrap();
+                let mut fresh = loaded.fresh(&start, &Limits::default()).unwrap();
                 let memory = bytes(&mut fresh);
                 assert_eq!(memory.len(), 65_536, "{mode:?}");
                 assert_eq!(&memory[65_000..65_004], b"data", "{mode:?}");
                 assert_eq!(memory.iter().filter(|&&byte| byte != 0).count(), 4);
-                assert_eq!(fresh.store.data().bound.0.peak(), 65_536, "{mode:?}");
+                let peak = fresh.parts_mut().store.data().bound.0.peak();
+                assert_eq!(peak, 65_536, "{mode:?}");
             }
         }
     }
@@ -310,11 +402,12 @@ mod tests {
             (POOLING, false),
         ] {
             let (loaded, _) = load(mode, DATA);
-            let mut start = Start::plain(Some(Arc::clone(&image)));
-            if pooled {
-                start.slot = Some(pool.slot(&image, 1 << 20).unwrap());
-            }
-            let mut fresh = loaded.fresh(start, &Limits::default()).unwrap();
+            let slots = slots(&pool);
+            let start = Start::new(
+                Start::plain(Some(Arc::clone(&image))).point,
+                pooled.then_some(&slots),
+            );
+            let mut fresh = loaded.fresh(&start, &Limits::default()).unwrap();
             let memory = bytes(&mut fresh);
             assert_eq!(memory.len(), 3 * 65_536, "{mode:?}");
             assert_eq!(&memory[150_000..150_008], b"captured", "{mode:?}");
@@ -326,13 +419,13 @@ mod tests {
         let image = Arc::new(Image::new(9 * 65_536, &[]).unwrap());
         let (loaded, _) = load(MemoryMode::Slots, DATA);
         let plain = || Start::plain(Some(Arc::clone(&image)));
-        let maximum = loaded.fresh(plain(), &Limits::default());
+        let maximum = loaded.fresh(&plain(), &Limits::default());
         assert!(maximum.err().unwrap().to_string().contains("maximum"));
         let limits = Limits {
             memory: 2 * 65_536,
             ..Limits::default()
         };
-        let limit = loaded.fresh(plain(), &limits).err().unwrap();
+        let limit = loaded.fresh(&plain(), &limits).err().unwrap();
         assert_eq!(limit.kind(), ErrorKind::Config);
         assert!(limit.to_string().contains("131072"), "{limit}");
     }
@@ -342,9 +435,9 @@ mod tests {
         let image = Arc::new(Image::new(65_536, &[]).unwrap());
         let pool = Pool::new(PoolConfig::default()).unwrap();
         let (loaded, _) = load(MemoryMode::Slots, r#"(module (func (export "_start")))"#);
-        let mut start = Start::plain(None);
-        start.slot = Some(pool.slot(&image, 65_536).unwrap());
-        let refused = loaded.fresh(start, &Limits::default()).err().unwrap();
+        let slots = slots(&pool);
+        let start = Start::new(Start::plain(Some(image)).point, Some(&slots));
+        let refused = loaded.fresh(&start, &Limits::default()).err().unwrap();
         assert!(refused.to_string().contains("has none"), "{refused}");
         assert_eq!(pool.figures().busy, 0);
     }
@@ -354,9 +447,9 @@ mod tests {
         let pool = Pool::new(PoolConfig::default()).unwrap();
         let (loaded, split) = load(MemoryMode::Slots, DATA);
         let image = split.image.unwrap();
-        let mut start = Start::plain(Some(Arc::clone(&image)));
-        start.slot = Some(pool.slot(&image, 1 << 20).unwrap());
-        let mut fresh = loaded.fresh(start, &Limits::default()).unwrap();
+        let slots = slots(&pool);
+        let start = Start::new(Start::plain(Some(Arc::clone(&image))).point, Some(&slots));
+        let mut fresh = loaded.fresh(&start, &Limits::default()).unwrap();
         assert_eq!(&bytes(&mut fresh)[65_000..65_004], b"data");
         assert_eq!(pool.figures().busy, 1);
         drop(fresh);
@@ -386,14 +479,13 @@ mod tests {
             globals: names.iter().cloned().zip(values).collect(),
             ..StartPoint::default()
         });
-        let Fresh {
-            mut store,
-            instance,
-            ..
-        } = loaded.fresh(start, &Limits::default()).unwrap();
+        let mut fresh = loaded.fresh(&start, &Limits::default()).unwrap();
+        let Parts {
+            store, instance, ..
+        } = fresh.parts_mut();
         for (name, expected) in names.iter().zip(values) {
-            let global = instance.get_global(&mut store, name).unwrap();
-            let found = match global.get(&mut store) {
+            let global = instance.get_global(&mut *store, name).unwrap();
+            let found = match global.get(&mut *store) {
                 Val::I32(value) => GlobalValue::I32(value),
                 Val::I64(value) => GlobalValue::I64(value),
                 Val::F32(bits) => GlobalValue::F32(bits),
@@ -416,7 +508,7 @@ mod tests {
                 globals: vec![(name.to_string(), value)],
                 ..StartPoint::default()
             });
-            let refused = loaded.fresh(start, &Limits::default()).err().unwrap();
+            let refused = loaded.fresh(&start, &Limits::default()).err().unwrap();
             assert!(refused.to_string().contains(words), "{refused}");
         }
     }
@@ -430,9 +522,9 @@ mod tests {
                 (func (export "_start") (table.set (i32.const 0) (table.get (i32.const 1)))))"#,
         );
         let image = split.image.unwrap();
-        let mut start = Start::plain(Some(Arc::clone(&image)));
-        start.slot = Some(pool.slot(&image, 1 << 20).unwrap());
-        let mut fresh = loaded.fresh(start, &Limits::default()).unwrap();
+        let slots = slots(&pool);
+        let start = Start::new(Start::plain(Some(Arc::clone(&image))).point, Some(&slots));
+        let mut fresh = loaded.fresh(&start, &Limits::default()).unwrap();
         assert_eq!(&bytes(&mut fresh)[9..13], b"data");
     }
 }

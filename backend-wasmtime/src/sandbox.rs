@@ -3,12 +3,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use engine_core::backend::{Captured, Finished, GlobalValue, Job, Sandbox};
-use engine_core::{HostState, MemoryUse, Trap, TrapCode, panic_text};
-use wasmtime::{
-    Instance, Memory, ResourceLimiter, Result, Store, StoreContextMut, UpdateDeadline, Val,
-};
+use engine_core::shelf::Lease;
+use engine_core::{HostState, MemoryUse, Outcome, Trap, TrapCode, panic_text};
+use wasmtime::{Memory, ResourceLimiter, Result, StoreContextMut, UpdateDeadline, Val};
 
-use crate::module::Loaded;
+use crate::module::{Loaded, Parts};
+use crate::reuse::Kept;
 use crate::trap;
 
 /// What a store carries for its guest.
@@ -62,67 +62,106 @@ impl Bound {
     }
 }
 
-/// A sandbox that has not run.
+/// A sandbox that has not run, or is as if it had not.
 pub(crate) struct Fresh<'a> {
-    pub(crate) store: Store<Data>,
-    pub(crate) instance: Instance,
-    pub(crate) module: &'a Loaded,
+    module: &'a Loaded,
+    instance: Use<'a>,
 }
 
-impl Sandbox for Fresh<'_> {
-    fn run(self: Box<Self>, job: Job) -> Finished {
-        let Self {
-            mut store,
-            instance,
-            module,
-        } = *self;
-        let Job {
-            entries,
-            host,
-            capture,
-        } = job;
-        store.data_mut().host = Some(host);
+enum Use<'a> {
+    Once(Box<Parts>),
+    Again(Box<Kept>, Lease<'a, Box<Kept>>),
+}
 
-        // Wasmtime carries a panic of a hostcall across the guest's frames and raises it again on this side of them.
-        let end = catch_unwind(AssertUnwindSafe(|| {
-            module
-                .stacks()
-                .run(|| enter(&mut store, instance, module, &entries))
-        }));
-        let trap = match end {
-            Ok(Ok(Ok(()))) => None,
-            Ok(Ok(Err(error))) => Some(trap::of(&error)),
-            Ok(Err(error)) => Some(host_fault(format!("no memory for a stack: {error}"))),
-            Err(panic) => Some(host_fault(format!(
-                "a bug: a hostcall panicked: {}",
-                panic_text(&*panic)
-            ))),
-        };
+impl<'a> Fresh<'a> {
+    /// For one use.
+    pub(crate) fn once(module: &'a Loaded, parts: Parts) -> Self {
+        let instance = Use::Once(Box::new(parts));
+        Self { module, instance }
+    }
 
-        let captured =
-            capture.and_then(|names| state(&mut store, instance, module, &names).map(Box::new));
-        // Ends the instance and gives its memory back.
-        let Data { host, bound, .. } = store.into_data();
-        let mut host = host.expect("it was put there above, and hostcalls only borrow it");
-        *host.memory() = bound.0;
-        let outcome = host.outcome(trap);
-        Finished {
-            outcome,
-            host,
-            captured,
+    /// One that is used again afterwards, if it ends well.
+    pub(crate) fn again(module: &'a Loaded, kept: Box<Kept>, lease: Lease<'a, Box<Kept>>) -> Self {
+        let instance = Use::Again(kept, lease);
+        Self { module, instance }
+    }
+
+    pub(crate) fn parts_mut(&mut self) -> &mut Parts {
+        match &mut self.instance {
+            Use::Once(parts) => parts,
+            Use::Again(kept, _) => &mut kept.parts,
         }
     }
 }
 
+impl Sandbox for Fresh<'_> {
+    fn run(self: Box<Self>, job: Job) -> Finished {
+        let Self { module, instance } = *self;
+        match instance {
+            Use::Once(mut parts) => run(&mut parts, module, job).0,
+            Use::Again(mut kept, lease) => {
+                let (finished, is_whole) = run(&mut kept.parts, module, job);
+                // Only a return and a `proc_exit` leave an instance that can be restored; what ended in any other way is
+                // dropped, with its memory.
+                let ended_well = is_whole && matches!(finished.outcome, Outcome::Exit(_));
+                if ended_well && kept.restore().is_ok() {
+                    lease.keep(kept);
+                } else {
+                    drop(kept);
+                }
+                finished
+            }
+        }
+    }
+}
+
+/// Runs the job. The second result is false if the host's own code failed on the way.
+fn run(parts: &mut Parts, module: &Loaded, job: Job) -> (Finished, bool) {
+    let Job {
+        entries,
+        host,
+        capture,
+    } = job;
+    parts.store.data_mut().host = Some(host);
+
+    // Wasmtime carries a panic of a hostcall across the guest's frames and raises it again on this side of them.
+    let end = catch_unwind(AssertUnwindSafe(|| {
+        module.stacks().run(|| enter(parts, module, &entries))
+    }));
+    let is_whole = matches!(end, Ok(Ok(_)));
+    let trap = match end {
+        Ok(Ok(Ok(()))) => None,
+        Ok(Ok(Err(error))) => Some(trap::of(&error)),
+        Ok(Err(error)) => Some(host_fault(format!("no memory for a stack: {error}"))),
+        Err(panic) => Some(host_fault(format!(
+            "a bug: a hostcall panicked: {}",
+            panic_text(&*panic)
+        ))),
+    };
+
+    let captured = capture.and_then(|names| state(parts, module, &names).map(Box::new));
+    let data = parts.store.data_mut();
+    let mut host = data
+        .host
+        .take()
+        .expect("it was put there above, and hostcalls only borrow it");
+    *host.memory() = data.bound.0;
+    let outcome = host.outcome(trap);
+    let finished = Finished {
+        outcome,
+        host,
+        captured,
+    };
+    (finished, is_whole)
+}
+
 /// The state of a guest that has ended; `None` if a global is not there, or has a type that cannot be captured.
-fn state(
-    store: &mut Store<Data>,
-    instance: Instance,
-    module: &Loaded,
-    names: &[String],
-) -> Option<Captured> {
+fn state(parts: &mut Parts, module: &Loaded, names: &[String]) -> Option<Captured> {
+    let Parts {
+        store, instance, ..
+    } = parts;
     let globals = names.iter().map(|name| {
-        let global = module.global(store, instance, name).ok()?;
+        let global = module.global(store, *instance, name).ok()?;
         let value = match global.get(&mut *store) {
             Val::I32(value) => GlobalValue::I32(value),
             Val::I64(value) => GlobalValue::I64(value),
@@ -142,21 +181,17 @@ fn state(
 }
 
 /// Calls the entries in their order, until one does not return.
-fn enter(
-    store: &mut Store<Data>,
-    instance: Instance,
-    module: &Loaded,
-    entries: &[String],
-) -> Result<()> {
+fn enter(parts: &mut Parts, module: &Loaded, entries: &[String]) -> Result<()> {
     // The deadline first: an interruption that fell in between would otherwise be taken for one of the past.
-    store.set_epoch_deadline(1);
-    let _armed = store
+    parts.store.set_epoch_deadline(1);
+    let _armed = parts
+        .store
         .data()
         .host
         .as_ref()
         .map(|host| host.call().arm(module.interrupt()));
     for name in entries {
-        module.entry(store, instance, name)?.call(&mut *store, ())?;
+        parts.call(module, name)?;
     }
     Ok(())
 }

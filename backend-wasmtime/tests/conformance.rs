@@ -10,3 +10,15 @@ fn backend() -> std::sync::Arc<dyn engine_core::backend::Backend> {
 engine_core::conformance!(backend());
 
 engine_core::canary_pairs!(backend());
+
+engine_core::reuse!(engine_core::conformance::reuse::Reusing {
+    make: |places| {
+        let mut config = backend_wasmtime::WasmtimeConfig::default();
+        config.kept = places.unwrap_or(config.kept);
+        match backend_wasmtime::Wasmtime::new(config) {
+            Ok(backend) => std::sync::Arc::new(backend),
+            Err(error) => panic!("{error}"),
+        }
+    },
+    shrinks: true,
+});
