@@ -162,7 +162,7 @@ impl Backend for Wasmer {
             ));
         }
         // SAFETY: the caller's promise.
-        let module = unsafe { WasmerModule::load(artifact.bytes()) }?;
+        let module = unsafe { WasmerModule::load(artifact) }?;
         Ok(Arc::new(module))
     }
 }
