@@ -58,7 +58,7 @@ impl Kept {
             }
         }
         for (global, value) in &self.globals {
-            global.set(&mut *store, value.clone()).map_err(cannot)?;
+            global.set(&mut *store, *value).map_err(cannot)?;
         }
         Ok(())
     }
