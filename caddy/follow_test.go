@@ -429,6 +429,7 @@ func (s *server) underLoad(uri string, newCheck func() func(body string) error) 
 				res, err := s.httpClient.Do(r)
 				if err != nil {
 					lost++
+					time.Sleep(time.Duration(lost) * time.Millisecond)
 					continue
 				}
 				lost = 0

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -252,17 +251,19 @@ func freeAddr(t testing.TB) string {
 	return l.Addr().String()
 }
 
+// longestWait is how long tests wait for what other goroutines bring about: longer than a Go module takes to compile, at the
+// lowest priority, on a busy machine.
+const longestWait = time.Minute
+
 // eventually waits for a condition that other goroutines bring about.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for range 1000 {
+	for start := time.Now(); time.Since(start) < longestWait; time.Sleep(10 * time.Millisecond) {
 		if ok() {
 			return
 		}
-		runtime.Gosched()
-		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatalf("waited 10 s for: %s", what)
+	t.Fatalf("waited %s for: %s", longestWait, what)
 }
 
 // await receives from a channel that somebody else is to send on or close.
@@ -270,8 +271,8 @@ func await[T any](t testing.TB, what string, c <-chan T) (value T) {
 	t.Helper()
 	select {
 	case value = <-c:
-	case <-time.After(10 * time.Second):
-		t.Fatalf("waited 10 s for: %s", what)
+	case <-time.After(longestWait):
+		t.Fatalf("waited %s for: %s", longestWait, what)
 	}
 	return value
 }
