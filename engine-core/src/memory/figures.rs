@@ -37,15 +37,17 @@ pub(super) struct Counters {
     madvise: AtomicU64,
     failures: AtomicU64,
     retired: AtomicU64,
-    /// Slots in which an instance waits. One may be taken back by another shard than brought it: only the sum over all shards
-    /// says anything, and it wraps around.
+    /// Slots of this shard in which an instance waits.
     waiting: AtomicU64,
 }
 
 impl Counters {
     pub(super) fn waits(&self, waits: bool) {
-        let change = if waits { 1 } else { u64::MAX };
-        self.waiting.fetch_add(change, Ordering::Relaxed);
+        if waits {
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn reset(&self, by: ResetBy) {
@@ -66,8 +68,7 @@ impl Counters {
     }
 
     pub(super) fn add_to(&self, figures: &mut PoolFigures) {
-        let waiting = self.waiting.load(Ordering::Relaxed);
-        figures.waiting = figures.waiting.wrapping_add(waiting);
+        figures.waiting += self.waiting.load(Ordering::Relaxed);
         figures.resets_scan += self.scan.load(Ordering::Relaxed);
         figures.resets_copy += self.copy.load(Ordering::Relaxed);
         figures.resets_madvise += self.madvise.load(Ordering::Relaxed);

@@ -129,8 +129,6 @@ impl Pool {
             cold += shard.cold() as u64;
             shard.own.counters.add_to(&mut figures);
         }
-        // While a slot goes from one shard's count to another's, the sum may be short of it.
-        figures.waiting = figures.waiting.cast_signed().max(0).cast_unsigned();
         figures.warm += figures.waiting;
         figures.busy = figures.slots_total.saturating_sub(figures.warm + cold);
         figures
