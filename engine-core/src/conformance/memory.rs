@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Fixture, HELLO, command, module, printer, text};
+use super::{CHECKS, Fixture, HELLO, command, module, printer, text};
 use crate::function::Function;
 use crate::outcome::{Outcome, TrapCode, Verdict};
 
@@ -18,13 +18,7 @@ fn spoiler(end: &str) -> String {
                (table $t 3 9 funcref) (elem (table $t) (i32.const 1) func $seven)"#
         ),
         &format!(
-            r#"(func $seven (result i32) (i32.const 7))
-               (func $check (param i32) (if (i32.eqz (local.get 0)) (then (call $proc_exit (i32.const 99)))))
-               (func $zero (param $from i32) (param $to i32)
-                   (loop $more
-                       (call $check (i64.eqz (i64.load (local.get $from))))
-                       (local.set $from (i32.add (local.get $from) (i32.const 8)))
-                       (br_if $more (i32.lt_u (local.get $from) (local.get $to)))))
+            r#"{CHECKS}
                (func (export "_start")
                    (call $check (i32.eq (memory.size) (i32.const 20)))
                    (call $zero (i32.const 0) (i32.const 256))

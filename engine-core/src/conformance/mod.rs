@@ -245,6 +245,17 @@ pub(crate) fn expect<T>(result: Result<T>) -> T {
     }
 }
 
+/// Functions of guests that look for what others left: `$check` exits with 99 if its argument is 0, `$zero` if any word in a
+/// range of memory is not; `$seven` is for tables. Needs `$proc_exit`.
+pub(crate) const CHECKS: &str = r#"
+    (func $seven (result i32) (i32.const 7))
+    (func $check (param i32) (if (i32.eqz (local.get 0)) (then (call $proc_exit (i32.const 99)))))
+    (func $zero (param $from i32) (param $to i32)
+        (loop $more
+            (call $check (i64.eqz (i64.load (local.get $from))))
+            (local.set $from (i32.add (local.get $from) (i32.const 8)))
+            (br_if $more (i32.lt_u (local.get $from) (local.get $to)))))"#;
+
 /// A command whose `_start` is `code`, with memory, `$print ptr len` (to stdout) and `fields` in front of the functions.
 pub(crate) fn command(fields: &str, code: &str) -> String {
     module(fields, &format!(r#"(func (export "_start") {code})"#))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::expect;
+use super::{CHECKS, expect};
 use crate::backend::Backend;
 use crate::engine::{Engine, EngineConfig};
 use crate::function::{Function, FunctionConfig, RawRun};
@@ -139,13 +139,7 @@ fn spoiler(more: &str) -> String {
             (global $e (mut v128) (v128.const i64x2 1 2))
             (table $t 2 2 funcref) (elem (table $t) (i32.const 0) func $seven)
             {more}
-            (func $seven (result i32) (i32.const 7))
-            (func $check (param i32) (if (i32.eqz (local.get 0)) (then (call $proc_exit (i32.const 99)))))
-            (func $zero (param $from i32) (param $to i32)
-                (loop $more
-                    (call $check (i64.eqz (i64.load (local.get $from))))
-                    (local.set $from (i32.add (local.get $from) (i32.const 8)))
-                    (br_if $more (i32.lt_u (local.get $from) (local.get $to)))))
+            {CHECKS}
             (func (export "_start")
                 (local $end i32)
                 (call $check (i32.eq (memory.size) (i32.const 20)))
@@ -246,7 +240,8 @@ pub fn nothing_is_left_on_sixteen_threads(reusing: Reusing) {
             );
         }
         drop(function);
-        assert_eq!(figures(&engine).map_or(0, |figures| figures.busy), 0);
+        let left = figures(&engine).map_or((0, 0), |figures| (figures.busy, figures.waiting));
+        assert_eq!(left, (0, 0));
     }
 }
 
