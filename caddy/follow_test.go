@@ -409,15 +409,17 @@ func TestWatchUnderLoad(t *testing.T) {
 }
 
 // underLoad keeps asking from several clients until end is called, which says how many answers came. Each client has a check
-// of its own, that sees the bodies in their order; any status but 200 is an error. A connection that is lost is dialled
-// again, see TestReloadUnderLoad.
+// of its own, that sees the bodies in their order, and a connection of its own: one that it shared might lead to the config
+// before where it has seen the new one. Any status but 200 is an error. A connection that is lost is dialled again, see
+// TestReloadUnderLoad.
 func (s *server) underLoad(uri string, newCheck func() func(body string) error) (end func() int64) {
 	stop := make(chan bool)
 	var answered atomic.Int64
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
-			check, lost := newCheck(), 0
+			check, client, lost := newCheck(), newClient(), 0
+			defer client.CloseIdleConnections()
 			for lost < 100 {
 				select {
 				case <-stop:
@@ -426,7 +428,7 @@ func (s *server) underLoad(uri string, newCheck func() func(body string) error) 
 				}
 				r, _ := http.NewRequest("GET", "http://"+s.addr+uri, nil)
 				r.Header.Set("X-Request-Id", "load")
-				res, err := s.httpClient.Do(r)
+				res, err := client.Do(r)
 				if err != nil {
 					lost++
 					time.Sleep(time.Duration(lost) * time.Millisecond)

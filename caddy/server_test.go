@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -37,11 +39,7 @@ type server struct {
 func newServer(t testing.TB) *server {
 	t.Helper()
 	s := &server{t: t, fake: &enginetest.Fake{}, dir: t.TempDir(), addr: freeAddr(t), adminAddr: freeAddr(t)}
-	s.httpClient = &http.Client{
-		Transport:     &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Timeout:       20 * time.Second,
-	}
+	s.httpClient = newClient()
 	s.module("hello.wasm", "\x00asm hello")
 	newEngine = s.fake.New
 	t.Cleanup(func() {
@@ -58,6 +56,15 @@ func newServer(t testing.TB) *server {
 		}
 	})
 	return s
+}
+
+// newClient is a client with connections of its own.
+func newClient() *http.Client {
+	return &http.Client{
+		Transport:     &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Timeout:       longestWait,
+	}
 }
 
 // newRealServer is a server with the engine itself.
@@ -78,7 +85,8 @@ func (s *server) module(name, content string) string {
 	return path
 }
 
-// load runs a Caddyfile. ADDR, ADMIN and DIR stand for the server's own.
+// load runs a Caddyfile. ADDR, ADMIN and DIR stand for the server's own. What is asked afterwards, with the server's client, is answered
+// by that config: Caddy's Load returns when the server of the one before has only begun to close.
 func (s *server) load(caddyfile string) error {
 	s.t.Helper()
 	_, port, _ := net.SplitHostPort(s.addr)
@@ -87,7 +95,35 @@ func (s *server) load(caddyfile string) error {
 	if err != nil {
 		return err
 	}
-	return caddy.Load(config, true)
+	if err := caddy.Load(config, true); err != nil {
+		return err
+	}
+	eventually(s.t, "the socket of the config before to close", func() bool { return s.listening(port) <= 1 })
+	s.httpClient.CloseIdleConnections()
+	return nil
+}
+
+// listening is how many sockets of this machine listen on a port. Caddy's own count goes down a moment before a socket closes.
+func (s *server) listening(port string) (sockets int) {
+	s.t.Helper()
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, family := range []string{"tcp", "tcp6"} {
+		text, err := os.ReadFile("/proc/self/net/" + family)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			s.t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			// Number, local address, remote address, state: 0A where it listens.
+			f := strings.Fields(line)
+			if len(f) > 3 && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", number)) && f[3] == "0A" {
+				sockets++
+			}
+		}
+	}
+	return sockets
 }
 
 func (s *server) mustLoad(caddyfile string) {
