@@ -2,62 +2,117 @@ package gojinn
 
 import (
 	"context"
-	"sync"
+	"io/fs"
+	"os"
 	"time"
-
-	"github.com/pauloappbr/gojinn/caddy/internal/engine"
 )
 
-// patience is how long a call runs before somebody listens for its client going away. Most calls end sooner, and listening
-// costs more than all else that is done around a call (context.AfterFunc makes five objects and walks the whole context).
-const patience = time.Millisecond
+// A function's files are looked at again and again. Notifications of the kernel would be missed where a symlink in the path is
+// swapped, a folder is replaced or the file lies on a network; a look costs some microseconds and misses none of that.
+const (
+	// followPoll is the time between two looks.
+	followPoll = 250 * time.Millisecond
+	// A changed file is taken once it has stayed as it is for settleTime; settlePoll is the time between two looks until then.
+	settleTime = 200 * time.Millisecond
+	settlePoll = 50 * time.Millisecond
+	// clockGrain is how soon after a file's last change another one may leave its time as it is.
+	clockGrain = time.Second
+)
 
-// watch cancels one call at a time when its client goes away: the call's own thread is in the guest until the guest ends.
-type watch struct {
-	timer *time.Timer
-
-	mu sync.Mutex
-	// ctx, engine and id are those of the running call; ctx is nil where none runs.
-	ctx    context.Context
-	engine engine.Engine
-	id     engine.CallID
-	// stop ends the listening, once it has begun.
-	stop func() bool
+// files are the ones that a function is made of.
+type files struct {
+	module fs.FileInfo
+	// sample is the warm-up's; nil where there is none.
+	sample fs.FileInfo
 }
 
-// begin watches over a call; end is owed.
-func (w *watch) begin(ctx context.Context, e engine.Engine, id engine.CallID) {
-	w.mu.Lock()
-	w.ctx, w.engine, w.id, w.stop = ctx, e, id, nil
-	w.mu.Unlock()
-	if w.timer == nil {
-		w.timer = time.AfterFunc(patience, w.listen)
-	} else {
-		w.timer.Reset(patience)
+// follow reloads the function whenever one of its files has changed, until ctx ends. Whoever sends to turn may compile.
+func (d *deployment) follow(ctx context.Context, turn chan struct{}) {
+	seen := d.seen
+	for sleep(ctx, followPoll) {
+		now := d.look()
+		if now.same(seen) {
+			continue
+		}
+		now, ok := d.wait(ctx, now)
+		if !ok {
+			return
+		}
+		select {
+		case turn <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		// What happens to the files from here on is a change again. The reason of a failure is in the log.
+		_, _ = d.reload()
+		<-turn
+		seen = now
 	}
 }
 
-// end is the end of the call, after which nobody cancels it.
-func (w *watch) end() {
-	w.timer.Stop()
-	w.mu.Lock()
-	stop := w.stop
-	w.ctx, w.engine, w.stop = nil, nil, nil
-	w.mu.Unlock()
-	if stop != nil {
-		stop()
+// wait lets time pass until the files stay as they are. It is not ok if ctx ends before.
+func (d *deployment) wait(ctx context.Context, now files) (files, bool) {
+	since := time.Now()
+	for time.Since(since) < settleTime {
+		if !sleep(ctx, settlePoll) {
+			return files{}, false
+		}
+		if next := d.look(); !now.same(next) {
+			now, since = next, time.Now()
+		}
 	}
+	return now, true
 }
 
-// listen is what the timer does. It may come late, after the call that set the timer: then it finds no call, or the next
-// one, which it may as well listen for.
-func (w *watch) listen() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.ctx == nil || w.stop != nil {
-		return
+// look is the state of the function's files.
+func (d *deployment) look() files {
+	now := files{module: look(d.module)}
+	if d.sample != "" {
+		now.sample = look(d.sample)
 	}
-	e, id := w.engine, w.id
-	// A cancellation that comes too late does nothing: an id is never used again.
-	w.stop = context.AfterFunc(w.ctx, func() { e.Cancel(id) })
+	return now
+}
+
+// same tells whether nobody wrote to any file between two looks.
+func (f files) same(other files) bool {
+	return sameFile(f.module, other.module) && sameFile(f.sample, other.sample)
+}
+
+// settled leaves out the files that were changed so recently that another change might not be seen.
+func (f files) settled() files {
+	for _, file := range []*fs.FileInfo{&f.module, &f.sample} {
+		if *file != nil && time.Since((*file).ModTime()) <= clockGrain {
+			*file = nil
+		}
+	}
+	return f
+}
+
+// look is the file that a path leads to; nil for none.
+func look(path string) fs.FileInfo {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil
+	}
+	return info
+}
+
+// sameFile tells whether two looks saw one file, and nobody wrote to it in between.
+func sameFile(a, b fs.FileInfo) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) && a.Mode() == b.Mode()
+}
+
+// sleep waits; it is false if ctx ends before.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
