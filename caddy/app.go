@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -62,10 +61,10 @@ type App struct {
 	mu     sync.Mutex
 	engine *sharedEngine
 	key    *engineKey
-	// deployments are the config's functions, one for each handler, and followed those whose files are watched.
-	deployments, followed []*deployment
-	// stopFollowing ends the watching, once it has begun.
-	stopFollowing context.CancelFunc
+	// deployments are the config's functions, one for each handler, and watched those whose files are watched.
+	deployments, watched []*deployment
+	// stopWatching ends the watching, once it has begun.
+	stopWatching context.CancelFunc
 	// names maps the label of each function to what it was first given to.
 	names map[string]string
 }
@@ -109,27 +108,20 @@ func (a *App) Validate() error {
 	)
 }
 
-func (a *App) checkCompileTimeout() error {
-	if a.CompileTimeout == 0 {
-		return nil
-	}
-	return checkDuration("compile_timeout", a.CompileTimeout)
-}
-
 // Start begins to watch the modules' files, and makes the admin API show this config.
 func (a *App) Start() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	started.push(a)
-	if len(a.followed) == 0 {
+	if len(a.watched) == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	a.stopFollowing = cancel
+	a.stopWatching = cancel
 	// Where all files change at once, serving must not suffer.
 	turn := make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
-	for _, d := range a.followed {
-		go d.follow(ctx, turn)
+	for _, d := range a.watched {
+		go d.watch(ctx, turn)
 	}
 	return nil
 }
@@ -139,9 +131,9 @@ func (a *App) Stop() error {
 	started.remove(a)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.stopFollowing != nil {
-		a.stopFollowing()
-		a.stopFollowing = nil
+	if a.stopWatching != nil {
+		a.stopWatching()
+		a.stopWatching = nil
 	}
 	return nil
 }
@@ -154,7 +146,7 @@ func (a *App) Cleanup() error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.deployments, a.followed = nil, nil
+	a.deployments, a.watched = nil, nil
 	if a.key == nil {
 		return nil
 	}
@@ -169,7 +161,7 @@ func (a *App) add(d *deployment, watch *bool) {
 	defer a.mu.Unlock()
 	a.deployments = append(a.deployments, d)
 	if watch != nil && *watch || watch == nil && a.Watch {
-		a.followed = append(a.followed, d)
+		a.watched = append(a.watched, d)
 	}
 }
 
@@ -283,18 +275,6 @@ func (s *apps) engine() *sharedEngine {
 	return nil
 }
 
-// defaultBackend is the fastest one, see docs/backends.md.
-const defaultBackend = "wasmtime"
-
-var backends = []string{"wasmtime", "wasmer", "wasmi"}
-
-func checkBackend(name string) error {
-	if slices.Contains(backends, name) {
-		return nil
-	}
-	return fmt.Errorf("backend %q is not one of %s%s", name, strings.Join(backends, ", "), didYouMean(name, backends))
-}
-
 // cacheFolder is the absolute folder for compiled modules; empty for none.
 func cacheFolder(setting string) (string, error) {
 	switch setting {
@@ -308,35 +288,6 @@ func cacheFolder(setting string) (string, error) {
 		return "", err
 	}
 	return folder, nil
-}
-
-// maxPoolSlots is far above what any machine's address space holds.
-const maxPoolSlots = 1 << 20
-
-func checkPoolSlots(n int) error {
-	if n >= -1 && n <= maxPoolSlots {
-		return nil
-	}
-	return fmt.Errorf("pool_slots is %d, want `off` or a number from 1 to %d", n, maxPoolSlots)
-}
-
-var poolResets = []string{"auto", "scan", "copy", "madvise"}
-
-func checkPoolReset(mode string) error {
-	if mode == "" || slices.Contains(poolResets, mode) {
-		return nil
-	}
-	return fmt.Errorf("pool_reset %q is not one of %s%s", mode, strings.Join(poolResets, ", "), didYouMean(mode, poolResets))
-}
-
-// maxMaxConcurrency keeps the threads that wait in the engine well below the 10 000 at which Go gives up.
-const maxMaxConcurrency = 8192
-
-func checkConcurrency(option string, n int) error {
-	if n >= 1 && n <= maxMaxConcurrency {
-		return nil
-	}
-	return fmt.Errorf("%s is %d, want a number from 1 to %d", option, n, maxMaxConcurrency)
 }
 
 // Interface guards

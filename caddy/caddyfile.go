@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/dustin/go-humanize"
 )
 
 func init() {
@@ -382,6 +383,17 @@ func sizeOption(field func(*Handler) *int64) func(*Handler, *caddyfile.Dispenser
 		}
 		return nil
 	}
+}
+
+// parseSize reads a size as Caddy does: 128MB are 128 million bytes, 128MiB are 134 217 728.
+func parseSize(setting, text string) (int64, error) {
+	n, err := humanize.ParseBytes(text)
+	if err != nil {
+		return 0, fmt.Errorf("%s %q is not a size; write for example 128MB or 64MiB", setting, text)
+	}
+	// Beyond the bound for all sizes; the check names it.
+	size := int64(min(n, maxSize+1))
+	return size, checkSize(setting, size)
 }
 
 func durationOption(field func(*Handler) *caddy.Duration) func(*Handler, *caddyfile.Dispenser) error {

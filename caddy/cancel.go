@@ -8,12 +8,12 @@ import (
 	"github.com/pauloappbr/gojinn/caddy/internal/engine"
 )
 
-// patience is how long a call runs before somebody listens for its client going away. Most calls end sooner, and listening
+// listenDelay is how long a call runs before somebody listens for its client going away. Most calls end sooner, and listening
 // costs more than all else that is done around a call (context.AfterFunc makes five objects and walks the whole context).
-const patience = time.Millisecond
+const listenDelay = time.Millisecond
 
-// watch cancels one call at a time when its client goes away: the call's own thread is in the guest until the guest ends.
-type watch struct {
+// canceller cancels one call at a time when its client goes away: the call's own thread is in the guest until the guest ends.
+type canceller struct {
 	timer *time.Timer
 
 	mu sync.Mutex
@@ -26,24 +26,24 @@ type watch struct {
 }
 
 // begin watches over a call; end is owed.
-func (w *watch) begin(ctx context.Context, e engine.Engine, id engine.CallID) {
-	w.mu.Lock()
-	w.ctx, w.engine, w.id, w.stop = ctx, e, id, nil
-	w.mu.Unlock()
-	if w.timer == nil {
-		w.timer = time.AfterFunc(patience, w.listen)
+func (c *canceller) begin(ctx context.Context, e engine.Engine, id engine.CallID) {
+	c.mu.Lock()
+	c.ctx, c.engine, c.id, c.stop = ctx, e, id, nil
+	c.mu.Unlock()
+	if c.timer == nil {
+		c.timer = time.AfterFunc(listenDelay, c.listen)
 	} else {
-		w.timer.Reset(patience)
+		c.timer.Reset(listenDelay)
 	}
 }
 
 // end is the end of the call, after which nobody cancels it.
-func (w *watch) end() {
-	w.timer.Stop()
-	w.mu.Lock()
-	stop := w.stop
-	w.ctx, w.engine, w.stop = nil, nil, nil
-	w.mu.Unlock()
+func (c *canceller) end() {
+	c.timer.Stop()
+	c.mu.Lock()
+	stop := c.stop
+	c.ctx, c.engine, c.stop = nil, nil, nil
+	c.mu.Unlock()
 	if stop != nil {
 		stop()
 	}
@@ -51,13 +51,13 @@ func (w *watch) end() {
 
 // listen is what the timer does. It may come late, after the call that set the timer: then it finds no call, or the next
 // one, which it may as well listen for.
-func (w *watch) listen() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.ctx == nil || w.stop != nil {
+func (c *canceller) listen() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx == nil || c.stop != nil {
 		return
 	}
-	e, id := w.engine, w.id
+	e, id := c.engine, c.id
 	// A cancellation that comes too late does nothing: an id is never used again.
-	w.stop = context.AfterFunc(w.ctx, func() { e.Cancel(id) })
+	c.stop = context.AfterFunc(c.ctx, func() { e.Cancel(id) })
 }

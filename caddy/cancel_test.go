@@ -30,7 +30,7 @@ func (c *cancelled) seen() []engine.CallID {
 }
 
 func TestWatchCancelsARunningCall(t *testing.T) {
-	var w watch
+	var w canceller
 	var e cancelled
 	for id := range engine.CallID(3) {
 		// Gone before the call begins, before anybody listens, and while somebody does.
@@ -53,18 +53,18 @@ func TestWatchCancelsARunningCall(t *testing.T) {
 
 // A call that has ended is never cancelled, and the one after it not for its sake.
 func TestWatchForgetsWhatHasEnded(t *testing.T) {
-	var w watch
+	var w canceller
 	var e cancelled
 	for id := range engine.CallID(2000) {
 		ctx, cancel := context.WithCancel(t.Context())
 		w.begin(ctx, &e, id)
 		if id%500 == 0 {
-			time.Sleep(2 * patience)
+			time.Sleep(2 * listenDelay)
 		}
 		w.end()
 		cancel()
 	}
-	time.Sleep(2 * patience)
+	time.Sleep(2 * listenDelay)
 	if seen := e.seen(); len(seen) != 0 {
 		t.Errorf("cancelled were %v", seen)
 	}

@@ -11,11 +11,58 @@ import (
 	"unicode"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/dustin/go-humanize"
 )
 
 // The rules for single settings. The Caddyfile applies them where the line is known, Validate applies them again for
 // configs that were written as JSON.
+
+// defaultBackend is the fastest one, see docs/backends.md.
+const defaultBackend = "wasmtime"
+
+var backends = []string{"wasmtime", "wasmer", "wasmi"}
+
+func checkBackend(name string) error {
+	if slices.Contains(backends, name) {
+		return nil
+	}
+	return fmt.Errorf("backend %q is not one of %s%s", name, strings.Join(backends, ", "), didYouMean(name, backends))
+}
+
+func (a *App) checkCompileTimeout() error {
+	if a.CompileTimeout == 0 {
+		return nil
+	}
+	return checkDuration("compile_timeout", a.CompileTimeout)
+}
+
+// maxPoolSlots is far above what any machine's address space holds.
+const maxPoolSlots = 1 << 20
+
+func checkPoolSlots(n int) error {
+	if n >= -1 && n <= maxPoolSlots {
+		return nil
+	}
+	return fmt.Errorf("pool_slots is %d, want `off` or a number from 1 to %d", n, maxPoolSlots)
+}
+
+var poolResets = []string{"auto", "scan", "copy", "madvise"}
+
+func checkPoolReset(mode string) error {
+	if mode == "" || slices.Contains(poolResets, mode) {
+		return nil
+	}
+	return fmt.Errorf("pool_reset %q is not one of %s%s", mode, strings.Join(poolResets, ", "), didYouMean(mode, poolResets))
+}
+
+// maxMaxConcurrency keeps the threads that wait in the engine well below the 10 000 at which Go gives up.
+const maxMaxConcurrency = 8192
+
+func checkConcurrency(option string, n int) error {
+	if n >= 1 && n <= maxMaxConcurrency {
+		return nil
+	}
+	return fmt.Errorf("%s is %d, want a number from 1 to %d", option, n, maxMaxConcurrency)
+}
 
 const contractJSON = "json"
 
@@ -55,17 +102,6 @@ func checkSize(setting string, n int64) error {
 		return fmt.Errorf("%s is %d bytes, want at least %d and at most 4 GiB (%d)", setting, n, least, int64(maxSize))
 	}
 	return nil
-}
-
-// parseSize reads a size as Caddy does: 128MB are 128 million bytes, 128MiB are 134 217 728.
-func parseSize(setting, text string) (int64, error) {
-	n, err := humanize.ParseBytes(text)
-	if err != nil {
-		return 0, fmt.Errorf("%s %q is not a size; write for example 128MB or 64MiB", setting, text)
-	}
-	// Beyond the bound for all sizes; the check names it.
-	size := int64(min(n, maxSize+1))
-	return size, checkSize(setting, size)
 }
 
 func (h *Handler) checkMaxConcurrency() error {
@@ -139,6 +175,85 @@ func checkMount(m Mount) error {
 	}
 }
 
+func checkName(name string) error {
+	if name == "" || len(name) > 64 || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return fmt.Errorf("name %q is not fit for a label: want 1 to 64 bytes, all of them printable", name)
+	}
+	return nil
+}
+
+// The values of snapshot.
+const (
+	snapshotAuto = "auto"
+	snapshotOff  = "off"
+	snapshotOn   = "on"
+)
+
+var snapshotModes = []string{snapshotAuto, snapshotOff, snapshotOn}
+
+func checkSnapshot(mode string) error {
+	if slices.Contains(snapshotModes, mode) {
+		return nil
+	}
+	return fmt.Errorf("snapshot %q is not one of %s%s", mode, strings.Join(snapshotModes, ", "), didYouMean(mode, snapshotModes))
+}
+
+// maxRounds is far beyond what makes a function any faster.
+const maxRounds = 100
+
+func checkRounds(n int) error {
+	if n >= 1 && n <= maxRounds {
+		return nil
+	}
+	return fmt.Errorf("warmup is %d, want a number of rounds from 1 to %d", n, maxRounds)
+}
+
+// checkSnapshot checks what has to do with snapshots, the app's setting filled in.
+func (h *Handler) checkSnapshot() error {
+	if err := checkSnapshot(h.Snapshot); err != nil {
+		return err
+	}
+	if h.Warmup == nil {
+		return nil
+	}
+	if err := checkRounds(h.Warmup.Rounds); err != nil {
+		return err
+	}
+	return checkWarmup(h.Snapshot)
+}
+
+// checkWarmup tells whether there can be a warm-up with a value of snapshot.
+func checkWarmup(snapshot string) error {
+	if snapshot == snapshotOff {
+		return fmt.Errorf("warmup makes a snapshot, and snapshot is off, here or in the global option gojinn; " +
+			"leave warmup out, or write `snapshot auto`")
+	}
+	return nil
+}
+
+// checkLate refuses a value that each request brings where a snapshot is insisted on.
+func (h *Handler) checkLate(setting string, v *value) error {
+	if h.Snapshot != snapshotOn {
+		return nil
+	}
+	for _, p := range v.parts {
+		if p.key != "" {
+			return fmt.Errorf("snapshot is on, but %s has %s, which each request fills in, and a snapshot is made before there is one; "+
+				"write `snapshot auto`, which serves such a function without a snapshot, or let the function find the value in its request",
+				setting, p.literal)
+		}
+	}
+	return nil
+}
+
+// checkNUL refuses the one byte that can be in no argument or variable of a program.
+func checkNUL(name, text string) error {
+	if at := strings.IndexByte(text, 0); at >= 0 {
+		return fmt.Errorf("the value of %s has a NUL at byte %d; no program can be given one", name, at)
+	}
+	return nil
+}
+
 // didYouMean suggests the known word that a typo is nearest to, or nothing.
 func didYouMean(word string, known []string) string {
 	best, distance := "", 3
@@ -172,11 +287,4 @@ func editDistance(a, b string) int {
 		}
 	}
 	return row[len(b)]
-}
-
-func checkName(name string) error {
-	if name == "" || len(name) > 64 || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return fmt.Errorf("name %q is not fit for a label: want 1 to 64 bytes, all of them printable", name)
-	}
-	return nil
 }

@@ -30,7 +30,7 @@ type deployment struct {
 	maxConcurrency int
 	logger         *zap.Logger
 	// seen are the files as they were when the function was deployed; nil for one of which that says too little.
-	seen files
+	seen fileStates
 
 	// function answers requests. One that was replaced lives until its last request has ended.
 	function atomic.Pointer[sharedFunction]
@@ -88,8 +88,8 @@ func (d *deployment) deploy(app *App) error {
 }
 
 // read is the module, and the settings with the sample of the warm-up, as the files have them now.
-func (d *deployment) read() ([]byte, *engine.FunctionConfig, files, error) {
-	var seen files
+func (d *deployment) read() ([]byte, *engine.FunctionConfig, fileStates, error) {
+	var seen fileStates
 	wasm, file, err := readSettled(d.module)
 	if err != nil || d.sample == "" {
 		seen.module = file
@@ -99,7 +99,7 @@ func (d *deployment) read() ([]byte, *engine.FunctionConfig, files, error) {
 	text, sample, err := readSample(d.sample, d.config.MaxBody)
 	config := *d.config
 	config.Warmup = &engine.Warmup{Rounds: d.config.Warmup.Rounds, Sample: text}
-	return wasm, &config, files{module: file, sample: sample}, err
+	return wasm, &config, fileStates{module: file, sample: sample}, err
 }
 
 // reload replaces the function if the file of its module, or of its warm-up's sample, has other content now. Requests that run, and those that come until the
@@ -242,7 +242,7 @@ func readSettled(path string) ([]byte, fs.FileInfo, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		if sameFile(before, look(path)) && int64(len(wasm)) == before.Size() {
+		if sameFile(before, stat(path)) && int64(len(wasm)) == before.Size() {
 			return wasm, before, nil
 		}
 		time.Sleep(settlePoll)

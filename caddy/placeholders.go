@@ -1,7 +1,6 @@
 package gojinn
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -105,12 +104,4 @@ func expandPart(p *part, repl *caddy.Replacer) (string, error) {
 		return p.literal, nil
 	}
 	return text, checkNUL(p.literal, text)
-}
-
-// checkNUL refuses the one byte that can be in no argument or variable of a program.
-func checkNUL(name, text string) error {
-	if at := strings.IndexByte(text, 0); at >= 0 {
-		return fmt.Errorf("the value of %s has a NUL at byte %d; no program can be given one", name, at)
-	}
-	return nil
 }

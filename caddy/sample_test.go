@@ -38,7 +38,7 @@ func TestSampleIsPutOnOneLine(t *testing.T) {
 	if err != nil || got != want {
 		t.Errorf("got %s, %v\nwant %s", got, err, want)
 	}
-	if !sameFile(info, look(path)) {
+	if !sameFile(info, stat(path)) {
 		t.Error("the file's state is another one's")
 	}
 	if got, _, err := readSample(writeSample(t, exampleSample), 0); err != nil || got != exampleSample+"\n" {

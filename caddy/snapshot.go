@@ -2,8 +2,6 @@ package gojinn
 
 import (
 	"encoding/json"
-	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -23,70 +21,6 @@ type Warmup struct {
 	// process's working directory. Placeholders that do not depend on a request may be used. Default: a GET of / without
 	// headers or body.
 	Sample string `json:"sample,omitempty"`
-}
-
-// The values of snapshot.
-const (
-	snapshotAuto = "auto"
-	snapshotOff  = "off"
-	snapshotOn   = "on"
-)
-
-var snapshotModes = []string{snapshotAuto, snapshotOff, snapshotOn}
-
-func checkSnapshot(mode string) error {
-	if slices.Contains(snapshotModes, mode) {
-		return nil
-	}
-	return fmt.Errorf("snapshot %q is not one of %s%s", mode, strings.Join(snapshotModes, ", "), didYouMean(mode, snapshotModes))
-}
-
-// maxRounds is far beyond what makes a function any faster.
-const maxRounds = 100
-
-func checkRounds(n int) error {
-	if n >= 1 && n <= maxRounds {
-		return nil
-	}
-	return fmt.Errorf("warmup is %d, want a number of rounds from 1 to %d", n, maxRounds)
-}
-
-// checkSnapshot checks what has to do with snapshots, the app's setting filled in.
-func (h *Handler) checkSnapshot() error {
-	if err := checkSnapshot(h.Snapshot); err != nil {
-		return err
-	}
-	if h.Warmup == nil {
-		return nil
-	}
-	if err := checkRounds(h.Warmup.Rounds); err != nil {
-		return err
-	}
-	return checkWarmup(h.Snapshot)
-}
-
-// checkWarmup tells whether there can be a warm-up with a value of snapshot.
-func checkWarmup(snapshot string) error {
-	if snapshot == snapshotOff {
-		return fmt.Errorf("warmup makes a snapshot, and snapshot is off, here or in the global option gojinn; " +
-			"leave warmup out, or write `snapshot auto`")
-	}
-	return nil
-}
-
-// checkLate refuses a value that each request brings where a snapshot is insisted on.
-func (h *Handler) checkLate(setting string, v *value) error {
-	if h.Snapshot != snapshotOn {
-		return nil
-	}
-	for _, p := range v.parts {
-		if p.key != "" {
-			return fmt.Errorf("snapshot is on, but %s has %s, which each request fills in, and a snapshot is made before there is one; "+
-				"write `snapshot auto`, which serves such a function without a snapshot, or let the function find the value in its request",
-				setting, p.literal)
-		}
-	}
-	return nil
 }
 
 // functionFacts is what the engine tells about a deployed function.

@@ -10,8 +10,8 @@ import (
 // A function's files are looked at again and again. Notifications of the kernel would be missed where a symlink in the path is
 // swapped, a folder is replaced or the file lies on a network; a look costs some microseconds and misses none of that.
 const (
-	// followPoll is the time between two looks.
-	followPoll = 250 * time.Millisecond
+	// pollInterval is the time between two looks.
+	pollInterval = 250 * time.Millisecond
 	// A changed file is taken once it has stayed as it is for settleTime; settlePoll is the time between two looks until then.
 	settleTime = 200 * time.Millisecond
 	settlePoll = 50 * time.Millisecond
@@ -19,22 +19,22 @@ const (
 	clockGrain = time.Second
 )
 
-// files are the ones that a function is made of.
-type files struct {
+// fileStates are the ones that a function is made of.
+type fileStates struct {
 	module fs.FileInfo
 	// sample is the warm-up's; nil where there is none.
 	sample fs.FileInfo
 }
 
-// follow reloads the function whenever one of its files has changed, until ctx ends. Whoever sends to turn may compile.
-func (d *deployment) follow(ctx context.Context, turn chan struct{}) {
+// watch reloads the function whenever one of its files has changed, until ctx ends. Whoever sends to turn may compile.
+func (d *deployment) watch(ctx context.Context, turn chan struct{}) {
 	seen := d.seen
-	for sleep(ctx, followPoll) {
+	for sleep(ctx, pollInterval) {
 		now := d.look()
 		if now.same(seen) {
 			continue
 		}
-		now, ok := d.wait(ctx, now)
+		now, ok := d.settle(ctx, now)
 		if !ok {
 			return
 		}
@@ -50,12 +50,12 @@ func (d *deployment) follow(ctx context.Context, turn chan struct{}) {
 	}
 }
 
-// wait lets time pass until the files stay as they are. It is not ok if ctx ends before.
-func (d *deployment) wait(ctx context.Context, now files) (files, bool) {
+// settle lets time pass until the files stay as they are. It is not ok if ctx ends before.
+func (d *deployment) settle(ctx context.Context, now fileStates) (fileStates, bool) {
 	since := time.Now()
 	for time.Since(since) < settleTime {
 		if !sleep(ctx, settlePoll) {
-			return files{}, false
+			return fileStates{}, false
 		}
 		if next := d.look(); !now.same(next) {
 			now, since = next, time.Now()
@@ -65,21 +65,21 @@ func (d *deployment) wait(ctx context.Context, now files) (files, bool) {
 }
 
 // look is the state of the function's files.
-func (d *deployment) look() files {
-	now := files{module: look(d.module)}
+func (d *deployment) look() fileStates {
+	now := fileStates{module: stat(d.module)}
 	if d.sample != "" {
-		now.sample = look(d.sample)
+		now.sample = stat(d.sample)
 	}
 	return now
 }
 
 // same tells whether nobody wrote to any file between two looks.
-func (f files) same(other files) bool {
+func (f fileStates) same(other fileStates) bool {
 	return sameFile(f.module, other.module) && sameFile(f.sample, other.sample)
 }
 
 // settled leaves out the files that were changed so recently that another change might not be seen.
-func (f files) settled() files {
+func (f fileStates) settled() fileStates {
 	for _, file := range []*fs.FileInfo{&f.module, &f.sample} {
 		if *file != nil && time.Since((*file).ModTime()) <= clockGrain {
 			*file = nil
@@ -88,8 +88,8 @@ func (f files) settled() files {
 	return f
 }
 
-// look is the file that a path leads to; nil for none.
-func look(path string) fs.FileInfo {
+// stat is the file that a path leads to; nil for none.
+func stat(path string) fs.FileInfo {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil

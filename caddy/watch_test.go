@@ -186,7 +186,7 @@ func TestWatchWaitsForTheWriter(t *testing.T) {
 		// Now and then longer than a writer is waited for.
 		pause := settlePoll / 2
 		if i%10 == 9 {
-			pause = followPoll + 2*settleTime
+			pause = pollInterval + 2*settleTime
 		}
 		time.Sleep(pause)
 	}
@@ -202,7 +202,7 @@ func TestWatchIsAChoice(t *testing.T) {
 	s.mustLoad(config)
 	s.rename("hello.wasm", "new")
 	eventually(t, "the watched function", func() bool { return s.get("/on").body == "new" })
-	time.Sleep(2 * (followPoll + settleTime))
+	time.Sleep(2 * (pollInterval + settleTime))
 	if body := s.get("/").body; body != "\x00asm hello" {
 		t.Errorf("a function without watch answers %q", body)
 	}
@@ -215,27 +215,27 @@ func TestWatchEnds(t *testing.T) {
 	s.mustLoad(s.simple())
 	s.get("/")
 	// Whoever follows a file sleeps in its own function.
-	followers := func() int {
+	watchers := func() int {
 		stacks := make([]byte, 1<<20)
-		return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "(*deployment).follow(")
+		return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "(*deployment).watch(")
 	}
 	// Those of the test before may still be on their way out.
-	eventually(t, "nobody to follow what nobody asked to", func() bool { return followers() == 0 })
+	eventually(t, "nobody to follow what nobody asked to", func() bool { return watchers() == 0 })
 	for range 10 {
 		s.mustLoad(s.simple("watch"))
 	}
-	eventually(t, "one follower for the running config", func() bool { return followers() == 1 })
+	eventually(t, "one follower for the running config", func() bool { return watchers() == 1 })
 	bad := strings.Replace(s.simple("watch"), "route {", "route {\n\t\tgojinn {\n\t\t\tmodule DIR/missing.wasm\n\t\t}", 1)
 	if err := s.load(bad); err == nil {
 		t.Error("a config with a missing module was loaded")
 	}
-	if n := followers(); n != 1 {
-		t.Errorf("%d followers after a config that failed", n)
+	if n := watchers(); n != 1 {
+		t.Errorf("%d watchers after a config that failed", n)
 	}
 	s.rename("hello.wasm", "new")
 	s.answers("the running config's file to be followed still", "new")
 	s.mustLoad(s.simple())
-	eventually(t, "the last follower to end", func() bool { return followers() == 0 })
+	eventually(t, "the last follower to end", func() bool { return watchers() == 0 })
 }
 
 // A module that compiles when its config goes is nobody's any more: it is cancelled, and no refusal.
@@ -260,7 +260,7 @@ func TestStoppedConfigCancelsItsDeployments(t *testing.T) {
 	s.answers("the new config's module", "quick")
 	eventually(t, "the follower of the config before to end", func() bool {
 		stacks := make([]byte, 1<<20)
-		return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "(*deployment).follow(") == 1
+		return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "(*deployment).watch(") == 1
 	})
 	if n := s.fake.Functions.Load(); n != made {
 		t.Errorf("%d functions were made of a module that was cancelled", n-made)

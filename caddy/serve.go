@@ -1,0 +1,182 @@
+package gojinn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/pauloappbr/gojinn/caddy/internal/engine"
+)
+
+// ServeHTTP runs the function for one request. It ends the chain: the next handler is never called.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	// Taken once, so that the answer is wholly that of one function, whatever replaces it meanwhile.
+	f := h.deployment.function.Load()
+	x := exchanges.Get().(*exchange)
+	defer x.done()
+	t := startTrace(r, f.info.Name)
+	x.figures = figures{}
+
+	answer := &x.answer
+	*answer = engine.Answer{Verdict: engine.VerdictError}
+	err := h.call(w, r, f, x, &t)
+	x.figures.publish(r, answer)
+	t.end(answer.Verdict)
+	h.meters.observe(answer.Verdict, x.figures.duration.Seconds(), &t)
+	if err != nil {
+		return err
+	}
+	h.guestLog.write(answer, t.id)
+	if answer.Verdict != engine.VerdictOK {
+		return h.refuse(f, answer, &t)
+	}
+	return writeResponse(w, r, answer)
+}
+
+// call admits the request and runs the guest. Without an error the answer holds the verdict; with one it holds the label
+// of the outcome.
+func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *sharedFunction, x *exchange, t *traced) error {
+	ctx := r.Context()
+	arrived := time.Now()
+	var err error
+	if x.body, err = readBody(r, h.MaxBody, x.body); err != nil {
+		return h.notCalled(x, arrived, err)
+	}
+	if err := writeHead(&x.head, r, t, h.late); err != nil {
+		return h.notCalled(x, arrived, caddyhttp.Error(http.StatusBadRequest, err))
+	}
+
+	if x.figures.queued, err = f.admit(ctx, time.Duration(h.QueueTimeout)); err != nil {
+		return h.notCalled(x, time.Now().Add(-x.figures.queued), f.notAdmitted(w, ctx, err))
+	}
+	defer f.leave()
+	id, err := f.engine.NewCall()
+	if err != nil {
+		return h.notCalled(x, time.Now().Add(-x.figures.queued), f.notAdmitted(w, ctx, err))
+	}
+
+	x.canceller.begin(ctx, f.engine, id)
+	f.active.Add(1)
+	h.meters.active.Inc()
+	x.out, err = f.Call(id, x.head.Bytes(), x.body, x.out, &x.answer)
+	h.meters.active.Dec()
+	f.active.Add(-1)
+	x.canceller.end()
+	x.figures.duration = x.answer.Duration
+	if err != nil {
+		x.answer.Verdict = engine.VerdictError
+		return caddyhttp.Error(http.StatusInternalServerError, fmt.Errorf("function %s: %w", f.info.Name, err))
+	}
+	return nil
+}
+
+// notCalled ends a request whose guest never ran.
+func (h *Handler) notCalled(x *exchange, since time.Time, err error) error {
+	x.figures.duration = time.Since(since)
+	x.answer.Verdict = engine.VerdictRejected
+	var failed caddyhttp.HandlerError
+	if errors.As(err, &failed) && failed.StatusCode == statusClientGone {
+		x.answer.Verdict = engine.VerdictCancelled
+	}
+	return err
+}
+
+// notAdmitted is the error for a request that got no sandbox.
+func (f *sharedFunction) notAdmitted(w http.ResponseWriter, ctx context.Context, err error) error {
+	name := f.info.Name
+	if ctx.Err() != nil {
+		return caddyhttp.Error(statusClientGone, fmt.Errorf("function %s: the client went away while it waited", name))
+	}
+	w.Header().Set("Retry-After", "1")
+	return caddyhttp.Error(http.StatusServiceUnavailable, fmt.Errorf("function %s: %w", name, err))
+}
+
+// refuse is the error for an answer that is not the function's. The one record that says which rule was broken is written
+// here: Caddy's own record of the error goes to the debug level where the site has handle_errors.
+func (h *Handler) refuse(f *sharedFunction, answer *engine.Answer, t *traced) error {
+	name := f.info.Name
+	if answer.Verdict == engine.VerdictCancelled {
+		return caddyhttp.Error(statusClientGone, fmt.Errorf("function %s: the client went away", name))
+	}
+	if c := h.logger.Check(zapcore.ErrorLevel, "the function's answer was refused"); c != nil {
+		c.Write(
+			zap.String("function", name),
+			zap.String("trace_id", t.id),
+			zap.Stringer("outcome", answer.Verdict),
+			zap.String("reason", escapeControl(string(answer.Reason))),
+			zap.Duration("duration", answer.Duration),
+		)
+	}
+	return caddyhttp.Error(answer.Status, fmt.Errorf("function %s: %s", name, answer.Verdict))
+}
+
+// exchange is what one request needs while it is answered. Exchanges are used again: a request makes next to no garbage.
+type exchange struct {
+	head      engine.Head
+	body      []byte
+	out       []byte
+	answer    engine.Answer
+	figures   figures
+	canceller canceller
+}
+
+var exchanges = sync.Pool{New: func() any { return &exchange{out: make([]byte, 0, 16<<10)} }}
+
+// maxKept is the largest buffer that is kept for the next request.
+const maxKept = 256 << 10
+
+func (x *exchange) done() {
+	if cap(x.body) > maxKept {
+		x.body = nil
+	}
+	if cap(x.out) > maxKept {
+		x.out = make([]byte, 0, 16<<10)
+	}
+	x.answer = engine.Answer{}
+	exchanges.Put(x)
+}
+
+// figures are what placeholders tell about the call.
+type figures struct {
+	queued, duration time.Duration
+}
+
+// publish sets the placeholders {http.gojinn.*}.
+func (f *figures) publish(r *http.Request, answer *engine.Answer) {
+	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
+		return
+	}
+	// A function and not four values: hardly any config asks for them, and every request would pay.
+	told, verdict, peak := *f, min(answer.Verdict, engine.VerdictError), answer.MemoryPeak
+	repl.Map(func(key string) (any, bool) {
+		name, ours := strings.CutPrefix(key, "http.gojinn.")
+		if !ours {
+			return nil, false
+		}
+		switch name {
+		case "duration_ms":
+			return told.duration.Seconds() * 1e3, true
+		case "queued_ms":
+			return told.queued.Seconds() * 1e3, true
+		case "outcome":
+			return verdict.String(), true
+		case "memory_peak":
+			return peak, true
+		default:
+			return nil, false
+		}
+	})
+}
+
+// Interface guards
+var _ caddyhttp.MiddlewareHandler = (*Handler)(nil)
