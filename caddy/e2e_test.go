@@ -546,8 +546,8 @@ func trapInOrder(t *testing.T, order []string) {
 				if _, err := f.Call(id, head.Bytes(), nil, make([]byte, 0, 4096), &answer); err != nil {
 					t.Fatal(err)
 				}
-				if answer.Verdict != engine.VerdictTrap {
-					t.Fatalf("%s, %s: got %s (%s)", backend, name, answer.Verdict, answer.Reason)
+				if answer.Outcome != engine.OutcomeTrap {
+					t.Fatalf("%s, %s: got %s (%s)", backend, name, answer.Outcome, answer.Reason)
 				}
 				if !recovers() {
 					t.Fatalf("%s, %s: a nil dereference was not recovered from", backend, name)

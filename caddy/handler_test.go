@@ -72,12 +72,12 @@ func TestOutcomes(t *testing.T) {
 	}{
 		{"ok", enginetest.OK("fine"), 200, false},
 		{"ok", enginetest.Reply{Answer: engine.Answer{Status: 503}}, 503, false},
-		{"timeout", enginetest.Refused(engine.VerdictTimeout, 504, "the deadline passed"), 504, true},
-		{"trap", enginetest.Refused(engine.VerdictTrap, 502, "unreachable executed"), 502, true},
-		{"oom", enginetest.Refused(engine.VerdictOOM, 502, "memory_limit"), 502, true},
-		{"bad_output", enginetest.Refused(engine.VerdictBadOutput, 502, "status 99 is outside 200-599"), 502, true},
-		{"rejected", enginetest.Refused(engine.VerdictRejected, 413, "the decoded body is too large"), 413, true},
-		{"error", enginetest.Refused(engine.VerdictError, 500, "a host fault"), 500, true},
+		{"timeout", enginetest.Refused(engine.OutcomeTimeout, 504, "the deadline passed"), 504, true},
+		{"trap", enginetest.Refused(engine.OutcomeTrap, 502, "unreachable executed"), 502, true},
+		{"oom", enginetest.Refused(engine.OutcomeOOM, 502, "memory_limit"), 502, true},
+		{"bad_output", enginetest.Refused(engine.OutcomeBadOutput, 502, "status 99 is outside 200-599"), 502, true},
+		{"rejected", enginetest.Refused(engine.OutcomeRejected, 413, "the decoded body is too large"), 413, true},
+		{"error", enginetest.Refused(engine.OutcomeError, 500, "a host fault"), 500, true},
 		{"error", enginetest.Reply{Err: &engine.Error{Code: 399, Message: "the engine panicked"}}, 500, false},
 	} {
 		reply = c.reply
@@ -145,7 +145,7 @@ func TestPlaceholdersOut(t *testing.T) {
 func TestHandleErrors(t *testing.T) {
 	s := newServer(t)
 	s.fake.Handle = func(*enginetest.Call) enginetest.Reply {
-		return enginetest.Refused(engine.VerdictTrap, 502, "unreachable executed")
+		return enginetest.Refused(engine.OutcomeTrap, 502, "unreachable executed")
 	}
 	s.mustLoad(strings.Replace(s.simple(), "route {", `handle_errors {
 		respond "sorry: {err.status_code}" 418
@@ -166,7 +166,7 @@ func TestClientGone(t *testing.T) {
 		started <- true
 		<-c.Cancelled
 		close(cancelled)
-		return enginetest.Refused(engine.VerdictCancelled, 499, "cancelled")
+		return enginetest.Refused(engine.OutcomeCancelled, 499, "cancelled")
 	}
 	s.mustLoad(s.simple())
 	conn := s.raw("GET / HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -44,21 +44,21 @@ func registerMetrics(registry *prometheus.Registry) error {
 
 // meters are the series of one function, looked up once.
 type meters struct {
-	durations [engine.Verdicts]prometheus.Observer
+	durations [engine.Outcomes]prometheus.Observer
 	active    prometheus.Gauge
 }
 
 func newMeters(function, backend string) *meters {
 	m := &meters{active: activeSandboxes.WithLabelValues(function, backend)}
-	for verdict := range engine.Verdicts {
-		m.durations[verdict] = functionDuration.WithLabelValues(function, backend, verdict.String())
+	for outcome := range engine.Outcomes {
+		m.durations[outcome] = functionDuration.WithLabelValues(function, backend, outcome.String())
 	}
 	return m
 }
 
 // observe counts one call. Only traces that somebody keeps become exemplars.
-func (m *meters) observe(verdict engine.Verdict, seconds float64, t *traced) {
-	observer := m.durations[min(verdict, engine.VerdictError)]
+func (m *meters) observe(outcome engine.Outcome, seconds float64, t *traced) {
+	observer := m.durations[min(outcome, engine.OutcomeError)]
 	if t.sampled {
 		if withExemplar, ok := observer.(prometheus.ExemplarObserver); ok {
 			withExemplar.ObserveWithExemplar(seconds, prometheus.Labels{"trace_id": t.id})

@@ -27,22 +27,22 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	x.figures = figures{}
 
 	answer := &x.answer
-	*answer = engine.Answer{Verdict: engine.VerdictError}
+	*answer = engine.Answer{Outcome: engine.OutcomeError}
 	err := h.call(w, r, f, x, &t)
 	x.figures.publish(r, answer)
-	t.end(answer.Verdict)
-	h.meters.observe(answer.Verdict, x.figures.duration.Seconds(), &t)
+	t.end(answer.Outcome)
+	h.meters.observe(answer.Outcome, x.figures.duration.Seconds(), &t)
 	if err != nil {
 		return err
 	}
 	h.guestLog.write(answer, t.id)
-	if answer.Verdict != engine.VerdictOK {
+	if answer.Outcome != engine.OutcomeOK {
 		return h.refuse(f, answer, &t)
 	}
 	return writeResponse(w, r, answer)
 }
 
-// call admits the request and runs the guest. Without an error the answer holds the verdict; with one it holds the label
+// call admits the request and runs the guest. Without an error the answer holds the outcome; with one it holds the label
 // of the outcome.
 func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *sharedFunction, x *exchange, t *traced) error {
 	ctx := r.Context()
@@ -73,7 +73,7 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *sharedFunction
 	x.canceller.end()
 	x.figures.duration = x.answer.Duration
 	if err != nil {
-		x.answer.Verdict = engine.VerdictError
+		x.answer.Outcome = engine.OutcomeError
 		return caddyhttp.Error(http.StatusInternalServerError, fmt.Errorf("function %s: %w", f.info.Name, err))
 	}
 	return nil
@@ -82,10 +82,10 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *sharedFunction
 // notCalled ends a request whose guest never ran.
 func (h *Handler) notCalled(x *exchange, since time.Time, err error) error {
 	x.figures.duration = time.Since(since)
-	x.answer.Verdict = engine.VerdictRejected
+	x.answer.Outcome = engine.OutcomeRejected
 	var failed caddyhttp.HandlerError
 	if errors.As(err, &failed) && failed.StatusCode == statusClientGone {
-		x.answer.Verdict = engine.VerdictCancelled
+		x.answer.Outcome = engine.OutcomeCancelled
 	}
 	return err
 }
@@ -104,19 +104,19 @@ func (f *sharedFunction) notAdmitted(w http.ResponseWriter, ctx context.Context,
 // here: Caddy's own record of the error goes to the debug level where the site has handle_errors.
 func (h *Handler) refuse(f *sharedFunction, answer *engine.Answer, t *traced) error {
 	name := f.info.Name
-	if answer.Verdict == engine.VerdictCancelled {
+	if answer.Outcome == engine.OutcomeCancelled {
 		return caddyhttp.Error(statusClientGone, fmt.Errorf("function %s: the client went away", name))
 	}
 	if c := h.logger.Check(zapcore.ErrorLevel, "the function's answer was refused"); c != nil {
 		c.Write(
 			zap.String("function", name),
 			zap.String("trace_id", t.id),
-			zap.Stringer("outcome", answer.Verdict),
+			zap.Stringer("outcome", answer.Outcome),
 			zap.String("reason", escapeControl(string(answer.Reason))),
 			zap.Duration("duration", answer.Duration),
 		)
 	}
-	return caddyhttp.Error(answer.Status, fmt.Errorf("function %s: %s", name, answer.Verdict))
+	return caddyhttp.Error(answer.Status, fmt.Errorf("function %s: %s", name, answer.Outcome))
 }
 
 // exchange is what one request needs while it is answered. Exchanges are used again: a request makes next to no garbage.
@@ -157,7 +157,7 @@ func (f *figures) publish(r *http.Request, answer *engine.Answer) {
 		return
 	}
 	// A function and not four values: hardly any config asks for them, and every request would pay.
-	told, verdict, peak := *f, min(answer.Verdict, engine.VerdictError), answer.MemoryPeak
+	told, outcome, peak := *f, min(answer.Outcome, engine.OutcomeError), answer.MemoryPeak
 	repl.Map(func(key string) (any, bool) {
 		name, ours := strings.CutPrefix(key, "http.gojinn.")
 		if !ours {
@@ -169,7 +169,7 @@ func (f *figures) publish(r *http.Request, answer *engine.Answer) {
 		case "queued_ms":
 			return told.queued.Seconds() * 1e3, true
 		case "outcome":
-			return verdict.String(), true
+			return outcome.String(), true
 		case "memory_peak":
 			return peak, true
 		default:

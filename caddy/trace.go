@@ -56,11 +56,11 @@ func startTrace(r *http.Request, function string) traced {
 }
 
 // end closes the span of the call.
-func (t *traced) end(verdict engine.Verdict) {
+func (t *traced) end(outcome engine.Outcome) {
 	if t.traceparent == "" {
 		return
 	}
-	t.span.SetAttributes(attribute.String("gojinn.outcome", verdict.String()))
+	t.span.SetAttributes(attribute.String("gojinn.outcome", outcome.String()))
 	t.span.End()
 }
 

@@ -59,7 +59,7 @@ func TestSpan(t *testing.T) {
 	r.Header.Set("X-Request-Id", "abc")
 	ctx, parent := provider.Tracer("test").Start(r.Context(), "request")
 	traced := startTrace(r.WithContext(ctx), "hello")
-	traced.end(engine.VerdictTrap)
+	traced.end(engine.OutcomeTrap)
 	parent.End()
 
 	spans := recorder.Ended()

@@ -182,21 +182,21 @@ type function struct {
 }
 
 func (f *function) Call(id CallID, head, body, out []byte, answer *Answer) ([]byte, error) {
-	var verdict C.gojinn_answer
+	var raw C.gojinn_answer
 	var rest *C.gojinn_rest
 	out = out[:cap(out)]
 	code := C.gojinn_function_call(f.ptr(), C.uint64_t(id),
 		pointer(head), C.size_t(len(head)), pointer(body), C.size_t(len(body)),
-		pointer(out), C.size_t(len(out)), &verdict, &rest)
+		pointer(out), C.size_t(len(out)), &raw, &rest)
 	runtime.KeepAlive(f)
 	if code != C.GOJINN_OK {
 		return out, codeError(code)
 	}
 	parts := lengths{
-		headers: uint64(verdict.headers_len),
-		reason:  uint64(verdict.reason_len),
-		logs:    uint64(verdict.logs_len),
-		body:    uint64(verdict.body_len),
+		headers: uint64(raw.headers_len),
+		reason:  uint64(raw.reason_len),
+		logs:    uint64(raw.logs_len),
+		body:    uint64(raw.body_len),
 	}
 	n, ok := parts.total()
 	if rest != nil {
@@ -213,12 +213,12 @@ func (f *function) Call(id CallID, head, body, out []byte, answer *Answer) ([]by
 		return out, &Error{Code: CodeHost, Message: "the answer's frame is longer than its buffer"}
 	}
 	*answer = Answer{
-		Verdict:     Verdict(verdict.verdict),
-		Status:      int(verdict.status),
-		Duration:    time.Duration(verdict.duration_ns),
-		MemoryPeak:  uint64(verdict.memory_peak),
-		LogsDropped: uint64(verdict.logs_dropped),
-		HeaderCount: int(verdict.headers),
+		Outcome:     Outcome(raw.verdict),
+		Status:      int(raw.status),
+		Duration:    time.Duration(raw.duration_ns),
+		MemoryPeak:  uint64(raw.memory_peak),
+		LogsDropped: uint64(raw.logs_dropped),
+		HeaderCount: int(raw.headers),
 	}
 	return out, answer.split(out[:n], parts)
 }

@@ -97,7 +97,7 @@ func DecodeHead(frame []byte) (*DecodedHead, error) {
 
 // Answer is what a call came to. Its slices are views into the buffer that the call returned.
 type Answer struct {
-	Verdict Verdict
+	Outcome Outcome
 	// Status is what the client gets.
 	Status int
 	// Duration is from the call's begin to the guest's end.
@@ -106,7 +106,7 @@ type Answer struct {
 	MemoryPeak, LogsDropped uint64
 	// HeaderCount is the number of headers.
 	HeaderCount int
-	// Reason says which rule was broken; empty when the verdict is ok.
+	// Reason says which rule was broken; empty when the outcome is ok.
 	Reason []byte
 	// Body is for the client.
 	Body []byte

@@ -141,36 +141,36 @@ func (e *Error) Error() string {
 	return e.Message
 }
 
-// Verdict is what a call came to.
-type Verdict uint32
+// Outcome is what a call came to.
+type Outcome uint32
 
-// The verdicts, numbered as in the C ABI.
+// The outcomes, numbered as in the C ABI.
 const (
-	VerdictOK Verdict = iota
-	VerdictTimeout
-	VerdictTrap
-	VerdictOOM
-	VerdictBadOutput
-	VerdictRejected
-	VerdictCancelled
-	VerdictError
+	OutcomeOK Outcome = iota
+	OutcomeTimeout
+	OutcomeTrap
+	OutcomeOOM
+	OutcomeBadOutput
+	OutcomeRejected
+	OutcomeCancelled
+	OutcomeError
 
-	// Verdicts is how many there are.
-	Verdicts
+	// Outcomes is how many there are.
+	Outcomes
 )
 
 // String is the value of the label outcome.
-func (v Verdict) String() string {
-	if v >= Verdicts {
-		v = VerdictError
+func (o Outcome) String() string {
+	if o >= Outcomes {
+		o = OutcomeError
 	}
-	return verdictLabels[v]
+	return outcomeLabels[o]
 }
 
-var verdictLabels = [Verdicts]string{"ok", "timeout", "trap", "oom", "bad_output", "rejected", "cancelled", "error"}
+var outcomeLabels = [Outcomes]string{"ok", "timeout", "trap", "oom", "bad_output", "rejected", "cancelled", "error"}
 
 // Interface guards
 var (
 	_ error        = (*Error)(nil)
-	_ fmt.Stringer = Verdict(0)
+	_ fmt.Stringer = Outcome(0)
 )

@@ -68,9 +68,9 @@ func OK(body string, headers ...[2]string) Reply {
 	return Reply{Answer: engine.Answer{Status: 200}, Headers: headers, Body: []byte(body)}
 }
 
-// Refused is a reply with a verdict that is not ok.
-func Refused(verdict engine.Verdict, status int, reason string) Reply {
-	return Reply{Answer: engine.Answer{Verdict: verdict, Status: status}, Reason: reason}
+// Refused is a reply with an outcome that is not ok.
+func Refused(outcome engine.Outcome, status int, reason string) Reply {
+	return Reply{Answer: engine.Answer{Outcome: outcome, Status: status}, Reason: reason}
 }
 
 // New stands in for engine.New.
