@@ -20,20 +20,20 @@ var (
 // for ever.
 type admission struct {
 	mu sync.Mutex
-	// free places to run; above zero only while nobody waits.
+	// free is the number of permits that can be taken at once; above zero only while no call waits.
 	free     int
-	waiting  list.List // of chan struct{}, closed when the place is theirs
+	waiting  list.List // of chan struct{}, closed when the permit is theirs
 	maxQueue int
 }
 
 // queueFactor is how many requests may wait for each one that may run.
 const queueFactor = 8
 
-func newAdmission(places int) *admission {
-	return &admission{free: places, maxQueue: queueFactor * places}
+func newAdmission(permits int) *admission {
+	return &admission{free: permits, maxQueue: queueFactor * permits}
 }
 
-// acquire takes a place, waiting for one until deadline or the end of ctx. Nil means that release is owed.
+// acquire takes a permit, waiting for one until deadline or the end of ctx. Nil means that release is owed.
 func (a *admission) acquire(ctx context.Context, deadline time.Time) error {
 	a.mu.Lock()
 	if a.free > 0 {
@@ -65,7 +65,7 @@ func (a *admission) acquire(ctx context.Context, deadline time.Time) error {
 	defer a.mu.Unlock()
 	select {
 	case <-ready:
-		// A place came at the same moment. It is no use to a client that has gone.
+		// A permit came at the same moment. It is no use to a client that has gone.
 		if errors.Is(err, errQueueTimeout) {
 			return nil
 		}
@@ -76,14 +76,14 @@ func (a *admission) acquire(ctx context.Context, deadline time.Time) error {
 	return err
 }
 
-// release gives a place to the next in line.
+// release gives a permit to the next in line.
 func (a *admission) release() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.hand()
 }
 
-// hand passes one place on; the lock is held.
+// hand passes one permit on; the lock is held.
 func (a *admission) hand() {
 	if first := a.waiting.Front(); first != nil {
 		close(a.waiting.Remove(first).(chan struct{}))
@@ -92,7 +92,7 @@ func (a *admission) hand() {
 	a.free++
 }
 
-// tryAcquire takes a place that is free.
+// tryAcquire takes a permit that is free.
 func (a *admission) tryAcquire() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -103,8 +103,8 @@ func (a *admission) tryAcquire() bool {
 	return true
 }
 
-// admit takes a place for the function and then one in the engine, within one queue timeout for both, and says how long it
-// took. A request that waits for its function holds no place of others. On nil, leave is owed.
+// admit takes a permit for the function and then one in the engine, within one queue timeout for both, and says how long it
+// took. A request that waits for its function holds no permit of others. On nil, leave is owed.
 func (f *sharedFunction) admit(ctx context.Context, timeout time.Duration) (time.Duration, error) {
 	if f.admission == nil && f.engine.admission.tryAcquire() {
 		return 0, nil

@@ -62,7 +62,7 @@ func TestAdmissionIsFirstComeFirstServed(t *testing.T) {
 	}
 	a.release()
 	for want := range 5 {
-		if got := await(t, "a place", order); got != want {
+		if got := await(t, "a permit", order); got != want {
 			t.Errorf("number %d came as number %d", got, want)
 		}
 	}
@@ -81,7 +81,7 @@ func TestAdmissionQueueIsBounded(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	a.release()
-	if err := await(t, "the place", done); err != nil {
+	if err := await(t, "the permit", done); err != nil {
 		t.Error(err)
 	}
 }
@@ -105,8 +105,8 @@ func TestAdmissionGivesUp(t *testing.T) {
 	}
 }
 
-// Places that are handed over at the very moment a waiter gives up must not get lost.
-func TestAdmissionLosesNoPlace(t *testing.T) {
+// Permits that are handed over at the very moment a waiter gives up must not get lost.
+func TestAdmissionLosesNoPermit(t *testing.T) {
 	a := newAdmission(2)
 	a.maxQueue = 1000
 	var wg sync.WaitGroup

@@ -231,8 +231,8 @@ func checkWarmup(snapshot string) error {
 	return nil
 }
 
-// checkLate refuses a value that each request brings where a snapshot is insisted on.
-func (h *Handler) checkLate(setting string, v *value) error {
+// checkPerRequest refuses a value that each request brings where a snapshot is insisted on.
+func (h *Handler) checkPerRequest(setting string, v *value) error {
 	if h.Snapshot != snapshotOn {
 		return nil
 	}

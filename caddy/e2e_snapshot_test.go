@@ -96,7 +96,7 @@ func testSnapshots(t *testing.T, backend, module string) {
 		{"warm", fixed + "warmup 3", "warmed", ""},
 		{"sample", fixed + "warmup 3 DIR/sample.json", "warmed", "the sample"},
 		{"on-sample", fixed + "snapshot on\nwarmup 1 DIR/sample.json", "warmed", "the sample"},
-		{"late", "env TENANT {http.request.header.X-Who}", "none", ""},
+		{"per request", "env TENANT {http.request.header.X-Who}", "none", ""},
 		{"file", fixed + "env OPEN /ro/start\nmount DIR/ro /ro", "none", "from the file"},
 		{"file-on", fixed + "env OPEN /ro/start\nmount DIR/ro /ro\nsnapshot on", "parked", "from the file"},
 		{"date", fixed + "env DATE 1", "none", ""},
@@ -120,7 +120,7 @@ func testSnapshots(t *testing.T, backend, module string) {
 			s.t = t
 			s.wantSnapshot(f.name, f.kind)
 			tenant := "acme"
-			if f.name == "late" {
+			if f.name == "per request" {
 				tenant = "whoever"
 			}
 			kind, _ := s.snapshotOf(f.name)
@@ -135,11 +135,11 @@ func testSnapshots(t *testing.T, backend, module string) {
 	}
 
 	for name, why := range map[string]string{
-		"late":     "each request brings",
-		"file":     "files before it reads its request",
-		"date":     "the date before it reads its request",
-		"writable": "writable mount",
-		"c":        "only those of Go",
+		"per request": "each request brings",
+		"file":        "files before it reads its request",
+		"date":        "the date before it reads its request",
+		"writable":    "writable mount",
+		"c":           "only those of Go",
 	} {
 		if _, whyNot := s.snapshotOf(name); !strings.Contains(whyNot, why) {
 			t.Errorf("%s: the reason %q lacks %q", name, whyNot, why)

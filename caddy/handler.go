@@ -86,8 +86,8 @@ type Handler struct {
 	meters     *meters
 	logger     *zap.Logger
 	guestLog   guestLog
-	// late are the values that each request brings, in the order of the ABI.
-	late []value
+	// perRequest are the values that each request brings, in the order of the ABI.
+	perRequest []value
 }
 
 // Mount gives a function a folder of the host.
@@ -227,7 +227,7 @@ func (h *Handler) setDefaults(app *App) {
 	}
 }
 
-// functionConfig turns the settings into the engine's, resolves placeholders and notes the late values.
+// functionConfig turns the settings into the engine's, resolves placeholders and notes the per-request values.
 func (h *Handler) functionConfig(repl *caddy.Replacer, module string) (*engine.FunctionConfig, error) {
 	config := &engine.FunctionConfig{
 		Program:     filepath.Base(module),
@@ -243,7 +243,7 @@ func (h *Handler) functionConfig(repl *caddy.Replacer, module string) (*engine.F
 	if h.Warmup != nil {
 		config.Warmup = &engine.Warmup{Rounds: h.Warmup.Rounds}
 	}
-	h.late = nil
+	h.perRequest = nil
 	for _, name := range slices.Sorted(maps.Keys(h.Env)) {
 		text, err := h.resolve(repl, "env "+name, h.Env[name])
 		if err != nil {
@@ -278,8 +278,8 @@ func (h *Handler) resolve(repl *caddy.Replacer, setting, text string) (*string, 
 	if static, ok := v.static(); ok {
 		return &static, checkNUL(setting, static)
 	}
-	h.late = append(h.late, v)
-	return nil, h.checkLate(setting, &v)
+	h.perRequest = append(h.perRequest, v)
+	return nil, h.checkPerRequest(setting, &v)
 }
 
 // label names the function. Two functions share a name only where the user says so.

@@ -174,7 +174,7 @@ func TestClientGone(t *testing.T) {
 	conn.Close()
 	await(t, "the guest to be cancelled", cancelled)
 	eventually(t, "the access log with 499", func() bool { return len(s.logs("status", "499")) > 0 })
-	eventually(t, "the place to be free", func() bool { return s.fake.Places.Load() == 0 })
+	eventually(t, "the permit to be free", func() bool { return s.fake.Permits.Load() == 0 })
 }
 
 func TestQueueFullAndTimeout(t *testing.T) {
@@ -227,13 +227,13 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-func TestLateValues(t *testing.T) {
+func TestPerRequestValues(t *testing.T) {
 	t.Setenv("GOJINN_TEST_SECRET", "{http.request.host}")
 	s := newServer(t)
 	var config *engine.FunctionConfig
-	var late []string
+	var perRequest []string
 	s.fake.Handle = func(c *enginetest.Call) enginetest.Reply {
-		config, late = c.Config, c.Head.Late
+		config, perRequest = c.Config, c.Head.PerRequest
 		return enginetest.OK("")
 	}
 	s.mustLoad(s.simple(
@@ -261,14 +261,14 @@ func TestLateValues(t *testing.T) {
 	if len(config.Args) != 3 || *config.Args[0] != "--x" || config.Args[1] != nil || *config.Args[2] != "linux" {
 		t.Errorf("args: %v", config.Args)
 	}
-	if got := fmt.Sprintf("%q", late); got != `["{env.GOJINN_TEST_SECRET}!" "{\"json\": true}" "/p"]` {
-		t.Errorf("late values: %s", got)
+	if got := fmt.Sprintf("%q", perRequest); got != `["{env.GOJINN_TEST_SECRET}!" "{\"json\": true}" "/p"]` {
+		t.Errorf("per-request values: %s", got)
 	}
 	if records := s.logs("placeholder", "{env.GOJINN_TEST_UNSET}"); len(records) != 1 || records[0]["level"] != "warn" {
 		t.Errorf("the unset variable: %v", records)
 	}
 	if res := s.get("/a%00b"); res.StatusCode != 400 {
-		t.Errorf("a NUL in a late value: got %d, want 400", res.StatusCode)
+		t.Errorf("a NUL in a per-request value: got %d, want 400", res.StatusCode)
 	}
 }
 

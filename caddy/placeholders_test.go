@@ -15,7 +15,7 @@ func TestValue(t *testing.T) {
 	request.Set("http.empty", "")
 	for _, c := range []struct {
 		text, want string
-		late       bool
+		perRequest bool
 		unset      string
 	}{
 		{text: "", want: ""},
@@ -23,10 +23,10 @@ func TestValue(t *testing.T) {
 		{text: "<{env.GOJINN_A}>", want: "<alpha>"},
 		{text: "{env.GOJINN_NESTED}", want: "{env.GOJINN_A}"},
 		{text: "{env.GOJINN_NONE}", want: "", unset: "{env.GOJINN_NONE}"},
-		{text: "{http.request.host}", want: "{env.GOJINN_A}", late: true},
-		{text: "a {http.request.host} {env.GOJINN_A}", want: "a {env.GOJINN_A} alpha", late: true},
-		{text: "{http.empty}", want: "", late: true},
-		{text: "{nobody.knows}", want: "{nobody.knows}", late: true},
+		{text: "{http.request.host}", want: "{env.GOJINN_A}", perRequest: true},
+		{text: "a {http.request.host} {env.GOJINN_A}", want: "a {env.GOJINN_A} alpha", perRequest: true},
+		{text: "{http.empty}", want: "", perRequest: true},
+		{text: "{nobody.knows}", want: "{nobody.knows}", perRequest: true},
 		{text: `\{env.GOJINN_A\}`, want: "{env.GOJINN_A}"},
 		{text: "open { end", want: "open { end"},
 		{text: "}{", want: "}{"},
@@ -39,8 +39,8 @@ func TestValue(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if got != c.want || static == c.late || strings.Join(unset, " ") != c.unset {
-			t.Errorf("%s: got %q, late %t, unset %v", c.text, got, !static, unset)
+		if got != c.want || static == c.perRequest || strings.Join(unset, " ") != c.unset {
+			t.Errorf("%s: got %q, per request %t, unset %v", c.text, got, !static, unset)
 		}
 	}
 }

@@ -21,7 +21,7 @@ import (
 const statusClientGone = 499
 
 // writeHead writes the request's head. What may not reach a guest (hop-by-hop headers, Proxy) the engine drops.
-func writeHead(head *engine.Head, r *http.Request, t *traced, late []value) error {
+func writeHead(head *engine.Head, r *http.Request, t *traced, perRequest []value) error {
 	ctx := r.Context()
 	request := engine.Request{
 		Method:     r.Method,
@@ -64,14 +64,14 @@ func writeHead(head *engine.Head, r *http.Request, t *traced, late []value) erro
 	}
 	head.EndHeaders()
 
-	if len(late) > 0 {
+	if len(perRequest) > 0 {
 		repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-		for i := range late {
-			text, err := late[i].expand(repl)
+		for i := range perRequest {
+			text, err := perRequest[i].expand(repl)
 			if err != nil {
 				return err
 			}
-			head.Late(text)
+			head.PerRequest(text)
 		}
 	}
 	return nil

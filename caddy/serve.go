@@ -24,14 +24,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	x := exchanges.Get().(*exchange)
 	defer x.done()
 	t := startTrace(r, f.info.Name)
-	x.figures = figures{}
+	x.stats = callStats{}
 
 	answer := &x.answer
 	*answer = engine.Answer{Outcome: engine.OutcomeError}
 	err := h.call(w, r, f, x, &t)
-	x.figures.publish(r, answer)
+	x.stats.publish(r, answer)
 	t.end(answer.Outcome)
-	h.meters.observe(answer.Outcome, x.figures.duration.Seconds(), &t)
+	h.meters.observe(answer.Outcome, x.stats.duration.Seconds(), &t)
 	if err != nil {
 		return err
 	}
@@ -51,17 +51,17 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *sharedFunction
 	if x.body, err = readBody(r, h.MaxBody, x.body); err != nil {
 		return h.notCalled(x, arrived, err)
 	}
-	if err := writeHead(&x.head, r, t, h.late); err != nil {
+	if err := writeHead(&x.head, r, t, h.perRequest); err != nil {
 		return h.notCalled(x, arrived, caddyhttp.Error(http.StatusBadRequest, err))
 	}
 
-	if x.figures.queued, err = f.admit(ctx, time.Duration(h.QueueTimeout)); err != nil {
-		return h.notCalled(x, time.Now().Add(-x.figures.queued), f.notAdmitted(w, ctx, err))
+	if x.stats.queued, err = f.admit(ctx, time.Duration(h.QueueTimeout)); err != nil {
+		return h.notCalled(x, time.Now().Add(-x.stats.queued), f.notAdmitted(w, ctx, err))
 	}
 	defer f.leave()
 	id, err := f.engine.NewCall()
 	if err != nil {
-		return h.notCalled(x, time.Now().Add(-x.figures.queued), f.notAdmitted(w, ctx, err))
+		return h.notCalled(x, time.Now().Add(-x.stats.queued), f.notAdmitted(w, ctx, err))
 	}
 
 	x.canceller.begin(ctx, f.engine, id)
@@ -71,7 +71,7 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *sharedFunction
 	h.meters.active.Dec()
 	f.active.Add(-1)
 	x.canceller.end()
-	x.figures.duration = x.answer.Duration
+	x.stats.duration = x.answer.Duration
 	if err != nil {
 		x.answer.Outcome = engine.OutcomeError
 		return caddyhttp.Error(http.StatusInternalServerError, fmt.Errorf("function %s: %w", f.info.Name, err))
@@ -81,7 +81,7 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *sharedFunction
 
 // notCalled ends a request whose guest never ran.
 func (h *Handler) notCalled(x *exchange, since time.Time, err error) error {
-	x.figures.duration = time.Since(since)
+	x.stats.duration = time.Since(since)
 	x.answer.Outcome = engine.OutcomeRejected
 	var failed caddyhttp.HandlerError
 	if errors.As(err, &failed) && failed.StatusCode == statusClientGone {
@@ -125,7 +125,7 @@ type exchange struct {
 	body      []byte
 	out       []byte
 	answer    engine.Answer
-	figures   figures
+	stats     callStats
 	canceller canceller
 }
 
@@ -145,19 +145,19 @@ func (x *exchange) done() {
 	exchanges.Put(x)
 }
 
-// figures are what placeholders tell about the call.
-type figures struct {
+// callStats are what placeholders tell about the call.
+type callStats struct {
 	queued, duration time.Duration
 }
 
 // publish sets the placeholders {http.gojinn.*}.
-func (f *figures) publish(r *http.Request, answer *engine.Answer) {
+func (s *callStats) publish(r *http.Request, answer *engine.Answer) {
 	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if !ok {
 		return
 	}
 	// A function and not four values: hardly any config asks for them, and every request would pay.
-	told, outcome, peak := *f, min(answer.Outcome, engine.OutcomeError), answer.MemoryPeak
+	told, outcome, peak := *s, min(answer.Outcome, engine.OutcomeError), answer.MemoryPeak
 	repl.Map(func(key string) (any, bool) {
 		name, ours := strings.CutPrefix(key, "http.gojinn.")
 		if !ours {

@@ -36,12 +36,12 @@ func TestSnapshotSettings(t *testing.T) {
 		config, snapshot string
 		warmup           *engine.Warmup
 	}{
-		"nothing":        {s.simple(), "auto", nil},
-		"on":             {s.simple("snapshot on", "env TENANT {env.TENANT}"), "on", nil},
-		"a global value": {global("off", s.simple()), "off", nil},
-		"both":           {global("off", s.simple("snapshot auto", "warmup 3")), "auto", &engine.Warmup{Rounds: 3}},
-		"a sample":       {s.simple("warmup 100 DIR/sample.json"), "auto", &engine.Warmup{Rounds: 100, Sample: exampleSample + "\n"}},
-		"late values":    {s.simple("args {http.request.host}", "warmup 1"), "auto", &engine.Warmup{Rounds: 1}},
+		"nothing":            {s.simple(), "auto", nil},
+		"on":                 {s.simple("snapshot on", "env TENANT {env.TENANT}"), "on", nil},
+		"a global value":     {global("off", s.simple()), "off", nil},
+		"both":               {global("off", s.simple("snapshot auto", "warmup 3")), "auto", &engine.Warmup{Rounds: 3}},
+		"a sample":           {s.simple("warmup 100 DIR/sample.json"), "auto", &engine.Warmup{Rounds: 100, Sample: exampleSample + "\n"}},
+		"per-request values": {s.simple("args {http.request.host}", "warmup 1"), "auto", &engine.Warmup{Rounds: 1}},
 	} {
 		got = nil
 		s.mustLoad(c.config)

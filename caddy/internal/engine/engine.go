@@ -309,7 +309,7 @@ func codeError(code C.int32_t) error {
 	var text string
 	switch code {
 	case C.GOJINN_REJECTED:
-		text = "every place for running calls is taken"
+		text = "every permit for running a call is taken"
 	case C.GOJINN_PANIC:
 		text = "the engine panicked; this is a bug in Gojinn"
 	case C.GOJINN_BAD_FRAME:

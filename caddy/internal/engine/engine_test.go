@@ -83,7 +83,7 @@ func TestPurgeCache(t *testing.T) {
 	}
 }
 
-func TestPlacesAreBounded(t *testing.T) {
+func TestPermitsAreBounded(t *testing.T) {
 	e := newTestEngine(t)
 	first, err1 := e.NewCall()
 	_, err2 := e.NewCall()

@@ -33,13 +33,13 @@ func (h *Head) Header(name, value string) {
 	h.count()
 }
 
-// EndHeaders ends the list of headers and begins that of late values.
+// EndHeaders ends the list of headers and begins that of per-request values.
 func (h *Head) EndHeaders() {
 	h.open()
 }
 
-// Late adds one late value.
-func (h *Head) Late(value string) {
+// PerRequest adds one per-request value.
+func (h *Head) PerRequest(value string) {
 	h.string(value)
 	h.count()
 }
@@ -69,8 +69,8 @@ type Request struct {
 // DecodedHead is a request's head as the engine reads it.
 type DecodedHead struct {
 	Request
-	Headers [][2]string
-	Late    []string
+	Headers    [][2]string
+	PerRequest []string
 }
 
 // DecodeHead reads a head; the engine does it in Rust, fakes and tests do it here.
@@ -87,7 +87,7 @@ func DecodeHead(frame []byte) (*DecodedHead, error) {
 		head.Headers = append(head.Headers, [2]string{string(c.bytes()), string(c.bytes())})
 	}
 	for n := c.uint32(); n > 0 && !c.failed; n-- {
-		head.Late = append(head.Late, string(c.bytes()))
+		head.PerRequest = append(head.PerRequest, string(c.bytes()))
 	}
 	if c.failed || len(c.rest) > 0 {
 		return nil, errors.New("the head of the request is malformed")

@@ -16,8 +16,8 @@ func sampleHead() *Head {
 	h.Header("X-A", "1")
 	h.Header("X-A", "\xff")
 	h.EndHeaders()
-	h.Late("")
-	h.Late("two")
+	h.PerRequest("")
+	h.PerRequest("two")
 	return h
 }
 
@@ -28,9 +28,9 @@ func TestHead(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &DecodedHead{
-		Request: Request{"POST", "/a?b", "t", "1.2.3.4:5", "1.2.3.4", "https", "example.org", "HTTP/1.1", "/x/a?b"},
-		Headers: [][2]string{{"X-A", "1"}, {"X-A", "\xff"}},
-		Late:    []string{"", "two"},
+		Request:    Request{"POST", "/a?b", "t", "1.2.3.4:5", "1.2.3.4", "https", "example.org", "HTTP/1.1", "/x/a?b"},
+		Headers:    [][2]string{{"X-A", "1"}, {"X-A", "\xff"}},
+		PerRequest: []string{"", "two"},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)

@@ -14,9 +14,9 @@ type Engine interface {
 	// NewFunction compiles wasm; it may take seconds. Once ctx ends nobody waits for that any more, and the error has
 	// CodeCancelled.
 	NewFunction(ctx context.Context, wasm []byte, config *FunctionConfig) (Function, error)
-	// NewCall takes a place for a call. Its id goes to exactly one of Function.Call and FreeCall.
+	// NewCall takes a permit for a call. Its id goes to exactly one of Function.Call and FreeCall.
 	NewCall() (CallID, error)
-	// FreeCall gives back the place of a call that was never used.
+	// FreeCall gives back the permit of a call that was never used.
 	FreeCall(CallID)
 	// Cancel ends a call soon. Any goroutine, any time; a stale id does nothing.
 	Cancel(CallID)
@@ -48,7 +48,7 @@ type CallID uint64
 type Config struct {
 	// Backend runs functions that name none.
 	Backend string `json:"backend,omitempty"`
-	// MaxConcurrency is the number of places for running calls.
+	// MaxConcurrency is the number of permits for running calls.
 	MaxConcurrency int `json:"max_concurrency,omitempty"`
 	// Pool bounds the memory pool.
 	Pool *PoolConfig `json:"pool,omitempty"`

@@ -24,8 +24,8 @@ type Fake struct {
 
 	// Engines and Functions count what was made, Open what was not closed yet.
 	Engines, Functions, Open atomic.Int64
-	// Places is how many calls hold a place.
-	Places atomic.Int64
+	// Permits is how many calls hold a permit.
+	Permits atomic.Int64
 
 	next      atomic.Uint64
 	mu        sync.Mutex
@@ -105,9 +105,9 @@ func (e *fakeEngine) NewFunction(ctx context.Context, wasm []byte, config *engin
 
 func (e *fakeEngine) NewCall() (engine.CallID, error) {
 	f := e.fake
-	if limit := int64(e.config.MaxConcurrency); f.Places.Add(1) > limit && limit > 0 {
-		f.Places.Add(-1)
-		return 0, &engine.Error{Code: engine.CodeRejected, Message: "every place is taken"}
+	if limit := int64(e.config.MaxConcurrency); f.Permits.Add(1) > limit && limit > 0 {
+		f.Permits.Add(-1)
+		return 0, &engine.Error{Code: engine.CodeRejected, Message: "every permit is taken"}
 	}
 	id := engine.CallID(f.next.Add(1))
 	f.mu.Lock()
@@ -123,7 +123,7 @@ func (e *fakeEngine) FreeCall(id engine.CallID) {
 	e.fake.mu.Lock()
 	defer e.fake.mu.Unlock()
 	delete(e.fake.cancelled, id)
-	e.fake.Places.Add(-1)
+	e.fake.Permits.Add(-1)
 }
 
 func (e *fakeEngine) Cancel(id engine.CallID) {
