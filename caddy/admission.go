@@ -1,11 +1,14 @@
+// This file decides which requests run now, which wait for a sandbox, and which are turned away.
+
 package gojinn
 
 import (
-	"container/list"
 	"context"
 	"errors"
-	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // Why a request was not admitted.
@@ -16,95 +19,75 @@ var (
 
 // admission lets a bounded number of calls run and a bounded number wait, first come first served.
 //
-// A call waits here and not in the engine: a waiting goroutine costs some kilobytes, a thread that waits in C costs a thread
-// for ever.
+// A call waits here and not in the engine: a waiting goroutine costs some kilobytes, but a thread that waits in C is never
+// given back to the system.
 type admission struct {
-	mu sync.Mutex
-	// free is the number of permits that can be taken at once; above zero only while no call waits.
-	free     int
-	waiting  list.List // of chan struct{}, closed when the permit is theirs
-	maxQueue int
+	// permits has one for each call that may run.
+	permits *semaphore.Weighted
+	// inside is how many calls hold a permit or wait for one, and limit the most that may.
+	inside atomic.Int64
+	limit  int64
 }
 
 // queueFactor is how many requests may wait for each one that may run.
 const queueFactor = 8
 
 func newAdmission(permits int) *admission {
-	return &admission{free: permits, maxQueue: queueFactor * permits}
+	return &admission{permits: semaphore.NewWeighted(int64(permits)), limit: int64(permits) * (1 + queueFactor)}
 }
 
-// acquire takes a permit, waiting for one until deadline or the end of ctx. Nil means that release is owed.
+// acquire takes a permit, waiting for one until deadline or the end of ctx. The caller of one that returns nil must call
+// release.
 func (a *admission) acquire(ctx context.Context, deadline time.Time) error {
-	a.mu.Lock()
-	if a.free > 0 {
-		a.free--
-		a.mu.Unlock()
-		return nil
-	}
-	if a.waiting.Len() >= a.maxQueue {
-		a.mu.Unlock()
+	if !a.enter() {
 		return errQueueFull
 	}
-	ready := make(chan struct{})
-	element := a.waiting.PushBack(ready)
-	a.mu.Unlock()
-
-	timer := time.NewTimer(time.Until(deadline))
-	defer timer.Stop()
-	var err error
-	select {
-	case <-ready:
+	if a.permits.TryAcquire(1) {
 		return nil
-	case <-ctx.Done():
-		err = ctx.Err()
-	case <-timer.C:
-		err = errQueueTimeout
 	}
-
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	select {
-	case <-ready:
-		// A permit came at the same moment. It is no use to a client that has gone.
-		if errors.Is(err, errQueueTimeout) {
-			return nil
-		}
-		a.hand()
-	default:
-		a.waiting.Remove(element)
+	wait, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	if a.permits.Acquire(wait, 1) == nil {
+		return nil
 	}
-	return err
+	a.inside.Add(-1)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return errQueueTimeout
 }
 
-// release gives a permit to the next in line.
-func (a *admission) release() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.hand()
-}
-
-// hand passes one permit on; the lock is held.
-func (a *admission) hand() {
-	if first := a.waiting.Front(); first != nil {
-		close(a.waiting.Remove(first).(chan struct{}))
-		return
-	}
-	a.free++
-}
-
-// tryAcquire takes a permit that is free.
+// tryAcquire takes a permit if one is free.
 func (a *admission) tryAcquire() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.free == 0 {
+	if !a.enter() {
 		return false
 	}
-	a.free--
-	return true
+	if a.permits.TryAcquire(1) {
+		return true
+	}
+	a.inside.Add(-1)
+	return false
 }
 
-// admit takes a permit for the function and then one in the engine, within one queue timeout for both, and says how long it
-// took. A request that waits for its function holds no permit of others. On nil, leave is owed.
+// release returns a permit, which goes to the call that has waited longest.
+func (a *admission) release() {
+	a.permits.Release(1)
+	a.inside.Add(-1)
+}
+
+// enter counts a call that wants a permit, unless there are as many as may run and wait. A call that has got its permit but
+// not yet gone on must not count as one that waits, so running and waiting calls share one count.
+func (a *admission) enter() bool {
+	for n := a.inside.Load(); n < a.limit; n = a.inside.Load() {
+		if a.inside.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+	return false
+}
+
+// admit takes a permit of the function and then one of the engine, within one queue timeout for both, and says how long that
+// took. A request that waits for its function's permit holds none of the engine's. After nil, the caller must call leave.
 func (f *sharedFunction) admit(ctx context.Context, timeout time.Duration) (time.Duration, error) {
 	if f.admission == nil && f.engine.admission.tryAcquire() {
 		return 0, nil
@@ -123,7 +106,7 @@ func (f *sharedFunction) admit(ctx context.Context, timeout time.Duration) (time
 	return time.Since(start), err
 }
 
-// leave gives back what admit took.
+// leave returns what admit took.
 func (f *sharedFunction) leave() {
 	f.engine.admission.release()
 	if f.admission != nil {

@@ -178,10 +178,9 @@ func TestQueuedClientGoesAway(t *testing.T) {
 	first := s.raw("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	eventually(t, "the first call", func() bool { return running.Load() == 1 })
 	second := s.raw("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-	queue := func() int {
-		waiting := 0
+	queue := func() (waiting int64) {
 		functions.Range(func(_, f any) bool {
-			_, waiting = f.(*sharedFunction).admission.state()
+			waiting = f.(*sharedFunction).admission.waiting()
 			return true
 		})
 		return waiting
