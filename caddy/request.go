@@ -45,7 +45,7 @@ func writeHead(head *engine.Head, r *http.Request, t *traced, perRequest []value
 		switch name {
 		case "Host", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host":
 			continue
-		case "Traceparent":
+		case "Traceparent", "Tracestate":
 			if t.traceparent != "" {
 				continue
 			}
@@ -61,6 +61,9 @@ func writeHead(head *engine.Head, r *http.Request, t *traced, perRequest []value
 	}
 	if t.traceparent != "" {
 		head.Header("Traceparent", t.traceparent)
+		if t.tracestate != "" {
+			head.Header("Tracestate", t.tracestate)
+		}
 	}
 	head.EndHeaders()
 

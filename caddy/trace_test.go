@@ -6,8 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/pauloappbr/gojinn/caddy/internal/engine"
 )
@@ -49,6 +51,102 @@ func TestTraceID(t *testing.T) {
 	}
 	if randomTraceID() == randomTraceID() {
 		t.Error("two fresh ids are the same")
+	}
+}
+
+// Apart from what traceparentID's comment names, the header is read as OpenTelemetry reads it.
+func TestTraceparentIsReadAsOpenTelemetryReadsIt(t *testing.T) {
+	const valid = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	library := func(header string) string {
+		ctx := propagation.TraceContext{}.Extract(t.Context(), propagation.MapCarrier{"traceparent": header})
+		if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
+			return sc.TraceID().String()
+		}
+		return ""
+	}
+	check := func(header string) {
+		t.Helper()
+		ours, theirs := traceparentID(header), library(header)
+		first := strings.HasPrefix(header, "00-")
+		switch {
+		case first && strings.HasSuffix(header, "-") && len(header) == len(valid)+1:
+			theirs = ""
+		case first && len(header) == len(valid) && header[53:] > "03" && lowerHex(header[53:]):
+			theirs = library(header[:53] + "01")
+		}
+		if ours != theirs {
+			t.Errorf("%q: got %q, want %q", header, ours, theirs)
+		}
+	}
+	for _, version := range []string{"00", "01", "cc", "fe", "ff", "FE", "0", "000", ""} {
+		for _, end := range []string{"", "-", "--", "-x", "-01", ".", "0", " "} {
+			check(version + valid[2:] + end)
+		}
+	}
+	for _, flags := range []string{"00", "01", "02", "03", "04", "80", "ff", "0F", "0g", "1"} {
+		check(valid[:53] + flags)
+	}
+	for i := range len(valid) {
+		check(valid[:i])
+		check(valid[i:])
+		for _, c := range "-0fFg .\x00é" {
+			check(valid[:i] + string(c) + valid[i+1:])
+			check(valid[:i] + string(c) + valid[i:])
+		}
+	}
+	zeros := strings.Repeat("0", 32)
+	check("00-" + zeros + valid[35:])
+	check(valid[:36] + zeros[:16] + valid[52:])
+}
+
+// The headers that name the call's span replace those of the client: a tracestate belongs to its traceparent.
+func TestSpanReplacesTheClientsHeaders(t *testing.T) {
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Traceparent", "not valid")
+	r.Header.Set("Tracestate", "vendor=stale")
+	head := func(t *testing.T, state string) *engine.DecodedHead {
+		t.Helper()
+		recorder := sdktrace.NewTracerProvider()
+		ctx := t.Context()
+		if state != "" {
+			parsed, err := trace.ParseTraceState(state)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx = trace.ContextWithRemoteSpanContext(ctx, trace.NewSpanContext(trace.SpanContextConfig{
+				TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}, TraceFlags: trace.FlagsSampled, TraceState: parsed, Remote: true,
+			}))
+		}
+		ctx, span := recorder.Tracer("test").Start(ctx, "request")
+		defer span.End()
+		r := r.WithContext(ctx)
+		traced := startTrace(r, "hello")
+		defer traced.end(engine.OutcomeOK)
+		var head engine.Head
+		if err := writeHead(&head, r, &traced, nil); err != nil {
+			t.Fatal(err)
+		}
+		decoded, err := engine.DecodeHead(head.Bytes())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return decoded
+	}
+	for state, want := range map[string]string{"": "", "vendor=1,other=2": "Tracestate: vendor=1,other=2"} {
+		var got []string
+		for _, h := range head(t, state).Headers {
+			switch h[0] {
+			case "Traceparent":
+				if traceparentID(h[1]) == "" {
+					t.Errorf("the traceparent is %q", h[1])
+				}
+			case "Tracestate":
+				got = append(got, h[0]+": "+h[1])
+			}
+		}
+		if strings.Join(got, ", ") != want {
+			t.Errorf("of the state %q the function is told %q", state, got)
+		}
 	}
 }
 
