@@ -14,7 +14,7 @@ LIBRARY := $(DIST)/lib/libgojinn.a
 cgo = CGO_ENABLED=1 PKG_CONFIG_PATH="$(DIST)/lib/pkgconfig" CGO_CFLAGS="-g -O2 -DGOJINN_LIB=$$(sha256sum $(LIBRARY) | cut -c1-16)"
 
 .PHONY: all run run-once test lib caddy install header guests bench bench-quick bench-references bench-http fuzz-smoke \
-	tools test-rust test-abi test-guests test-go test-shipping clean help
+	tools check-go test-rust test-abi test-guests test-go test-shipping clean help
 
 all: caddy ## same as caddy
 
@@ -60,6 +60,14 @@ bench-http: caddy ## whole Caddy: functions against respond and reverse_proxy, i
 
 fuzz-smoke: ## each fuzz target for a few seconds
 	fuzz/smoke.sh
+
+check-go: ## the plugin over a fake engine, the fast loop: needs Go alone, no Rust, no cgo
+	@.ci/tools go
+	@cd caddy && files=$$(gofmt -l .) && test -z "$$files" || { echo "run gofmt -w in caddy/ on:" $$files; exit 1; }
+	cd caddy && CGO_ENABLED=0 $(GO) vet ./...
+	@# Where a C compiler is, the files that need cgo are vetted as well: over the header, which is in the tree.
+	if command -v $(CC) >/dev/null; then cd caddy && CGO_ENABLED=1 PKG_CONFIG=true $(GO) vet ./...; fi
+	cd caddy && CGO_ENABLED=0 $(GO) test -timeout 10m ./...
 
 test-rust: tools ## formatting, lints, unit tests, the conformance suite and snapshots of real programs on every backend
 	$(MAKE) -C guests go corpus
