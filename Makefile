@@ -19,10 +19,10 @@ cgo = CGO_ENABLED=1 PKG_CONFIG_PATH="$(DIST)/lib/pkgconfig" CGO_CFLAGS="-g -O2 -
 all: caddy ## same as caddy
 
 run: caddy ## build everything, serve the README's function through the README's Caddyfile, show a request answered
-	.ci/readme serve
+	scripts/readme serve
 
 run-once: caddy ## the same, and stop after the request
-	.ci/readme once
+	scripts/readme once
 
 test: tools test-rust test-abi test-guests test-go ## all tests
 
@@ -62,7 +62,7 @@ fuzz-smoke: ## each fuzz target for a few seconds
 	fuzz/smoke.sh
 
 check-go: ## the plugin over a fake engine, the fast loop: needs Go alone, no Rust, no cgo
-	@.ci/tools go
+	@scripts/tools go
 	@cd caddy && files=$$(gofmt -l .) && test -z "$$files" || { echo "run gofmt -w in caddy/ on:" $$files; exit 1; }
 	cd caddy && CGO_ENABLED=0 $(GO) vet ./...
 	@# Where a C compiler is, the files that need cgo are vetted as well: over the header, which is in the tree.
@@ -91,10 +91,10 @@ test-go: caddy ## the plugin: vet, unit and end-to-end tests, with the race dete
 	cd caddy && CGO_ENABLED=0 $(GO) test -timeout 10m -count=1 ./...
 
 test-shipping: caddy ## xcaddy, a relinked library, the README's commands
-	.ci/shipping
+	scripts/shipping
 
 tools:
-	@.ci/tools
+	@scripts/tools
 
 clean: ## remove bin
 	rm -rf bin
