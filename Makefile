@@ -7,27 +7,70 @@ PREFIX ?= /usr/local
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 
+# The engines that are built in. make caddy BACKENDS=wasmi compiles one of them only, which takes a few minutes.
+BACKENDS ?= wasmtime wasmer wasmi
+comma := ,
+space := $(subst ,, )
+every_backend := wasmer wasmi wasmtime
+backends := $(sort $(subst $(comma),$(space),$(BACKENDS)))
+ifneq ($(filter-out $(every_backend),$(backends)),)
+$(error BACKENDS: unknown $(filter-out $(every_backend),$(backends)); there are: $(every_backend))
+endif
+ifeq ($(backends),$(every_backend))
+# The whole workspace: with --package, cargo picks other features for shared dependencies and compiles the engines again.
+cargo_build = $(CARGO) build --release --workspace --locked
+else
+ifeq ($(backends),)
+$(error BACKENDS is empty; name at least one of: $(every_backend))
+endif
+ifneq ($(filter test test-%,$(MAKECMDGOALS)),)
+$(error the tests need every backend: leave BACKENDS out)
+endif
+cargo_build = $(CARGO) build --release --locked --package gojinn-ffi --no-default-features \
+	--features $(subst $(space),$(comma),$(backends))
+endif
+
+# When make was started: make run prints how long it took until the answer.
+started := $(shell date +%s)
+
 # The packed library that Go links: see ffi/package.sh.
 DIST := $(CURDIR)/bin/lib
 LIBRARY := $(DIST)/lib/libgojinn.a
 # Go's build cache sees neither the archive nor what pkg-config says, but it sees the flags: the library's hash is one.
 cgo = CGO_ENABLED=1 PKG_CONFIG_PATH="$(DIST)/lib/pkgconfig" CGO_CFLAGS="-g -O2 -DGOJINN_LIB=$$(sha256sum $(LIBRARY) | cut -c1-16)"
 
-.PHONY: all run run-once test lib caddy install header guests bench bench-quick bench-references bench-http fuzz-smoke \
-	tools check-go test-rust test-abi test-guests test-go test-shipping clean help
+.PHONY: all run run-once test check-go check-core fmt lib caddy install header guests bench bench-quick bench-references bench-http \
+	fuzz-smoke tools test-rust test-backends test-abi test-guests test-go test-shipping clean help
 
 all: caddy ## same as caddy
 
-run: caddy ## build everything, serve the README's function through the README's Caddyfile, show a request answered
-	scripts/readme serve
+run: caddy ## build everything, serve the README's function with the README's Caddyfile, show a request and its answer
+	@STARTED=$(started) scripts/readme serve $(backends)
 
 run-once: caddy ## the same, and stop after the request
-	scripts/readme once
+	@STARTED=$(started) scripts/readme once $(backends)
 
 test: tools test-rust test-abi test-guests test-go ## all tests
 
+check-go: ## the plugin over a fake engine, the fast loop: needs Go alone, no Rust, no cgo
+	@scripts/tools go
+	@cd caddy && files=$$(gofmt -l .) && test -z "$$files" || { echo "run gofmt -w in caddy/ on:" $$files; exit 1; }
+	cd caddy && CGO_ENABLED=0 $(GO) vet ./...
+	@# Where a C compiler is, the files that need cgo are vetted as well: over the header, which is in the tree.
+	if command -v $(CC) >/dev/null; then cd caddy && CGO_ENABLED=1 PKG_CONFIG=true $(GO) vet ./...; fi
+	cd caddy && CGO_ENABLED=0 $(GO) test -timeout 10m ./...
+
+check-core: ## engine-core alone: format, lints and its own tests; compiles no engine
+	$(CARGO) fmt --check
+	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/core $(CARGO) clippy --release --package engine-core --all-targets --locked -- -D warnings
+	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/core $(CARGO) test --release --package engine-core --locked
+
+fmt: ## format all Rust and Go sources
+	$(CARGO) fmt
+	gofmt -w caddy guests benches
+
 lib: tools ## the static library, its header and gojinn.pc, in bin/lib
-	$(CARGO) build --release --workspace --locked
+	$(cargo_build)
 	ffi/package.sh $(CARGO_TARGET_DIR)/release/libgojinn.a $(DIST)
 
 caddy: lib ## Caddy with the plugin: bin/caddy
@@ -36,7 +79,7 @@ caddy: lib ## Caddy with the plugin: bin/caddy
 install: lib ## the library, header and gojinn.pc below PREFIX (for xcaddy, see README)
 	ffi/package.sh $(CARGO_TARGET_DIR)/release/libgojinn.a "$(DESTDIR)$(PREFIX)"
 
-header: ## write ffi/include/gojinn.h anew from the sources, and caddy's copy of it
+header: ## write ffi/include/gojinn.h from the sources, and caddy's copy of it
 	GOJINN_WRITE_HEADER=1 $(CARGO) test --release --workspace --locked --test header >/dev/null || true
 	cp ffi/include/gojinn.h caddy/internal/engine/gojinn.h
 	$(CARGO) test --release --workspace --locked --test header
@@ -61,20 +104,18 @@ bench-http: caddy ## whole Caddy: functions against respond and reverse_proxy, i
 fuzz-smoke: ## each fuzz target for a few seconds
 	fuzz/smoke.sh
 
-check-go: ## the plugin over a fake engine, the fast loop: needs Go alone, no Rust, no cgo
-	@scripts/tools go
-	@cd caddy && files=$$(gofmt -l .) && test -z "$$files" || { echo "run gofmt -w in caddy/ on:" $$files; exit 1; }
-	cd caddy && CGO_ENABLED=0 $(GO) vet ./...
-	@# Where a C compiler is, the files that need cgo are vetted as well: over the header, which is in the tree.
-	if command -v $(CC) >/dev/null; then cd caddy && CGO_ENABLED=1 PKG_CONFIG=true $(GO) vet ./...; fi
-	cd caddy && CGO_ENABLED=0 $(GO) test -timeout 10m ./...
-
-test-rust: tools ## formatting, lints, unit tests, the conformance suite and snapshots of real programs on every backend
+test-rust: tools ## format, lints, docs, unit tests, the conformance suite and snapshots of real programs on every backend
 	$(MAKE) -C guests go corpus
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps --locked
 	$(CARGO) test --release --workspace --locked
 	cd engine-core/model && $(CARGO) run --release --locked
+
+test-backends: tools ## lints of the library with each backend alone
+	for backend in $(every_backend); do \
+		$(CARGO) clippy --release --package gojinn-ffi --no-default-features --features $$backend --locked -- -D warnings || exit 1; \
+	done
 
 test-abi: lib ## a C program over the header alone, under ASAN and Valgrind
 	CC="$(CC)" ffi/tests/c/run.sh $(DIST)
@@ -90,7 +131,7 @@ test-go: caddy ## the plugin: vet, unit and end-to-end tests, with the race dete
 	cd caddy && $(cgo) GOEXPERIMENT=cgocheck2 $(GO) test -timeout 10m -count=1 -race ./...
 	cd caddy && CGO_ENABLED=0 $(GO) test -timeout 10m -count=1 ./...
 
-test-shipping: caddy ## xcaddy, a relinked library, the README's commands
+test-shipping: caddy ## xcaddy, a library that is linked again, the README's commands
 	scripts/shipping
 
 tools:
