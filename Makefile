@@ -60,7 +60,8 @@ check-go: ## the plugin over a fake engine, the fast loop: needs Go alone, no Ru
 	if command -v $(CC) >/dev/null; then cd caddy && CGO_ENABLED=1 PKG_CONFIG=true $(GO) vet ./...; fi
 	cd caddy && CGO_ENABLED=0 $(GO) test -timeout 10m ./...
 
-check-core: ## engine-core alone: format, lints and its own tests; compiles no engine
+check-core: ## engine-core alone: format, lints and its tests; compiles no engine
+	$(MAKE) -C guests go
 	$(CARGO) fmt --check
 	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/core $(CARGO) clippy --release --package engine-core --all-targets --locked -- -D warnings
 	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/core $(CARGO) test --release --package engine-core --locked
