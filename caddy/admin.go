@@ -1,6 +1,7 @@
 package gojinn
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,6 +35,7 @@ func (adminAPI) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
 		{Pattern: "/gojinn/functions", Handler: caddy.AdminHandlerFunc(listFunctions)},
 		{Pattern: "/gojinn/functions/{name}/reload", Handler: caddy.AdminHandlerFunc(reloadFunction)},
+		{Pattern: "/gojinn/warnings", Handler: caddy.AdminHandlerFunc(listWarnings)},
 		{Pattern: "/gojinn/cache/purge", Handler: caddy.AdminHandlerFunc(purgeCache)},
 	}
 }
@@ -44,23 +46,30 @@ func listFunctions(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	list := []functionInfo{}
-	seen := map[*sharedFunction]bool{}
-	for _, d := range started.deployments() {
-		f := d.function.Load()
-		if seen[f] {
-			continue
-		}
-		seen[f] = true
+	for _, f := range runningFunctions() {
 		info := f.info
 		info.Active = f.active.Load()
 		list = append(list, info)
 	}
-	slices.SortFunc(list, func(a, b functionInfo) int {
-		if c := strings.Compare(a.Name, b.Name); c != 0 {
-			return c
+	return writeJSON(w, list)
+}
+
+// listWarnings answers GET /gojinn/warnings: what could not be done as configured, of the engine and then of each function.
+func listWarnings(w http.ResponseWriter, r *http.Request) error {
+	if err := wantMethod(w, r, http.MethodGet); err != nil {
+		return err
+	}
+	list := []warning{}
+	if e := started.engine(); e != nil {
+		for _, text := range e.warnings() {
+			list = append(list, warning{Warning: text})
 		}
-		return strings.Compare(a.Hash, b.Hash)
-	})
+	}
+	for _, f := range runningFunctions() {
+		for _, text := range f.info.Warnings {
+			list = append(list, warning{Function: f.info.Name, Module: f.info.Module, Warning: text})
+		}
+	}
 	return writeJSON(w, list)
 }
 
@@ -125,6 +134,20 @@ func purgeCache(w http.ResponseWriter, r *http.Request) error {
 		return caddy.APIError{HTTPStatus: http.StatusInternalServerError, Err: err}
 	}
 	return writeJSON(w, purged)
+}
+
+// runningFunctions are the functions of the running config, each once, by name.
+func runningFunctions() []*sharedFunction {
+	var list []*sharedFunction
+	for _, d := range started.deployments() {
+		if f := d.function.Load(); !slices.Contains(list, f) {
+			list = append(list, f)
+		}
+	}
+	slices.SortFunc(list, func(a, b *sharedFunction) int {
+		return cmp.Or(strings.Compare(a.info.Name, b.info.Name), strings.Compare(a.info.Hash, b.info.Hash))
+	})
+	return list
 }
 
 func wantMethod(w http.ResponseWriter, r *http.Request, method string) error {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
 
 	"github.com/pauloappbr/gojinn/caddy/internal/engine"
 )
@@ -63,7 +64,9 @@ type App struct {
 	key    *engineKey
 	// deployments are the config's functions, one for each handler, and watched those whose files are watched.
 	deployments, watched []*deployment
-	// stopWatching ends the watching, once it has begun.
+	// logger is that of the handlers: the engine's warnings are logged beside those of functions. Nil without a function.
+	logger *zap.Logger
+	// stopWatching ends what Start began.
 	stopWatching context.CancelFunc
 	// names maps the label of each function to what it was first given to.
 	names map[string]string
@@ -113,11 +116,12 @@ func (a *App) Start() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	started.push(a)
-	if len(a.watched) == 0 {
+	if a.engine == nil {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	a.stopWatching = cancel
+	go a.engine.watchWarnings(ctx, a.logger, warningsInterval)
 	// Where all files change at once, serving must not suffer.
 	turn := make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
 	for _, d := range a.watched {
@@ -134,6 +138,7 @@ func (a *App) Stop() error {
 	if a.stopWatching != nil {
 		a.stopWatching()
 		a.stopWatching = nil
+		a.engine.logWarnings(a.logger)
 	}
 	return nil
 }
@@ -160,6 +165,7 @@ func (a *App) add(d *deployment, watch *bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.deployments = append(a.deployments, d)
+	a.logger = d.logger
 	if watch != nil && *watch || watch == nil && a.Watch {
 		a.watched = append(a.watched, d)
 	}

@@ -193,16 +193,15 @@ func refusedMessage(err error) string {
 
 // report logs a function that serves from now on, how its sandboxes start, and what the engine warns about.
 func (d *deployment) report(message string, size int, source string, took time.Duration) {
-	for _, warning := range d.engine.newWarnings() {
-		d.logger.Warn(warning)
-	}
-	snapshot := &d.function.Load().facts.Snapshot
+	d.engine.logWarnings(d.logger)
+	facts := &d.function.Load().facts
 	d.logger.Info(message, append([]zap.Field{
 		zap.String("function", d.config.Name), zap.String("backend", d.config.Backend), zap.String("module", d.module),
 		zap.Int("bytes", size), zap.String("code_from", source), zap.Duration("duration", took),
-	}, snapshot.fields()...)...)
+	}, facts.Snapshot.fields()...)...)
 	if source != "config" {
-		d.reportSnapshot(snapshot)
+		d.logWarnings(facts)
+		d.logStart(&facts.Snapshot)
 	}
 }
 

@@ -51,24 +51,8 @@ type sharedEngine struct {
 	admission *admission
 
 	mu sync.Mutex
-	// warned is how many of the engine's warnings have been told.
-	warned int
-}
-
-// newWarnings are those of the engine's warnings that were not asked for before.
-func (e *sharedEngine) newWarnings() []string {
-	var about struct {
-		Warnings []string `json:"warnings"`
-	}
-	text, err := e.Describe()
-	if err != nil || json.Unmarshal(text, &about) != nil {
-		return nil
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	fresh := about.Warnings[min(e.warned, len(about.Warnings)):]
-	e.warned = max(e.warned, len(about.Warnings))
-	return fresh
+	// logged is how many of the engine's warnings have been logged.
+	logged int
 }
 
 // Destruct implements caddy.Destructor: the pool has forgotten the engine, the collector closes it.
@@ -127,6 +111,8 @@ type functionInfo struct {
 	Snapshot       string  `json:"snapshot"`
 	SnapshotWhyNot string  `json:"snapshot_why_not,omitempty"`
 	SnapshotMillis float64 `json:"snapshot_ms,omitempty"`
+	// Warnings are what could not be done as configured, although the function serves.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Destruct implements caddy.Destructor: the pool has forgotten the function, the collector closes it.
@@ -162,6 +148,7 @@ func loadFunction(
 				Snapshot:       facts.Snapshot.Kind,
 				SnapshotWhyNot: facts.Snapshot.WhyNot,
 				SnapshotMillis: facts.Snapshot.Took,
+				Warnings:       facts.warnings(config),
 			},
 		}
 		if key.maxConcurrency > 0 {

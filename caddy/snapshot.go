@@ -29,6 +29,10 @@ type functionFacts struct {
 	// the same module.
 	Source   string        `json:"source"`
 	Snapshot snapshotFacts `json:"snapshot"`
+	// PlainBecause says why the function's memory is copied for each sandbox; empty where it is not.
+	PlainBecause string `json:"plain_because"`
+	// Warnings are whatever else could not be done as configured.
+	Warnings []string `json:"warnings"`
 }
 
 // snapshotFacts is how sandboxes start.
@@ -82,16 +86,10 @@ func (s *snapshotFacts) lacks(config *engine.FunctionConfig) bool {
 	return config.Warmup != nil && s.Kind != "warmed"
 }
 
-// reportSnapshot tells once, of a function that was deployed just now, what became of its snapshot: what its program wrote to
-// stderr, and that the operator did not get what was asked for.
-func (d *deployment) reportSnapshot(s *snapshotFacts) {
-	if s.lacks(d.config) {
-		d.logger.Warn("the function does not start from the snapshot that was asked for",
-			zap.String("function", d.config.Name), zap.String("module", d.module),
-			zap.String("snapshot", s.Kind), zap.String("reason", escapeControl(s.WhyNot)))
-	}
+// logStart logs what the program of a function that was deployed just now wrote to stderr while its snapshot was made.
+func (d *deployment) logStart(s *snapshotFacts) {
 	if s.Kind == snapshotNone {
-		return // each request will say it again
+		return // each request will write it again
 	}
 	said := newGuestLog(d.logger, d.config.Name)
 	for line := range strings.Lines(s.Stderr) {

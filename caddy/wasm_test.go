@@ -16,6 +16,8 @@ type wasm struct {
 	pages uint32
 	// data is what the memory begins with.
 	data string
+	// twice writes the data in two segments that overlap.
+	twice bool
 	// start runs _start as the start function, and exports an empty function in its place.
 	start bool
 	// name is what the name section calls _start; without it there is no such section.
@@ -90,7 +92,11 @@ func (m wasm) String() string {
 	}
 	out += section(10, listOf(bodies...))
 	if m.data != "" {
-		out += section(11, listOf("\x00"+i32(0)+"\x0b"+sized(m.data)))
+		segments := []string{"\x00" + i32(0) + "\x0b" + sized(m.data)}
+		if m.twice {
+			segments = append(segments, segments[0])
+		}
+		out += section(11, listOf(segments...))
 	}
 	if m.name != "" {
 		out += section(0, sized("name")+"\x01"+sized(listOf(uleb(first)+sized(m.name))))

@@ -3,6 +3,7 @@ package enginetest
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +13,14 @@ import (
 
 // Fake makes engines whose functions run Handle.
 type Fake struct {
+	// Make may refuse the settings of an engine. Nil accepts everything.
+	Make func(*engine.Config) error
+	// About is what an engine tells about itself, as JSON. Nil tells nothing.
+	About func() string
+	// Metrics are an engine's metrics, as Prometheus text. Nil has one counter, gojinn_fake_total.
+	Metrics func() ([]byte, error)
+	// Admit may refuse a call. Nil refuses none but those above the engine's MaxConcurrency.
+	Admit func() error
 	// Handle answers one call. Nil answers 200 and echoes the body.
 	Handle func(*Call) Reply
 	// Deploy may refuse a module. Nil accepts everything.
@@ -22,7 +31,7 @@ type Fake struct {
 	// Purge empties the cache. Nil finds nothing in it.
 	Purge func() (engine.Purged, error)
 
-	// Engines and Functions count what was made, Open what was not closed yet.
+	// Engines and Functions count what was made, Open what was neither closed nor collected yet.
 	Engines, Functions, Open atomic.Int64
 	// Permits is how many calls hold a permit.
 	Permits atomic.Int64
@@ -75,19 +84,43 @@ func Refused(outcome engine.Outcome, status int, reason string) Reply {
 
 // New stands in for engine.New.
 func (f *Fake) New(config *engine.Config) (engine.Engine, error) {
+	if f.Make != nil {
+		if err := f.Make(config); err != nil {
+			return nil, err
+		}
+	}
 	f.Engines.Add(1)
+	e := &fakeEngine{fake: f, config: *config}
+	e.handle.open(f)
+	return e, nil
+}
+
+// handle is one of the fake's engines or functions that is open, until it is closed or collected as the real ones are.
+type handle struct {
+	closed  atomic.Bool
+	cleanup runtime.Cleanup
+}
+
+func (h *handle) open(f *Fake) {
 	f.Open.Add(1)
-	return &fakeEngine{fake: f, config: *config}, nil
+	h.cleanup = runtime.AddCleanup(h, func(open *atomic.Int64) { open.Add(-1) }, &f.Open)
+}
+
+func (h *handle) close(f *Fake) {
+	if !h.closed.Swap(true) {
+		h.cleanup.Stop()
+		f.Open.Add(-1)
+	}
 }
 
 type fakeEngine struct {
 	fake   *Fake
 	config engine.Config
-	closed atomic.Bool
+	handle handle
 }
 
 func (e *fakeEngine) NewFunction(ctx context.Context, wasm []byte, config *engine.FunctionConfig) (engine.Function, error) {
-	if e.closed.Load() {
+	if e.handle.closed.Load() {
 		panic("enginetest: used after Close")
 	}
 	if e.fake.Deploy != nil {
@@ -99,12 +132,18 @@ func (e *fakeEngine) NewFunction(ctx context.Context, wasm []byte, config *engin
 		return nil, &engine.Error{Code: engine.CodeCancelled, Message: "cancelled"}
 	}
 	e.fake.Functions.Add(1)
-	e.fake.Open.Add(1)
-	return &fakeFunction{engine: e, config: config, module: wasm}, nil
+	f := &fakeFunction{engine: e, config: config, module: wasm}
+	f.handle.open(e.fake)
+	return f, nil
 }
 
 func (e *fakeEngine) NewCall() (engine.CallID, error) {
 	f := e.fake
+	if f.Admit != nil {
+		if err := f.Admit(); err != nil {
+			return 0, err
+		}
+	}
 	if limit := int64(e.config.MaxConcurrency); f.Permits.Add(1) > limit && limit > 0 {
 		f.Permits.Add(-1)
 		return 0, &engine.Error{Code: engine.CodeRejected, Message: "every permit is taken"}
@@ -138,7 +177,12 @@ func (e *fakeEngine) Cancel(id engine.CallID) {
 	}
 }
 
-func (e *fakeEngine) Describe() ([]byte, error) { return []byte(`{}`), nil }
+func (e *fakeEngine) Describe() ([]byte, error) {
+	if e.fake.About != nil {
+		return []byte(e.fake.About()), nil
+	}
+	return []byte(`{}`), nil
+}
 
 func (e *fakeEngine) PurgeCache() (engine.Purged, error) {
 	if e.fake.Purge == nil {
@@ -148,24 +192,23 @@ func (e *fakeEngine) PurgeCache() (engine.Purged, error) {
 }
 
 func (e *fakeEngine) Metrics() ([]byte, error) {
+	if e.fake.Metrics != nil {
+		return e.fake.Metrics()
+	}
 	return []byte("# HELP gojinn_fake_total A figure of the fake.\n# TYPE gojinn_fake_total counter\ngojinn_fake_total 3\n"), nil
 }
 
-func (e *fakeEngine) Close() {
-	if !e.closed.Swap(true) {
-		e.fake.Open.Add(-1)
-	}
-}
+func (e *fakeEngine) Close() { e.handle.close(e.fake) }
 
 type fakeFunction struct {
 	engine *fakeEngine
 	config *engine.FunctionConfig
 	module []byte
-	closed atomic.Bool
+	handle handle
 }
 
 func (f *fakeFunction) Call(id engine.CallID, head, body, out []byte, answer *engine.Answer) ([]byte, error) {
-	if f.closed.Load() {
+	if f.handle.closed.Load() {
 		panic("enginetest: used after Close")
 	}
 	fake := f.engine.fake
@@ -190,7 +233,7 @@ func (f *fakeFunction) Call(id engine.CallID, head, body, out []byte, answer *en
 	}
 	*answer = reply.Answer
 	answer.Duration = time.Since(start)
-	if f.closed.Load() {
+	if f.handle.closed.Load() {
 		panic("enginetest: closed during a call")
 	}
 	return engine.NewAnswer(out, answer, reply.Headers, reply.Reason, reply.Logs, reply.Body), nil
@@ -203,11 +246,7 @@ func (f *fakeFunction) Describe() ([]byte, error) {
 	return []byte(`{}`), nil
 }
 
-func (f *fakeFunction) Close() {
-	if !f.closed.Swap(true) {
-		f.engine.fake.Open.Add(-1)
-	}
-}
+func (f *fakeFunction) Close() { f.handle.close(f.engine.fake) }
 
 // Interface guards
 var (
