@@ -1,6 +1,6 @@
 #!/bin/sh
 # Each fuzz target for SECONDS seconds (5): on stable, through the targets' own loop. GOJINN_LIBFUZZER=1: with libFuzzer and
-# coverage, in a target folder of its own (the engines are compiled once more, which takes minutes).
+# coverage, in another target directory (the engines are compiled once more, which takes minutes).
 set -eu
 cd "$(dirname "$0")/.."
 seconds=${SECONDS:-0}
@@ -26,7 +26,7 @@ RUSTC_WORKSPACE_WRAPPER=$PWD/fuzz/with-coverage \
 for target in $targets; do
     corpus=fuzz/corpus/$target
     mkdir -p "$corpus" "fuzz/artifacts/$target"
-    # What this run finds new goes to the first folder; seeds are only read.
+    # New inputs go to the first directory; seeds are only read.
     "$CARGO_TARGET_DIR/release/$target" "$corpus" "fuzz/seeds/$target" -max_total_time="$seconds" -timeout=30 \
         -artifact_prefix="fuzz/artifacts/$target/" -print_final_stats=1
 done

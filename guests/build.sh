@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the guests: build.sh all|corpus|go|update|toolchains|<language>. The Makefile beside it is the way in; the recipes stand here once.
+# Builds the guests: build.sh all|corpus|go|update|toolchains|<language>. Call it through the Makefile beside it; the recipes are written here only.
 set -eu
 cd "$(dirname "$0")"
 
@@ -14,7 +14,7 @@ manifest=SHA256SUMS
 # Whether a program is on the PATH; functions of this script by the same name do not count.
 have() { (unset -f "$1"; command -v "$1") >/dev/null 2>&1; }
 
-# --- toolchains: how each is called, whether it is here, and how to get it ---
+# --- toolchains: how each is called, whether it is installed, and how to get it ---
 
 zig() {
     if have zig; then command zig "$@"
@@ -27,7 +27,7 @@ asc() {
     if have asc; then command asc "$@"; else build/tools/assemblyscript/node_modules/.bin/asc "$@"; fi
 }
 
-# rustup's wasm target where it is installed, else Debian's rustc, which builds std from its source.
+# rustup's wasm target if it is installed, else Debian's rustc, which builds std from its source.
 rust_route() {
     if have cargo && [ -e "$(rustc --print sysroot 2>/dev/null)/lib/rustlib/wasm32-wasip1/lib" ]; then echo target
     elif have cargo && [ -x /usr/bin/rustc ] && [ -e /usr/lib/rustlib/src/rust/library/std ] &&
@@ -35,7 +35,7 @@ rust_route() {
     fi
 }
 
-# The version of a language's toolchain, or failure where there is none.
+# Prints the version of a language's toolchain, or fails if there is none.
 version() {
     case $1 in
     go) have go && go version ;;
@@ -60,7 +60,7 @@ has_clang() {
     esac
 }
 
-# The command that installs a language's toolchain (Debian, as root, in this folder).
+# Prints the command that installs a language's toolchain (Debian, as root, in this directory).
 install_command() {
     case $1 in
     go) echo "see https://go.dev/dl (1.24 or newer)" ;;
@@ -101,7 +101,7 @@ recipe() {
 
 # --- building ---
 
-# Builds one language's guests, or says what is missing. Fails only where a build does.
+# Builds one language's guests, or says what is missing. Fails only if a build fails.
 build() {
     if ! version "$1" >/dev/null; then
         printf '%-15s not built: no toolchain here. To install it: %s\n' "$1" "$(install_command "$1")"
@@ -124,7 +124,7 @@ build_go() (
     cd go
     for guest in hello echo inspect probe; do go build -o "$out/go-$guest.wasm" "./$guest"; done
     for guest in reactor probe-reactor; do go build -buildmode=c-shared -o "$out/go-$guest.wasm" "./$guest"; done
-    # A module of its own, so that only this one needs a download.
+    # A separate module, so that only this one needs a download.
     cd markdown
     go build -o "$out/go-markdown.wasm" .
     cd ../../gojinn
@@ -132,7 +132,7 @@ build_go() (
     go build -o "$out/go-mux.wasm" ./examples/mux
 )
 
-# Twelve programs over libraries that people use, in a module of their own: the first build downloads them.
+# Twelve programs over widely used libraries, in a separate module: the first build downloads them.
 build_corpus() (
     export GOOS=wasip1 GOARCH=wasm GOFLAGS="${GOFLAGS:-} -trimpath -buildvcs=false"
     out=$PWD/build
@@ -150,7 +150,7 @@ build_all() {
 
 # --- the prebuilt guests ---
 
-# Copies fresh builds over the prebuilt guests and writes the manifest anew. A language without a toolchain keeps its file and its lines.
+# Replaces the prebuilt guests by fresh builds and writes the manifest. A language without a toolchain keeps its file and its lines.
 update() {
     for language in $prebuilt; do build "$language"; done
     {

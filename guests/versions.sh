@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds hello and probe with every Go release since wasip1, each in three ways, into build/versions/<release>[-<way>]/: for the
-# snapshot tests, which run over such a folder when GOJINN_GUESTS names it. Not part of make all: each release is a download.
+# snapshot tests, which run over such a directory when GOJINN_GUESTS names it. Not part of make all: each release is a download.
 set -eu
 cd "$(dirname "$0")"
 

@@ -153,7 +153,7 @@ echo "load average before: $(cut -d' ' -f1-3 /proc/loadavg)"
 for route in "${routes[@]}"; do ask "$route" 0.5 > /dev/null; done
 : > "$work/samples"
 for round in $(seq "$rounds"); do
-    # Whoever was first goes last in the next round.
+    # The route that was first goes last in the next round.
     routes=("${routes[@]:1}" "${routes[0]}")
     for route in "${routes[@]}"; do
         before=$(cpu_ticks)

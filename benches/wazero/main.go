@@ -1,4 +1,4 @@
-// Wazero is the reference of the group snapshot: a function on wazero, compiled once, with an instance of its own for each
+// Wazero is the reference of the group snapshot: a function on wazero, compiled once, with a fresh instance for each
 // request, as Go programs use that engine.
 //
 //	wazero [-seconds 3] [-contains text] <module.wasm> <request.json>
@@ -190,7 +190,7 @@ func (g *guest) take(length time.Duration) (samples, error) {
 	return taken, err
 }
 
-// answer makes one request, in an instance of its own, and checks what comes of it.
+// answer makes one request, in a fresh instance, and checks the answer.
 func (g *guest) answer(ctx context.Context) error {
 	g.out.Reset()
 	config := wazero.NewModuleConfig().

@@ -14,7 +14,7 @@ import (
 type expectation struct {
 	Status  int
 	Headers map[string]string
-	// Body lists what must stand in the body, BodyBase64 how a binary one begins, Stderr what must stand in the log.
+	// Body lists what must be in the body, BodyBase64 how a binary one begins, Stderr what must be in the log.
 	Body       []string
 	BodyBase64 string `json:"body_base64"`
 	Stderr     []string
@@ -30,15 +30,15 @@ func TestCorpus(t *testing.T) {
 	}
 	fresh := 0
 	for _, source := range programs {
-		folder := filepath.Dir(source)
+		directory := filepath.Dir(source)
 		var want expectation
-		decode(t, filepath.Join(folder, "expected.json"), &want)
+		decode(t, filepath.Join(directory, "expected.json"), &want)
 		if want.Fresh != "" {
 			fresh++
 		}
-		name := filepath.Base(folder)
+		name := filepath.Base(directory)
 		t.Run(name, func(t *testing.T) {
-			sample, err := os.ReadFile(filepath.Join(folder, "sample.json"))
+			sample, err := os.ReadFile(filepath.Join(directory, "sample.json"))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -16,7 +16,7 @@ type hello struct {
 	name, language, file string
 }
 
-// prebuiltLanguages are the folders with a committed hello.wasm, and how each names itself.
+// prebuiltLanguages are the directories with a committed hello.wasm, and how each names itself.
 var prebuiltLanguages = map[string]string{
 	"assemblyscript": "AssemblyScript",
 	"c":              "C",
@@ -28,10 +28,10 @@ var prebuiltLanguages = map[string]string{
 // hellos are all prebuilt hellos, and the freshly built ones that are there.
 func hellos() []hello {
 	var all []hello
-	for folder, language := range prebuiltLanguages {
+	for directory, language := range prebuiltLanguages {
 		all = append(all,
-			hello{folder + "/prebuilt", language, filepath.Join("..", folder, "hello", "hello.wasm")},
-			hello{folder + "/built", language, filepath.Join("..", "build", folder+"-hello.wasm")})
+			hello{directory + "/prebuilt", language, filepath.Join("..", directory, "hello", "hello.wasm")},
+			hello{directory + "/built", language, filepath.Join("..", "build", directory+"-hello.wasm")})
 	}
 	all = append(all,
 		hello{"go/built", "Go", filepath.Join("..", "build", "go-hello.wasm")},
@@ -71,10 +71,10 @@ func TestHello(t *testing.T) {
 
 // What the two binaries of a language write is the same text, not only the same JSON: same order, same spacing.
 func TestRebuiltWritesTheSameText(t *testing.T) {
-	for folder := range prebuiltLanguages {
-		t.Run(folder, func(t *testing.T) {
-			rebuilt := load(t, built(t, folder+"-hello"))
-			prebuilt := load(t, filepath.Join("..", folder, "hello", "hello.wasm"))
+	for directory := range prebuiltLanguages {
+		t.Run(directory, func(t *testing.T) {
+			rebuilt := load(t, built(t, directory+"-hello"))
+			prebuilt := load(t, filepath.Join("..", directory, "hello", "hello.wasm"))
 			for _, s := range samples {
 				call := Call{Stdin: []byte(s.request), Args: []string{"--verbose"}}
 				got, want := run(t, rebuilt, call), run(t, prebuilt, call)

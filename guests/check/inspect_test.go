@@ -150,12 +150,12 @@ func TestInspectMisbehavesAsAsked(t *testing.T) {
 
 func TestInspectFiles(t *testing.T) {
 	guest := load(t, built(t, "go-inspect"))
-	folder := t.TempDir()
-	if err := os.Mkdir(filepath.Join(folder, "sub"), 0o755); err != nil {
+	directory := t.TempDir()
+	if err := os.Mkdir(filepath.Join(directory, "sub"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	call := post(t, "/?write=/data/new.bin&read=/data/new.bin&list=/data", "", []byte("a\xffb"))
-	call.Mount = folder
+	call.Mount = directory
 	got := inspect(t, guest, call)
 	if got.Write.Error != "" || got.Write.Size != 3 || got.Read.Error != "" || string(got.Read.Base64) != "a\xffb" {
 		t.Errorf("write %+v, read %+v", got.Write, got.Read)
@@ -163,7 +163,7 @@ func TestInspectFiles(t *testing.T) {
 	if want := []string{"new.bin", "sub/"}; got.List.Error != "" || !slices.Equal(got.List.Names, want) {
 		t.Errorf("list %+v, want %q", got.List, want)
 	}
-	if content, err := os.ReadFile(filepath.Join(folder, "new.bin")); err != nil || string(content) != "a\xffb" {
+	if content, err := os.ReadFile(filepath.Join(directory, "new.bin")); err != nil || string(content) != "a\xffb" {
 		t.Errorf("on the host: %q, %v", content, err)
 	}
 

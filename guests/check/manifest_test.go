@@ -46,7 +46,7 @@ func TestManifest(t *testing.T) {
 		}
 		sum := sha256.Sum256(code)
 		if got := hex.EncodeToString(sum[:]); got != sums[name] {
-			t.Errorf("%s: hash %s, SHA256SUMS says %q; make -C guests update writes it anew", name, got, sums[name])
+			t.Errorf("%s: hash %s, SHA256SUMS says %q; make -C guests update writes it", name, got, sums[name])
 		}
 		if !recipes[name] {
 			t.Errorf("%s: SHA256SUMS has no recipe", name)
@@ -72,17 +72,17 @@ func TestPrebuiltAreSmallAndNameNoMachine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for folder := range prebuiltLanguages {
-		code, err := os.ReadFile(filepath.Join("..", folder, "hello", "hello.wasm"))
+	for directory := range prebuiltLanguages {
+		code, err := os.ReadFile(filepath.Join("..", directory, "hello", "hello.wasm"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(code) > limits[folder] {
-			t.Errorf("%s: %d bytes, limit %d", folder, len(code), limits[folder])
+		if len(code) > limits[directory] {
+			t.Errorf("%s: %d bytes, limit %d", directory, len(code), limits[directory])
 		}
 		for _, path := range []string{here, home + "/", os.TempDir() + "/", "/home/", "/Users/", "/usr/", "/.cargo/", `:\`} {
 			if bytes.Contains(code, []byte(path)) {
-				t.Errorf("%s: the binary names %q, a path of the machine that built it", folder, path)
+				t.Errorf("%s: the binary names %q, a path of the machine that built it", directory, path)
 			}
 		}
 	}

@@ -1,4 +1,4 @@
-// Package check runs every guest on wazero, a runtime that is none of Gojinn's backends, and compares what comes out with what the guests promise.
+// Package check runs every guest on wazero, a runtime that is not one of Gojinn's backends, and compares the results with what the guests promise.
 package check
 
 import (
@@ -22,7 +22,7 @@ type Call struct {
 	Args  []string
 	// Env holds alternating names and values.
 	Env []string
-	// Mount is a folder of the host that the guest sees as /data; empty for none.
+	// Mount is a directory of the host that the guest sees as /data; empty for none.
 	Mount string
 	// Timeout ends the guest; zero is a minute.
 	Timeout time.Duration
@@ -88,7 +88,7 @@ func Load(ctx context.Context, file string) (*Guest, error) {
 	return &Guest{runtime: runtime, module: module, file: file}, nil
 }
 
-// Run gives the guest one request, in an instance of its own. An error is one of instantiation without any guest code at fault.
+// Run gives the guest one request, in a fresh instance. An error means that it could not be instantiated, and not by the guest's fault.
 func (g *Guest) Run(ctx context.Context, call Call) (*Result, error) {
 	if call.Timeout == 0 {
 		call.Timeout = time.Minute

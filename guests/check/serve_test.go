@@ -39,7 +39,7 @@ func TestServeAnswers(t *testing.T) {
 	}
 }
 
-// It answers as many requests as stand on stdin, and tells the host before it waits for each: in a run-up and in a request.
+// It answers as many requests as there are on stdin, and tells the host before it waits for each, also while a snapshot is recorded.
 func TestServeLoops(t *testing.T) {
 	guest := load(t, built(t, "go-serve"))
 	var stdin strings.Builder

@@ -19,7 +19,7 @@ func (h Header) Del(name string) {
 	delete(h, canonical(name))
 }
 
-// Get is the first value of that name, in any case; "" where there is none.
+// Get is the first value of that name, in any case; "" if there is none.
 func (h Header) Get(name string) string {
 	if values := h.Values(name); len(values) > 0 {
 		return values[0]

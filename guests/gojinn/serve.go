@@ -10,10 +10,10 @@
 //
 // A function that uses this package says by an import of its module (gojinn.ready) that it may be warmed up: at deployment
 // Gojinn may give it sample requests and take its snapshot afterwards, so that every request starts with caches that are
-// filled. What those requests leave in package variables, every later request finds. Each request still has a sandbox of its
-// own: nothing of it reaches the next one.
+// filled. What those requests leave in package variables is present in every later request. Each request still has a fresh
+// sandbox: nothing of it reaches the next one.
 //
-// Outside of wasip1 everything works the same on the process's stdin and stdout, so a handler can be tried and tested with
+// Outside wasip1 everything works the same on the process's stdin and stdout, so a handler can be tried and tested with
 // plain go run and go test.
 package gojinn
 
@@ -65,8 +65,8 @@ func serve(in io.Reader, out io.Writer, ready func() bool, handler func(*Request
 	}
 }
 
-// collect collects garbage where the next collection is near, which would otherwise be part of every request that starts from the
-// snapshot. Where it is not, collecting costs such requests more than it saves: it empties what encoding/json and the allocator
+// collect collects garbage if the next collection is near, which would otherwise be part of every request that starts from the
+// snapshot. If it is not, collecting costs such requests more than it saves: it empties what encoding/json and the allocator
 // keep at hand (example hello on wasmtime: 109 instead of 66 microseconds of CPU).
 func collect() {
 	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/gc/heap/goal:bytes"}}

@@ -13,7 +13,7 @@ import (
 
 func never() bool { return false }
 
-// exchange gives the handler everything on stdin and returns what stands on stdout.
+// exchange gives everything to the handler on stdin, and returns what it wrote to stdout.
 func exchange(t *testing.T, stdin string, handler func(*Request) *Response) (string, error) {
 	t.Helper()
 	var stdout bytes.Buffer

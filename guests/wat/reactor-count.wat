@@ -1,4 +1,4 @@
-;; Reactor-count: a reactor with state; its answer counts the requests since _initialize, from 1. It traps where memory and global do not agree on how many.
+;; Reactor-count: a reactor with state; its answer counts the requests since _initialize, from 1. It traps if memory and global do not agree on the number.
 (module
   (import "wasi_snapshot_preview1" "fd_write"
     (func $fd_write (param $fd i32) (param $iovecs i32) (param $count i32) (param $put i32) (result i32)))
@@ -8,7 +8,7 @@
   (data (i32.const 16)
     "{\"status\":200,\"headers\":{\"Content-Type\":[\"text/plain\"]},\"body\":\"request 0 of 9\\n\"}\n")
 
-  ;; Requests so far; the same number stands in memory at 256.
+  ;; Requests so far; the same number is in memory at 256.
   (global $count (mut i32) (i32.const -1))
 
   (func (export "_initialize")

@@ -1,4 +1,4 @@
-;; Reactor: no _start; _initialize runs once, then gojinn_handle runs once per request and answers. It traps where _initialize did not run first, or ran twice.
+;; Reactor: no _start; _initialize runs once, then gojinn_handle runs once per request and answers. It traps if _initialize did not run first, or ran twice.
 (module
   (import "wasi_snapshot_preview1" "fd_write"
     (func $fd_write (param $fd i32) (param $iovecs i32) (param $count i32) (param $put i32) (result i32)))

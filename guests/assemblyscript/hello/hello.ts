@@ -79,7 +79,7 @@ class Reader {
     }
   }
 
-  /** The character of an escape whose backslash was taken. Strings are UTF-16, so each half of a surrogate pair stands for itself. */
+  /** The character of an escape whose backslash was taken. Strings are UTF-16, so each half of a surrogate pair is one character. */
   private escape(): string {
     const c = this.take();
     switch (c) {

@@ -1,4 +1,4 @@
-/* Hello in C: a JSON request on stdin, a JSON response on stdout, with a small JSON reader of its own.
+/* Hello in C: a JSON request on stdin, a JSON response on stdout, with a small hand-written JSON reader.
  *
  * The reader decodes strings in place (decoded text is never longer than its escaped form), so a Text is a view into the
  * input. What is not used is skipped without being checked: the request comes from the host. */

@@ -1,4 +1,4 @@
-// Hello in C++: a JSON request on stdin, a JSON response on stdout, with a small JSON reader of its own.
+// Hello in C++: a JSON request on stdin, a JSON response on stdout, with a small hand-written JSON reader.
 //
 // Built without exceptions: a bad request ends the program with a reason on stderr and exit code 1.
 #include <algorithm>

@@ -14,7 +14,7 @@ type fileReport struct {
 	Error  string `json:"error,omitempty"`
 }
 
-// listReport tells what stands in a folder; the names of folders end in a slash.
+// listReport lists the entries of a directory; the names of directories end in a slash.
 type listReport struct {
 	Path  string   `json:"path"`
 	Names []string `json:"names"`

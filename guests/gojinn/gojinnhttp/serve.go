@@ -4,7 +4,7 @@
 //		gojinnhttp.Serve(http.FileServerFS(pages))
 //	}
 //
-// It is a package of its own, so that functions that use only gojinn.Serve do not carry net/http.
+// It is a separate package, so that functions that use only gojinn.Serve do not contain net/http.
 package gojinnhttp
 
 import (

@@ -11,7 +11,7 @@ var (
 	// chacha is seeded by the program and lives on the heap, as NewChaCha8 makes it. Two, one drawn from already: their states
 	// look like the runtime's own.
 	chacha, used *rand.ChaCha8
-	// static is one in static data, where the runtime has one of its own.
+	// static is a generator in static data, where the runtime's generator is too.
 	static rand.ChaCha8
 	// staticSeeded says whether it is in use.
 	staticSeeded bool
