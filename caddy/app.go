@@ -105,6 +105,7 @@ func (a *App) Validate() error {
 		checkBackend(a.Backend),
 		checkConcurrency("max_concurrency", a.MaxConcurrency),
 		checkPoolSlots(a.PoolSlots),
+		a.checkPoolKeepResident(),
 		checkPoolReset(a.PoolReset),
 		a.checkCompileTimeout(),
 		checkSnapshot(a.Snapshot),

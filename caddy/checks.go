@@ -45,6 +45,13 @@ func checkPoolSlots(n int) error {
 	return fmt.Errorf("pool_slots is %d, want `off` or a number from 1 to %d", n, maxPoolSlots)
 }
 
+func (a *App) checkPoolKeepResident() error {
+	if a.PoolKeepResident == 0 {
+		return nil
+	}
+	return checkSize("pool_keep_resident", a.PoolKeepResident)
+}
+
 var poolResets = []string{"auto", "scan", "copy", "madvise"}
 
 func checkPoolReset(mode string) error {
@@ -258,7 +265,7 @@ func checkNUL(name, text string) error {
 func didYouMean(word string, known []string) string {
 	best, distance := "", 3
 	for _, k := range known {
-		if d := editDistance(word, k); d < distance && d < len(k) {
+		if d := editDistance(word, k); d < min(distance, len(k), len(word)) {
 			best, distance = k, d
 		}
 	}
