@@ -252,7 +252,7 @@ func readSettled(path string) ([]byte, fs.FileInfo, error) {
 func describeMode(mode fs.FileMode) string {
 	switch {
 	case mode.IsDir():
-		return "folder"
+		return "directory"
 	case mode&fs.ModeNamedPipe != 0:
 		return "named pipe"
 	case mode&fs.ModeSocket != 0:

@@ -287,7 +287,7 @@ func TestBadModules(t *testing.T) {
 	for file, want := range map[string]string{
 		"missing.wasm": "there is no such file",
 		"text.wasm":    "not a WebAssembly module",
-		"":             "a folder",
+		"":             "a directory",
 	} {
 		err := s.load(strings.ReplaceAll(s.simple("name broken"), "hello.wasm", file))
 		path := strings.TrimSuffix(s.dir+"/"+file, "/")

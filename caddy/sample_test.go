@@ -105,7 +105,7 @@ func TestSampleFiles(t *testing.T) {
 	}
 	for path, want := range map[string]string{
 		filepath.Join(dir, "missing.json"): "there is no such file; write a request into it, or correct the path",
-		dir:                                "this is not a regular file but a folder; name the file of the sample itself",
+		dir:                                "this is not a regular file but a directory; name the file of the sample itself",
 		large:                              "the file has 10000001 bytes, more than the 10000000 that are allowed",
 		filepath.Join(large, "x"):          "not a directory",
 	} {
