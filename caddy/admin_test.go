@@ -1,6 +1,7 @@
 package gojinn
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
@@ -41,5 +42,64 @@ func TestPurgeCache(t *testing.T) {
 	}
 	if res := s.admin(path); res.StatusCode != 405 || res.Header.Get("Allow") != http.MethodPost {
 		t.Errorf("GET: got %d %v", res.StatusCode, res.Header)
+	}
+}
+
+// Functions that share a name: the same module under two handlers is reloaded as one, two modules are not.
+func TestReloadByName(t *testing.T) {
+	s := newServer(t)
+	answersModule(s)
+	s.module("other.wasm", "other")
+	two := func(other string) string {
+		return strings.Replace(s.simple("name fn"), "route {",
+			"route {\n\t\tgojinn /other {\n\t\t\tmodule DIR/"+other+"\n\t\t\tname fn\n\t\t\ttimeout 3s\n\t\t}", 1)
+	}
+	s.mustLoad(two("other.wasm"))
+	const path = "/gojinn/functions/fn/reload"
+	if res := s.post(path); res.StatusCode != 409 || !strings.Contains(res.body, "/other.wasm") || !strings.Contains(res.body, "/hello.wasm") {
+		t.Errorf("two modules: got %d %s", res.StatusCode, res.body)
+	}
+	var list []functionInfo
+	if err := json.Unmarshal([]byte(s.admin("/gojinn/functions").body), &list); err != nil || len(list) != 2 || list[0].Hash > list[1].Hash {
+		t.Errorf("functions of one name are sorted by their hash: %v, %v", list, err)
+	}
+
+	s.mustLoad(two("hello.wasm"))
+	s.rename("hello.wasm", "new")
+	var done reloaded
+	res := s.post(path)
+	if err := json.Unmarshal([]byte(res.body), &done); err != nil || res.StatusCode != 200 || !done.Changed || done.Name != "fn" {
+		t.Errorf("one module: got %d %s", res.StatusCode, res.body)
+	}
+	for _, uri := range []string{"/", "/other"} {
+		if body := s.get(uri).body; body != "new" {
+			t.Errorf("%s answers %q", uri, body)
+		}
+	}
+	if res := s.post(path); !strings.Contains(res.body, `"changed":false`) {
+		t.Errorf("unchanged: got %s", res.body)
+	}
+}
+
+// A reload that the next config overtakes is told to ask again.
+func TestReloadIsOvertaken(t *testing.T) {
+	s := newServer(t)
+	answersModule(s)
+	s.mustLoad(s.simple())
+	if err := s.deployment().close(); err != nil { // as Cleanup of the config would
+		t.Error(err)
+	}
+	s.rename("hello.wasm", "new")
+	if res := s.post("/gojinn/functions/hello/reload"); res.StatusCode != 409 || !strings.Contains(res.body, "the config was replaced") {
+		t.Errorf("got %d %s", res.StatusCode, res.body)
+	}
+}
+
+// The list of a config without a function is a list.
+func TestNoFunctions(t *testing.T) {
+	s := newServer(t)
+	s.mustLoad("{\n admin ADMIN\n}\nADDR {\n respond hello\n}\n")
+	if res := s.admin("/gojinn/functions"); res.StatusCode != 200 || strings.TrimSpace(res.body) != "[]" {
+		t.Errorf("got %d %s", res.StatusCode, res.body)
 	}
 }

@@ -429,7 +429,7 @@ func TestBadInput(t *testing.T) {
 		"an unknown import":    {s.module("import.wasm", wasm{imports: [2]string{"env", "frobnicate"}}.String()), "frobnicate"},
 		"4 GiB of memory":      {s.module("memory.wasm", wasm{pages: 65536}.String()), "65536 pages"},
 		"a module of 99 MB":    {huge, "103809024 bytes"},
-		"a directory":             {s.dir, "a directory"},
+		"a directory":          {s.dir, "a directory"},
 		"half a module":        {s.module("half.wasm", wasm{}.String()[:40]), "cut off"},
 		"a module of no bytes": {"/dev/null", "regular"},
 	} {

@@ -5,12 +5,16 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/caddyserver/caddy/v2"
 
 	"github.com/pauloappbr/gojinn/caddy/internal/engine"
 	"github.com/pauloappbr/gojinn/caddy/internal/enginetest"
@@ -423,5 +427,116 @@ ADDR {
 	res.Body.Close()
 	if res.StatusCode != 405 {
 		t.Errorf("POST to the list of functions: %d", res.StatusCode)
+	}
+}
+
+// What the global option says of the engine arrives there. A function's settings are not among it.
+func TestEngineSettings(t *testing.T) {
+	t.Setenv("GOJINN_TEST_CACHE", "from-env")
+	s := newServer(t)
+	var got *engine.Config
+	s.fake.Make = func(config *engine.Config) error { got = config; return nil }
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tell := func() string {
+		cache := "none"
+		if got.Cache != nil {
+			cache = got.Cache.Folder
+		}
+		return fmt.Sprint(got.MaxConcurrency, " ", *got.Pool, " ", got.CompileTimeout, " ", cache)
+	}
+	s.mustLoad(s.simple())
+	if want := fmt.Sprint(max(32, 8*runtime.GOMAXPROCS(0)), " {0 0 } 0s ", caddy.AppDataDir()+"/gojinn/cache"); tell() != want {
+		t.Errorf("the defaults are %s, want %s", tell(), want)
+	}
+	for options, want := range map[string]string{
+		"max_concurrency 7\npool_slots 9\npool_keep_resident 1MiB\npool_reset copy\ncompile_timeout 3s\ncache off": "7 {9 1048576 copy} 3s none",
+		"max_concurrency 7\npool_slots off\ncache DIR/c":                                                           "7 {-1 0 } 0s " + s.dir + "/c",
+		"max_concurrency 7\ncache ./x/../{env.GOJINN_TEST_CACHE}":                                                  "7 {0 0 } 0s " + here + "/from-env",
+	} {
+		got = nil
+		s.mustLoad("{\n admin ADMIN\n gojinn {\n" + options + "\n}\n}\nADDR {\n gojinn {\n module DIR/hello.wasm\n }\n}\n")
+		if got == nil || tell() != want {
+			t.Errorf("%s\ngot %s, want %s", options, tell(), want)
+		}
+	}
+	got = nil
+	s.mustLoad("{\n admin ADMIN\n gojinn {\nmax_concurrency 7\ncache ./x/../{env.GOJINN_TEST_CACHE}\nwatch\n}\n}\nADDR {\n gojinn {\n module DIR/hello.wasm\n timeout 3s\n }\n}\n")
+	if got != nil && tell() != "7 {0 0 } 0s "+here+"/from-env" {
+		t.Errorf("the engine was replaced by one with the same settings: %s", tell())
+	}
+	err = s.load("{\n admin ADMIN\n gojinn {\n cache {http.request.host}\n}\n}\nADDR {\n gojinn {\n module DIR/hello.wasm\n }\n}\n")
+	if err == nil || !strings.Contains(err.Error(), "cache {http.request.host}") || !strings.Contains(err.Error(), "a path cannot depend on the request") {
+		t.Errorf("a cache for each request: %v", err)
+	}
+	s.fake.Make = func(*engine.Config) error { return errors.New("max_concurrency is too much for this machine") }
+	if err := s.load(s.simple()); err == nil || !strings.Contains(err.Error(), "gojinn: max_concurrency is too much") {
+		t.Errorf("an engine that cannot be made: %v", err)
+	}
+}
+
+// The paths of a function: relative ones are those of the process, and none depends on a request.
+func TestPathsAreResolved(t *testing.T) {
+	t.Setenv("GOJINN_TEST_FILES", "data")
+	s := newServer(t)
+	var got *engine.FunctionConfig
+	s.fake.Deploy = func(_ []byte, config *engine.FunctionConfig) error { got = config; return nil }
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.mustLoad(s.simple("mount ./{env.GOJINN_TEST_FILES}/ /data", "mount DIR /dir rw"))
+	want := []engine.Mount{{Host: here + "/data", Guest: "/data"}, {Host: s.dir, Guest: "/dir", Writable: true}}
+	if !slices.Equal(got.Mounts, want) || got.Program != "hello.wasm" {
+		t.Errorf("got %v of %s, want %v", got.Mounts, got.Program, want)
+	}
+	for lines, want := range map[string]string{
+		"mount {http.request.host} /a": "mount {http.request.host}: unrecognized placeholder",
+		"mount DIR/{http.vars.x} /a":   "a path cannot depend on the request",
+	} {
+		if err := s.load(s.simple(lines)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s", lines, err, want)
+		}
+	}
+	module := strings.Replace(s.simple(), "DIR/hello.wasm", "{http.request.host}.wasm", 1)
+	if err := s.load(module); err == nil || !strings.Contains(err.Error(), "module {http.request.host}.wasm: unrecognized placeholder") {
+		t.Errorf("a module for each request: %v", err)
+	}
+}
+
+// A call that the engine itself does not take is told like one that found no permit.
+func TestEngineTakesNoCall(t *testing.T) {
+	s := newServer(t)
+	s.fake.Admit = func() error { return &engine.Error{Code: engine.CodeRejected, Message: "no call today"} }
+	s.mustLoad(strings.Replace(s.simple("max_concurrency 2"), "route {", "log_append outcome {http.gojinn.outcome}\n\troute {", 1))
+	for range 5 { // more than there are permits: none may be lost
+		if res := s.get("/"); res.StatusCode != 503 || res.Header.Get("Retry-After") != "1" {
+			t.Errorf("got %d %v", res.StatusCode, res.Header)
+		}
+	}
+	s.fake.Admit = nil
+	if res := s.get("/"); res.StatusCode != 200 {
+		t.Errorf("afterwards: %d", res.StatusCode)
+	}
+	eventually(t, "the access log", func() bool { return len(s.logs("outcome", "rejected")) == 5 })
+	permits := s.deployment().function.Load().admission
+	eventually(t, "all permits to be back", func() bool { return permits.inside.Load() == 0 })
+	permits.allFree(t)
+}
+
+// Answers as large as they come: what the buffers hold, and beyond.
+func TestLargeAnswers(t *testing.T) {
+	s := newServer(t)
+	var size int
+	s.fake.Handle = func(*enginetest.Call) enginetest.Reply {
+		return enginetest.OK(strings.Repeat("x", size), [2]string{"Content-Type", "text/plain"})
+	}
+	s.mustLoad(s.simple())
+	for _, size = range []int{0, 1, 16 << 10, 16<<10 + 1, maxKept, maxKept + 1, 5 << 20, 3} {
+		if res := s.get("/"); res.StatusCode != 200 || len(res.body) != size || strings.Trim(res.body, "x") != "" {
+			t.Errorf("%d bytes came as %d", size, len(res.body))
+		}
 	}
 }

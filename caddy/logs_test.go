@@ -2,6 +2,7 @@ package gojinn
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"go.uber.org/zap"
@@ -61,5 +62,66 @@ func TestGuestLog(t *testing.T) {
 	}
 	if dropped := all[len(all)-1].ContextMap()["dropped_bytes"]; dropped != uint64(7) {
 		t.Errorf("dropped: %v", dropped)
+	}
+}
+
+// The names that structured loggers give to levels, whatever their case; any other name is no level.
+func TestLogLevels(t *testing.T) {
+	for name, want := range map[string]string{
+		"trace": "debug", "DEBUG": "debug", "Info": "info", "notice": "info", "warn": "warn", "WARNING": "warn",
+		"error": "error", "err": "error", "fatal": "error", "panic": "error", "critical": "error",
+	} {
+		if level, ok := logLevel(name); !ok || level.String() != want {
+			t.Errorf("%s: got %s, %t", name, level, ok)
+		}
+	}
+	for _, name := range []string{"", "loud", "info ", "30"} {
+		if _, ok := logLevel(name); ok {
+			t.Errorf("%q is taken for a level", name)
+		}
+	}
+}
+
+// A line is a record only if it is one JSON object with a level and a message; any other is text.
+func TestRecords(t *testing.T) {
+	for line, want := range map[string]string{
+		`{"level":"info","msg":"a"}`:               "a",
+		`{"level":"info","message":"a\nb"}`:        `a\nb`,
+		`{"level":"info","msg":"a","message":"b"}`: "a",
+		`{"level":"info","msg":1}`:                 "",
+		`{"level":"info"}`:                         "",
+		`{"level":30,"msg":"a"}`:                   "",
+		`{"level":"info","msg":"a"} and more`:      "",
+		`{"level":"info","msg":"a"`:                "",
+		`{`:                                        "",
+		``:                                         "",
+		`["level"]`:                                "",
+		` {"level":"info","msg":"a"}`:              "",
+	} {
+		record, ok := parseRecord([]byte(line))
+		if ok != (want != "") || record.message != want {
+			t.Errorf("%s: got %q, %t", line, record.message, ok)
+		}
+	}
+	record, _ := parseRecord([]byte(`{"level":"info","msg":"a","ts":1,"caller":"x","logger":"y","function":"z","a\u001b":2,"nested":{"b":[3]}}`))
+	var names []string
+	for _, field := range record.fields {
+		names = append(names, field.Key)
+	}
+	if got := strings.Join(names, " "); got != `a\x1b guest_caller guest_function guest_logger nested guest_ts` {
+		t.Errorf("the fields are %s", got)
+	}
+}
+
+// What a terminal would act on, or a reader take for another record, is made visible; letters of any script stay.
+func TestEscapeControl(t *testing.T) {
+	for text, want := range map[string]string{
+		"plain": "plain", "": "", "é 日本 😀": "é 日本 😀", "a\tb\n": `a\tb\n`, "\x1b[2J\x7f\x00": `\x1b[2J\x7f\x00`,
+		"\u0085\u009b\u2028\u202e\ufeff": `\u0085\u009b\u2028\u202e\ufeff`, "\xff\xc3": `\xff\xc3`, "\U000e0001": `\U000e0001`,
+		"a\\n": "a\\n",
+	} {
+		if got := escapeControl(text); got != want {
+			t.Errorf("%q: got %s, want %s", text, got, want)
+		}
 	}
 }

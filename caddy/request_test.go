@@ -1,14 +1,25 @@
 package gojinn
 
 import (
+	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pauloappbr/gojinn/caddy/internal/engine"
 	"github.com/pauloappbr/gojinn/caddy/internal/enginetest"
 )
 
@@ -216,4 +227,109 @@ func TestForwardedOverUnixSocket(t *testing.T) {
 			t.Errorf("a header of an untrusted client reached the function: %v", header)
 		}
 	}
+}
+
+// The headers that say where a request came from: the client's own count only behind a trusted proxy.
+func TestForwardedHeaders(t *testing.T) {
+	for _, c := range []struct {
+		name, remote        string
+		tls, trusted        bool
+		header              http.Header
+		chain, scheme, host string
+	}{
+		{"plain", "1.2.3.4:5", false, false, nil, "1.2.3.4", "http", "site.example"},
+		{"TLS", "1.2.3.4:5", true, false, nil, "1.2.3.4", "https", "site.example"},
+		{"IPv6", "[fe80::1%eth0]:5", false, false, nil, "fe80::1", "http", "site.example"},
+		{"no address", "odd", false, true, http.Header{"X-Forwarded-For": {"9.9.9.9"}}, "", "", ""},
+		{"untrusted", "1.2.3.4:5", false, false, http.Header{
+			"X-Forwarded-For": {"9.9.9.9"}, "X-Forwarded-Proto": {"https"}, "X-Forwarded-Host": {"evil"}}, "1.2.3.4", "http", "site.example"},
+		{"trusted", "1.2.3.4:5", false, true, http.Header{
+			"X-Forwarded-For": {"9.9.9.9", "8.8.8.8"}, "X-Forwarded-Proto": {"ws", "https"}, "X-Forwarded-Host": {"a", "b"}},
+			"9.9.9.9, 8.8.8.8, 1.2.3.4", "https", "b"},
+		{"trusted and empty", "1.2.3.4:5", true, true, http.Header{
+			"X-Forwarded-For": {""}, "X-Forwarded-Proto": {""}, "X-Forwarded-Host": {""}}, "1.2.3.4", "https", "site.example"},
+		{"omitted", "1.2.3.4:5", false, true, http.Header{
+			"X-Forwarded-For": nil, "X-Forwarded-Proto": nil, "X-Forwarded-Host": nil}, "", "", ""},
+		{"Unix socket", "@", false, false, http.Header{"X-Forwarded-For": {"9.9.9.9"}}, "", "", ""},
+		{"trusted Unix socket", "@", false, true, http.Header{"X-Forwarded-For": {"9.9.9.9"}}, "9.9.9.9", "http", "site.example"},
+	} {
+		r := httptest.NewRequest("GET", "http://site.example/", nil)
+		r.RemoteAddr = c.remote
+		if c.header != nil {
+			r.Header = c.header
+		}
+		if c.tls {
+			r.TLS = &tls.ConnectionState{}
+		}
+		got := forwardedHeaders(r, c.trusted)
+		if got[0].value != c.chain || got[1].value != c.scheme || got[2].value != c.host {
+			t.Errorf("%s: got %q, want %q, %q, %q", c.name, got, c.chain, c.scheme, c.host)
+		}
+	}
+}
+
+// Whose fault it was that a body could not be read decides the status.
+func TestBodyErrors(t *testing.T) {
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, c := range []struct {
+		name   string
+		ctx    context.Context
+		err    error
+		status int
+	}{
+		{"an earlier handler's", t.Context(), caddyhttp.Error(418, errors.New("teapot")), 418},
+		{"too large for an earlier handler", t.Context(), &http.MaxBytesError{Limit: 1}, 413},
+		{"a deadline", t.Context(), os.ErrDeadlineExceeded, 408},
+		{"a deadline, wrapped", t.Context(), &net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}, 408},
+		{"cut off", t.Context(), io.ErrUnexpectedEOF, 499},
+		{"reset", t.Context(), &net.OpError{Op: "read", Err: syscall.ECONNRESET}, 499},
+		{"closed", t.Context(), net.ErrClosed, 499},
+		{"the client went away", gone, errors.New("http2: stream closed"), 499},
+		{"bad framing", t.Context(), errors.New("malformed chunked encoding"), 400},
+	} {
+		r := httptest.NewRequest("POST", "/", iotest.ErrReader(c.err)).WithContext(c.ctx)
+		_, err := readBody(r, 100, nil)
+		var failed caddyhttp.HandlerError
+		if !errors.As(err, &failed) || failed.StatusCode != c.status || !errors.Is(err, c.err) {
+			t.Errorf("%s: got %v, want the status %d", c.name, err, c.status)
+		}
+	}
+}
+
+// A body comes as it was sent, however it is cut into reads, and whatever the buffer held before.
+func TestReadBody(t *testing.T) {
+	buf := []byte("left over from the request before")
+	for _, size := range []int{0, 1, 511, 512, 513, 4096, 99_999, 100_000} {
+		want := strings.Repeat("0123456789", size/10+1)[:size]
+		for name, cut := range map[string]func(io.Reader) io.Reader{
+			"at once": func(r io.Reader) io.Reader { return r }, "by bytes": iotest.OneByteReader, "by halves": iotest.HalfReader,
+			"with its end": iotest.DataErrReader,
+		} {
+			for _, length := range []int64{-1, int64(size)} {
+				r := httptest.NewRequest("POST", "/", cut(strings.NewReader(want)))
+				r.ContentLength = length
+				var err error
+				if buf, err = readBody(r, 100_000, buf); err != nil || string(buf) != want {
+					t.Errorf("%d bytes %s, announced as %d: got %d, %v", size, name, length, len(buf), err)
+				}
+			}
+		}
+	}
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Body = nil
+	if got, err := readBody(r, 1, buf); err != nil || len(got) != 0 {
+		t.Errorf("no body: %d bytes, %v", len(got), err)
+	}
+	// A client that promises a body of gigabytes and sends a byte costs no gigabytes.
+	r = httptest.NewRequest("POST", "/", strings.NewReader("x"))
+	r.ContentLength = 4 << 30
+	if got, err := readBody(r, 4<<30, nil); err != nil || string(got) != "x" || cap(got) > 2<<20 {
+		t.Errorf("a promise: %d bytes of %d, %v", len(got), cap(got), err)
+	}
+}
+
+// Without Caddy's replacer there are no placeholders to set.
+func TestStatsWithoutAReplacer(t *testing.T) {
+	(&callStats{}).publish(httptest.NewRequest("GET", "/", nil), &engine.Answer{})
 }
