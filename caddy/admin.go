@@ -1,3 +1,5 @@
+// This file has the routes of the admin endpoint: list functions and warnings, reload a function, empty the cache.
+
 package gojinn
 
 import (
@@ -18,8 +20,8 @@ func init() {
 	caddy.RegisterModule(adminAPI{})
 }
 
-// adminAPI is the admin endpoint's view of the functions. It reads package-level state: Caddy tells admin routers nothing
-// about the config they live in.
+// adminAPI serves the admin routes. It reads package-level state, because Caddy tells admin routers nothing about the config
+// that they belong to.
 type adminAPI struct{}
 
 // CaddyModule returns the Caddy module information.
@@ -54,7 +56,7 @@ func listFunctions(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, list)
 }
 
-// listWarnings answers GET /gojinn/warnings: what could not be done as configured, of the engine and then of each function.
+// listWarnings answers GET /gojinn/warnings: the engine's warnings, and then those of each function of the running config.
 func listWarnings(w http.ResponseWriter, r *http.Request) error {
 	if err := wantMethod(w, r, http.MethodGet); err != nil {
 		return err
@@ -73,8 +75,8 @@ func listWarnings(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, list)
 }
 
-// reloadFunction answers POST /gojinn/functions/{name}/reload: it replaces the function if its module's file has changed, and
-// says what came of it once it serves.
+// reloadFunction answers POST /gojinn/functions/{name}/reload: it replaces the function if its files have changed, and answers
+// once the new one serves.
 func reloadFunction(w http.ResponseWriter, r *http.Request) error {
 	if err := wantMethod(w, r, http.MethodPost); err != nil {
 		return err
@@ -84,14 +86,14 @@ func reloadFunction(w http.ResponseWriter, r *http.Request) error {
 	if len(found) == 0 {
 		return caddy.APIError{
 			HTTPStatus: http.StatusNotFound,
-			Err:        fmt.Errorf("there is no function %q; GET /gojinn/functions lists those there are", name),
+			Err:        fmt.Errorf("there is no function %q; GET /gojinn/functions lists all functions", name),
 		}
 	}
 	for _, d := range found[1:] {
 		if d.module != found[0].module {
 			return caddy.APIError{
 				HTTPStatus: http.StatusConflict,
-				Err:        fmt.Errorf("%s and %s are both named %q; give each a name of its own", found[0].module, d.module, name),
+				Err:        fmt.Errorf("%s and %s are both named %q; give them different names", found[0].module, d.module, name),
 			}
 		}
 	}
@@ -100,16 +102,16 @@ func reloadFunction(w http.ResponseWriter, r *http.Request) error {
 		one, err := d.reload()
 		switch {
 		case errors.Is(err, errReplaced):
-			return caddy.APIError{HTTPStatus: http.StatusConflict, Err: fmt.Errorf("function %s: %w; ask again", name, err)}
+			return caddy.APIError{HTTPStatus: http.StatusConflict, Err: fmt.Errorf("function %s: %w; send the request again", name, err)}
 		case err != nil:
 			return caddy.APIError{
 				HTTPStatus: http.StatusUnprocessableEntity,
-				Err:        fmt.Errorf("function %s (%s): %w; the function before serves on", name, d.module, err),
+				Err:        fmt.Errorf("function %s (%s): %w; the old function continues to serve", name, d.module, err),
 			}
 		case done == nil:
 			done = one
 		default:
-			// The same file under another handler.
+			// Another handler with the same file: the answer is about both.
 			done.Changed = done.Changed || one.Changed
 			done.Duration += one.Duration
 		}
@@ -117,14 +119,14 @@ func reloadFunction(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, done)
 }
 
-// purgeCache answers POST /gojinn/cache/purge: it removes all compiled code from the disk, and says how much that was.
+// purgeCache answers POST /gojinn/cache/purge: it removes all compiled code from the disk and answers how much that was.
 func purgeCache(w http.ResponseWriter, r *http.Request) error {
 	if err := wantMethod(w, r, http.MethodPost); err != nil {
 		return err
 	}
 	e := started.engine()
 	if e == nil {
-		return caddy.APIError{HTTPStatus: http.StatusConflict, Err: errors.New("the running config has no function, so no cache is open")}
+		return caddy.APIError{HTTPStatus: http.StatusConflict, Err: errors.New("the running config has no function, so no cache is in use")}
 	}
 	purged, err := e.PurgeCache()
 	switch failed := (*engine.Error)(nil); {
@@ -136,7 +138,7 @@ func purgeCache(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, purged)
 }
 
-// runningFunctions are the functions of the running config, each once, by name.
+// runningFunctions returns the functions of the running config, each once, sorted by name.
 func runningFunctions() []*sharedFunction {
 	var list []*sharedFunction
 	for _, d := range started.deployments() {
@@ -157,7 +159,7 @@ func wantMethod(w http.ResponseWriter, r *http.Request, method string) error {
 	w.Header().Set("Allow", method)
 	return caddy.APIError{
 		HTTPStatus: http.StatusMethodNotAllowed,
-		Err:        fmt.Errorf("method %s is not allowed, want %s", r.Method, method),
+		Err:        fmt.Errorf("method %s is not allowed here; use %s", r.Method, method),
 	}
 }
 

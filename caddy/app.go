@@ -1,4 +1,4 @@
-// Package gojinn answers HTTP requests with WebAssembly functions, each request in a sandbox of its own.
+// Package gojinn answers HTTP requests with WebAssembly functions. Each request runs in its own sandbox.
 //
 // It is a Caddy plugin: the app gojinn (settings for all functions), the handler http.handlers.gojinn (one function), and
 // the admin routes under /gojinn/.
@@ -24,51 +24,51 @@ func init() {
 	caddy.RegisterModule(new(App))
 }
 
-// App holds what all functions share: the engine and its bounds.
+// App holds what all functions share: the engine and its limits.
 type App struct {
-	// Backend runs the functions that name none: `wasmtime`, `wasmer` or `wasmi`. Default: `wasmtime`.
+	// Backend is the engine of functions that name none: `wasmtime`, `wasmer` or `wasmi`. Default: `wasmtime`.
 	Backend string `json:"backend,omitempty"`
 
-	// MaxConcurrency is how many sandboxes may run at once, over all functions. More requests wait in a queue of bounded
+	// MaxConcurrency is how many sandboxes may run at once, over all functions; further requests wait in a queue of bounded
 	// length. Default: 32, or 8 for each CPU that Go uses, whichever is more.
 	MaxConcurrency int `json:"max_concurrency,omitempty"`
 
-	// PoolSlots is how many memory slots the pool has at most, one for each sandbox that runs or waits to be used again; -1
+	// PoolSlots is the largest number of memory slots in the pool, one for each sandbox that runs or is kept for reuse; -1
 	// turns the pool off. Default: derived from the machine's cores, memory and address space.
 	PoolSlots int `json:"pool_slots,omitempty"`
 
-	// PoolKeepResident is how many bytes of a slot stay resident between two sandboxes. Default: 2 MiB.
+	// PoolKeepResident is how much of a slot stays in physical memory between two sandboxes, in bytes. Default: 2097152 (2 MiB).
 	PoolKeepResident int64 `json:"pool_keep_resident,omitempty"`
 
-	// PoolReset is how a slot is made pristine: `scan`, `copy`, `madvise`, or `auto` for the best the kernel has.
+	// PoolReset is how a slot is made pristine: `scan`, `copy`, `madvise`, or `auto` for the best that the kernel supports.
 	// Default: `auto`.
 	PoolReset string `json:"pool_reset,omitempty"`
 
-	// Cache is the folder for compiled modules, or `off`. Compiled code is run as it is, so the folder must belong to the
-	// user Caddy runs as and be writable by nobody else. Default: `gojinn/cache` in Caddy's data folder.
+	// Cache is the directory for compiled modules, or `off`. Compiled code is run as it is, so only the user that Caddy runs
+	// as may own the directory and write to it. Default: `gojinn/cache` in Caddy's data directory.
 	Cache string `json:"cache,omitempty"`
 
-	// CompileTimeout bounds how long the deployment of a function waits for its code. Default: a minute, and ten seconds for
-	// each MiB of the module.
+	// CompileTimeout is how long the deployment of a function waits for its compiled code. Default: 1m, and 10s for each MiB
+	// of the module.
 	CompileTimeout caddy.Duration `json:"compile_timeout,omitempty"`
 
-	// Snapshot says how sandboxes start where the function does not say it, see the handler's `snapshot`. Default: `auto`.
+	// Snapshot is how sandboxes of functions start that do not set it, see the handler's `snapshot`. Default: `auto`.
 	Snapshot string `json:"snapshot,omitempty"`
 
-	// Watch follows the files of all modules whose functions do not say otherwise, see the handler's `watch`.
-	// Default: false.
+	// Watch makes functions that do not set it watch their files, see the handler's `watch`. Default: false.
 	Watch bool `json:"watch,omitempty"`
 
 	mu     sync.Mutex
 	engine *sharedEngine
 	key    *engineKey
-	// deployments are the config's functions, one for each handler, and watched those whose files are watched.
+	// deployments has one for each handler of the config, and watched those of them whose files are watched.
 	deployments, watched []*deployment
-	// logger is that of the handlers: the engine's warnings are logged beside those of functions. Nil without a function.
+	// logger is that of the handlers, so that the engine's warnings are logged beside those of functions. It is nil if there
+	// is no function.
 	logger *zap.Logger
 	// stopWatching ends what Start began.
 	stopWatching context.CancelFunc
-	// names maps the label of each function to what it was first given to.
+	// names maps each function's label to the identity of the function that got it first.
 	names map[string]string
 }
 
@@ -80,8 +80,8 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision sets defaults and puts the metrics on the config's registry. The engine is made when the first function asks
-// for it.
+// Provision sets defaults and registers the metrics with the config's registry. The engine is made when the first function
+// needs it.
 func (a *App) Provision(ctx caddy.Context) error {
 	if a.Backend == "" {
 		a.Backend = defaultBackend
@@ -112,7 +112,7 @@ func (a *App) Validate() error {
 	)
 }
 
-// Start begins to watch the modules' files, and makes the admin API show this config.
+// Start makes the admin API show this config, and begins to watch files and the engine's warnings.
 func (a *App) Start() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -123,7 +123,7 @@ func (a *App) Start() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	a.stopWatching = cancel
 	go a.engine.watchWarnings(ctx, a.logger, warningsInterval)
-	// Where all files change at once, serving must not suffer.
+	// If all files change at once, half of the CPUs go on serving.
 	turn := make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
 	for _, d := range a.watched {
 		go d.watch(ctx, turn)
@@ -131,7 +131,7 @@ func (a *App) Start() error {
 	return nil
 }
 
-// Stop implements caddy.App. It does not wait for a module that compiles: that is cancelled with the config.
+// Stop implements caddy.App. It does not wait for a module that is being compiled: the end of the config's context cancels it.
 func (a *App) Stop() error {
 	started.remove(a)
 	a.mu.Lock()
@@ -144,7 +144,7 @@ func (a *App) Stop() error {
 	return nil
 }
 
-// Cleanup drops the config's hold on the engine; requests that run keep theirs. It may be called twice, and after a
+// Cleanup drops the config's reference to the engine; running requests keep theirs. It may be called twice, and after a
 // Provision that failed.
 func (a *App) Cleanup() error {
 	if err := a.Stop(); err != nil {
@@ -161,7 +161,7 @@ func (a *App) Cleanup() error {
 	return err
 }
 
-// add makes a handler's function one of the config's.
+// add records a handler's deployment. watch is the handler's setting, or nil for the app's.
 func (a *App) add(d *deployment, watch *bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -172,26 +172,26 @@ func (a *App) add(d *deployment, watch *bool) {
 	}
 }
 
-// running are the config's functions, one for each handler.
+// running returns the config's deployments, one for each handler.
 func (a *App) running() []*deployment {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.Clone(a.deployments)
 }
 
-// acquireEngine is the config's engine, made at the first call.
+// acquireEngine returns the config's engine, which the first call makes.
 func (a *App) acquireEngine() (*sharedEngine, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.engine == nil {
-		folder, err := cacheFolder(a.Cache)
+		cache, err := cacheDirectory(a.Cache)
 		if err != nil {
 			return nil, fmt.Errorf("gojinn: %w", err)
 		}
 		key := engineKey{
 			maxConcurrency: a.MaxConcurrency,
 			compileTimeout: time.Duration(a.CompileTimeout),
-			cache:          folder,
+			cache:          cache,
 			pool: engine.PoolConfig{
 				Slots:        a.PoolSlots,
 				KeepResident: a.PoolKeepResident,
@@ -207,15 +207,15 @@ func (a *App) acquireEngine() (*sharedEngine, error) {
 	return a.engine, nil
 }
 
-// runningEngine is the config's engine if there is one.
+// runningEngine returns the config's engine, or nil if no function has needed one.
 func (a *App) runningEngine() *sharedEngine {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.engine
 }
 
-// claimName gives a function its default label: the stem, or the stem and a short hash if another function has that.
-// identity tells functions apart.
+// claimName returns a function's default label: the stem of its file's name, or the stem and a short hash if another function
+// has that label. Two functions are the same if their identities are equal.
 func (a *App) claimName(stem, identity string) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -226,7 +226,7 @@ func (a *App) claimName(stem, identity string) string {
 	return stem
 }
 
-// noteName records a label that the user chose: a default one must not collide with it.
+// noteName records a label that the user chose, so that no default label collides with it.
 func (a *App) noteName(name, identity string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -235,8 +235,8 @@ func (a *App) noteName(name, identity string) {
 	}
 }
 
-// started are the apps between their Start and their Stop, for the admin API and metrics. There are two while Caddy goes from one config
-// to the next, and the older one serves on if another app of the newer one fails to start.
+// started holds the apps between their Start and their Stop, for the admin API and the metrics. While Caddy replaces a config
+// there are two, and the older one goes on serving if another app of the newer config fails to start.
 var started apps
 
 type apps struct {
@@ -256,7 +256,7 @@ func (s *apps) remove(a *App) {
 	s.list = slices.DeleteFunc(s.list, func(other *App) bool { return other == a })
 }
 
-// newest is the app of the config that serves; nil if none does.
+// newest returns the app of the config that serves, or nil if none does.
 func (s *apps) newest() *App {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -266,7 +266,7 @@ func (s *apps) newest() *App {
 	return s.list[len(s.list)-1]
 }
 
-// deployments are the functions of the config that serves.
+// deployments returns those of the config that serves.
 func (s *apps) deployments() []*deployment {
 	if a := s.newest(); a != nil {
 		return a.running()
@@ -274,7 +274,7 @@ func (s *apps) deployments() []*deployment {
 	return nil
 }
 
-// engine is that of the config that serves, if it has one.
+// engine returns the engine of the config that serves, or nil if it has none.
 func (s *apps) engine() *sharedEngine {
 	if a := s.newest(); a != nil {
 		return a.runningEngine()
@@ -282,19 +282,15 @@ func (s *apps) engine() *sharedEngine {
 	return nil
 }
 
-// cacheFolder is the absolute folder for compiled modules; empty for none.
-func cacheFolder(setting string) (string, error) {
+// cacheDirectory returns the absolute path of the directory for compiled modules, or "" if there is to be none.
+func cacheDirectory(setting string) (string, error) {
 	switch setting {
 	case "off":
 		return "", nil
 	case "":
 		return filepath.Join(caddy.AppDataDir(), "gojinn", "cache"), nil
 	}
-	folder, err := absolute(caddy.NewReplacer(), "cache", setting)
-	if err != nil {
-		return "", err
-	}
-	return folder, nil
+	return absolute(caddy.NewReplacer(), "cache", setting)
 }
 
 // Interface guards

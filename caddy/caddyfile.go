@@ -1,3 +1,5 @@
+// This file reads the Caddyfile: the global option and the directive gojinn.
+
 package gojinn
 
 import (
@@ -23,7 +25,7 @@ func init() {
 	httpcaddyfile.RegisterDirectiveOrder("gojinn", httpcaddyfile.Before, "file_server")
 }
 
-// parseApp reads the global option.
+// parseApp reads the global option, which may be given once.
 func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 	if existing != nil {
 		d.Next()
@@ -36,8 +38,8 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 	return httpcaddyfile.App{Name: "gojinn", Value: caddyconfig.JSON(app, nil)}, nil
 }
 
-// parseDirective does what httpcaddyfile.RegisterHandlerDirective arranges, but remembers the matcher: `gojinn /srv/fn.wasm`
-// means a path matcher to Caddy, and hardly ever to the user.
+// parseDirective does what httpcaddyfile.RegisterHandlerDirective arranges, but keeps the matcher's text for an error:
+// `gojinn /srv/fn.wasm` is a path matcher for Caddy, and hardly ever what the user meant.
 func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	if !h.Next() {
 		return nil, h.ArgErr()
@@ -59,7 +61,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	return h.NewRoute(matchers, handler), nil
 }
 
-// globalOptions are the subdirectives of the global option.
+// globalOptions lists the subdirectives of the global option.
 var globalOptions = []string{"backend", "max_concurrency", "pool_slots", "pool_keep_resident", "pool_reset", "cache", "compile_timeout", "snapshot", "watch"}
 
 // UnmarshalCaddyfile reads the global option:
@@ -70,13 +72,13 @@ var globalOptions = []string{"backend", "max_concurrency", "pool_slots", "pool_k
 //		pool_slots         <number>|off
 //		pool_keep_resident <size>
 //		pool_reset         auto|scan|copy|madvise
-//		cache              <folder>|off
+//		cache              <directory>|off
 //		compile_timeout    <duration>
 //		snapshot           auto|on|off
 //		watch
 //	}
 //
-// Each subdirective may be left out and stand at most once.
+// Each subdirective is optional and may be given once.
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
 	if d.NextArg() {
@@ -93,7 +95,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		}
 		if option == "watch" {
 			if d.NextArg() {
-				return d.Err("watch takes no argument; leave it out to watch no file")
+				return d.Err("watch takes no argument; leave watch out if no file is to be watched")
 			}
 			a.Watch = true
 			continue
@@ -120,7 +122,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "cache":
 			a.Cache = text
 			if text == "" {
-				err = errors.New("cache is empty; name a folder, or write off")
+				err = errors.New("cache is empty; name a directory, or write `cache off`")
 			}
 		}
 		if err != nil {
@@ -143,7 +145,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 //		max_concurrency <number>
 //		env             <name> <value>
 //		args            <argument>...
-//		mount           <host folder> <guest folder> [rw]
+//		mount           <host directory> <guest directory> [rw]
 //		backend         wasmtime|wasmer|wasmi
 //		contract        json
 //		name            <name>
@@ -152,22 +154,22 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 //		watch           [off]
 //	}
 //
-// The module is named once: beside the directive or by the subdirective, which an absolute path needs, as Caddy takes an
-// argument with a leading slash for a path matcher. env and mount may stand more than once (with another name, another guest
-// folder), everything else at most once. The values of env and args may have placeholders. Sizes are those of Caddy: 128MB
-// are 128 million bytes, 128MiB are 134 217 728.
+// The module is named once: beside the directive or by the subdirective. An absolute path needs the subdirective, because
+// Caddy takes an argument with a leading slash for a path matcher. env and mount may be repeated with other names and guest
+// directories, everything else may be given once. The values of env and args may have placeholders. Sizes are written as
+// elsewhere in Caddy: 128MB is 128 million bytes, 128MiB is 134217728.
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return h.unmarshal(d, "")
 }
 
-// unmarshal reads the directive, of which matcher was taken away.
+// unmarshal reads the directive. matcher is the text of the matcher that was removed from it, or "".
 func (h *Handler) unmarshal(d *caddyfile.Dispenser, matcher string) error {
 	d.Next()
 	directive := d.Token()
 	if d.NextArg() {
 		h.Module = d.Val()
 		if d.NextArg() {
-			return d.Errf("gojinn takes one module, so %q is one argument too many; arguments of the function go into `args`", d.Val())
+			return d.Errf("gojinn takes one module, so the argument %q is too many; write the function's arguments into `args`", d.Val())
 		}
 	}
 	seen := seenLines{}
@@ -197,7 +199,7 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser, matcher string) error {
 	return at("gojinn names no module; write `gojinn <file.wasm>`, or `module <file.wasm>` in its block")
 }
 
-// subdirectives parse one line of the block each; the dispenser stands at the name.
+// subdirectives maps each name to the function that parses its line. The dispenser's current token is the name.
 var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"args":            parseArgs,
 	"backend":         textOption(func(h *Handler) *string { return &h.Backend }, checkBackend),
@@ -226,7 +228,7 @@ func parseModule(h *Handler, d *caddyfile.Dispenser) error {
 	case h.Module != "":
 		return d.Errf("the module is named twice: %s beside gojinn and %s here", h.Module, text)
 	case text == "":
-		return d.Err("module is empty")
+		return d.Err("module is empty; name the .wasm file")
 	}
 	h.Module = text
 	return nil
@@ -265,7 +267,7 @@ func parseEnv(h *Handler, d *caddyfile.Dispenser) error {
 func parseMount(h *Handler, d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
 	if len(args) < 2 || len(args) > 3 || len(args) == 3 && args[2] != "rw" {
-		return d.Err("mount takes a folder of the host, a folder of the guest and perhaps rw, as in `mount ./data /data rw`")
+		return d.Err("mount takes a directory of the host, a directory of the guest and optionally rw, as in `mount ./data /data rw`")
 	}
 	m := Mount{Host: args[0], Guest: args[1], Writable: len(args) == 3}
 	if err := checkMount(m); err != nil {
@@ -290,7 +292,7 @@ func parseSnapshot(h *Handler, d *caddyfile.Dispenser) error {
 func parseWarmup(h *Handler, d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
 	if len(args) < 1 || len(args) > 2 {
-		return d.Errf("warmup takes a number of rounds and perhaps the file of a sample request, as in `warmup 3 ./sample.json`, "+
+		return d.Errf("warmup takes a number of rounds and optionally the file of a sample request, as in `warmup 3 ./sample.json`, "+
 			"and got %d arguments", len(args))
 	}
 	rounds, err := strconv.Atoi(args[0])
@@ -306,7 +308,7 @@ func parseWarmup(h *Handler, d *caddyfile.Dispenser) error {
 	return h.parsedSnapshot(d, checkRounds(rounds))
 }
 
-// parsedSnapshot ends a line that has to do with snapshots: err, and what both lines together must keep to.
+// parsedSnapshot returns the error of a line about snapshots: err, or that snapshot and warmup exclude each other.
 func (h *Handler) parsedSnapshot(d *caddyfile.Dispenser, err error) error {
 	if err == nil && h.Warmup != nil {
 		err = checkWarmup(h.Snapshot)
@@ -320,7 +322,7 @@ func (h *Handler) parsedSnapshot(d *caddyfile.Dispenser, err error) error {
 func parseWatch(h *Handler, d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
 	if len(args) > 1 || len(args) == 1 && args[0] != "off" {
-		return d.Err("watch stands alone, or with off: `watch off`")
+		return d.Err("watch takes no argument but off: write `watch` or `watch off`")
 	}
 	on := len(args) == 0
 	h.Watch = &on
@@ -385,13 +387,13 @@ func sizeOption(field func(*Handler) *int64) func(*Handler, *caddyfile.Dispenser
 	}
 }
 
-// parseSize reads a size as Caddy does: 128MB are 128 million bytes, 128MiB are 134 217 728.
+// parseSize reads a size as Caddy does: 128MB is 128 million bytes, 128MiB is 134217728.
 func parseSize(setting, text string) (int64, error) {
 	n, err := humanize.ParseBytes(text)
 	if err != nil {
 		return 0, fmt.Errorf("%s %q is not a size; write for example 128MB or 64MiB", setting, text)
 	}
-	// Beyond the bound for all sizes; the check names it.
+	// What does not fit is cut to just above the limit, which the check then names.
 	size := int64(min(n, maxSize+1))
 	return size, checkSize(setting, size)
 }
@@ -418,7 +420,7 @@ func parseDuration(name, text string) (caddy.Duration, error) {
 	return caddy.Duration(duration), checkDuration(name, caddy.Duration(duration))
 }
 
-// oneArg is the one argument of an option.
+// oneArg returns the only argument of an option.
 func oneArg(d *caddyfile.Dispenser, option string) (string, error) {
 	args := d.RemainingArgs()
 	if len(args) != 1 {
@@ -427,10 +429,10 @@ func oneArg(d *caddyfile.Dispenser, option string) (string, error) {
 	return args[0], nil
 }
 
-// seenLines remembers where each subdirective stood.
+// seenLines maps each subdirective to the line in which it was given.
 type seenLines map[string]int
 
-// once refuses a subdirective that stood before, unless it may stand more than once.
+// once returns an error for a subdirective that was given before, unless it may be repeated.
 func (s seenLines) once(d *caddyfile.Dispenser, name string) error {
 	if name == "env" || name == "mount" {
 		return nil
@@ -442,10 +444,10 @@ func (s seenLines) once(d *caddyfile.Dispenser, name string) error {
 	return nil
 }
 
-// unknownSubdirective says what became of a subdirective: gone, or a typo.
+// unknownSubdirective returns the error for a name that is no subdirective: one of the predecessor's, or a typo.
 func unknownSubdirective(name string) error {
 	if name == "{" || name == "}" {
-		return fmt.Errorf("unexpected %s: no subdirective of gojinn takes a block", name)
+		return fmt.Errorf("unexpected %s: no subdirective of gojinn has a block", name)
 	}
 	for _, g := range gone {
 		if ok, _ := path.Match(g.pattern, name); ok {
@@ -459,31 +461,31 @@ func unknownSubdirective(name string) error {
 	return fmt.Errorf("unknown subdirective %q of gojinn; known are %s", name, strings.Join(known, ", "))
 }
 
-// gone are the subdirectives of the predecessor that have no meaning here, by pattern.
+// gone lists the predecessor's subdirectives that have no meaning here, by pattern, and what to write instead.
 var gone = []struct{ pattern, instead string }{
 	{"wasm_file", "write `gojinn <file.wasm>`, or `module <file.wasm>`"},
 	{"path", "write `gojinn <file.wasm>`, or `module <file.wasm>`"},
-	{"pool_size", "sandboxes are made for each request; bound them with max_concurrency, here or in the global option gojinn"},
+	{"pool_size", "a sandbox is made for each request; limit them with max_concurrency, here or in the global option gojinn"},
 	{"debug_secret", "what a function writes to stderr is in Caddy's log; use the directive `log` and `debug`"},
-	{"fuel_limit", "bound a call with timeout, which holds for waiting as well"},
+	{"fuel_limit", "limit a call with timeout, which counts waiting as well"},
 	{"record_crashes", "every refused answer is in Caddy's log, with its reason"},
 	{"crash_path", "every refused answer is in Caddy's log, with its reason"},
 	{"api_key", "use Caddy's own directives before the function, such as `basic_auth`, `forward_auth` or a matcher on a header"},
 	{"cors_origin", "use the directive `header`"},
-	{"allow_host", "functions have no network; put what they need into the request, env or a mount"},
-	{"rate_limit", "bound a function with max_concurrency, or use a rate limiting plugin for Caddy"},
-	{"permissions", "functions have no host services; they see the request, env, args and mounts only"},
-	{"perms", "functions have no host services; they see the request, env, args and mounts only"},
-	{"security", "modules are checked when they are loaded; sign them where you deploy them"},
-	{"data_dir", "give a function a folder with `mount <host> <guest> rw`"},
-	{"cron", "call the function's URL from a timer of the system"},
-	{"db_*", "functions have no database of the host; run one beside Caddy and answer from it with reverse_proxy"},
-	{"kv_*", "functions have no storage of the host but folders, see mount"},
-	{"s3_*", "functions have no storage of the host but folders, see mount"},
+	{"allow_host", "functions have no network; give them what they need by the request, env or a mount"},
+	{"rate_limit", "limit a function with max_concurrency, or use a rate limiting plugin for Caddy"},
+	{"permissions", "functions have no services of the host; they see only the request, env, args and mounts"},
+	{"perms", "functions have no services of the host; they see only the request, env, args and mounts"},
+	{"security", "modules are validated when they are loaded; verify signatures when you deploy them"},
+	{"data_dir", "give the function a directory with `mount <host> <guest> rw`"},
+	{"cron", "call the function's URL from cron or a systemd timer"},
+	{"db_*", "functions have no database; run one beside Caddy and serve it with reverse_proxy"},
+	{"kv_*", "functions have no storage but directories of the host, see mount"},
+	{"s3_*", "functions have no storage but directories of the host, see mount"},
 	{"nats_*", "Gojinn has no message broker; run one beside Caddy"},
 	{"trusted_nats_users", "Gojinn has no message broker; run one beside Caddy"},
 	{"mqtt_*", "Gojinn has no message broker; run one beside Caddy"},
-	{"ai_*", "functions have no AI service of the host; run one beside Caddy"},
+	{"ai_*", "functions have no AI service; run one beside Caddy"},
 	{"cluster_*", "Gojinn forms no clusters; put a load balancer before several Caddys"},
 	{"leaf_*", "Gojinn forms no clusters; put a load balancer before several Caddys"},
 	{"server_name", "Gojinn forms no clusters; put a load balancer before several Caddys"},

@@ -1,3 +1,5 @@
+// This file cancels a running call when its client goes away.
+
 package gojinn
 
 import (
@@ -8,24 +10,25 @@ import (
 	"github.com/pauloappbr/gojinn/caddy/internal/engine"
 )
 
-// listenDelay is how long a call runs before somebody listens for its client going away. Most calls end sooner, and listening
-// costs more than all else that is done around a call (context.AfterFunc makes five objects and walks the whole context).
+// listenDelay is how long a call runs before it listens for the end of its request's context. Most calls end sooner, and to
+// listen costs more than everything else around a call: context.AfterFunc makes five objects and walks the whole context.
 const listenDelay = time.Millisecond
 
-// canceller cancels one call at a time when its client goes away: the call's own thread is in the guest until the guest ends.
+// canceller cancels one call at a time when its client goes away. The call's thread cannot do so: it is in the guest until the
+// guest ends.
 type canceller struct {
 	timer *time.Timer
 
 	mu sync.Mutex
-	// ctx, engine and id are those of the running call; ctx is nil where none runs.
+	// ctx, engine and id are those of the running call; ctx is nil if none runs.
 	ctx    context.Context
 	engine engine.Engine
 	id     engine.CallID
-	// stop ends the listening, once it has begun.
+	// stop ends the listening; nil before listening has begun.
 	stop func() bool
 }
 
-// begin watches over a call; end is owed.
+// begin starts to cancel a call at the end of ctx. The caller must call end when the call has ended.
 func (c *canceller) begin(ctx context.Context, e engine.Engine, id engine.CallID) {
 	c.mu.Lock()
 	c.ctx, c.engine, c.id, c.stop = ctx, e, id, nil
@@ -37,7 +40,7 @@ func (c *canceller) begin(ctx context.Context, e engine.Engine, id engine.CallID
 	}
 }
 
-// end is the end of the call, after which nobody cancels it.
+// end ends what begin has begun: the call is not cancelled any more.
 func (c *canceller) end() {
 	c.timer.Stop()
 	c.mu.Lock()
@@ -49,8 +52,8 @@ func (c *canceller) end() {
 	}
 }
 
-// listen is what the timer does. It may come late, after the call that set the timer: then it finds no call, or the next
-// one, which it may as well listen for.
+// listen is what the timer runs. It may run after the end of the call that set the timer. Then it finds no call, or the next
+// one, and listening for that one early is harmless.
 func (c *canceller) listen() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -58,6 +61,6 @@ func (c *canceller) listen() {
 		return
 	}
 	e, id := c.engine, c.id
-	// A cancellation that comes too late does nothing: an id is never used again.
+	// Cancelling a call that has ended does nothing, because no other call gets its id.
 	c.stop = context.AfterFunc(c.ctx, func() { e.Cancel(id) })
 }

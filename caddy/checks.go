@@ -1,3 +1,6 @@
+// This file has the rules for single settings. The Caddyfile's parser applies them while it knows the line; Validate applies
+// them again, for configs that were written as JSON.
+
 package gojinn
 
 import (
@@ -13,10 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// The rules for single settings. The Caddyfile applies them where the line is known, Validate applies them again for
-// configs that were written as JSON.
-
-// defaultBackend is the fastest one, see docs/backends.md.
+// defaultBackend is the fastest backend, see docs/backends.md.
 const defaultBackend = "wasmtime"
 
 var backends = []string{"wasmtime", "wasmer", "wasmi"}
@@ -35,7 +35,7 @@ func (a *App) checkCompileTimeout() error {
 	return checkDuration("compile_timeout", a.CompileTimeout)
 }
 
-// maxPoolSlots is far above what any machine's address space holds.
+// maxPoolSlots is far more than fits into the address space of any machine.
 const maxPoolSlots = 1 << 20
 
 func checkPoolSlots(n int) error {
@@ -61,7 +61,7 @@ func checkPoolReset(mode string) error {
 	return fmt.Errorf("pool_reset %q is not one of %s%s", mode, strings.Join(poolResets, ", "), didYouMean(mode, poolResets))
 }
 
-// maxMaxConcurrency keeps the threads that wait in the engine well below the 10 000 at which Go gives up.
+// maxMaxConcurrency keeps the threads that run guests well below the 10000 at which Go ends the process.
 const maxMaxConcurrency = 8192
 
 func checkConcurrency(option string, n int) error {
@@ -80,11 +80,11 @@ func checkContract(name string) error {
 	case "cgi":
 		return errors.New("contract cgi is designed, but not built yet; use `contract json`")
 	default:
-		return fmt.Errorf("contract %q is unknown, want json", name)
+		return fmt.Errorf("contract %q is unknown; use `contract json`", name)
 	}
 }
 
-// maxDuration keeps deadlines within what clocks can add up.
+// maxDuration keeps the sum of a time and a timeout within the range of every clock.
 const maxDuration = 24 * time.Hour
 
 func checkDuration(setting string, d caddy.Duration) error {
@@ -137,11 +137,11 @@ func checkEnv(env map[string]string) error {
 func checkEnvPair(name, value string) error {
 	switch {
 	case name == "":
-		return errors.New("env has an empty name")
+		return errors.New("env has an empty name; write `env NAME value`")
 	case strings.Contains(name, "="):
-		return fmt.Errorf("env name %q has an =; write `env NAME value`, with a space", name)
+		return fmt.Errorf("the name %q of env contains =; write `env NAME value`, with a space", name)
 	case strings.ContainsRune(name, 0):
-		return fmt.Errorf("env name %q has a NUL", name)
+		return fmt.Errorf("the name %q of env contains a NUL byte, which no variable's name can have", name)
 	default:
 		return checkNUL("env "+name, value)
 	}
@@ -164,7 +164,7 @@ func checkMounts(mounts []Mount) error {
 		}
 		guest := path.Clean(m.Guest)
 		if seen[guest] {
-			return fmt.Errorf("two mounts have the guest path %s", guest)
+			return fmt.Errorf("two mounts have the guest path %s; mount each at another path", guest)
 		}
 		seen[guest] = true
 	}
@@ -174,9 +174,9 @@ func checkMounts(mounts []Mount) error {
 func checkMount(m Mount) error {
 	switch {
 	case m.Host == "":
-		return errors.New("mount has an empty host path")
+		return errors.New("mount has an empty host path; write for example `mount ./data /data`")
 	case !path.IsAbs(m.Guest):
-		return fmt.Errorf("mount's guest path %q is not absolute; write for example `mount %s /data`", m.Guest, m.Host)
+		return fmt.Errorf("the guest path %q of mount is not absolute; write for example `mount %s /data`", m.Guest, m.Host)
 	default:
 		return errors.Join(checkNUL("mount", m.Host), checkNUL("mount", m.Guest))
 	}
@@ -184,7 +184,7 @@ func checkMount(m Mount) error {
 
 func checkName(name string) error {
 	if name == "" || len(name) > 64 || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return fmt.Errorf("name %q is not fit for a label: want 1 to 64 bytes, all of them printable", name)
+		return fmt.Errorf("name %q cannot be a label of metrics: want 1 to 64 bytes of printable characters", name)
 	}
 	return nil
 }
@@ -205,7 +205,7 @@ func checkSnapshot(mode string) error {
 	return fmt.Errorf("snapshot %q is not one of %s%s", mode, strings.Join(snapshotModes, ", "), didYouMean(mode, snapshotModes))
 }
 
-// maxRounds is far beyond what makes a function any faster.
+// maxRounds is far more than any function gains from.
 const maxRounds = 100
 
 func checkRounds(n int) error {
@@ -215,7 +215,7 @@ func checkRounds(n int) error {
 	return fmt.Errorf("warmup is %d, want a number of rounds from 1 to %d", n, maxRounds)
 }
 
-// checkSnapshot checks what has to do with snapshots, the app's setting filled in.
+// checkSnapshot checks snapshot and warmup, after the app's setting was filled in.
 func (h *Handler) checkSnapshot() error {
 	if err := checkSnapshot(h.Snapshot); err != nil {
 		return err
@@ -229,23 +229,23 @@ func (h *Handler) checkSnapshot() error {
 	return checkWarmup(h.Snapshot)
 }
 
-// checkWarmup tells whether there can be a warm-up with a value of snapshot.
+// checkWarmup refuses a warm-up if snapshots are off.
 func checkWarmup(snapshot string) error {
 	if snapshot == snapshotOff {
-		return fmt.Errorf("warmup makes a snapshot, and snapshot is off, here or in the global option gojinn; " +
+		return errors.New("warmup makes a snapshot, and snapshot is off, here or in the global option gojinn; " +
 			"leave warmup out, or write `snapshot auto`")
 	}
 	return nil
 }
 
-// checkPerRequest refuses a value that each request brings where a snapshot is insisted on.
+// checkPerRequest refuses a per-request value if snapshot is on.
 func (h *Handler) checkPerRequest(setting string, v *value) error {
 	if h.Snapshot != snapshotOn {
 		return nil
 	}
 	for _, p := range v.parts {
 		if p.key != "" {
-			return fmt.Errorf("snapshot is on, but %s has %s, which each request fills in, and a snapshot is made before there is one; "+
+			return fmt.Errorf("snapshot is on, but %s has %s, which each request fills in, and the snapshot is made before the first request; "+
 				"write `snapshot auto`, which serves such a function without a snapshot, or let the function find the value in its request",
 				setting, p.literal)
 		}
@@ -253,15 +253,15 @@ func (h *Handler) checkPerRequest(setting string, v *value) error {
 	return nil
 }
 
-// checkNUL refuses the one byte that can be in no argument or variable of a program.
+// checkNUL refuses the one byte that no argument and no variable of a program can contain.
 func checkNUL(name, text string) error {
 	if at := strings.IndexByte(text, 0); at >= 0 {
-		return fmt.Errorf("the value of %s has a NUL at byte %d; no program can be given one", name, at)
+		return fmt.Errorf("the value of %s has a NUL at byte %d, and no program can receive one; remove it", name, at)
 	}
 	return nil
 }
 
-// didYouMean suggests the known word that a typo is nearest to, or nothing.
+// didYouMean returns a suggestion of the known word that differs least from word, or "" if none is near.
 func didYouMean(word string, known []string) string {
 	best, distance := "", 3
 	for _, k := range known {
@@ -275,7 +275,7 @@ func didYouMean(word string, known []string) string {
 	return fmt.Sprintf("; did you mean %s?", best)
 }
 
-// editDistance is how many letters must be added, dropped or changed to turn a into b.
+// editDistance returns how many letters must be added, removed or changed to turn a into b.
 func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

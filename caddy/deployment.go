@@ -1,3 +1,5 @@
+// This file deploys the function of one handler, and replaces it once its files have changed.
+
 package gojinn
 
 import (
@@ -17,48 +19,49 @@ import (
 	"github.com/pauloappbr/gojinn/caddy/internal/engine"
 )
 
-// deployment is the function that one handler serves, and what it takes to replace it once its module's file has changed.
+// deployment is the function that one handler serves, and what is needed to replace it.
 type deployment struct {
 	// ctx ends with the config.
 	ctx    context.Context
 	engine *sharedEngine
-	// module is the absolute path, with the symlinks that it may have: they are followed anew each time. sample is the one of the
-	// warm-up's sample; empty for none.
+	// module is the absolute path of the module's file, and sample that of the warm-up's sample, or empty. They may contain
+	// symlinks, which each read follows again.
 	module, sample string
-	// config is without the sample's text, which is read anew each time.
+	// config lacks the sample's text, which each deployment reads from its file.
 	config         *engine.FunctionConfig
 	maxConcurrency int
 	logger         *zap.Logger
-	// seen are the files as they were when the function was deployed; nil for one of which that says too little.
+	// seen are the files as they were when the function was deployed, without those that may change unseen.
 	seen fileStates
 
-	// function answers requests. One that was replaced lives until its last request has ended.
+	// function answers requests. A replaced one lives until its last request has ended.
 	function atomic.Pointer[sharedFunction]
 
-	// reloading lets one reload run at a time. It is held while a module compiles; mu never is.
+	// reloading lets one reload run at a time. It is held while a module is compiled; mu never is.
 	reloading sync.Mutex
-	// refusal is the content that was refused last, and why; empty if the last reload did not fail. Guarded by reloading.
+	// refusal is the hash of the module that was refused last, and the reason; empty if the last reload did not fail. It is
+	// guarded by reloading.
 	refusal string
 
 	mu sync.Mutex
-	// key is set as long as the config holds the function.
+	// key is that of the function as long as the config holds a reference to it, then nil.
 	key *functionKey
 }
 
-// reloaded is what a reload did, as the admin API tells it.
+// reloaded is what a reload did, for the admin API.
 type reloaded struct {
 	Name    string `json:"name"`
 	Hash    string `json:"sha256"`
 	Changed bool   `json:"changed"`
-	// Source is where the compiled code came from, see functionFacts; `config` where nothing changed.
+	// Source is where the compiled code came from, see functionFacts; `config` if nothing changed.
 	Source   string  `json:"code_from"`
 	Duration float64 `json:"duration_ms"`
 }
 
-// errReplaced ends a reload during which the config was replaced.
-var errReplaced = errors.New("the config was replaced meanwhile")
+// errReplaced is the error of a reload during which the config was replaced.
+var errReplaced = errors.New("the config was replaced in the meantime")
 
-// deploy reads the files and takes the config's hold on the function; close gives it back.
+// deploy reads the files and takes the config's reference to the function. close returns it.
 func (d *deployment) deploy(app *App) error {
 	wasm, config, seen, err := d.read()
 	if err != nil {
@@ -79,7 +82,7 @@ func (d *deployment) deploy(app *App) error {
 	d.key = &key
 	d.function.Store(f)
 	d.seen = seen.settled()
-	source := "config" // it was there before this config was loaded
+	source := "config" // an earlier config has deployed it
 	if !loaded {
 		source = f.facts.Source
 	}
@@ -87,7 +90,7 @@ func (d *deployment) deploy(app *App) error {
 	return nil
 }
 
-// read is the module, and the settings with the sample of the warm-up, as the files have them now.
+// read returns the module, and the settings with the sample of the warm-up, from the files.
 func (d *deployment) read() ([]byte, *engine.FunctionConfig, fileStates, error) {
 	var seen fileStates
 	wasm, file, err := readSettled(d.module)
@@ -95,15 +98,15 @@ func (d *deployment) read() ([]byte, *engine.FunctionConfig, fileStates, error) 
 		seen.module = file
 		return wasm, d.config, seen, err
 	}
-	// Half a sample is no JSON, so nobody need wait for its writer.
+	// Half of a sample is not valid JSON, so there is no need to wait until the file stays as it is.
 	text, sample, err := readSample(d.sample, d.config.MaxBody)
 	config := *d.config
 	config.Warmup = &engine.Warmup{Rounds: d.config.Warmup.Rounds, Sample: text}
 	return wasm, &config, fileStates{module: file, sample: sample}, err
 }
 
-// reload replaces the function if the file of its module, or of its warm-up's sample, has other content now. Requests that run, and those that come until the
-// new one is ready, are answered by the old one; it stays if the new one is refused. The reason is logged once.
+// reload replaces the function if the content of its module's file, or of its sample's, has changed. Until the new function is
+// ready the old one answers all requests, and it stays if the new one is refused. The reason is logged once.
 func (d *deployment) reload() (*reloaded, error) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
@@ -130,7 +133,7 @@ func (d *deployment) reload() (*reloaded, error) {
 	return done, nil
 }
 
-// replace is what reload does, without telling. It says how many bytes the module has.
+// replace does what reload does, without the log. It returns the size of the module.
 func (d *deployment) replace(done *reloaded) (int, error) {
 	wasm, config, _, err := d.read()
 	if err != nil {
@@ -153,7 +156,7 @@ func (d *deployment) replace(done *reloaded) (int, error) {
 	}
 	done.Changed, done.Source = true, f.facts.Source
 	if loaded {
-		done.Source = "memory" // another handler with these settings has it
+		done.Source = "memory" // another handler with the same settings has deployed it
 	}
 
 	d.mu.Lock()
@@ -170,7 +173,7 @@ func (d *deployment) replace(done *reloaded) (int, error) {
 	return len(wasm), errors.Join(err, failed)
 }
 
-// close drops the config's hold on the function; requests keep theirs. It may be called twice.
+// close drops the config's reference to the function; requests keep theirs. It may be called twice.
 func (d *deployment) close() error {
 	d.mu.Lock()
 	key := d.key
@@ -183,7 +186,7 @@ func (d *deployment) close() error {
 	return err
 }
 
-// refusedMessage is the log's for a file that has changed.
+// refusedMessage returns the log message for a changed file that was refused.
 func refusedMessage(err error) string {
 	if bad := (*sampleError)(nil); errors.As(err, &bad) {
 		return "the sample of warmup has changed and was refused; the function before serves on"
@@ -191,7 +194,7 @@ func refusedMessage(err error) string {
 	return "the module's file has changed and was refused; the function before serves on"
 }
 
-// report logs a function that serves from now on, how its sandboxes start, and what the engine warns about.
+// report logs that a function serves from now on, what its sandboxes start from, and all warnings.
 func (d *deployment) report(message string, size int, source string, took time.Duration) {
 	d.engine.logWarnings(d.logger)
 	facts := &d.function.Load().facts
@@ -205,7 +208,7 @@ func (d *deployment) report(message string, size int, source string, took time.D
 	}
 }
 
-// withoutName takes a function's name from an error of the engine: who tells about it says name and path.
+// withoutName removes a function's name from an error of the engine, for callers that add the name and the path.
 func withoutName(name string, err error) error {
 	if text, ok := strings.CutPrefix(err.Error(), "function "+name+": "); ok {
 		return errors.New(text)
@@ -213,10 +216,11 @@ func withoutName(name string, err error) error {
 	return err
 }
 
-// maxModule bounds the file of a module: it is read whole, and compiling takes about a second for each megabyte.
+// maxModule is the largest file of a module, in bytes. It is read as a whole, and compiling takes about a second for each
+// megabyte.
 const maxModule = 64 << 20
 
-// readModule is the module's content, and its file as it was just before.
+// readModule returns the module's content, and the state of its file just before it was read.
 func readModule(path string) ([]byte, fs.FileInfo, error) {
 	info, err := os.Stat(path)
 	switch {
@@ -228,13 +232,14 @@ func readModule(path string) ([]byte, fs.FileInfo, error) {
 		return nil, nil, fmt.Errorf("this is not a regular file but a %s; name the .wasm file itself", describeMode(info.Mode()))
 	case info.Size() > maxModule:
 		return nil, nil, fmt.Errorf("the module has %d bytes, more than the %d that are allowed; "+
-			"strip debug information, or embed less data", info.Size(), maxModule)
+			"strip its debug information, or embed less data", info.Size(), maxModule)
 	}
 	wasm, err := os.ReadFile(path)
 	return wasm, info, err
 }
 
-// readSettled is the content of a module that nobody writes, and its file: half an old file and half a new one may be valid.
+// readSettled returns a module's content, and the state of its file, which did not change while it was read: a mixture of the
+// old and the new content may be valid.
 func readSettled(path string) ([]byte, fs.FileInfo, error) {
 	for range 10 {
 		wasm, before, err := readModule(path)
@@ -246,7 +251,7 @@ func readSettled(path string) ([]byte, fs.FileInfo, error) {
 		}
 		time.Sleep(settlePoll)
 	}
-	return nil, nil, errors.New("the file is being written; try again once it is complete")
+	return nil, nil, errors.New("the file changes while it is read; try again once it is completely written")
 }
 
 func describeMode(mode fs.FileMode) string {

@@ -1,3 +1,5 @@
+// This file has the metrics: those that the plugin counts, and those that it passes on from the engine.
+
 package gojinn
 
 import (
@@ -13,12 +15,12 @@ import (
 	"github.com/pauloappbr/gojinn/caddy/internal/engine"
 )
 
-// The collectors belong to the process: counts go on over reloads. Each config has its own registry and gets them anew.
-// Labels are bounded by design: names of functions, backends and outcomes, never anything of a request.
+// The collectors belong to the process, so that counts continue across reloads; each config registers them with its registry.
+// Labels have few values: names of functions, backends and outcomes, never anything from a request.
 var (
 	functionDuration = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "gojinn_function_duration_seconds",
-		Help: "From a call's begin to the guest's end; for a rejected request, how long it waited.",
+		Help: "Time from the beginning of a call to the guest's end; for a rejected request, the time it waited.",
 		Buckets: []float64{
 			10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6,
 			1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1, 2.5, 5, 10,
@@ -27,11 +29,11 @@ var (
 
 	activeSandboxes = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "gojinn_active_sandboxes",
-		Help: "Sandboxes that run now.",
+		Help: "Sandboxes that are running.",
 	}, []string{"function", "backend"})
 )
 
-// registerMetrics puts the collectors on a config's registry.
+// registerMetrics registers the collectors with a config's registry.
 func registerMetrics(registry *prometheus.Registry) error {
 	for _, c := range []prometheus.Collector{functionDuration, activeSandboxes, engineCollector{}} {
 		var already prometheus.AlreadyRegisteredError
@@ -42,7 +44,7 @@ func registerMetrics(registry *prometheus.Registry) error {
 	return nil
 }
 
-// meters are the series of one function, looked up once.
+// meters has the series of one function, so that calls need not look them up.
 type meters struct {
 	durations [engine.Outcomes]prometheus.Observer
 	active    prometheus.Gauge
@@ -56,7 +58,7 @@ func newMeters(function, backend string) *meters {
 	return m
 }
 
-// observe counts one call. Only traces that somebody keeps become exemplars.
+// observe counts one call. Only sampled traces become exemplars, because no others can be looked up.
 func (m *meters) observe(outcome engine.Outcome, seconds float64, t *traced) {
 	observer := m.durations[min(outcome, engine.OutcomeError)]
 	if t.sampled {
@@ -68,11 +70,11 @@ func (m *meters) observe(outcome engine.Outcome, seconds float64, t *traced) {
 	observer.Observe(seconds)
 }
 
-// engineCollector pulls the figures of the running config's engine, once per scrape. It is not told which config's registry
-// it is on: after a load that failed, Caddy's admin endpoint goes on with the registry of the config that never ran.
+// engineCollector reads the metrics of the running config's engine at each scrape. It does not keep the engine of the config
+// that registered it: after a failed load, Caddy's admin endpoint continues with the registry of the config that never ran.
 type engineCollector struct{}
 
-// Describe implements prometheus.Collector. It sends nothing: the engine knows its metrics, not we.
+// Describe implements prometheus.Collector. It sends nothing, because only the engine knows its metrics.
 func (engineCollector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
@@ -95,7 +97,7 @@ func (engineCollector) Collect(out chan<- prometheus.Metric) {
 	for name, family := range families {
 		switch name {
 		case "gojinn_function_duration_seconds", "gojinn_active_sandboxes":
-			// These are counted here; twice under one name would fail the whole scrape.
+			// The plugin counts these. A second family of the same name would fail the whole scrape.
 			continue
 		}
 		for _, metric := range family.GetMetric() {
@@ -104,7 +106,7 @@ func (engineCollector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// pulled is one series of the engine, passed on as it came.
+// pulled is one series of the engine, which is passed on unchanged.
 type pulled struct {
 	family *dto.MetricFamily
 	metric *dto.Metric

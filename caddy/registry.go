@@ -1,3 +1,5 @@
+// This file has the engines and functions that exist in the process, shared by all configs that use them.
+
 package gojinn
 
 import (
@@ -17,35 +19,33 @@ import (
 	"github.com/pauloappbr/gojinn/caddy/internal/engine"
 )
 
-// Engines and functions live here, over all configs: what a reload leaves as it was is neither made again nor recompiled.
-//
-// Who holds what:
+// engines and functions outlive configs: a reload neither makes nor compiles again what it leaves unchanged. References:
 //
 //	config ──UsagePool──▶ shared ◀── handler ◀── requests of that config
 //
-// Caddy cleans a config up while its requests run, and some of them may not even have reached our handler yet: they sit in
-// an earlier one. No count can know of those, but the garbage collector does: a handler that a request can still reach
-// keeps its function. So Cleanup only takes the entry out of the pool, and the collector closes what nobody reaches any
-// more (internal/engine). A request holds its function simply by having it.
+// Caddy cleans up a config while its requests still run, and some of them may not have reached our handler yet. They cannot
+// be counted, but the garbage collector knows them: a handler that a request can reach keeps its function. So Cleanup only
+// removes the entry from the pool, and once nothing refers to a function or an engine the collector closes it (see
+// internal/engine).
 var (
 	engines   = caddy.NewUsagePool()
 	functions = caddy.NewUsagePool()
 )
 
-// newEngine is a variable so that tests can stand a fake in.
+// newEngine is a variable so that tests can replace the engine by a fake.
 var newEngine = engine.New
 
-// engineKey is what shapes an engine. Nothing of a function is in it: adding one must not replace the engine. The default
-// backend is not either, each function names its own.
+// engineKey has the settings of an engine. It has none of a function, because another function must not replace the engine,
+// and no default backend, because the plugin names a backend for each function.
 type engineKey struct {
 	maxConcurrency int
 	pool           engine.PoolConfig
 	compileTimeout time.Duration
-	// cache is the folder for compiled code; empty for none.
+	// cache is the directory for compiled code; empty for none.
 	cache string
 }
 
-// sharedEngine is an engine and the queue before it.
+// sharedEngine is an engine and the admission of its calls.
 type sharedEngine struct {
 	engine.Engine
 	admission *admission
@@ -55,15 +55,17 @@ type sharedEngine struct {
 	logged int
 }
 
-// Destruct implements caddy.Destructor: the pool has forgotten the engine, the collector closes it.
+// Destruct implements caddy.Destructor. It does nothing, because the collector closes the engine.
 func (*sharedEngine) Destruct() error { return nil }
 
-// loadEngine takes a reference on the engine of key, making it if need be. engines.Delete(key) gives it back.
+// loadEngine takes a reference to the engine of key, which it makes if there is none. engines.Delete(key) returns the
+// reference.
 func loadEngine(key engineKey) (*sharedEngine, error) {
 	value, _, err := engines.LoadOrNew(key, func() (caddy.Destructor, error) {
 		config := &engine.Config{MaxConcurrency: key.maxConcurrency, Pool: &key.pool, CompileTimeout: key.compileTimeout}
 		if key.cache != "" {
-			// The engine makes the folder itself, private. What is wrong with it is one of the engine's warnings.
+			// The engine makes the directory itself, with permissions for its user only; this makes the one above. If
+			// there is something wrong with either, the engine warns about it.
 			_ = os.MkdirAll(filepath.Dir(key.cache), 0o700)
 			config.Cache = &engine.CacheConfig{Folder: key.cache}
 		}
@@ -79,7 +81,7 @@ func loadEngine(key engineKey) (*sharedEngine, error) {
 	return value.(*sharedEngine), nil
 }
 
-// functionKey is what shapes a function.
+// functionKey has the settings of a function, and its code.
 type functionKey struct {
 	engine         *sharedEngine
 	wasm           [sha256.Size]byte
@@ -87,45 +89,46 @@ type functionKey struct {
 	maxConcurrency int
 }
 
-// sharedFunction is a deployed function and the queue before it.
+// sharedFunction is a deployed function and the admission of its calls.
 type sharedFunction struct {
 	engine.Function
 	engine *sharedEngine
-	// admission is nil where the function has no max_concurrency of its own.
+	// admission is nil if the function has no max_concurrency.
 	admission *admission
 	info      functionInfo
 	facts     functionFacts
 	key       functionKey
-	// active is how many calls run.
+	// active is the number of running calls.
 	active atomic.Int64
 }
 
-// functionInfo is what the admin API tells about a function.
+// functionInfo is a function in the answer of GET /gojinn/functions.
 type functionInfo struct {
 	Name    string `json:"name"`
 	Backend string `json:"backend"`
 	Module  string `json:"module"`
 	Hash    string `json:"sha256"`
 	Active  int64  `json:"active"`
-	// Snapshot is how sandboxes start, see snapshotFacts; SnapshotMillis is how long it took to make and prove.
+	// Snapshot is what sandboxes start from, see snapshotFacts; SnapshotMillis is how long it took to make and check that.
 	Snapshot       string  `json:"snapshot"`
 	SnapshotWhyNot string  `json:"snapshot_why_not,omitempty"`
 	SnapshotMillis float64 `json:"snapshot_ms,omitempty"`
-	// Warnings are what could not be done as configured, although the function serves.
+	// Warnings says what could not be done as configured, although the function serves.
 	Warnings []string `json:"warnings,omitempty"`
 }
 
-// Destruct implements caddy.Destructor: the pool has forgotten the function, the collector closes it.
+// Destruct implements caddy.Destructor. It does nothing, because the collector closes the function.
 func (*sharedFunction) Destruct() error { return nil }
 
-// newFunctionKey is the key of a function.
+// newFunctionKey returns the key of a function.
 func newFunctionKey(e *sharedEngine, wasm []byte, config *engine.FunctionConfig, maxConcurrency int) (functionKey, error) {
 	text, err := json.Marshal(config)
 	return functionKey{engine: e, wasm: sha256.Sum256(wasm), config: string(text), maxConcurrency: maxConcurrency}, err
 }
 
-// loadFunction takes a reference on the function of key, deploying it if need be; loaded is whether it was there before. wasm
-// and config are what key was made of. functions.Delete(key) gives the reference back. Once ctx ends nobody waits.
+// loadFunction takes a reference to the function of key, which it deploys if there is none; loaded says that there was one.
+// wasm and config are what key was made from. functions.Delete(key) returns the reference. The end of ctx ends the wait for
+// the deployment.
 func loadFunction(
 	ctx context.Context, key functionKey, wasm []byte, module string, config *engine.FunctionConfig,
 ) (f *sharedFunction, loaded bool, err error) {
@@ -157,7 +160,7 @@ func loadFunction(
 		return shared, nil
 	})
 	if failed := (*engine.Error)(nil); loaded && errors.As(err, &failed) && failed.Code == engine.CodeCancelled && ctx.Err() == nil {
-		// Who deployed it gave up; that was somebody else.
+		// We waited for the deployment of another config, which was cancelled. Deploy the function for this one.
 		return loadFunction(ctx, key, wasm, module, config)
 	}
 	if err != nil {

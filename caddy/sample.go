@@ -1,3 +1,5 @@
+// This file reads the sample request of a warm-up, and says what is wrong with it.
+
 package gojinn
 
 import (
@@ -13,11 +15,11 @@ import (
 	"unicode/utf8"
 )
 
-// maxSample bounds the file of a sample request, in bytes: its text is kept with the function.
+// maxSample is the largest file of a sample request, in bytes. Its text is kept with the function.
 const maxSample = 10_000_000
 
-// readSample is the request in a file, as it will stand on the function's stdin: on one line and a newline, whatever white
-// space the file has between its parts. The file's state is that of just before. Whatever is wrong is a *sampleError.
+// readSample returns the request in a file as the function will read it from stdin: one line, whatever white space the file
+// has, and a newline. The state of the file is that of just before it was read. Every error is a *sampleError.
 func readSample(path string, maxBody int64) (string, fs.FileInfo, error) {
 	fail := func(err error) (string, fs.FileInfo, error) {
 		return "", nil, &sampleError{path: path, err: err}
@@ -32,7 +34,7 @@ func readSample(path string, maxBody int64) (string, fs.FileInfo, error) {
 		return fail(fmt.Errorf("this is not a regular file but a %s; name the file of the sample itself", describeMode(info.Mode())))
 	case info.Size() > maxSample:
 		return fail(fmt.Errorf("the file has %d bytes, more than the %d that are allowed for a sample; "+
-			"a smaller request warms up as well", info.Size(), maxSample))
+			"use a smaller request", info.Size(), maxSample))
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -66,7 +68,7 @@ func (e *sampleError) Error() string {
 // Unwrap is the error without the path.
 func (e *sampleError) Unwrap() error { return e.err }
 
-// withoutPath takes the path from an error of the file system: it is told once.
+// withoutPath removes the path from an error of the file system, for callers that add it.
 func withoutPath(err error) error {
 	if at := (*fs.PathError)(nil); errors.As(err, &at) {
 		return at.Err
@@ -74,7 +76,7 @@ func withoutPath(err error) error {
 	return err
 }
 
-// mistake is an error at a place in a text. Lines and columns (of characters) count from 1.
+// mistake is an error at a position in a text. Lines and columns count from 1, columns in characters.
 type mistake struct {
 	line, column int
 	text         string
@@ -83,13 +85,13 @@ type mistake struct {
 // Error implements error.
 func (m *mistake) Error() string { return fmt.Sprintf("%d:%d: %s", m.line, m.column, m.text) }
 
-// The keys of a request, docs/contract.md. Every request has the required ones; all but headers are strings.
+// The keys of a request, as in docs/contract.md. Every request has the required ones. All values but headers are strings.
 var (
 	requiredKeys = []string{"method", "uri", "headers", "body", "trace_id"}
 	optionalKeys = []string{"body_base64", "remote_addr", "client_ip", "scheme", "host", "proto", "original_uri"}
 )
 
-// checkSample holds a text to what a request can be. Its errors are mistakes.
+// checkSample checks that a text is a request. All errors are of type *mistake.
 func checkSample(text []byte, maxBody int64) error {
 	r := sampleReader{text: text}
 	if err := r.syntax(); err != nil {
@@ -99,11 +101,11 @@ func checkSample(text []byte, maxBody int64) error {
 	return r.request(maxBody)
 }
 
-// sampleReader goes through a text token by token and knows where each of them stands.
+// sampleReader reads a text token by token, and knows the position of each.
 type sampleReader struct {
 	text   []byte
 	tokens *json.Decoder
-	// at is where the last token begins.
+	// at is the offset at which the last token begins.
 	at int
 }
 
@@ -112,7 +114,7 @@ func (r *sampleReader) syntax() error {
 	for i := 0; i < len(r.text); {
 		c, size := utf8.DecodeRune(r.text[i:])
 		if c == utf8.RuneError && size == 1 {
-			return r.wrong(i, "the text is not UTF-8; a body that is not text goes into \"body_base64\"")
+			return r.wrong(i, "the text is not UTF-8; write a body that is not text into \"body_base64\"")
 		}
 		i += size
 	}
@@ -125,7 +127,7 @@ func (r *sampleReader) syntax() error {
 	case errors.As(err, &syntax) && strings.Contains(syntax.Error(), "end of JSON"):
 		return r.wrong(len(r.text), "the request is cut off here")
 	case errors.As(err, &syntax):
-		// The offset is behind what is wrong.
+		// The error's offset is just after the wrong character.
 		return r.wrong(max(0, int(syntax.Offset)-1), "this is not JSON: %v", syntax)
 	default:
 		return err
@@ -148,9 +150,9 @@ func (r *sampleReader) request(maxBody int64) error {
 		if token, err = r.next(); err != nil {
 			return err
 		}
-		key := token.(string) // the decoder lets nothing else be a key
+		key := token.(string) // the decoder returns no other type for a key
 		if _, twice := places[key]; twice {
-			return r.wrong(r.at, "%q is given twice", key)
+			return r.wrong(r.at, "%q is given twice; remove one", key)
 		}
 		places[key] = r.at
 		if !slices.Contains(requiredKeys, key) && !slices.Contains(optionalKeys, key) {
@@ -168,27 +170,27 @@ func (r *sampleReader) request(maxBody int64) error {
 	}
 	for _, key := range requiredKeys {
 		if _, ok := places[key]; !ok {
-			return r.wrong(begin, "the request lacks %q, which every request has; an example is %s", key, exampleSample)
+			return r.wrong(begin, "the request lacks %q, which every request has; write for example %s", key, exampleSample)
 		}
 	}
 	switch uri := values["uri"]; {
 	case values["method"] == "":
 		return r.wrong(places["method"], "\"method\" is empty; write for example \"GET\"")
 	case !strings.HasPrefix(uri, "/") && uri != "*":
-		return r.wrong(places["uri"], "\"uri\" is %q, and a request's is a path and perhaps a query, such as \"/api/x?q=1\"", uri)
+		return r.wrong(places["uri"], "\"uri\" is %q, but must be a path with an optional query, such as \"/api/x?q=1\"", uri)
 	case values["trace_id"] == "":
 		return r.wrong(places["trace_id"], "\"trace_id\" is empty; write any text, such as \"sample\"")
 	}
 	return r.body(values["body"], values["body_base64"], places, maxBody)
 }
 
-// body checks a body and the place of either form of it.
+// body checks a body, which is text or base64. places has the offsets of the keys.
 func (r *sampleReader) body(body, encoded string, places map[string]int, maxBody int64) error {
 	length, at := len(body), places["body"]
 	if encoded != "" {
 		at = places["body_base64"]
 		if body != "" {
-			return r.wrong(at, "\"body_base64\" stands beside a \"body\" that is not empty; a request has one of them")
+			return r.wrong(at, "\"body_base64\" and \"body\" both have content; empty one of them")
 		}
 		decoded, err := base64.StdEncoding.DecodeString(encoded)
 		if err != nil {
@@ -197,7 +199,7 @@ func (r *sampleReader) body(body, encoded string, places map[string]int, maxBody
 		length = len(decoded)
 	}
 	if int64(length) > maxBody {
-		return r.wrong(at, "the body has %d bytes, and max_body lets no request have more than %d", length, maxBody)
+		return r.wrong(at, "the body has %d bytes, more than the %d of max_body; shorten it, or raise max_body", length, maxBody)
 	}
 	return nil
 }
@@ -209,14 +211,14 @@ func (r *sampleReader) headers() error {
 		return err
 	}
 	if token != json.Delim('{') {
-		return r.wrong(r.at, "\"headers\" is an object of lists, such as {\"Accept\":[\"*/*\"]}")
+		return r.wrong(r.at, "\"headers\" must be an object of lists, such as {\"Accept\":[\"*/*\"]}")
 	}
 	seen := map[string]bool{}
 	for r.tokens.More() {
 		if token, err = r.next(); err != nil {
 			return err
 		}
-		name := token.(string) // as above
+		name := token.(string) // a key, as above
 		if seen[name] {
 			return r.wrong(r.at, "the header %q is given twice; put both values into one list", name)
 		}
@@ -225,14 +227,14 @@ func (r *sampleReader) headers() error {
 			return err
 		}
 		if token != json.Delim('[') {
-			return r.wrong(r.at, "the header %q has a list of values, such as [\"a\"]", name)
+			return r.wrong(r.at, "the value of the header %q must be a list, such as [\"a\"]", name)
 		}
 		for r.tokens.More() {
 			if _, err := r.string(fmt.Sprintf("a value of the header %q", name)); err != nil {
 				return err
 			}
 		}
-		if _, err := r.next(); err != nil { // the list's end
+		if _, err := r.next(); err != nil { // the end of the list
 			return err
 		}
 	}
@@ -240,7 +242,7 @@ func (r *sampleReader) headers() error {
 	return err
 }
 
-// string reads a value that must be one.
+// string reads a value that must be a string.
 func (r *sampleReader) string(what string) (string, error) {
 	token, err := r.next()
 	if err != nil {
@@ -253,7 +255,7 @@ func (r *sampleReader) string(what string) (string, error) {
 	return text, nil
 }
 
-// next is the next token. The syntax was checked before, so an error means that the decoder saw another text.
+// next returns the next token. The syntax was checked before, so it fails only if the decoder reads another text.
 func (r *sampleReader) next() (json.Token, error) {
 	r.at = int(r.tokens.InputOffset())
 	for r.at < len(r.text) && strings.IndexByte(" \t\r\n:,", r.text[r.at]) >= 0 {
@@ -262,7 +264,7 @@ func (r *sampleReader) next() (json.Token, error) {
 	return r.tokens.Token()
 }
 
-// wrong is a mistake at a byte of the text.
+// wrong returns a mistake at an offset of the text.
 func (r *sampleReader) wrong(at int, format string, args ...any) error {
 	before := r.text[:min(at, len(r.text))]
 	begin := bytes.LastIndexByte(before, '\n') + 1

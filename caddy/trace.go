@@ -1,3 +1,5 @@
+// This file finds the trace of a request, and opens a span for its call.
+
 package gojinn
 
 import (
@@ -16,24 +18,24 @@ import (
 
 // traced is what a request carries through tracing.
 type traced struct {
-	// id is the trace id that the function is told; never empty.
+	// id is the trace id that the function gets. It is never empty.
 	id string
 	// traceparent and tracestate replace the request's headers of these names, unless traceparent is empty.
 	traceparent, tracestate string
-	// span is the call's; it records nothing where the request is not traced.
+	// span is the call's. It records nothing if the request is not traced.
 	span trace.Span
-	// sampled says that id is worth an exemplar.
+	// sampled says that the trace is kept, so that id can be an exemplar.
 	sampled bool
 }
 
-// startTrace finds the request's trace id and opens the span of the call, a child of the request's.
+// startTrace finds the request's trace id, and opens the span of the call as a child of the request's span.
 //
-// The id is that of the active span, else that of a valid traceparent, else a well-formed X-Request-Id, else fresh.
+// The id is that of the active span, else that of a valid traceparent, else a well-formed X-Request-Id, else random.
 func startTrace(r *http.Request, function string) traced {
 	parent := trace.SpanFromContext(r.Context())
 	if sc := parent.SpanContext(); sc.IsValid() {
 		t := traced{id: sc.TraceID().String(), span: parent, sampled: sc.IsSampled()}
-		// Caddy sets no global provider: the request's own span knows the right one.
+		// Caddy sets no global provider, so we use that of the request's span.
 		var ctx context.Context
 		ctx, t.span = parent.TracerProvider().Tracer(tracerName).Start(r.Context(), "gojinn "+function,
 			trace.WithSpanKind(trace.SpanKindInternal),
@@ -71,13 +73,13 @@ func (t *traced) end(outcome engine.Outcome) {
 
 const tracerName = "github.com/pauloappbr/gojinn/caddy"
 
-// traceparentID is the trace id of a W3C traceparent header, or "" if the header is not valid.
+// traceparentID returns the trace id of a W3C traceparent header, or "" if the header is not valid.
 //
 // propagation.TraceContext differs in two points: in version 00 it accepts a dash at the end, which the standard forbids, and
 // it refuses flags that have no meaning yet, which the standard lets a receiver ignore. It also parses tracestate, which no
 // call needs, and allocates; this function does not. A test compares the two in everything else.
 func traceparentID(header string) string {
-	// version "-" trace-id "-" parent-id "-" flags; versions after 00 may add more behind another dash.
+	// version "-" trace-id "-" parent-id "-" flags. Versions after 00 may add more after another dash.
 	const length = 2 + 1 + 32 + 1 + 16 + 1 + 2
 	if len(header) < length || header[2] != '-' || header[35] != '-' || header[52] != '-' {
 		return ""

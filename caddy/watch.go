@@ -1,3 +1,5 @@
+// This file watches the files of a function, and replaces the function when they have changed.
+
 package gojinn
 
 import (
@@ -7,26 +9,27 @@ import (
 	"time"
 )
 
-// A function's files are looked at again and again. Notifications of the kernel would be missed where a symlink in the path is
-// swapped, a folder is replaced or the file lies on a network; a look costs some microseconds and misses none of that.
+// A function's files are polled. The kernel's notifications would miss a symlink in the path that is replaced, a directory that
+// is replaced, and files on a network; asking for a file's state costs some microseconds and misses none of these.
 const (
-	// pollInterval is the time between two looks.
+	// pollInterval is the time between two polls.
 	pollInterval = 250 * time.Millisecond
-	// A changed file is taken once it has stayed as it is for settleTime; settlePoll is the time between two looks until then.
+	// A changed file is read once it has not changed for settleTime; settlePoll is the time between two polls until then.
 	settleTime = 200 * time.Millisecond
 	settlePoll = 50 * time.Millisecond
-	// clockGrain is how soon after a file's last change another one may leave its time as it is.
+	// clockGrain is how long after a change of a file another change may leave it with the same time.
 	clockGrain = time.Second
 )
 
-// fileStates are the ones that a function is made of.
+// fileStates are the states of the files that a function is made from. A file that does not exist is nil.
 type fileStates struct {
 	module fs.FileInfo
-	// sample is the warm-up's; nil where there is none.
+	// sample is the warm-up's; nil if there is none.
 	sample fs.FileInfo
 }
 
-// watch reloads the function whenever one of its files has changed, until ctx ends. Whoever sends to turn may compile.
+// watch reloads the function whenever one of its files has changed, until ctx ends. The capacity of turn is how many functions
+// may be reloaded at once: a reload sends to it, and receives when it is done.
 func (d *deployment) watch(ctx context.Context, turn chan struct{}) {
 	seen := d.seen
 	for sleep(ctx, pollInterval) {
@@ -43,14 +46,14 @@ func (d *deployment) watch(ctx context.Context, turn chan struct{}) {
 		case <-ctx.Done():
 			return
 		}
-		// What happens to the files from here on is a change again. The reason of a failure is in the log.
+		// Whatever changes from here on is seen as another change. The reason of a failure is in the log.
 		_, _ = d.reload()
 		<-turn
 		seen = now
 	}
 }
 
-// settle lets time pass until the files stay as they are. It is not ok if ctx ends before.
+// settle waits until the files have not changed for settleTime, and returns their state; ok is false if ctx ends before.
 func (d *deployment) settle(ctx context.Context, now fileStates) (fileStates, bool) {
 	since := time.Now()
 	for time.Since(since) < settleTime {
@@ -64,7 +67,7 @@ func (d *deployment) settle(ctx context.Context, now fileStates) (fileStates, bo
 	return now, true
 }
 
-// look is the state of the function's files.
+// look returns the state of the function's files.
 func (d *deployment) look() fileStates {
 	now := fileStates{module: stat(d.module)}
 	if d.sample != "" {
@@ -73,12 +76,12 @@ func (d *deployment) look() fileStates {
 	return now
 }
 
-// same tells whether nobody wrote to any file between two looks.
+// same reports whether no file has changed between the two states.
 func (f fileStates) same(other fileStates) bool {
 	return sameFile(f.module, other.module) && sameFile(f.sample, other.sample)
 }
 
-// settled leaves out the files that were changed so recently that another change might not be seen.
+// settled returns f without the files that changed so recently that another change might not be seen.
 func (f fileStates) settled() fileStates {
 	for _, file := range []*fs.FileInfo{&f.module, &f.sample} {
 		if *file != nil && time.Since((*file).ModTime()) <= clockGrain {
@@ -88,7 +91,7 @@ func (f fileStates) settled() fileStates {
 	return f
 }
 
-// stat is the file that a path leads to; nil for none.
+// stat returns the state of the file at a path, or nil if there is none.
 func stat(path string) fs.FileInfo {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -97,7 +100,7 @@ func stat(path string) fs.FileInfo {
 	return info
 }
 
-// sameFile tells whether two looks saw one file, and nobody wrote to it in between.
+// sameFile reports whether a and b are states of one file that has not changed in between.
 func sameFile(a, b fs.FileInfo) bool {
 	if a == nil || b == nil {
 		return a == nil && b == nil
@@ -105,7 +108,7 @@ func sameFile(a, b fs.FileInfo) bool {
 	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) && a.Mode() == b.Mode()
 }
 
-// sleep waits; it is false if ctx ends before.
+// sleep waits for d. It returns false if ctx ends before.
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -349,7 +349,7 @@ func TestAdminReload(t *testing.T) {
 	}
 	s.rename("hello.wasm", "bad")
 	if res := s.post(path); res.StatusCode != 422 ||
-		!strings.Contains(res.body, "function a/b ("+s.dir+"/hello.wasm): not a WebAssembly module: bad; the function before serves on") {
+		!strings.Contains(res.body, "function a/b ("+s.dir+"/hello.wasm): not a WebAssembly module: bad; the old function continues to serve") {
 		t.Errorf("a bad module: %d %s", res.StatusCode, res.body)
 	}
 	if body := s.get("/").body; body != "new" {
