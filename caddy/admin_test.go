@@ -1,3 +1,5 @@
+// Tests of the admin API.
+
 package gojinn
 
 import (
@@ -45,7 +47,7 @@ func TestPurgeCache(t *testing.T) {
 	}
 }
 
-// Functions that share a name: the same module under two handlers is reloaded as one, two modules are not.
+// Two handlers with the same name: with the same module they are reloaded together, with two modules they are not.
 func TestReloadByName(t *testing.T) {
 	s := newServer(t)
 	answersModule(s)
@@ -81,7 +83,7 @@ func TestReloadByName(t *testing.T) {
 	}
 }
 
-// A reload that the next config overtakes is told to ask again.
+// A reload during which the config is replaced answers that it should be sent again.
 func TestReloadIsOvertaken(t *testing.T) {
 	s := newServer(t)
 	answersModule(s)
@@ -95,7 +97,7 @@ func TestReloadIsOvertaken(t *testing.T) {
 	}
 }
 
-// The list of a config without a function is a list.
+// A config without a function has an empty list.
 func TestNoFunctions(t *testing.T) {
 	s := newServer(t)
 	s.mustLoad("{\n admin ADMIN\n}\nADDR {\n respond hello\n}\n")

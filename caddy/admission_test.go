@@ -1,3 +1,5 @@
+// Tests of the admission of calls.
+
 package gojinn
 
 import (

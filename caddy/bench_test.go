@@ -1,5 +1,7 @@
 //go:build cgo
 
+// Benchmarks of a request through the plugin.
+
 package gojinn
 
 import (
@@ -17,8 +19,8 @@ import (
 	"github.com/pauloappbr/gojinn/caddy/internal/enginetest"
 )
 
-// What a request costs from Caddy's server inwards, without a network: a respond as the yardstick, the glue over an engine
-// that does nothing, and the smallest function on each backend.
+// The cost of a request from Caddy's server inwards, without a network: of the directive respond for comparison, of the plugin
+// over an engine that does nothing, and of the smallest function on each backend.
 func BenchmarkServeHTTP(b *testing.B) {
 	b.Run("respond", func(b *testing.B) {
 		s := newServer(b)
@@ -84,7 +86,7 @@ func (d *discard) Header() http.Header { return d.header }
 
 func (d *discard) WriteHeader(status int) { d.status, d.written = status, 0 }
 
-// Deadlines are set by Caddy for each request, as net/http lets it.
+// Caddy sets deadlines for each request, as net/http allows.
 func (d *discard) SetReadDeadline(time.Time) error  { return nil }
 func (d *discard) SetWriteDeadline(time.Time) error { return nil }
 func (d *discard) EnableFullDuplex() error          { return nil }

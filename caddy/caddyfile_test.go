@@ -1,3 +1,5 @@
+// Tests of the Caddyfile parser.
+
 package gojinn
 
 import (
@@ -14,9 +16,9 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 )
 
-var update = flag.Bool("update", false, "write the JSON of testdata/caddyfile anew")
+var update = flag.Bool("update", false, "write the JSON of testdata/caddyfile again")
 
-// Each case is a Caddyfile, ten dashes, and the JSON it is adapted to, or the error it is refused with.
+// Each case is a Caddyfile, ten dashes, and the JSON that it is adapted to or the error that refuses it.
 func TestCaddyfile(t *testing.T) {
 	paths, err := filepath.Glob("testdata/caddyfile/*.caddyfiletest")
 	if err != nil || len(paths) == 0 {
@@ -64,7 +66,7 @@ func TestCaddyfile(t *testing.T) {
 	}
 }
 
-// Whatever stands in the block, parsing ends with an error or a handler, never with a panic, and never silently drops a line.
+// Whatever the block contains, the parser returns an error or a handler. It never panics.
 func TestCaddyfileNeverPanics(t *testing.T) {
 	words := []string{"timeout", "env", "args", "mount", "memory_limit", "{", "}", "\"\"", "1", "A", "/x", "rw", "{env.X}", "\n"}
 	adapter := caddyconfig.GetAdapter("caddyfile")

@@ -1,3 +1,5 @@
+// Tests of cancelling calls.
+
 package gojinn
 
 import (
@@ -10,7 +12,7 @@ import (
 	"github.com/pauloappbr/gojinn/caddy/internal/engine"
 )
 
-// cancelled is an engine that notes what is cancelled.
+// cancelled is an engine that records which calls are cancelled.
 type cancelled struct {
 	engine.Engine
 	mu  sync.Mutex
@@ -33,14 +35,14 @@ func TestWatchCancelsARunningCall(t *testing.T) {
 	var w canceller
 	var e cancelled
 	for id := range engine.CallID(3) {
-		// Gone before the call begins, before anybody listens, and while somebody does.
+		// The client goes away before the call begins, before the call listens for it, and while the call listens.
 		ctx, cancel := context.WithCancel(t.Context())
 		if id == 0 {
 			cancel()
 		}
 		w.begin(ctx, &e, id)
 		if id == 2 {
-			eventually(t, "somebody to listen", func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.stop != nil })
+			eventually(t, "the call to listen", func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.stop != nil })
 		}
 		cancel()
 		eventually(t, "the call to be cancelled", func() bool { return slices.Contains(e.seen(), id) })
@@ -51,7 +53,7 @@ func TestWatchCancelsARunningCall(t *testing.T) {
 	}
 }
 
-// A call that has ended is never cancelled, and the one after it not for its sake.
+// A call that has ended is never cancelled, and its client does not cancel the next call.
 func TestWatchForgetsWhatHasEnded(t *testing.T) {
 	var w canceller
 	var e cancelled
@@ -68,6 +70,6 @@ func TestWatchForgetsWhatHasEnded(t *testing.T) {
 	if seen := e.seen(); len(seen) != 0 {
 		t.Errorf("cancelled were %v", seen)
 	}
-	// The timer of an ended call may still come: it finds nothing to do.
+	// The timer of an ended call may still run. It finds no call.
 	w.listen()
 }

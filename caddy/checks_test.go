@@ -1,3 +1,5 @@
+// Tests of the checks of settings.
+
 package gojinn
 
 import (
@@ -10,7 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// A config that was written as JSON is held to the rules of the Caddyfile.
+// A config that was written as JSON is checked by the rules of the Caddyfile.
 func TestHandlerSettingsAreChecked(t *testing.T) {
 	long := strings.Repeat("x", 65)
 	for text, want := range map[string]string{
@@ -55,7 +57,7 @@ func TestHandlerSettingsAreChecked(t *testing.T) {
 	}
 }
 
-// The app's settings likewise. What is left out is the default, so a zero is no mistake.
+// So are the app's settings. A setting that is left out has its default, so zero is no mistake.
 func TestAppSettingsAreChecked(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"backend":"v8"}`:                  `backend "v8" is not one of`,
@@ -68,7 +70,7 @@ func TestAppSettingsAreChecked(t *testing.T) {
 		`{"compile_timeout":-1}`:            "compile_timeout is -1ns",
 		`{"compile_timeout":"48h"}`:         "compile_timeout is 48h0m0s, want more than 0 and at most 24h0m0s",
 		`{"snapshot":"maybe"}`:              `snapshot "maybe" is not one of`,
-		`{"backend":"v8","pool_slots":-2}`:  "pool_slots is -2", // every mistake is told
+		`{"backend":"v8","pool_slots":-2}`:  "pool_slots is -2", // all mistakes are reported
 		`{"pool_slots":-1}`:                 "",
 		`{}`:                                "",
 		`{"cache":"off","watch":true}`:      "",
@@ -90,7 +92,7 @@ func TestAppSettingsAreChecked(t *testing.T) {
 	}
 }
 
-// A suggestion is made for a slip of the hand, not for another word.
+// A typo gets a suggestion, another word does not.
 func TestDidYouMean(t *testing.T) {
 	known := []string{"timeout", "env", "args", "mount"}
 	for word, want := range map[string]string{
@@ -106,7 +108,7 @@ func TestDidYouMean(t *testing.T) {
 	}
 }
 
-// Sizes as people write them.
+// All ways to write a size.
 func TestParseSize(t *testing.T) {
 	for text, want := range map[string]int64{
 		"1": 1, "64KiB": 65536, "128MB": 128_000_000, "4GiB": 4 << 30, "1.5 MB": 1_500_000,

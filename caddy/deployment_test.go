@@ -1,3 +1,5 @@
+// Tests of deployments and reloads.
+
 package gojinn
 
 import (
@@ -15,7 +17,7 @@ import (
 	"github.com/pauloappbr/gojinn/caddy/internal/enginetest"
 )
 
-// What cannot be a module is refused by what it is, before anything of it is read.
+// A path that leads to no regular file of a fitting size is refused before anything is read.
 func TestModuleFiles(t *testing.T) {
 	dir := t.TempDir()
 	large := filepath.Join(dir, "large.wasm")
@@ -56,9 +58,9 @@ func TestModuleFiles(t *testing.T) {
 	}
 }
 
-// A file that is never found as it was before it was read is given up.
+// A file that changes during every attempt to read it is refused.
 func TestModuleThatIsBeingWritten(t *testing.T) {
-	// The kernel says that this file has no bytes, and it always has some.
+	// The kernel says that this file has no bytes, but reading it always returns some.
 	const path = "/proc/self/status"
 	synctest.Test(t, func(t *testing.T) {
 		if wasm, _, err := readSettled(path); err == nil || !strings.Contains(err.Error(), "the file changes while it is read") || wasm != nil {
@@ -67,7 +69,7 @@ func TestModuleThatIsBeingWritten(t *testing.T) {
 	})
 }
 
-// deployment is the only one of the running config.
+// deployment returns the only deployment of the running config.
 func (s *server) deployment() *deployment {
 	s.t.Helper()
 	all := started.deployments()
@@ -77,7 +79,7 @@ func (s *server) deployment() *deployment {
 	return all[0]
 }
 
-// A reload that comes after its config has gone, or while it goes, changes nothing and leaves nothing behind.
+// A reload after or during the replacement of its config changes nothing and leaves nothing in the pool.
 func TestReloadOfAConfigThatIsGone(t *testing.T) {
 	s := newServer(t)
 	answersModule(s)
@@ -115,7 +117,7 @@ func TestReloadOfAConfigThatIsGone(t *testing.T) {
 	})
 }
 
-// Two handlers with the same settings share a function, also after a reload: what the first deployed, the second finds.
+// Two handlers with the same settings share a function, also after a reload: the second finds what the first has deployed.
 func TestReloadOfASharedFunction(t *testing.T) {
 	s := newServer(t)
 	answersModule(s)
@@ -140,7 +142,7 @@ func TestReloadOfASharedFunction(t *testing.T) {
 	}
 }
 
-// What is replaced, by a reload of the function or of the config, is let go once no request needs it.
+// What a reload of the function or of the config replaces is freed once no request needs it.
 func TestReplacedFunctionsAreFreed(t *testing.T) {
 	s := newServer(t)
 	answersModule(s)
@@ -170,7 +172,7 @@ func TestReplacedFunctionsAreFreed(t *testing.T) {
 			return s.fake.Open.Load() == want
 		}
 	}
-	// The slow request holds its function, and by its handler the one that handler served last.
+	// The slow request refers to its function, and by its handler to the function that this handler served last.
 	eventually(t, "the engine, the function and what the slow request holds to be left", open(4))
 	close(release)
 	if body := await(t, "the slow answer", slow); body != "\x00asm hello" {

@@ -1,3 +1,5 @@
+// Tests of the docs, held to what the code does.
+
 package gojinn
 
 import (
@@ -17,7 +19,7 @@ func readDoc(t *testing.T, name string) string {
 	return string(text)
 }
 
-// docs/caddyfile.md has every name that the parser knows, docs/migrate.md every one that is gone.
+// docs/caddyfile.md has every name that the parser knows, docs/migrate.md every name that is gone.
 func TestDocsNameEverySetting(t *testing.T) {
 	doc := readDoc(t, "caddyfile.md")
 	directive, _, _ := strings.Cut(doc, "## The global option")
@@ -43,7 +45,7 @@ func TestDocsNameEverySetting(t *testing.T) {
 	}
 }
 
-// The Caddyfiles in the docs and the README are what the parser takes.
+// The parser accepts all Caddyfiles in the docs and the README.
 func TestDocsExamplesAreAdapted(t *testing.T) {
 	for _, name := range []string{"caddyfile.md", "migrate.md", "../README.md"} {
 		examples := strings.Split(readDoc(t, name), "\n```caddyfile")[1:]

@@ -1,5 +1,7 @@
 //go:build cgo
 
+// Tests of reloads with the real engine.
+
 package gojinn
 
 import (
@@ -18,7 +20,7 @@ import (
 	"github.com/pauloappbr/gojinn/caddy/internal/engine"
 )
 
-// Two hundred reloads of every kind under load: no request fails, nothing unchanged is compiled again, and nothing is left.
+// Two hundred reloads of every kind under load: no request fails, nothing unchanged is compiled again, and nothing leaks.
 func TestTwoHundredReloads(t *testing.T) {
 	const maxConcurrency = 8
 	runtime.GC()
@@ -110,7 +112,7 @@ ADDR {
 			t.Errorf("reload %d: %s does not answer", i, want)
 		}
 		if i == 20 {
-			// By now everything that is made once has been.
+			// By now everything that is made once exists.
 			threads, resident = s.processStatus("Threads"), s.settledResident()
 		}
 	}
@@ -138,8 +140,8 @@ ADDR {
 		n+m, threads, s.processStatus("Threads"), resident, after, newModules)
 }
 
-// A watched file is replaced under load by a module that takes its time to compile: the old function answers until the new
-// one does.
+// A watched file is replaced under load by a module that takes long to compile: the old function answers until the new one
+// does.
 func TestWatchReplacesUnderLoad(t *testing.T) {
 	for _, backend := range backends {
 		t.Run(backend, func(t *testing.T) {
@@ -191,7 +193,7 @@ func TestWatchReplacesUnderLoad(t *testing.T) {
 			}
 			t.Logf("the new function answered %s after the rename, of which loading took %v s; %d requests", took, records[0]["duration"], n)
 
-			// Half of it, and it serves on.
+			// Half of the module is refused, and the function continues to serve.
 			s.module("hello.wasm", before[:len(before)/2])
 			eventually(t, "the refusal of half a module", func() bool {
 				return len(s.logs("msg", "the module's file has changed and was refused; the function before serves on")) == 1
@@ -203,7 +205,7 @@ func TestWatchReplacesUnderLoad(t *testing.T) {
 	}
 }
 
-// Purging empties the disk, and no function notices.
+// Purging removes the compiled code from the disk, and the functions continue to serve.
 func TestPurgedCache(t *testing.T) {
 	s := newRealServer(t)
 	config := func(module, cache string) string {
@@ -238,7 +240,7 @@ func TestPurgedCache(t *testing.T) {
 	purge(409)
 }
 
-// compilations is how many modules the running engine has compiled.
+// compilations returns how many modules the running engine has compiled.
 func (s *server) compilations() int {
 	s.t.Helper()
 	sum := 0
@@ -254,14 +256,14 @@ func (s *server) compilations() int {
 	return sum
 }
 
-// settledResident is what is resident in this process, in kB, once the garbage is gone.
+// settledResident returns the resident memory of this process, in kB, after garbage collections.
 func (s *server) settledResident() int {
 	s.t.Helper()
 	debug.FreeOSMemory()
 	return s.processStatus("VmRSS")
 }
 
-// processStatus is a number of /proc/self/status.
+// processStatus returns a number of /proc/self/status.
 func (s *server) processStatus(field string) int {
 	s.t.Helper()
 	text, err := os.ReadFile(filepath.Join("/proc", "self", "status"))

@@ -1,5 +1,7 @@
 //go:build cgo
 
+// Tests of snapshots with the real engine.
+
 package gojinn
 
 import (
@@ -19,7 +21,7 @@ import (
 	"github.com/pauloappbr/gojinn/caddy/internal/engine"
 )
 
-// buildGo compiles a Go program for WASI, as its users do.
+// buildGo compiles a Go program for WASI, as users do.
 func buildGo(t testing.TB, source, out string) string {
 	t.Helper()
 	source, err := filepath.Abs(source)
@@ -35,7 +37,7 @@ func buildGo(t testing.TB, source, out string) string {
 	return out
 }
 
-// snapshotOf is how the sandboxes of a function start, and why not otherwise.
+// snapshotOf returns what the sandboxes of a function start from, and why it is not more.
 func (s *server) snapshotOf(name string) (kind, whyNot string) {
 	s.t.Helper()
 	var list []functionInfo
@@ -51,8 +53,8 @@ func (s *server) snapshotOf(name string) (kind, whyNot string) {
 	return "", ""
 }
 
-// wantSnapshot checks how a function's sandboxes start. Deployments measure, and where the machine is busy they may find
-// that a lesser start is quicker; nothing else is let pass.
+// wantSnapshot checks what a function's sandboxes start from. A deployment measures, and on a busy machine it may find that a
+// lesser snapshot is quicker; no other difference is accepted.
 func (s *server) wantSnapshot(name, want string) {
 	s.t.Helper()
 	kind, whyNot := s.snapshotOf(name)
@@ -65,7 +67,7 @@ func (s *server) wantSnapshot(name, want string) {
 	}
 }
 
-// One program under every setting, on each backend.
+// One program with every setting, on each backend.
 func TestSnapshots(t *testing.T) {
 	t.Setenv("TENANT", "acme")
 	module := buildGo(t, "testdata/remember", filepath.Join(t.TempDir(), "remember.wasm"))
@@ -77,8 +79,8 @@ func TestSnapshots(t *testing.T) {
 func testSnapshots(t *testing.T, backend, module string) {
 	s := newRealServer(t)
 	s.httpClient.Timeout = time.Minute
-	for _, folder := range []string{"ro", "rw"} {
-		if err := os.Mkdir(filepath.Join(s.dir, folder), 0o755); err != nil {
+	for _, dir := range []string{"ro", "rw"} {
+		if err := os.Mkdir(filepath.Join(s.dir, dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -128,7 +130,7 @@ func testSnapshots(t *testing.T, backend, module string) {
 		})
 	}
 
-	// A module that says itself that it may be warmed up.
+	// A module that declares that it may be warmed up.
 	s.wantSnapshot("serve", "warmed")
 	if res := s.get("/serve"); res.StatusCode != 200 {
 		t.Errorf("a function of the Go package: %d %s", res.StatusCode, res.body)
@@ -157,7 +159,7 @@ func testSnapshots(t *testing.T, backend, module string) {
 	if !insisted {
 		t.Errorf("nobody was warned of what snapshot on could not do: %v", warned)
 	}
-	// Once, while the snapshot was taken, and by no request.
+	// Logged once, while the snapshot was taken, and by no request.
 	if kind, _ := s.snapshotOf("says"); kind == "parked" {
 		if said := s.logs("msg", "starting"); len(said) != 1 || said[0]["function"] != "says" || said[0]["trace_id"] != nil ||
 			said[0]["logger"] != "http.handlers.gojinn.stderr" {
@@ -166,8 +168,8 @@ func testSnapshots(t *testing.T, backend, module string) {
 	}
 }
 
-// askAtOnce sends 64 requests side by side, each with a body of its own, and checks that each gets its own answer: nobody
-// sees what another request left, only what was there when the snapshot was taken.
+// askAtOnce sends 64 concurrent requests with different bodies, and checks that each gets its own answer: no request sees what
+// another one left, only what existed when the snapshot was taken.
 func (s *server) askAtOnce(uri, tenant, reveals, kind string) {
 	s.t.Helper()
 	if kind != "warmed" && reveals == "the sample" {
@@ -211,7 +213,7 @@ func (s *server) askAtOnce(uri, tenant, reveals, kind string) {
 	wg.Wait()
 }
 
-// A warmed function is replaced like any other: by another module, by another sample.
+// A warmed function is replaced as any other is: by another module, and by another sample.
 func TestWatchReplacesWarmedFunctions(t *testing.T) {
 	s := newRealServer(t)
 	s.httpClient.Timeout = time.Minute
@@ -234,7 +236,7 @@ func TestWatchReplacesWarmedFunctions(t *testing.T) {
 		kind, _ := s.snapshotOf("fn")
 		return revealed() == "two" || kind != "warmed"
 	})
-	// Another program, with what Go cannot tell from the outside.
+	// Another module, which differs in a section that changes nothing.
 	text, err := os.ReadFile(first)
 	if err != nil {
 		t.Fatal(err)
@@ -256,7 +258,7 @@ func TestWatchReplacesWarmedFunctions(t *testing.T) {
 	}
 }
 
-// Reloads under load, each of which makes new snapshots: every answer is wholly of one of them, and what was replaced is let go,
+// Reloads under load, each of which makes new snapshots: every answer comes from one of them, and what was replaced is freed,
 // with its memory and descriptors.
 func TestReloadsOfSnapshots(t *testing.T) {
 	runtime.GC()
@@ -319,7 +321,7 @@ func TestReloadsOfSnapshots(t *testing.T) {
 		engines, functions := engine.Live()
 		return engines-enginesBefore <= 1 && functions-functionsBefore <= 2
 	})
-	// A snapshot has at least one descriptor of its own, that of its memory.
+	// A snapshot has at least one descriptor, that of its memory.
 	if after := s.descriptors(); after > descriptors+reloads/3 {
 		t.Errorf("%d descriptors are open, %d were after a third of the reloads", after, descriptors)
 	}
@@ -330,7 +332,7 @@ func TestReloadsOfSnapshots(t *testing.T) {
 	}
 }
 
-// descriptors is how many this process has open.
+// descriptors returns how many descriptors this process has open.
 func (s *server) descriptors() int {
 	s.t.Helper()
 	list, err := os.ReadDir("/proc/self/fd")

@@ -1,5 +1,7 @@
 //go:build cgo
 
+// Tests of whole functions with the real engine.
+
 package gojinn
 
 import (
@@ -22,7 +24,7 @@ import (
 	"github.com/pauloappbr/gojinn/caddy/internal/engine"
 )
 
-// guest is the path of a built guest, or of the prebuilt one that stands beside its source.
+// guest returns the path of a built guest, or of the prebuilt one beside its source.
 func guest(t *testing.T, name string) string {
 	t.Helper()
 	path, err := filepath.Abs(filepath.Join("..", "guests", "build", name+".wasm"))
@@ -79,7 +81,7 @@ func (s *server) inspect(uri string, headers ...string) inspection {
 	return seen
 }
 
-// One configuration for each backend, and everything that can be seen over HTTP.
+// One config for each backend, and everything that can be seen over HTTP.
 func TestBackends(t *testing.T) {
 	for _, backend := range backends {
 		t.Run(backend, func(t *testing.T) { testBackend(t, backend) })
@@ -90,8 +92,8 @@ func testBackend(t *testing.T, backend string) {
 	t.Setenv("SECRET_KEY", "s3cret")
 	s := newRealServer(t)
 	s.httpClient.Timeout = 2 * time.Minute
-	for _, folder := range []string{"ro", "rw"} {
-		if err := os.Mkdir(filepath.Join(s.dir, folder), 0o755); err != nil {
+	for _, dir := range []string{"ro", "rw"} {
+		if err := os.Mkdir(filepath.Join(s.dir, dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -263,7 +265,7 @@ ADDR {
 	})
 }
 
-// Outputs and ends that are refused, each with one record that names the rule.
+// Outputs and ends that are refused, each with one log record that names the rule.
 func testRefused(t *testing.T, s *server) {
 	raw := func(output string, more string) string {
 		return "/inspect?raw=" + base64.RawURLEncoding.EncodeToString([]byte(output)) + more
@@ -311,7 +313,7 @@ func testRefused(t *testing.T, s *server) {
 	}
 }
 
-// cpu is the CPU time that the process takes for something.
+// cpu returns the CPU time that the process uses while f runs.
 func cpu(f func()) time.Duration {
 	used := func() time.Duration {
 		var u syscall.Rusage
@@ -325,7 +327,7 @@ func cpu(f func()) time.Duration {
 	return used() - before
 }
 
-// Small modules by hand, each with one behaviour, on every backend.
+// Small handmade modules, each with one behaviour, on every backend.
 func TestSmallModules(t *testing.T) {
 	const answer = `{"status":200,"body":"small"}`
 	names := answering(answer, "")
@@ -333,7 +335,7 @@ func TestSmallModules(t *testing.T) {
 	type behaviour struct {
 		module wasm
 		status int
-		// reason is part of the one record that says which rule was broken.
+		// reason is a part of the log record that names the broken rule.
 		reason string
 	}
 	behaviours := map[string]behaviour{
@@ -391,7 +393,7 @@ func TestSmallModules(t *testing.T) {
 	}
 }
 
-// oneReason wants exactly one record of the request that says which rule was broken, or none where want is "".
+// oneReason checks that the log has exactly one record of the request that names the broken rule, or none if want is "".
 func (s *server) oneReason(traceID, want string) {
 	s.t.Helper()
 	var reasons []string
@@ -408,8 +410,8 @@ func (s *server) oneReason(traceID, want string) {
 	}
 }
 
-// What is no good is refused when it is loaded, by the name of the function, its path and the rule that was broken; the old
-// config serves on.
+// A bad module is refused when the config is loaded. The error has the name of the function, its path and the broken rule, and
+// the old config continues to serve.
 func TestBadInput(t *testing.T) {
 	s := newRealServer(t)
 	config := func(module string) string {
@@ -461,7 +463,7 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
-// Reloads under load, with the engine itself: each call that is begun is answered, and what is no longer reached is freed.
+// Reloads under load, with the real engine: each call that begins is answered, and what is no longer reachable is freed.
 func TestReloadFreesWhatItReplaces(t *testing.T) {
 	runtime.GC()
 	enginesBefore, functionsBefore := engine.Live()
@@ -501,7 +503,7 @@ func TestReloadFreesWhatItReplaces(t *testing.T) {
 	})
 }
 
-// A fault in Go code must still be recovered from, whatever backend was used first and trapped before.
+// Go code must still recover from a fault, whatever backend was used first and trapped before.
 func TestGoFaultsRecoverAfterTraps(t *testing.T) {
 	if order := os.Getenv("GOJINN_TEST_ORDER"); order != "" {
 		trapInOrder(t, strings.Split(order, ","))
@@ -512,7 +514,7 @@ func TestGoFaultsRecoverAfterTraps(t *testing.T) {
 		"wasmer,wasmi,wasmtime", "wasmi,wasmtime,wasmer", "wasmi,wasmer,wasmtime",
 	} {
 		t.Run(order, func(t *testing.T) {
-			// First use counts, so each order has a process of its own.
+			// The first use of a backend matters, so each order runs in a new process.
 			child := exec.Command(os.Args[0], "-test.run=^TestGoFaultsRecoverAfterTraps$", "-test.count=1")
 			child.Env = append(os.Environ(), "GOJINN_TEST_ORDER="+order)
 			if out, err := child.CombinedOutput(); err != nil {
@@ -568,7 +570,7 @@ func recovers() (ok bool) {
 	return nothing[len(os.Args)] == 1
 }
 
-// trapModules trap in different ways; engines tell some of them by a signal.
+// trapModules trap in different ways. Engines learn of some of them by a signal.
 var trapModules = map[string]wasm{
 	"unreachable": {code: unreachable},
 	"division":    {code: i32(1) + i32(0) + "\x6d" + drop}, // i32.div_s
@@ -577,16 +579,16 @@ var trapModules = map[string]wasm{
 	"overflow":    {code: i32(-1<<31) + i32(-1) + "\x6d" + drop},
 }
 
-// The user's own Caddyfile and function, unchanged, and again on each backend and with each kind of start by added lines.
+// The user's Caddyfile and function, unchanged, and with added lines on each backend and with each kind of start.
 func TestAcceptance(t *testing.T) {
-	folder, err := filepath.Abs(filepath.Join("..", "..", "shared", "acceptance"))
+	dir, err := filepath.Abs(filepath.Join("..", "..", "shared", "acceptance"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(folder); err != nil {
+	if _, err := os.Stat(dir); err != nil {
 		t.Skip("the user's files are not here; TestBackends does the same with the project's own function")
 	}
-	caddyfile, err := os.ReadFile(filepath.Join(folder, "Caddyfile"))
+	caddyfile, err := os.ReadFile(filepath.Join(dir, "Caddyfile"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -599,7 +601,7 @@ func TestAcceptance(t *testing.T) {
 			t.Fatalf("something listens on %s, where the user's Caddyfile is to be served; stop it first", addr)
 		}
 	}
-	buildGo(t, filepath.Join(folder, "processor.go"), filepath.Join(s.dir, "functions", "processor.wasm"))
+	buildGo(t, filepath.Join(dir, "processor.go"), filepath.Join(s.dir, "functions", "processor.wasm"))
 	t.Chdir(s.dir)
 	t.Setenv("SECRET_KEY", "s3cret")
 	check := func(backend, more, snapshot string) {
@@ -625,11 +627,10 @@ func TestAcceptance(t *testing.T) {
 	}
 }
 
-// The metrics stand where users look for them: on the admin endpoint and behind the directive metrics. Counts go on over a
-// reload.
+// The metrics are where users look for them: on the admin endpoint and at the directive metrics. Counts continue across a reload.
 func TestMetrics(t *testing.T) {
 	s := newRealServer(t)
-	// The counts are the process's, and a test may run twice in it.
+	// Counts belong to the process, in which a test may run twice.
 	run := fmt.Sprint(time.Now().UnixNano())
 	counted, broken := "counted"+run, "broken"+run
 	config := func(more string) string {

@@ -1,5 +1,7 @@
 //go:build cgo
 
+// Tests of warnings with the real engine.
+
 package gojinn
 
 import (

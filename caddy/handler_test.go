@@ -1,3 +1,5 @@
+// Tests of the handler over a fake engine.
+
 package gojinn
 
 import (
@@ -33,7 +35,7 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-// A large answer, and a large body, and then small ones again: the buffers are shared by all requests.
+// Large and small answers and bodies in turn: all requests share the buffers.
 func TestBuffersAreNotMixedUp(t *testing.T) {
 	s := newServer(t)
 	s.mustLoad(s.simple())
@@ -58,10 +60,10 @@ func TestBuffersAreNotMixedUp(t *testing.T) {
 	wg.Wait()
 }
 
-// Every way a call can end, as the client, the labels and the log see it.
+// All outcomes of a call, as the client, the metrics and the log see them.
 func TestOutcomes(t *testing.T) {
 	s := newServer(t)
-	// The counts are the process's, and a test may run twice in it.
+	// Counts belong to the process, in which a test may run twice.
 	name := fmt.Sprint("outcomes", time.Now().UnixNano())
 	var reply enginetest.Reply
 	s.fake.Handle = func(*enginetest.Call) enginetest.Reply { return reply }
@@ -210,7 +212,7 @@ func TestQueueFullAndTimeout(t *testing.T) {
 	}
 }
 
-// The limits of the config are the engine's, and so are the defaults of docs/contract.md.
+// The engine gets the limits of the config, and by default those of docs/contract.md.
 func TestLimits(t *testing.T) {
 	s := newServer(t)
 	var got engine.FunctionConfig
@@ -258,7 +260,7 @@ func TestPerRequestValues(t *testing.T) {
 		}
 		env = append(env, *pair[0]+"="+text)
 	}
-	// What an environment variable or a header holds is text, whatever it looks like.
+	// The content of an environment variable or a header is text, even if it looks like a placeholder.
 	if got, want := strings.Join(env, " "), "A=plain B={http.request.host} C=nil D=<> E=nil"; got != want {
 		t.Errorf("env: got %s, want %s", got, want)
 	}
@@ -276,7 +278,7 @@ func TestPerRequestValues(t *testing.T) {
 	}
 }
 
-// A module that is refused leaves the old config serving.
+// If a module is refused, the old config continues to serve.
 func TestBadModules(t *testing.T) {
 	s := newServer(t)
 	s.fake.Deploy = func(wasm []byte, _ *engine.FunctionConfig) error {
@@ -317,12 +319,12 @@ func TestEngineFails(t *testing.T) {
 	}
 }
 
-// A reload while requests run: each request that reaches Caddy's handlers is answered by the function, and what did not
-// change is not deployed again.
+// Reloads while requests run: each request that reaches Caddy's handlers is answered by the function, and what did not change is
+// not deployed again.
 //
-// Caddy 2.11 itself resets connections that stand in a closing listener's backlog (SO_REUSEPORT), with any handler: 50 reloads
-// of a `respond` under the same load lost 15 to 41 of them, those of a function 29 to 48. Such a request never reached a
-// handler and is sent again here, as browsers do; what counts is that each one that did is answered, with 200.
+// Caddy 2.11 resets connections that wait in a closing listener's backlog (SO_REUSEPORT), with any handler: 50 reloads of a
+// `respond` under the same load lost 15 to 41 of them, those of a function 29 to 48. Such a request never reached a handler. The
+// test sends it again, as browsers do, and demands that each request that reached a handler is answered with 200.
 func TestReloadUnderLoad(t *testing.T) {
 	s := newServer(t)
 	var called, answered atomic.Int64
@@ -371,7 +373,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	}
 }
 
-// A request that sits in an earlier handler while its config is cleaned up still finds its function.
+// A request that waits in an earlier handler while its config is cleaned up still gets its function.
 func TestReloadWhileARequestIsOnItsWay(t *testing.T) {
 	s := newServer(t)
 	s.fake.Handle = func(c *enginetest.Call) enginetest.Reply { return enginetest.OK(c.Config.Name) }
@@ -430,7 +432,7 @@ ADDR {
 	}
 }
 
-// What the global option says of the engine arrives there. A function's settings are not among it.
+// The engine gets the settings of the global option. A function's settings do not change the engine.
 func TestEngineSettings(t *testing.T) {
 	t.Setenv("GOJINN_TEST_CACHE", "from-env")
 	s := newServer(t)
@@ -443,7 +445,7 @@ func TestEngineSettings(t *testing.T) {
 	tell := func() string {
 		cache := "none"
 		if got.Cache != nil {
-			cache = got.Cache.Folder
+			cache = got.Cache.Directory
 		}
 		return fmt.Sprint(got.MaxConcurrency, " ", *got.Pool, " ", got.CompileTimeout, " ", cache)
 	}
@@ -477,7 +479,7 @@ func TestEngineSettings(t *testing.T) {
 	}
 }
 
-// The paths of a function: relative ones are those of the process, and none depends on a request.
+// Relative paths are resolved against the process's working directory, and no path depends on a request.
 func TestPathsAreResolved(t *testing.T) {
 	t.Setenv("GOJINN_TEST_FILES", "data")
 	s := newServer(t)
@@ -506,12 +508,12 @@ func TestPathsAreResolved(t *testing.T) {
 	}
 }
 
-// A call that the engine itself does not take is told like one that found no permit.
+// A call that the engine refuses is answered as one that gets no permit.
 func TestEngineTakesNoCall(t *testing.T) {
 	s := newServer(t)
 	s.fake.Admit = func() error { return &engine.Error{Code: engine.CodeRejected, Message: "no call today"} }
 	s.mustLoad(strings.Replace(s.simple("max_concurrency 2"), "route {", "log_append outcome {http.gojinn.outcome}\n\troute {", 1))
-	for range 5 { // more than there are permits: none may be lost
+	for range 5 { // more than there are permits, of which none may get lost
 		if res := s.get("/"); res.StatusCode != 503 || res.Header.Get("Retry-After") != "1" {
 			t.Errorf("got %d %v", res.StatusCode, res.Header)
 		}
@@ -526,7 +528,7 @@ func TestEngineTakesNoCall(t *testing.T) {
 	permits.allFree(t)
 }
 
-// Answers as large as they come: what the buffers hold, and beyond.
+// Answers that fit into the buffers, and larger ones.
 func TestLargeAnswers(t *testing.T) {
 	s := newServer(t)
 	var size int

@@ -1,3 +1,5 @@
+// Tests of the log of guests.
+
 package gojinn
 
 import (

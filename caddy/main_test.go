@@ -1,3 +1,5 @@
+// What all tests share before the first one runs.
+
 package gojinn
 
 import (

@@ -1,3 +1,5 @@
+// Tests of the metrics.
+
 package gojinn
 
 import (
@@ -15,7 +17,7 @@ import (
 	"github.com/pauloappbr/gojinn/caddy/internal/enginetest"
 )
 
-// The engine's metrics are passed on as they are, of every type, except those that are counted here.
+// The engine's metrics of every type are passed on unchanged, except those that the plugin counts.
 func TestEngineMetrics(t *testing.T) {
 	s := newServer(t)
 	var text string
@@ -62,7 +64,7 @@ gojinn_function_duration_seconds 99
 		}
 	}
 
-	// Where the engine cannot tell its metrics the scrape fails with the reason: a gap would look as if nothing happened.
+	// If the engine fails to return metrics the scrape fails with the reason, because missing ones would go unnoticed.
 	for _, c := range []struct {
 		text string
 		err  error
@@ -75,7 +77,7 @@ gojinn_function_duration_seconds 99
 	}
 }
 
-// Counts go on over reloads, and a function that is rejected before its guest runs is counted as that.
+// Counts continue across reloads, and a call that is rejected before its guest runs is counted as rejected.
 func TestCountsSurviveReloads(t *testing.T) {
 	s := newServer(t)
 	name := fmt.Sprint("counted", time.Now().UnixNano())
@@ -92,7 +94,7 @@ func TestCountsSurviveReloads(t *testing.T) {
 	}
 }
 
-// A call whose trace is sampled is an exemplar of its bucket; any other is only counted.
+// A call whose trace is sampled is an exemplar of its bucket. Other calls are only counted.
 func TestExemplars(t *testing.T) {
 	s := newServer(t)
 	name := fmt.Sprint("exemplar", time.Now().UnixNano())
@@ -115,7 +117,7 @@ func TestExemplars(t *testing.T) {
 	}
 }
 
-// The collectors are those of the process; each config's registry takes them once, and refuses no second app.
+// A registry accepts the collectors twice.
 func TestMetricsAreRegisteredTwice(t *testing.T) {
 	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
 	defer cancel()

@@ -1,5 +1,7 @@
 //go:build !cgo
 
+// Tests of a build without cgo.
+
 package gojinn
 
 import (
@@ -11,8 +13,8 @@ import (
 	"github.com/pauloappbr/gojinn/caddy/internal/engine"
 )
 
-// Built without cgo, which is what xcaddy does unless told otherwise: the modules are there, configs are adapted, and
-// provisioning says what to run.
+// In a build without cgo, which is xcaddy's default, the modules are registered, configs are adapted, and provisioning fails
+// with the command to run.
 func TestWithoutCgo(t *testing.T) {
 	for _, id := range []string{"gojinn", "http.handlers.gojinn", "admin.api.gojinn"} {
 		if _, err := caddy.GetModule(id); err != nil {

@@ -1,3 +1,5 @@
+// Tests of placeholders.
+
 package gojinn
 
 import (

@@ -67,7 +67,7 @@ func loadEngine(key engineKey) (*sharedEngine, error) {
 			// The engine makes the directory itself, with permissions for its user only; this makes the one above. If
 			// there is something wrong with either, the engine warns about it.
 			_ = os.MkdirAll(filepath.Dir(key.cache), 0o700)
-			config.Cache = &engine.CacheConfig{Folder: key.cache}
+			config.Cache = &engine.CacheConfig{Directory: key.cache}
 		}
 		e, err := newEngine(config)
 		if err != nil {

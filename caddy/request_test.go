@@ -1,3 +1,5 @@
+// Tests of what the engine gets of a request.
+
 package gojinn
 
 import (
@@ -23,7 +25,7 @@ import (
 	"github.com/pauloappbr/gojinn/caddy/internal/enginetest"
 )
 
-// What the engine is told about a request.
+// The head of a request as the engine gets it.
 func TestHeadOfARequest(t *testing.T) {
 	s := newServer(t)
 	var got *enginetest.Call
@@ -161,7 +163,7 @@ func TestBodies(t *testing.T) {
 		t.Errorf("bad framing: %d", status)
 	}
 	stalled := s.raw("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
-	// The stalled upload holds no sandbox, though the function has only one.
+	// The stalled upload holds no permit, of which the function has one.
 	if res := s.get("/"); res.body != "0" {
 		t.Errorf("beside a stalled upload: %d", res.StatusCode)
 	}
@@ -229,7 +231,7 @@ func TestForwardedOverUnixSocket(t *testing.T) {
 	}
 }
 
-// The headers that say where a request came from: the client's own count only behind a trusted proxy.
+// The headers that say where a request came from. Those of the client are used only if it is a trusted proxy.
 func TestForwardedHeaders(t *testing.T) {
 	for _, c := range []struct {
 		name, remote        string
@@ -268,7 +270,7 @@ func TestForwardedHeaders(t *testing.T) {
 	}
 }
 
-// Whose fault it was that a body could not be read decides the status.
+// The status of a body that cannot be read depends on the cause.
 func TestBodyErrors(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -297,7 +299,7 @@ func TestBodyErrors(t *testing.T) {
 	}
 }
 
-// A body comes as it was sent, however it is cut into reads, and whatever the buffer held before.
+// A body is read as it was sent, however it is cut into reads, and whatever the buffer contained before.
 func TestReadBody(t *testing.T) {
 	buf := []byte("left over from the request before")
 	for _, size := range []int{0, 1, 511, 512, 513, 4096, 99_999, 100_000} {
@@ -321,7 +323,7 @@ func TestReadBody(t *testing.T) {
 	if got, err := readBody(r, 1, buf); err != nil || len(got) != 0 {
 		t.Errorf("no body: %d bytes, %v", len(got), err)
 	}
-	// A client that promises a body of gigabytes and sends a byte costs no gigabytes.
+	// A client that announces a body of gigabytes and sends one byte does not cost gigabytes of memory.
 	r = httptest.NewRequest("POST", "/", strings.NewReader("x"))
 	r.ContentLength = 4 << 30
 	if got, err := readBody(r, 4<<30, nil); err != nil || string(got) != "x" || cap(got) > 2<<20 {

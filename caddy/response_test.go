@@ -1,3 +1,5 @@
+// Tests of responses.
+
 package gojinn
 
 import (

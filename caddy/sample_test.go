@@ -1,3 +1,5 @@
+// Tests of samples of warm-ups.
+
 package gojinn
 
 import (
@@ -16,7 +18,7 @@ func writeSample(t testing.TB, text string) string {
 	return path
 }
 
-// A sample may be written as people like it, and stands on stdin as a request does: on one line.
+// The file of a sample may have any white space. The function reads it as it reads a request: on one line.
 func TestSampleIsPutOnOneLine(t *testing.T) {
 	path := writeSample(t, `
 {
@@ -39,14 +41,14 @@ func TestSampleIsPutOnOneLine(t *testing.T) {
 		t.Errorf("got %s, %v\nwant %s", got, err, want)
 	}
 	if !sameFile(info, stat(path)) {
-		t.Error("the file's state is another one's")
+		t.Error("the state is that of another file")
 	}
 	if got, _, err := readSample(writeSample(t, exampleSample), 0); err != nil || got != exampleSample+"\n" {
 		t.Errorf("the example of the error messages: got %s, %v", got, err)
 	}
 }
 
-// Every mistake is told with its file, line, column and what to do.
+// The error for every mistake has the file, the line, the column and what to do.
 func TestSampleMistakes(t *testing.T) {
 	with := func(key, value string) string {
 		return strings.Replace(exampleSample, key, value, 1)
@@ -93,7 +95,7 @@ func TestSampleMistakes(t *testing.T) {
 	}
 }
 
-// What is no file of a sample.
+// Paths that lead to no file of a sample.
 func TestSampleFiles(t *testing.T) {
 	dir := t.TempDir()
 	large := filepath.Join(dir, "large.json")
@@ -120,7 +122,7 @@ func FuzzSample(f *testing.F) {
 	f.Add([]byte(exampleSample))
 	f.Add([]byte(`{"headers":{"A":["b",{}]},"x":[[{`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		// A text is refused with a place in it, or taken; nothing panics.
+		// A text is refused with a position in it, or accepted. Nothing panics.
 		err := checkSample(text, 100)
 		if err == nil {
 			return

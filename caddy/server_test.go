@@ -1,3 +1,5 @@
+// The server that tests run: Caddy in this process, over a fake or the real engine.
+
 package gojinn
 
 import (
@@ -35,7 +37,7 @@ type server struct {
 	httpClient *http.Client
 }
 
-// newServer readies a folder with one module, hello.wasm, and stands the fake in.
+// newServer makes a directory with one module, hello.wasm, and replaces the engine by a fake.
 func newServer(t testing.TB) *server {
 	t.Helper()
 	s := &server{t: t, fake: &enginetest.Fake{}, dir: t.TempDir(), addr: freeAddr(t), adminAddr: freeAddr(t)}
@@ -58,7 +60,7 @@ func newServer(t testing.TB) *server {
 	return s
 }
 
-// newClient is a client with connections of its own.
+// newClient returns a client that shares no connections with others.
 func newClient() *http.Client {
 	return &http.Client{
 		Transport:     &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64},
@@ -67,7 +69,7 @@ func newClient() *http.Client {
 	}
 }
 
-// newRealServer is a server with the engine itself.
+// newRealServer returns a server with the real engine.
 func newRealServer(t testing.TB) *server {
 	t.Helper()
 	s := newServer(t)
@@ -75,7 +77,7 @@ func newRealServer(t testing.TB) *server {
 	return s
 }
 
-// module writes a module file.
+// module writes a file into the directory and returns its path.
 func (s *server) module(name, content string) string {
 	s.t.Helper()
 	path := filepath.Join(s.dir, name)
@@ -85,8 +87,8 @@ func (s *server) module(name, content string) string {
 	return path
 }
 
-// load runs a Caddyfile. ADDR, ADMIN and DIR stand for the server's own. What is asked afterwards, with the server's client, is answered
-// by that config: Caddy's Load returns when the server of the one before has only begun to close.
+// load runs a Caddyfile, in which ADDR, ADMIN and DIR are replaced by the server's. The config answers all later requests of the
+// server's client: load waits for the old config's server, which has only begun to close when Caddy's Load returns.
 func (s *server) load(caddyfile string) error {
 	s.t.Helper()
 	_, port, _ := net.SplitHostPort(s.addr)
@@ -98,12 +100,12 @@ func (s *server) load(caddyfile string) error {
 	if err := caddy.Load(config, true); err != nil {
 		return err
 	}
-	eventually(s.t, "the socket of the config before to close", func() bool { return s.listening(port) <= 1 })
+	eventually(s.t, "the socket of the old config to close", func() bool { return s.listening(port) <= 1 })
 	s.httpClient.CloseIdleConnections()
 	return nil
 }
 
-// listening is how many sockets of this machine listen on a port. Caddy's own count goes down a moment before a socket closes.
+// listening returns how many sockets of this machine listen on a port. Caddy's count goes down a moment before a socket closes.
 func (s *server) listening(port string) (sockets int) {
 	s.t.Helper()
 	number, err := strconv.ParseUint(port, 10, 16)
@@ -116,7 +118,7 @@ func (s *server) listening(port string) (sockets int) {
 			s.t.Fatal(err)
 		}
 		for line := range strings.Lines(string(text)) {
-			// Number, local address, remote address, state: 0A where it listens.
+			// Number, local address, remote address, state: 0A if it listens.
 			f := strings.Fields(line)
 			if len(f) > 3 && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", number)) && f[3] == "0A" {
 				sockets++
@@ -133,7 +135,7 @@ func (s *server) mustLoad(caddyfile string) {
 	}
 }
 
-// simple is the usual Caddyfile: one function, with these lines in its block, and a log of JSON lines.
+// simple returns the usual Caddyfile: one function, with these lines in its block, and a log of JSON lines.
 func (s *server) simple(lines ...string) string {
 	return `{
 	admin ADMIN
@@ -164,7 +166,7 @@ func (s *server) do(r *http.Request) *response {
 	s.t.Helper()
 	res, err := s.httpClient.Do(r)
 	for try := 0; err != nil && r.GetBody != nil && connectionLost(err) && try < 20; try++ {
-		// The server of the config before takes its time to close, and the connection was one of its.
+		// The connection belonged to the server of the old config, which has closed it.
 		if r.Body, err = r.GetBody(); err != nil {
 			break
 		}
@@ -202,8 +204,8 @@ func (s *server) get(uri string, headers ...string) *response {
 	return s.do(s.request("GET", uri, "", headers...))
 }
 
-// getPatiently is the status of the answer to a GET, sent again as long as its connection is lost. It may run in any
-// goroutine.
+// getPatiently returns the status of the answer to a GET, which it sends again if its connection is lost. Any goroutine may
+// call it.
 func (s *server) getPatiently(uri string) int {
 	for range 100 {
 		res, err := s.httpClient.Get("http://" + s.addr + uri)
@@ -230,7 +232,7 @@ func (s *server) admin(path string) *response {
 	return s.do(r)
 }
 
-// raw sends bytes on a connection of its own and returns it.
+// raw sends bytes on a new connection and returns the connection.
 func (s *server) raw(text string) net.Conn {
 	s.t.Helper()
 	conn, err := net.Dial("tcp", s.addr)
@@ -256,7 +258,7 @@ func (s *server) status(conn net.Conn) int {
 	return res.StatusCode
 }
 
-// logs are the records so far whose field has the value.
+// logs returns the records so far whose field has the value.
 func (s *server) logs(field, value string) []map[string]any {
 	s.t.Helper()
 	text, err := os.ReadFile(filepath.Join(s.dir, "caddy.log"))
@@ -276,7 +278,7 @@ func (s *server) logs(field, value string) []map[string]any {
 	return found
 }
 
-// freeAddr is an address of this machine that nobody listens on.
+// freeAddr returns an address of this machine on which no socket listens.
 func freeAddr(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -287,11 +289,11 @@ func freeAddr(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// longestWait is how long tests wait for what other goroutines bring about: longer than a Go module takes to compile, at the
-// lowest priority, on a busy machine.
+// longestWait is how long tests wait for other goroutines: longer than a Go module takes to compile, at the lowest priority, on
+// a busy machine.
 const longestWait = time.Minute
 
-// eventually waits for a condition that other goroutines bring about.
+// eventually waits for a condition that other goroutines make true.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for start := time.Now(); time.Since(start) < longestWait; time.Sleep(10 * time.Millisecond) {
@@ -302,7 +304,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	t.Fatalf("waited %s for: %s", longestWait, what)
 }
 
-// await receives from a channel that somebody else is to send on or close.
+// await receives from a channel that another goroutine sends to or closes.
 func await[T any](t testing.TB, what string, c <-chan T) (value T) {
 	t.Helper()
 	select {

@@ -1,3 +1,5 @@
+// Tests of snapshots over a fake engine.
+
 package gojinn
 
 import (
@@ -14,12 +16,12 @@ import (
 	"github.com/pauloappbr/gojinn/caddy/internal/enginetest"
 )
 
-// sampleOf is a sample request that tells its trace.
+// sampleOf returns a sample request with a trace id.
 func sampleOf(trace string) string {
 	return strings.Replace(exampleSample, `"sample"`, `"`+trace+`"`, 1)
 }
 
-// What the config says of snapshots arrives at the engine.
+// The engine gets the settings of snapshots.
 func TestSnapshotSettings(t *testing.T) {
 	t.Setenv("TENANT", "acme")
 	s := newServer(t)
@@ -72,7 +74,7 @@ func TestSnapshotSettings(t *testing.T) {
 	}
 }
 
-// A config that was written as JSON keeps to the same rules.
+// A config that was written as JSON is checked by the same rules.
 func TestSnapshotIsValidated(t *testing.T) {
 	valid := func() *Handler {
 		h := &Handler{Module: "x.wasm"}
@@ -101,8 +103,8 @@ func TestSnapshotIsValidated(t *testing.T) {
 	}
 }
 
-// The log and the admin API say how sandboxes start; what the operator asked for and did not get is warned about, and what
-// the program said while it was started is logged, both once for each deployment.
+// The log and the admin API say what sandboxes start from. A missing snapshot is warned about, and what the program wrote while
+// it was started is logged, both once for each deployment.
 func TestSnapshotIsReported(t *testing.T) {
 	s := newServer(t)
 	s.fake.Describe = func(config *engine.FunctionConfig) string {
@@ -173,7 +175,7 @@ func TestSnapshotIsReported(t *testing.T) {
 	}
 	if got := strings.Join(said, "\n"); got != "info starting warmed <nil> <nil>\nwarn old config warmed <nil> 1\n"+
 		"info  warmed <nil> <nil>\ninfo \\x1b[1mend warmed <nil> <nil>" {
-		t.Errorf("the log of what was said at the start:\n%s", got)
+		t.Errorf("the log of what was written at the start:\n%s", got)
 	}
 
 	var list []map[string]any
@@ -188,12 +190,12 @@ func TestSnapshotIsReported(t *testing.T) {
 		"parked": "parked <nil> 12.5", "plain": "none this is\nnot a Go program <nil>", "silent": "none <nil> <nil>",
 	} {
 		if told[name] != want {
-			t.Errorf("the admin API tells of %s: %s, want %s", name, told[name], want)
+			t.Errorf("the admin API says of %s: %s, want %s", name, told[name], want)
 		}
 	}
 }
 
-// A sample is a part of its function: another text is another function, other white space is not.
+// The sample belongs to its function: another text makes another function, other white space does not.
 func TestSampleIdentifiesTheFunction(t *testing.T) {
 	s := newServer(t)
 	var deployed atomic.Int64
@@ -219,11 +221,11 @@ func TestSampleIdentifiesTheFunction(t *testing.T) {
 	s.module("other.json", sampleOf("b"))
 	s.mustLoad(strings.Replace(config, "route {", "route {\n\t\tgojinn /other {\n\t\t\tmodule DIR/hello.wasm\n\t\t\twarmup 3 DIR/other.json\n\t\t}", 1))
 	if list := s.admin("/gojinn/functions").body; strings.Count(list, `"name":"hello"`) != 1 || strings.Count(list, `"name":"hello-`) != 1 {
-		t.Errorf("functions with samples of their own: %s", list)
+		t.Errorf("functions with different samples: %s", list)
 	}
 }
 
-// The sample is followed like the module, and replaced on demand like it.
+// The sample is watched and reloaded as the module is.
 func TestWatchFollowsTheSample(t *testing.T) {
 	s := newServer(t)
 	s.fake.Handle = func(c *enginetest.Call) enginetest.Reply {
@@ -263,7 +265,7 @@ func TestWatchFollowsTheSample(t *testing.T) {
 	eventually(t, "the missing sample to be logged", func() bool { return len(s.logs("msg", message)) == 2 })
 	s.answers("the sample before", sampleOf("renamed"))
 	s.module("sample.json", sampleOf("back"))
-	s.answers("a sample that is there again", sampleOf("back"))
+	s.answers("a sample that exists again", sampleOf("back"))
 
 	s.mustLoad(s.simple("warmup 3 DIR/sample.json"))
 	s.rename("sample.json", sampleOf("on demand"))

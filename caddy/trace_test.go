@@ -1,3 +1,5 @@
+// Tests of traces.
+
 package gojinn
 
 import (
@@ -54,7 +56,7 @@ func TestTraceID(t *testing.T) {
 	}
 }
 
-// Apart from what traceparentID's comment names, the header is read as OpenTelemetry reads it.
+// The header is read as OpenTelemetry reads it, apart from what the comment on traceparentID names.
 func TestTraceparentIsReadAsOpenTelemetryReadsIt(t *testing.T) {
 	const valid = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	library := func(header string) string {
@@ -99,7 +101,7 @@ func TestTraceparentIsReadAsOpenTelemetryReadsIt(t *testing.T) {
 	check(valid[:36] + zeros[:16] + valid[52:])
 }
 
-// The headers that name the call's span replace those of the client: a tracestate belongs to its traceparent.
+// The headers of the call's span replace those of the client, of which a tracestate belongs to its traceparent.
 func TestSpanReplacesTheClientsHeaders(t *testing.T) {
 	r := httptest.NewRequest("GET", "/", nil)
 	r.Header.Set("Traceparent", "not valid")

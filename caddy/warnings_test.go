@@ -1,3 +1,5 @@
+// Tests of warnings over a fake engine.
+
 package gojinn
 
 import (
@@ -88,8 +90,8 @@ func TestEngineWarnings(t *testing.T) {
 	}
 }
 
-// A problem that the engine has put into its list itself is not told twice.
-func TestPoolProblemIsToldOnce(t *testing.T) {
+// A problem that is in the engine's list as well is logged once.
+func TestPoolProblemIsLoggedOnce(t *testing.T) {
 	s := newServer(t)
 	s.fake.About = func() string { return `{"pool_problem":"no pool","warnings":["other","no pool"]}` }
 	s.mustLoad(s.simple())

@@ -1,3 +1,5 @@
+// A builder of small WebAssembly modules.
+
 package gojinn
 
 import (
@@ -5,33 +7,33 @@ import (
 	"strings"
 )
 
-// wasm is a module by hand, so that the tests need no tool to build one: a memory, fd_write of WASI, and functions of no
+// wasm is a handmade module, so that the tests need no tool to build one: a memory, fd_write of WASI, and functions without
 // parameters, of which the first is _start.
 type wasm struct {
 	// code is that of _start. Function 0 is the import and function 1 _start.
 	code string
-	// imports is one more function, as module and name.
+	// imports is another imported function, as module and name.
 	imports [2]string
 	// pages is the size of the memory; 0 means 1.
 	pages uint32
-	// data is what the memory begins with.
+	// data is the beginning of the memory.
 	data string
 	// twice writes the data in two segments that overlap.
 	twice bool
-	// start runs _start as the start function, and exports an empty function in its place.
+	// start runs _start as the start function, and exports an empty function as _start.
 	start bool
-	// name is what the name section calls _start; without it there is no such section.
+	// name is the name of _start in the name section. If it is empty there is no such section.
 	name string
 }
 
-// Addresses of what answering needs, in the first page.
+// Addresses of what answering uses, in the first page.
 const (
 	vectorAt  = 0
 	writtenAt = 8
 	outputAt  = 16
 )
 
-// answering is a module that writes output to stdout and then runs code.
+// answering returns a module that writes output to stdout and then runs code.
 func answering(output, code string) wasm {
 	vector := binary.LittleEndian.AppendUint32(nil, outputAt)
 	vector = binary.LittleEndian.AppendUint32(vector, uint32(len(output)))
@@ -49,7 +51,7 @@ const (
 	recurse     = "\x10\x01"             // call 1
 )
 
-// i32 is the instruction that pushes n.
+// i32 returns the instruction that pushes n.
 func i32(n int32) string {
 	out := "\x41"
 	for {
@@ -62,7 +64,7 @@ func i32(n int32) string {
 	}
 }
 
-// String is the module in the binary format.
+// String returns the module in the binary format.
 func (m wasm) String() string {
 	const procedure = "\x60\x00\x00"
 	const fdWrite = "\x60\x04\x7f\x7f\x7f\x7f\x01\x7f"

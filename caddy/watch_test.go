@@ -1,3 +1,5 @@
+// Tests of watched files and reloads.
+
 package gojinn
 
 import (
@@ -20,7 +22,7 @@ import (
 	"github.com/pauloappbr/gojinn/caddy/internal/enginetest"
 )
 
-// answersModule lets functions answer with the content of their module. What begins with "bad" is refused.
+// answersModule makes functions answer with the content of their module. A module that begins with "bad" is refused.
 func answersModule(s *server) {
 	s.fake.Handle = func(c *enginetest.Call) enginetest.Reply { return enginetest.OK(string(c.Module)) }
 	s.fake.Deploy = func(wasm []byte, config *engine.FunctionConfig) error {
@@ -40,7 +42,7 @@ func (s *server) post(path string) *response {
 	return s.do(r)
 }
 
-// rename puts a module in the place of another, all at once.
+// rename replaces a module by another content in one step.
 func (s *server) rename(name, content string) {
 	s.t.Helper()
 	if err := os.Rename(s.module(name+".new", content), filepath.Join(s.dir, name)); err != nil {
@@ -53,7 +55,7 @@ func (s *server) answers(what, want string) {
 	eventually(s.t, what, func() bool { return s.get("/").body == want })
 }
 
-// Every way in which a file is replaced.
+// All ways in which a file is replaced.
 func TestWatch(t *testing.T) {
 	s := newServer(t)
 	answersModule(s)
@@ -71,9 +73,9 @@ func TestWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.module("hello.wasm", "an editor's")
-	s.answers("a file moved away and written anew", "an editor's")
+	s.answers("a file moved away and written again", "an editor's")
 
-	// Same size, same time: the file is another one.
+	// Another file of the same size and time.
 	info, err := os.Stat(path)
 	if err != nil {
 		t.Fatal(err)
@@ -90,7 +92,7 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// Symlinks: that of the file itself, and one of a folder above.
+// The file is a symlink, and a directory above it is one.
 func TestWatchSymlinks(t *testing.T) {
 	s := newServer(t)
 	answersModule(s)
@@ -113,12 +115,12 @@ func TestWatchSymlinks(t *testing.T) {
 	s.mustLoad(s.simple("watch"))
 	s.answers("the first release", "v1")
 	link("v2", "current")
-	s.answers("the folder's link to be followed", "v2")
+	s.answers("the directory's link to be followed", "v2")
 	link("current/other.wasm", "hello.wasm")
 	s.answers("the file's link to be followed", "v2, the other")
 }
 
-// What is no good is refused with its reason, once for each content, and the function before serves on.
+// A bad module is refused with its reason, logged once for each content, and the old function continues to serve.
 func TestWatchKeepsTheOldFunction(t *testing.T) {
 	s := newServer(t)
 	answersModule(s)
@@ -154,7 +156,7 @@ func TestWatchKeepsTheOldFunction(t *testing.T) {
 	}
 }
 
-// A file that is written slowly never serves before it is complete.
+// A file that is written slowly serves only when it is complete.
 func TestWatchWaitsForTheWriter(t *testing.T) {
 	s := newServer(t)
 	answersModule(s)
@@ -183,7 +185,7 @@ func TestWatchWaitsForTheWriter(t *testing.T) {
 		if body := s.get("/").body; body != "\x00asm hello" && i < 29 {
 			t.Fatalf("half a file answered: %q", body)
 		}
-		// Now and then longer than a writer is waited for.
+		// Some pauses are longer than settleTime.
 		pause := settlePoll / 2
 		if i%10 == 9 {
 			pause = pollInterval + 2*settleTime
@@ -193,7 +195,7 @@ func TestWatchWaitsForTheWriter(t *testing.T) {
 	s.answers("the whole file", want)
 }
 
-// The global option holds for functions that do not say otherwise, and without either nobody looks at files.
+// The global option applies to functions that do not set watch. Without either, no file is watched.
 func TestWatchIsAChoice(t *testing.T) {
 	s := newServer(t)
 	answersModule(s)
@@ -208,23 +210,23 @@ func TestWatchIsAChoice(t *testing.T) {
 	}
 }
 
-// Nobody looks at files of a config that is gone, or was only validated.
+// The files of a replaced config, and of one that failed to load, are not watched.
 func TestWatchEnds(t *testing.T) {
 	s := newServer(t)
 	answersModule(s)
 	s.mustLoad(s.simple())
 	s.get("/")
-	// Whoever follows a file sleeps in its own function.
+	// Each watcher is a goroutine in this method.
 	watchers := func() int {
 		stacks := make([]byte, 1<<20)
 		return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "(*deployment).watch(")
 	}
-	// Those of the test before may still be on their way out.
-	eventually(t, "nobody to follow what nobody asked to", func() bool { return watchers() == 0 })
+	// Watchers of the test before may not have ended yet.
+	eventually(t, "no watcher to run", func() bool { return watchers() == 0 })
 	for range 10 {
 		s.mustLoad(s.simple("watch"))
 	}
-	eventually(t, "one follower for the running config", func() bool { return watchers() == 1 })
+	eventually(t, "one watcher for the running config", func() bool { return watchers() == 1 })
 	bad := strings.Replace(s.simple("watch"), "route {", "route {\n\t\tgojinn {\n\t\t\tmodule DIR/missing.wasm\n\t\t}", 1)
 	if err := s.load(bad); err == nil {
 		t.Error("a config with a missing module was loaded")
@@ -233,12 +235,12 @@ func TestWatchEnds(t *testing.T) {
 		t.Errorf("%d watchers after a config that failed", n)
 	}
 	s.rename("hello.wasm", "new")
-	s.answers("the running config's file to be followed still", "new")
+	s.answers("the running config's file to be still watched", "new")
 	s.mustLoad(s.simple())
-	eventually(t, "the last follower to end", func() bool { return watchers() == 0 })
+	eventually(t, "the last watcher to end", func() bool { return watchers() == 0 })
 }
 
-// A module that compiles when its config goes is nobody's any more: it is cancelled, and no refusal.
+// A module that is being compiled when its config is replaced is cancelled. That is no refusal.
 func TestStoppedConfigCancelsItsDeployments(t *testing.T) {
 	s := newServer(t)
 	answersModule(s)
@@ -258,7 +260,7 @@ func TestStoppedConfigCancelsItsDeployments(t *testing.T) {
 	made := s.fake.Functions.Load()
 	close(finish)
 	s.answers("the new config's module", "quick")
-	eventually(t, "the follower of the config before to end", func() bool {
+	eventually(t, "the watcher of the old config to end", func() bool {
 		stacks := make([]byte, 1<<20)
 		return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "(*deployment).watch(") == 1
 	})
@@ -270,7 +272,7 @@ func TestStoppedConfigCancelsItsDeployments(t *testing.T) {
 	}
 }
 
-// Who waits for a deployment that somebody else gives up takes it over.
+// A config that waits for the deployment of another one deploys the function itself if that one is cancelled.
 func TestCancelledDeploymentIsTakenOver(t *testing.T) {
 	s := newServer(t)
 	first := make(chan bool, 1)
@@ -304,17 +306,17 @@ func TestCancelledDeploymentIsTakenOver(t *testing.T) {
 	close(finish)
 	wg.Wait()
 	if failed := (*engine.Error)(nil); !errors.As(given, &failed) || failed.Code != engine.CodeCancelled {
-		t.Errorf("who gave up got %v", given)
+		t.Errorf("the cancelled deployment got %v", given)
 	}
 	if taken != nil {
-		t.Errorf("who waited got %v", taken)
+		t.Errorf("the waiting deployment got %v", taken)
 	}
 	if _, err := functions.Delete(key); err != nil {
 		t.Error(err)
 	}
 }
 
-// Reloads on demand.
+// Reloads by the admin API.
 func TestAdminReload(t *testing.T) {
 	s := newServer(t)
 	answersModule(s)
@@ -363,7 +365,7 @@ func TestAdminReload(t *testing.T) {
 	}
 }
 
-// A replacement under load: each answer is wholly of one module, and what was replaced is let go.
+// A replacement under load: each answer comes from one module, and the replaced functions leave the pool.
 func TestWatchUnderLoad(t *testing.T) {
 	s := newServer(t)
 	answersModule(s)
@@ -408,10 +410,9 @@ func TestWatchUnderLoad(t *testing.T) {
 	}
 }
 
-// underLoad keeps asking from several clients until end is called, which says how many answers came. Each client has a check
-// of its own, that sees the bodies in their order, and a connection of its own: one that it shared might lead to the config
-// before where it has seen the new one. Any status but 200 is an error. A connection that is lost is dialled again, see
-// TestReloadUnderLoad.
+// underLoad sends requests from several clients until end is called, which returns the number of answers. Each client has its
+// own check, which sees the bodies in their order, and its own connection: a shared one might lead to the old config after the
+// client has seen the new one. Every status but 200 is an error. A lost connection is dialled again, see TestReloadUnderLoad.
 func (s *server) underLoad(uri string, newCheck func() func(body string) error) (end func() int64) {
 	stop := make(chan bool)
 	var answered atomic.Int64

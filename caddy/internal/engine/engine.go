@@ -1,5 +1,7 @@
 //go:build cgo
 
+// This file has the engine over the C ABI.
+
 package engine
 
 /*

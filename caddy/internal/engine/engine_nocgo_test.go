@@ -1,5 +1,7 @@
 //go:build !cgo
 
+// Tests of the engine in a build without cgo.
+
 package engine
 
 import (

@@ -1,5 +1,7 @@
 //go:build cgo
 
+// Tests of the engine over the C ABI.
+
 package engine
 
 import (
@@ -73,7 +75,7 @@ func TestPurgeCache(t *testing.T) {
 	if failed, ok := err.(*Error); !ok || failed.Code != CodeBadConfig || failed.Message == "" {
 		t.Errorf("without a cache: %v", err)
 	}
-	cached, err := New(&Config{MaxConcurrency: 1, Cache: &CacheConfig{Folder: t.TempDir() + "/cache"}})
+	cached, err := New(&Config{MaxConcurrency: 1, Cache: &CacheConfig{Directory: t.TempDir() + "/cache"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,3 +1,5 @@
+// This file writes and reads the frames of requests and answers, docs/abi.md.
+
 package engine
 
 import (

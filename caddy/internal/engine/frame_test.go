@@ -1,3 +1,5 @@
+// Tests of the frames of requests and answers.
+
 package engine
 
 import (

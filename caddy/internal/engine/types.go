@@ -11,22 +11,23 @@ import (
 
 // Engine runs functions. All methods may be called from any goroutine.
 type Engine interface {
-	// NewFunction compiles wasm; it may take seconds. Once ctx ends nobody waits for that any more, and the error has
-	// CodeCancelled.
+	// NewFunction compiles and deploys wasm, which may take seconds. At the end of ctx it stops waiting and returns an error
+	// with CodeCancelled.
 	NewFunction(ctx context.Context, wasm []byte, config *FunctionConfig) (Function, error)
-	// NewCall takes a permit for a call. Its id goes to exactly one of Function.Call and FreeCall.
+	// NewCall takes a permit for a call. The id must be passed to exactly one of Function.Call and FreeCall.
 	NewCall() (CallID, error)
-	// FreeCall gives back the permit of a call that was never used.
+	// FreeCall returns the permit of a call that was not passed to Function.Call.
 	FreeCall(CallID)
-	// Cancel ends a call soon. Any goroutine, any time; a stale id does nothing.
+	// Cancel ends a call soon. It may be called at any time; with a stale id it does nothing.
 	Cancel(CallID)
-	// Describe tells what the engine is, as JSON.
+	// Describe returns a description of the engine, as JSON.
 	Describe() ([]byte, error)
-	// PurgeCache removes all compiled code from the disk and says how much that was. Without a cache it is CodeBadConfig.
+	// PurgeCache removes all compiled code from the disk and returns how much that was. Without a cache the error has
+	// CodeBadConfig.
 	PurgeCache() (Purged, error)
-	// Metrics are the engine's own figures, as Prometheus text.
+	// Metrics returns the engine's metrics, as Prometheus text.
 	Metrics() ([]byte, error)
-	// Close frees the engine; functions live on. It may be called twice; every other method panics after it.
+	// Close frees the engine. Its functions continue to work. It may be called twice; every other method panics after it.
 	Close()
 }
 
@@ -35,33 +36,33 @@ type Function interface {
 	// Call runs the function once, on the calling thread. It fills answer, whose slices are views into the buffer it
 	// returns: out if the frame fits, else a new one. An error is a fault of the caller or the host, never of the guest.
 	Call(id CallID, head, body, out []byte, answer *Answer) ([]byte, error)
-	// Describe tells what the function is, as JSON.
+	// Describe returns a description of the function, as JSON.
 	Describe() ([]byte, error)
-	// Close frees the function; running calls end as usual. It may be called twice; every other method panics after it.
+	// Close frees the function. Running calls end as usual. It may be called twice; every other method panics after it.
 	Close()
 }
 
-// CallID names one call. It is never reused.
+// CallID identifies one call. No two calls have the same.
 type CallID uint64
 
-// Config shapes an engine.
+// Config has the settings of an engine.
 type Config struct {
-	// Backend runs functions that name none.
+	// Backend is the backend of functions that name none.
 	Backend string `json:"backend,omitempty"`
 	// MaxConcurrency is the number of permits for running calls.
 	MaxConcurrency int `json:"max_concurrency,omitempty"`
-	// Pool bounds the memory pool.
+	// Pool has the settings of the memory pool; nil for the defaults.
 	Pool *PoolConfig `json:"pool,omitempty"`
-	// CompileTimeout is how long a deployment waits for its code; 0 for a time that depends on the module's size.
+	// CompileTimeout is how long a deployment waits for its compiled code; 0 for a time that depends on the module's size.
 	CompileTimeout time.Duration `json:"compile_timeout,omitempty"`
-	// Cache keeps compiled code on disk; nil for in memory only.
+	// Cache keeps compiled code on disk; nil keeps it in memory only.
 	Cache *CacheConfig `json:"cache,omitempty"`
 }
 
 // CacheConfig says where compiled code is kept.
 type CacheConfig struct {
-	// Folder is made if it is missing, below a folder that exists.
-	Folder string `json:"folder"`
+	// Directory is created if it does not exist. The directory above it must exist.
+	Directory string `json:"folder"`
 }
 
 // Purged is what was removed from the cache.
@@ -70,17 +71,17 @@ type Purged struct {
 	Bytes   uint64 `json:"bytes"`
 }
 
-// PoolConfig bounds the memory pool. What is zero is derived from the machine.
+// PoolConfig has the settings of the memory pool. What is zero is derived from the machine.
 type PoolConfig struct {
-	// Slots is the most there are; -1 means no pool.
+	// Slots is the largest number of slots; -1 means no pool.
 	Slots int `json:"slots,omitempty"`
-	// KeepResident is how many bytes of a slot stay resident between two sandboxes.
+	// KeepResident is how many bytes of a slot stay in physical memory between two sandboxes.
 	KeepResident int64 `json:"keep_resident,omitempty"`
 	// Reset is `auto`, `scan`, `copy` or `madvise`.
 	Reset string `json:"reset,omitempty"`
 }
 
-// FunctionConfig shapes a function. Sizes are bytes.
+// FunctionConfig has the settings of a function. Sizes are in bytes.
 type FunctionConfig struct {
 	Name        string        `json:"name"`
 	Program     string        `json:"program,omitempty"`
@@ -91,7 +92,7 @@ type FunctionConfig struct {
 	MaxBody     int64         `json:"max_body,omitempty"`
 	MaxOutput   int64         `json:"max_output,omitempty"`
 	MaxLogs     int64         `json:"max_logs,omitempty"`
-	// Env are pairs of name and value, Args the arguments after the program's name. A nil value comes with each request.
+	// Env are pairs of name and value, Args the arguments after the program's name. What is nil is a per-request value.
 	Env    [][2]*string `json:"env,omitempty"`
 	Args   []*string    `json:"args,omitempty"`
 	Mounts []Mount      `json:"mounts,omitempty"`
@@ -100,15 +101,15 @@ type FunctionConfig struct {
 	Warmup   *Warmup `json:"warmup,omitempty"`
 }
 
-// Warmup runs a request into a function's snapshot.
+// Warmup runs a sample request before a function's snapshot is taken.
 type Warmup struct {
-	// Rounds is how many times.
+	// Rounds is how many times the sample runs.
 	Rounds int `json:"rounds"`
-	// Sample is the request as it stands on stdin; empty for a default one.
+	// Sample is the request as the function reads it from stdin; empty for a default one.
 	Sample string `json:"sample,omitempty"`
 }
 
-// Mount is a folder of the host that the guest sees.
+// Mount is a directory of the host that the guest can use.
 type Mount struct {
 	Host     string `json:"host"`
 	Guest    string `json:"guest"`
@@ -118,7 +119,7 @@ type Mount struct {
 // Code is a code of the C ABI; the families are in docs/abi.md.
 type Code int32
 
-// The codes that callers tell apart.
+// The codes that callers distinguish.
 const (
 	CodeBadConfig     Code = 101
 	CodeRejected      Code = 105
@@ -141,7 +142,7 @@ func (e *Error) Error() string {
 	return e.Message
 }
 
-// Outcome is what a call came to.
+// Outcome is how a call ended.
 type Outcome uint32
 
 // The outcomes, numbered as in the C ABI.
@@ -155,11 +156,11 @@ const (
 	OutcomeCancelled
 	OutcomeError
 
-	// Outcomes is how many there are.
+	// Outcomes is the number of outcomes.
 	Outcomes
 )
 
-// String is the value of the label outcome.
+// String returns the value of the label outcome.
 func (o Outcome) String() string {
 	if o >= Outcomes {
 		o = OutcomeError

@@ -1,5 +1,6 @@
-// Remember is a function for the tests of snapshots. It echoes the body, or the variable SHOW, and keeps it in a variable that only a request with
-// the header X-Reveal gets to see: no sample has it, so what a warm-up leaves there changes no other answer.
+// Remember is a function for the tests of snapshots. It echoes the body, or the variable SHOW, and keeps the body in a variable
+// that only a request with the header X-Reveal can see. No sample has that header, so what a warm-up leaves there changes no
+// other answer.
 package main
 
 import (
@@ -10,10 +11,10 @@ import (
 	"time"
 )
 
-// started is from before the first request, if DATE asks for it.
+// started is the time at which the program started, if the variable DATE is set.
 var started time.Time
 
-// last is the body of the request before this one: of none, in a sandbox of its own.
+// last is the body of the last request. A pristine sandbox has had none.
 var last string
 
 func init() {
