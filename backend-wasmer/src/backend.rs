@@ -4,7 +4,7 @@ use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use engine_core::backend::{Artifact, Backend, BackendKind, Capabilities, Fingerprint, Module};
+use engine_core::backend::{Artifact, Backend, Capabilities, Fingerprint, Module};
 use engine_core::priority::{should_step_far_back, step_far_back};
 use engine_core::wasm::{Features, Wasm};
 use engine_core::{Error, ErrorKind, Result, panic_text};
@@ -98,8 +98,8 @@ impl Wasmer {
 }
 
 impl Backend for Wasmer {
-    fn kind(&self) -> BackendKind {
-        BackendKind::Wasmer
+    fn name(&self) -> &'static str {
+        "wasmer"
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -151,7 +151,7 @@ impl Backend for Wasmer {
     }
 
     unsafe fn load(self: Arc<Self>, artifact: &Artifact) -> Result<Arc<dyn Module>> {
-        if artifact.backend() != self.kind() || *artifact.fingerprint() != self.fingerprint {
+        if artifact.backend() != self.name() || *artifact.fingerprint() != self.fingerprint {
             return Err(Error::new(
                 ErrorKind::Load,
                 format!(

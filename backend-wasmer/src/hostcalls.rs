@@ -97,7 +97,7 @@ macro_rules! expand {
                 pub(super) unsafe extern "C" fn $name(env: *mut Env, $( $arg: $ty ),*) $( -> $ret )? {
                     // SAFETY: the caller's promise.
                     unsafe {
-                        enter(env, |host, memory| engine_core::hostcall::$name(host, memory, $( $arg ),*))
+                        enter(env, |host, memory| engine_core::sandbox::hostcalls::$name(host, memory, $( $arg ),*))
                     }
                 }
             )* )*

@@ -6,7 +6,8 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use engine_core::backend::{self, Captured, GlobalValue, Module, Sandbox, Start};
+use engine_core::GlobalValue;
+use engine_core::backend::{self, Captured, Module, Sandbox, Start};
 use engine_core::{Error, ErrorKind, Limits, Result, panic_text};
 use wasmer::sys::vm::{
     InternalStoreHandle, LinearMemory, MaybeInstanceOwned, StoreObjects, VMCallerCheckedAnyfunc,
@@ -306,7 +307,8 @@ fn unknown(module: &str, name: &str) -> Error {
 mod tests {
     use super::*;
     use crate::{Wasmer, WasmerConfig};
-    use engine_core::backend::{Backend, StartPoint};
+    use engine_core::StartState;
+    use engine_core::backend::Backend;
     use engine_core::wasm::{Bounds, Features, Wasm};
 
     const COMMAND: &str = r#"(module
@@ -334,12 +336,12 @@ mod tests {
     }
 
     fn start(globals: &[(&str, GlobalValue)]) -> Start<'static> {
-        Start::from(StartPoint {
+        Start::from(StartState {
             globals: globals
                 .iter()
                 .map(|(name, value)| (name.to_string(), *value))
                 .collect(),
-            ..StartPoint::default()
+            ..StartState::default()
         })
     }
 

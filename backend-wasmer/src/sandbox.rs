@@ -136,7 +136,7 @@ impl Sandbox for WasmerSandbox<'_> {
         };
         let captured = capture.and_then(|names| self.state(&names).map(Box::new));
         Finished {
-            outcome: host.outcome(trap),
+            exit: host.exit(trap),
             host,
             captured,
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use backend_wasmer::{Wasmer, WasmerConfig};
 use engine_core::backend::Backend;
 use engine_core::{
-    Engine, EngineConfig, Function, FunctionConfig, Limits, Outcome, RawRun, Trap, TrapCode,
+    Engine, EngineConfig, Function, FunctionConfig, GuestExit, Limits, RawRun, Trap, TrapCode,
 };
 
 fn engine() -> Engine {
@@ -31,9 +31,9 @@ fn run(engine: &Engine, wat: &str, limits: Limits) -> RawRun {
 }
 
 fn trap(run: RawRun) -> Trap {
-    match run.outcome {
-        Outcome::Trap(trap) => trap,
-        Outcome::Exit(code) => panic!("it ended with exit code {code}"),
+    match run.exit {
+        GuestExit::Trap(trap) => trap,
+        GuestExit::Exit(code) => panic!("it ended with exit code {code}"),
     }
 }
 
@@ -66,10 +66,10 @@ fn every_way_to_run_forever_is_killed_from_another_thread() {
             ..Limits::default()
         };
         let function = deploy(&engine, wat, limits);
-        let ticket = engine.reserve().unwrap();
-        let id = ticket.id();
+        let permit = engine.reserve().unwrap();
+        let id = permit.id();
         let run = std::thread::scope(|scope| {
-            let running = scope.spawn(|| function.run(ticket, Vec::new()).unwrap());
+            let running = scope.spawn(|| function.run(permit, Vec::new()).unwrap());
             std::thread::sleep(Duration::from_millis(20));
             assert!(engine.cancel(id), "it runs still: {wat}");
             running.join().unwrap()
@@ -128,7 +128,7 @@ fn all_tables_together_stay_within_the_limit() {
         ..Limits::default()
     };
     let run = run(&engine(), wat, limits);
-    assert_eq!(run.outcome, Outcome::Exit(29));
+    assert_eq!(run.exit, GuestExit::Exit(29));
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn a_declared_table_maximum_below_the_limit_holds() {
             (drop (table.grow $t (ref.null func) (i32.const 1)))
             (call $proc_exit (table.size $t))))"#;
     let run = run(&engine(), wat, Limits::default());
-    assert_eq!(run.outcome, Outcome::Exit(5));
+    assert_eq!(run.exit, GuestExit::Exit(5));
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn a_trap_at_the_very_end_of_the_stack_harms_nobody() {
         let overflows = |depth: u32| {
             let stdin = depth.to_le_bytes().to_vec();
             let run = function.run(engine.reserve().unwrap(), stdin).unwrap();
-            matches!(run.outcome, Outcome::Trap(trap) if trap.code == TrapCode::StackOverflow)
+            matches!(run.exit, GuestExit::Trap(trap) if trap.code == TrapCode::StackOverflow)
         };
         assert!(!overflows(0), "{operation}");
         let (mut fits, mut too_deep) = (0, 1 << 20);

@@ -2,7 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use engine_core::{HostState, Stop, for_each_hostcall, hostcall, panic_text};
+use engine_core::sandbox::hostcalls;
+use engine_core::{HostState, Stop, for_each_hostcall, panic_text};
 use wasmi::{Caller, Error, Linker};
 
 use crate::sandbox::Data;
@@ -17,7 +18,7 @@ macro_rules! define_all {
                     $module,
                     stringify!($name),
                     |mut caller: Caller<'_, Data> $(, $arg: $ty )*| -> Result<define_all!(@ $( $ret )?), Error> {
-                        serve(&mut caller, |host, memory| hostcall::$name(host, memory $(, $arg )*))
+                        serve(&mut caller, |host, memory| hostcalls::$name(host, memory $(, $arg )*))
                     },
                 )?;
             )* )*

@@ -24,8 +24,8 @@ mod trap;
 
 use std::sync::Arc;
 
-use engine_core::backend::{Artifact, Backend, BackendKind, Capabilities, Fingerprint, Module};
-use engine_core::shelf::Places;
+use engine_core::backend::instances::Places;
+use engine_core::backend::{Artifact, Backend, Capabilities, Fingerprint, Module};
 use engine_core::wasm::{Features, Wasm};
 use engine_core::{Error, ErrorKind, Result};
 
@@ -57,8 +57,8 @@ impl Wasmi {
 }
 
 impl Backend for Wasmi {
-    fn kind(&self) -> BackendKind {
-        BackendKind::Wasmi
+    fn name(&self) -> &'static str {
+        "wasmi"
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -82,14 +82,14 @@ impl Backend for Wasmi {
 
     unsafe fn load(self: Arc<Self>, artifact: &Artifact) -> Result<Arc<dyn Module>> {
         // Nothing here is executed unchecked: wasmi validates the module again.
-        if artifact.backend() != self.kind() || *artifact.fingerprint() != self.fingerprint() {
+        if artifact.backend() != self.name() || *artifact.fingerprint() != self.fingerprint() {
             return Err(Error::new(
                 ErrorKind::Load,
                 format!(
                     "the artifact was compiled by {} for {}, this is {} for {}: compile the module again",
                     artifact.backend(),
                     artifact.fingerprint().0,
-                    self.kind(),
+                    self.name(),
                     self.fingerprint().0
                 ),
             ));

@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use engine_core::backend::{GlobalValue, Module, Sandbox, Start};
+use engine_core::GlobalValue;
+use engine_core::backend::instances::{Places, Shelf};
+use engine_core::backend::{Module, Sandbox, Start};
 use engine_core::memory::{Image, Slot};
-use engine_core::shelf::{Places, Shelf};
 use engine_core::wasm::hidden_state;
 use engine_core::{Error, ErrorKind, Limits, MemoryUse, PAGE, Result};
 use wasmi::{Engine, F32, F64, Instance, Linker, Memory, MemoryType, Store, V128, Val};

@@ -2,10 +2,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use engine_core::backend::{Captured, Finished, GlobalValue, Job, Sandbox};
+use engine_core::GlobalValue;
+use engine_core::backend::instances::Lease;
+use engine_core::backend::{Captured, Finished, Job, Sandbox};
 use engine_core::memory::Slot;
-use engine_core::shelf::Lease;
-use engine_core::{HostState, MemoryUse, Outcome, Trap, TrapCode, panic_text};
+use engine_core::{GuestExit, HostState, MemoryUse, Trap, TrapCode, panic_text};
 use wasmi::errors::{MemoryError, TableError};
 use wasmi::{Instance, Memory, ResourceLimiter, Store, TypedResumableCall, Val};
 use wasmi_core::LimiterError;
@@ -40,9 +41,7 @@ impl Sandbox for Fresh<'_> {
             Self::Again(mut kept, lease) => {
                 let (finished, is_whole) = run(&mut kept.store, kept.instance, job);
                 // What ended in any other way is dropped, with its memory.
-                if is_whole
-                    && matches!(finished.outcome, Outcome::Exit(_))
-                    && kept.restore().is_ok()
+                if is_whole && matches!(finished.exit, GuestExit::Exit(_)) && kept.restore().is_ok()
                 {
                     lease.keep(kept);
                 } else {
@@ -82,9 +81,9 @@ fn run(store: &mut Store<Data>, instance: Instance, job: Job) -> (Finished, bool
         .expect("it was put there above, and hostcalls only borrow it");
     *host.memory() = data.bound.used;
     let is_whole = trap.is_none();
-    let outcome = host.outcome(trap);
+    let exit = host.exit(trap);
     let finished = Finished {
-        outcome,
+        exit,
         host,
         captured,
     };

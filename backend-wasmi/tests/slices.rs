@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use backend_wasmi::{Wasmi, WasmiConfig};
 use engine_core::{
-    Engine, EngineConfig, Function, FunctionConfig, Limits, Outcome, RawRun, TrapCode,
+    Engine, EngineConfig, Function, FunctionConfig, GuestExit, Limits, RawRun, TrapCode,
 };
 
 /// The shortest, which pause a guest every few instructions, each time elsewhere; and longer ones.
@@ -103,7 +103,7 @@ fn a_guest_does_the_same_in_slices_of_any_size() {
             };
             let run = run(config, &wat);
             let what = format!("slices of {slice}, eager up to {eager_up_to}");
-            assert_eq!(run.outcome, Outcome::Exit(42), "{what}");
+            assert_eq!(run.exit, GuestExit::Exit(42), "{what}");
             assert_eq!(run.memory_peak, 21 * 65_536, "{what}");
             // One memory.grow beyond the declared maximum, and one table.grow.
             assert_eq!(run.memory_refused, 2, "{what}");
@@ -120,13 +120,13 @@ fn a_trap_is_the_same_in_slices_of_any_size() {
             slice,
             ..WasmiConfig::default()
         };
-        let Outcome::Trap(trap) = run(config.clone(), overflow).outcome else {
+        let GuestExit::Trap(trap) = run(config.clone(), overflow).exit else {
             panic!("no trap in slices of {slice}");
         };
         assert_eq!(trap.code, TrapCode::StackOverflow);
         let wat = r#"(module (memory (export "memory") 1) (func (export "_start")
             (memory.fill (i32.const 1) (i32.const 7) (i32.const 65536))))"#;
-        let Outcome::Trap(trap) = run(config, wat).outcome else {
+        let GuestExit::Trap(trap) = run(config, wat).exit else {
             panic!("no trap in slices of {slice}");
         };
         assert_eq!(trap.code, TrapCode::MemoryOutOfBounds);
@@ -150,8 +150,8 @@ fn elements_are_counted_once_however_often_a_growth_pauses() {
             wat,
         );
         assert_eq!(
-            (run.outcome, run.memory_refused),
-            (Outcome::Exit(0), 1),
+            (run.exit, run.memory_refused),
+            (GuestExit::Exit(0), 1),
             "{slice}"
         );
     }

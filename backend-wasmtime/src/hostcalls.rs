@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use engine_core::{for_each_hostcall, hostcall};
+use engine_core::for_each_hostcall;
+use engine_core::sandbox::hostcalls;
 use wasmtime::{Caller, Error, Linker, Result};
 
 use crate::sandbox::Data;
@@ -25,7 +26,7 @@ macro_rules! define_all {
                         let Some(host) = data.host.as_deref_mut() else {
                             return Err(Error::msg("a bug: a hostcall before the job"));
                         };
-                        match hostcall::$name(host, memory $(, $arg )*) {
+                        match hostcalls::$name(host, memory $(, $arg )*) {
                             Ok(result) => Ok(result),
                             Err(why) => {
                                 host.stop(why);

@@ -25,8 +25,8 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use engine_core::backend::{Artifact, Backend, BackendKind, Capabilities, Fingerprint, Module};
-use engine_core::shelf::Places;
+use engine_core::backend::instances::Places;
+use engine_core::backend::{Artifact, Backend, Capabilities, Fingerprint, Module};
 use engine_core::wasm::{Features, Wasm};
 use engine_core::{Error, ErrorKind, Interrupt, Result};
 use wasmtime::{Engine, Linker};
@@ -90,8 +90,8 @@ impl Wasmtime {
 }
 
 impl Backend for Wasmtime {
-    fn kind(&self) -> BackendKind {
-        BackendKind::Wasmtime
+    fn name(&self) -> &'static str {
+        "wasmtime"
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -117,11 +117,11 @@ impl Backend for Wasmtime {
 
     unsafe fn load(self: Arc<Self>, artifact: &Artifact) -> Result<Arc<dyn Module>> {
         let refused = |message: String| Err(Error::new(ErrorKind::Load, message));
-        if artifact.backend() != self.kind() {
+        if artifact.backend() != self.name() {
             return refused(format!(
                 "the artifact was compiled by {}, this is {}: compile the module again",
                 artifact.backend(),
-                self.kind()
+                self.name()
             ));
         }
         if *artifact.fingerprint() != self.shared.fingerprint {

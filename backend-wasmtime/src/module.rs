@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use engine_core::backend::{GlobalValue, Module, Sandbox, Start};
-use engine_core::shelf::Shelf;
+use engine_core::GlobalValue;
+use engine_core::backend::instances::Shelf;
+use engine_core::backend::{Module, Sandbox, Start};
 use engine_core::{Error, ErrorKind, Interrupt, Limits, MemoryUse, Result};
 use wasmtime::{
     Extern, ExternType, Global, Instance, InstancePre, ModuleExport, Mutability, Store, TypedFunc,
@@ -335,9 +336,11 @@ fn set_global(
 mod tests {
     use super::*;
     use crate::{Wasmtime, WasmtimeConfig};
-    use engine_core::backend::{Backend, StartPoint};
+    use engine_core::Split;
+    use engine_core::StartState;
+    use engine_core::backend::Backend;
     use engine_core::memory::{Image, Pool, PoolConfig, Slot};
-    use engine_core::wasm::{Bounds, Features, Split, Wasm};
+    use engine_core::wasm::{Bounds, Features, Wasm};
 
     fn load(memory: MemoryMode, wat: &str) -> (Arc<Loaded>, Split) {
         let backend = Wasmtime::new(WasmtimeConfig {
@@ -347,7 +350,7 @@ mod tests {
         .unwrap();
         let bytes = wat::parse_str(wat).unwrap();
         let wasm = Wasm::parse(bytes, Features::ALL, &Bounds::default()).unwrap();
-        let split = wasm.split().unwrap();
+        let split = Split::of(&wasm).unwrap();
         let artifact = backend.compile(&split.code).unwrap();
         // SAFETY: the bytes were compiled by this very engine in the line above.
         let module =
@@ -439,7 +442,7 @@ mod tests {
         let start = Start::new(Start::plain(Some(image)).point, Some(&slots));
         let refused = loaded.fresh(&start, &Limits::default()).err().unwrap();
         assert!(refused.to_string().contains("has none"), "{refused}");
-        assert_eq!(pool.figures().busy, 0);
+        assert_eq!(pool.stats().busy, 0);
     }
 
     #[test]
@@ -451,9 +454,9 @@ mod tests {
         let start = Start::new(Start::plain(Some(Arc::clone(&image))).point, Some(&slots));
         let mut fresh = loaded.fresh(&start, &Limits::default()).unwrap();
         assert_eq!(&bytes(&mut fresh)[65_000..65_004], b"data");
-        assert_eq!(pool.figures().busy, 1);
+        assert_eq!(pool.stats().busy, 1);
         drop(fresh);
-        assert_eq!(pool.figures().busy, 0);
+        assert_eq!(pool.stats().busy, 0);
     }
 
     #[test]
@@ -475,9 +478,9 @@ mod tests {
         ];
         let names: Vec<String> = split.globals.into_iter().map(|(name, _)| name).collect();
         assert_eq!(names.len(), values.len());
-        let start = Start::from(StartPoint {
+        let start = Start::from(StartState {
             globals: names.iter().cloned().zip(values).collect(),
-            ..StartPoint::default()
+            ..StartState::default()
         });
         let mut fresh = loaded.fresh(&start, &Limits::default()).unwrap();
         let Parts {
@@ -504,9 +507,9 @@ mod tests {
             ),
             ("mine", GlobalValue::I32(1), "mine cannot be set"),
         ] {
-            let start = Start::from(StartPoint {
+            let start = Start::from(StartState {
                 globals: vec![(name.to_string(), value)],
-                ..StartPoint::default()
+                ..StartState::default()
             });
             let refused = loaded.fresh(&start, &Limits::default()).err().unwrap();
             assert!(refused.to_string().contains(words), "{refused}");

@@ -2,9 +2,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use engine_core::backend::{Captured, Finished, GlobalValue, Job, Sandbox};
-use engine_core::shelf::Lease;
-use engine_core::{HostState, MemoryUse, Outcome, Trap, TrapCode, panic_text};
+use engine_core::GlobalValue;
+use engine_core::backend::instances::Lease;
+use engine_core::backend::{Captured, Finished, Job, Sandbox};
+use engine_core::{GuestExit, HostState, MemoryUse, Trap, TrapCode, panic_text};
 use wasmtime::{Memory, ResourceLimiter, Result, StoreContextMut, UpdateDeadline, Val};
 
 use crate::module::{Loaded, Parts};
@@ -103,7 +104,7 @@ impl Sandbox for Fresh<'_> {
                 let (finished, is_whole) = run(&mut kept.parts, module, job);
                 // Only a return and a `proc_exit` leave an instance that can be restored; what ended in any other way is
                 // dropped, with its memory.
-                let ended_well = is_whole && matches!(finished.outcome, Outcome::Exit(_));
+                let ended_well = is_whole && matches!(finished.exit, GuestExit::Exit(_));
                 if ended_well && kept.restore().is_ok() {
                     lease.keep(kept);
                 } else {
@@ -146,9 +147,9 @@ fn run(parts: &mut Parts, module: &Loaded, job: Job) -> (Finished, bool) {
         .take()
         .expect("it was put there above, and hostcalls only borrow it");
     *host.memory() = data.bound.0;
-    let outcome = host.outcome(trap);
+    let exit = host.exit(trap);
     let finished = Finished {
-        outcome,
+        exit,
         host,
         captured,
     };

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use backend_wasmtime::{MemoryMode, Wasmtime, WasmtimeConfig};
+use engine_core::Split;
 use engine_core::backend::{Artifact, Backend};
 use engine_core::wasm::{Bounds, Features, Wasm};
 use engine_core::{
-    CacheConfig, CodeSource, Engine, EngineConfig, ErrorKind, Function, FunctionConfig, Outcome,
+    CacheConfig, CodeSource, Engine, EngineConfig, ErrorKind, Function, FunctionConfig, GuestExit,
     RawRun, Trap, TrapCode,
 };
 
@@ -48,9 +49,9 @@ fn run(engine: &Engine, function: &Function) -> RawRun {
 }
 
 fn trap(run: RawRun) -> Trap {
-    match run.outcome {
-        Outcome::Trap(trap) => trap,
-        Outcome::Exit(code) => panic!("exit {code} instead of a trap"),
+    match run.exit {
+        GuestExit::Trap(trap) => trap,
+        GuestExit::Exit(code) => panic!("exit {code} instead of a trap"),
     }
 }
 
@@ -84,7 +85,7 @@ fn every_memory_mode_starts_every_sandbox_alike() {
         let function = deploy(&engine, COUNTER);
         for _ in 0..20 {
             let run = run(&engine, &function);
-            assert_eq!(run.outcome, Outcome::Exit(144), "{mode:?}");
+            assert_eq!(run.exit, GuestExit::Exit(144), "{mode:?}");
             assert_eq!(run.memory_peak, 3 * 65_536, "{mode:?}");
         }
     }
@@ -120,8 +121,8 @@ fn deep_recursion_with_hostcalls_works_on_small_stacks() {
             (func (export "_start") (call $exit (call $deep (i32.const 8000)))))"#,
     );
     for stack in [64 << 10, 128 << 10, 8 << 20] {
-        let outcome = on_thread(stack, || run(&engine, &function).outcome);
-        assert_eq!(outcome, Outcome::Exit(8000), "{stack}");
+        let exit = on_thread(stack, || run(&engine, &function).exit);
+        assert_eq!(exit, GuestExit::Exit(8000), "{stack}");
     }
 }
 
@@ -149,7 +150,7 @@ fn a_trap_says_where() {
 fn code() -> Wasm {
     let bytes = wat::parse_str(COUNTER).unwrap();
     let wasm = Wasm::parse(bytes, Features::ALL, &Bounds::default()).unwrap();
-    wasm.split().unwrap().code
+    Split::of(&wasm).unwrap().code
 }
 
 #[test]
@@ -211,10 +212,7 @@ fn code_from_the_cache_is_mapped_and_not_copied() {
     let function = deploy(&second, COUNTER);
     assert_eq!(function.facts().source, CodeSource::Cache);
     for _ in 0..3 {
-        assert!(matches!(
-            run(&second, &function).outcome,
-            Outcome::Exit(144)
-        ));
+        assert!(matches!(run(&second, &function).exit, GuestExit::Exit(144)));
     }
     let mapped = || {
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();

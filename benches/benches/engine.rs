@@ -9,6 +9,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use engine_core::Split;
 use gojinn_benches::beside::{self, beside};
 use gojinn_benches::footprint::Footprint;
 use gojinn_benches::goals::{GO_LOOPING, GO_ONCE, GO_PARKED, GO_WARMED, NOTHING_RUN, ONLY_MADE};
@@ -244,7 +245,7 @@ impl Run {
         let (mut compile, mut load) = (Vec::new(), Vec::new());
         for kind in Kind::ALL {
             let backend = self.workshop.backend(kind, Mode::Scan)?;
-            let code = guest.wasm.split()?.code;
+            let code = Split::of(&guest.wasm)?.code;
             let artifact = backend.compile(&code)?;
             let row = |group| Row {
                 group,

@@ -75,7 +75,7 @@ pub fn beside(
     arrival: Arrival,
     (turns, turn): (usize, Duration),
 ) -> Result<Vec<Row>> {
-    let kind = backend.kind().name();
+    let kind = backend.name();
     let config = EngineConfig {
         // However busy the callers keep the machine.
         compile_timeout: Some(Duration::from_secs(3600)),
@@ -168,7 +168,7 @@ pub(crate) fn goals(report: &Report, goals: &mut Vec<Goal>) {
                             "{backend}, C hello, p99, {callers} callers: {what} vs {ALONE}"
                         ),
                         goal,
-                        figures: (nanos(ours.p99_ns), nanos(theirs.p99_ns)),
+                        stats: (nanos(ours.p99_ns), nanos(theirs.p99_ns)),
                         ratio: ours.p99_ns as f64 / theirs.p99_ns.max(1) as f64,
                     });
                 }
@@ -203,9 +203,9 @@ fn serve(
                 std::thread::sleep(next.saturating_duration_since(Instant::now()));
             }
         }
-        let ticket = engine.reserve().expect("places are free");
+        let permit = engine.reserve().expect("places are free");
         function
-            .call(ticket, &request(), &[], |answer| {
+            .call(permit, &request(), &[], |answer| {
                 let body = answer
                     .response
                     .map_or(&[][..], |response| response.body.as_ref());

@@ -37,7 +37,7 @@ impl Footprint {
         machine::trim();
         // Deploying it took a slot on trial, which is one of those that are counted below.
         let pool = subject.shared.engine.pool();
-        let on_trial = pool.map_or(0, |pool| pool.figures().resident_bytes);
+        let on_trial = pool.map_or(0, |pool| pool.stats().resident_bytes);
         let before = machine::anonymous().saturating_sub(on_trial);
         let mut busy = 0;
         together(&prepared, &subject, count, || {
@@ -61,7 +61,7 @@ fn warm(compiled: &Prepared, kind: Kind, mode: Mode, guest: &Arc<Guest>) -> Resu
     let subject = Subject::deploy(Arc::new(prepared.clone()), kind, mode, guest)?;
     together(&prepared, &subject, TOGETHER, || {});
     let pool = subject.shared.engine.pool();
-    let waiting = pool.map_or(0, |pool| pool.figures().waiting);
+    let waiting = pool.map_or(0, |pool| pool.stats().waiting);
     Ok(match usize::try_from(waiting) {
         // Only its kept instances are in slots: more sandboxes at once would have memory of their own.
         Ok(waiting) if waiting > 0 && kind == Kind::Wasmi => waiting.min(TOGETHER),

@@ -13,7 +13,7 @@ pub struct Goal {
     /// The bound, with its direction.
     pub goal: Bound,
     /// Our figure and the other's, as they are shown.
-    pub figures: (String, String),
+    pub stats: (String, String),
     /// What the bound is on.
     pub ratio: f64,
 }
@@ -36,7 +36,7 @@ impl Goal {
         Self {
             what,
             goal,
-            figures: (nanos(ours), nanos(theirs)),
+            stats: (nanos(ours), nanos(theirs)),
             ratio: match goal {
                 Bound::AtMost(_) => times(ours, theirs),
                 Bound::AtLeast(_) | Bound::None => times(theirs, ours),
@@ -116,7 +116,7 @@ fn requests(report: &Report, goals: &mut Vec<Goal>) {
             goals.push(Goal {
                 what: format!("wasmtime, {guest}, whole requests: two callers vs one"),
                 goal: Bound::AtLeast(1.6),
-                figures: (
+                stats: (
                     format!("{:.0}/s", two.per_second),
                     format!("{:.0}/s", one.per_second),
                 ),

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Instant;
 
+use engine_core::Split;
 use engine_core::backend::{
-    Artifact, Backend, BackendKind, Capabilities, Fingerprint, Finished, Job, Module, Sandbox,
-    Start,
+    Artifact, Backend, Capabilities, Fingerprint, Finished, Job, Module, Sandbox, Start,
 };
 use engine_core::wasm::Wasm;
 use engine_core::{Limits, Result};
@@ -37,7 +37,7 @@ struct Unusual {
 impl Prepared {
     /// The code of `wasm` as engine-core compiles it: its data taken out, to be put into an image.
     pub fn split(inner: Arc<dyn Backend>, wasm: &Wasm) -> Result<Self> {
-        Self::new(inner, &wasm.split()?.code, false)
+        Self::new(inner, &Split::of(&wasm)?.code, false)
     }
 
     /// `wasm` as it is, its data segments in place, with memory of the engine's own: as the engine is shipped.
@@ -89,8 +89,8 @@ impl Prepared {
 }
 
 impl Backend for Prepared {
-    fn kind(&self) -> BackendKind {
-        self.inner.kind()
+    fn name(&self) -> &'static str {
+        self.inner.name()
     }
 
     fn capabilities(&self) -> Capabilities {

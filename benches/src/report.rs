@@ -61,8 +61,8 @@ impl Report {
                 out,
                 "| {} | {bound} | {} | {} | {:.2}x | {} |",
                 goal.what,
-                goal.figures.0,
-                goal.figures.1,
+                goal.stats.0,
+                goal.stats.1,
                 goal.ratio,
                 match (goal.goal, goal.met()) {
                     (Bound::None, _) => "–",

@@ -7,13 +7,12 @@
 use std::sync::Arc;
 
 use engine_core::backend::{
-    Artifact, Backend, BackendKind, Capabilities, Fingerprint, Finished, Job, Module, Sandbox,
-    Start,
+    Artifact, Backend, Capabilities, Fingerprint, Finished, Job, Module, Sandbox, Start,
 };
+use engine_core::sandbox::hostcalls;
 use engine_core::wasm::{Features, Wasm};
 use engine_core::{
-    Error, HostState, Interrupt, Limits, Outcome, Result, Trap, TrapCode, for_each_hostcall,
-    hostcall,
+    Error, GuestExit, HostState, Interrupt, Limits, Result, Trap, TrapCode, for_each_hostcall,
 };
 use parking_lot::Mutex;
 use wasmtime::{Caller, Config, Engine, Linker, Memory, Store, TypedFunc};
@@ -72,7 +71,7 @@ macro_rules! define_all {
                         let Some(host) = data.host.as_deref_mut() else {
                             return Err(wasmtime::Error::msg("a hostcall before the job"));
                         };
-                        hostcall::$name(host, memory $(, $arg )*).map_err(|why| {
+                        hostcalls::$name(host, memory $(, $arg )*).map_err(|why| {
                             host.stop(why);
                             wasmtime::Error::msg("stopped")
                         })
@@ -163,8 +162,8 @@ impl Reused {
 }
 
 impl Backend for Reused {
-    fn kind(&self) -> BackendKind {
-        BackendKind::Wasmtime
+    fn name(&self) -> &'static str {
+        "wasmtime"
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -271,12 +270,12 @@ impl Sandbox for Running<'_> {
         let trap = end
             .err()
             .map(|error| Trap::new(TrapCode::Unreachable, error.to_string()));
-        let outcome = host.outcome(trap);
-        if !matches!(outcome, Outcome::Trap(_)) {
+        let exit = host.exit(trap);
+        if !matches!(exit, GuestExit::Trap(_)) {
             *backend.shared.parked.lock() = Some(instance);
         }
         Finished {
-            outcome,
+            exit,
             host,
             captured: None,
         }

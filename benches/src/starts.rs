@@ -54,7 +54,7 @@ pub fn starts(
     };
 
     let made = backend()?;
-    let kind = made.kind().name();
+    let kind = made.name();
     let cold = cold(&engine(made, &folder.0)?, modules)?;
     let entries: Vec<PathBuf> = fs::read_dir(&folder.0)?
         .map(|entry| entry.map(|entry| entry.path()))

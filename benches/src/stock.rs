@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use engine_core::backend::{
-    Artifact, Backend, BackendKind, Capabilities, Fingerprint, Finished, Job, Module, Sandbox,
-    Start,
+    Artifact, Backend, Capabilities, Fingerprint, Finished, Job, Module, Sandbox, Start,
 };
+use engine_core::sandbox::hostcalls;
 use engine_core::wasm::{Features, Wasm};
-use engine_core::{Error, HostState, Limits, Result, Trap, TrapCode, for_each_hostcall, hostcall};
+use engine_core::{Error, HostState, Limits, Result, Trap, TrapCode, for_each_hostcall};
 use wasmer::sys::{Cranelift, EngineBuilder};
 use wasmer::{
     Extern, Function, FunctionEnv, FunctionEnvMut, Imports, Instance, Memory, RuntimeError, Store,
@@ -28,8 +28,8 @@ impl StockWasmer {
 }
 
 impl Backend for StockWasmer {
-    fn kind(&self) -> BackendKind {
-        BackendKind::Wasmer
+    fn name(&self) -> &'static str {
+        "wasmer"
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -86,7 +86,7 @@ macro_rules! import_all {
                             // SAFETY: the guest that owns this memory waits for this very call, on this thread, and no
                             // other view of it is in use.
                             let memory = unsafe { view.data_unchecked_mut() };
-                            hostcall::$name(host, memory $(, $arg )*).map_err(|why| {
+                            hostcalls::$name(host, memory $(, $arg )*).map_err(|why| {
                                 host.stop(why);
                                 RuntimeError::new("stopped")
                             })
@@ -129,7 +129,7 @@ impl Sandbox for Fresh<'_> {
         let host = host.expect("put there above, and hostcalls only borrow it");
         let trap = end.err().map(|why| Trap::new(TrapCode::Unreachable, why));
         Finished {
-            outcome: host.outcome(trap),
+            exit: host.exit(trap),
             host,
             captured: None,
         }

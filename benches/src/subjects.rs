@@ -9,7 +9,7 @@ use backend_wasmtime::{MemoryMode, Wasmtime, WasmtimeConfig};
 use engine_core::backend::Backend;
 use engine_core::memory::{PoolConfig, ResetMode};
 use engine_core::{
-    Engine, EngineConfig, Error, Function, FunctionConfig, Outcome, Result, SnapshotKind,
+    Engine, EngineConfig, Error, Function, FunctionConfig, GuestExit, Result, SnapshotKind,
     SnapshotMode, Warmup,
 };
 
@@ -385,9 +385,9 @@ impl Subject {
         let Deployed {
             engine, function, ..
         } = &*self.shared;
-        let ticket = engine.reserve().expect("places are free");
+        let permit = engine.reserve().expect("places are free");
         function
-            .call(ticket, &request(), &[], |answer| {
+            .call(permit, &request(), &[], |answer| {
                 answer.response.is_some_and(|response| {
                     self.guest.check(answer.status, &response.body, "");
                     true
@@ -403,9 +403,9 @@ impl Deployed {
     /// # Panics
     /// If the answer is not what the guest must answer.
     pub fn request(&self, guest: &Guest) {
-        let ticket = self.engine.reserve().expect("places are free");
+        let permit = self.engine.reserve().expect("places are free");
         self.function
-            .call(ticket, &request(), &[], |answer| {
+            .call(permit, &request(), &[], |answer| {
                 let body = answer
                     .response
                     .map_or(&[][..], |response| response.body.as_ref());
@@ -419,15 +419,15 @@ impl Deployed {
     /// # Panics
     /// If it did not.
     pub fn sandbox(&self) {
-        let ticket = self.engine.reserve().expect("places are free");
+        let permit = self.engine.reserve().expect("places are free");
         let run = self
             .function
-            .run(ticket, self.stdin.clone())
+            .run(permit, self.stdin.clone())
             .expect("the call is well-formed");
         assert!(
-            matches!(run.outcome, Outcome::Exit(0)),
+            matches!(run.exit, GuestExit::Exit(0)),
             "the guest ended with {:?}",
-            run.outcome
+            run.exit
         );
     }
 }

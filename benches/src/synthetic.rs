@@ -290,6 +290,7 @@ fn work(index: u32, bytes: u32) -> Function {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine_core::Split;
     use engine_core::wasm::{Bounds, Features, Wasm};
 
     #[test]
@@ -308,7 +309,7 @@ mod tests {
             ),
         ] {
             let wasm = Wasm::parse(guest.build(), Features::ALL, &Bounds::default()).unwrap();
-            let split = wasm.split().unwrap();
+            let split = Split::of(&wasm).unwrap();
             assert_eq!(split.why_not, None);
             assert_eq!(split.image.unwrap().len(), image);
         }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-/// A failure to build, deploy or start something. What a *guest* did is an [`Outcome`](crate::Outcome), never an `Error`.
+/// A failure to build, deploy or start something. What a *guest* did is an [`GuestExit`](crate::GuestExit), never an `Error`.
 pub struct Error(Box<Inner>);
 
 struct Inner {

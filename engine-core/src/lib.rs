@@ -2,41 +2,56 @@
 //!
 //! A `.wasm` file becomes a [`Function`] when it is deployed on an [`Engine`]; every call of it is answered by a fresh
 //! sandbox. The engines that run the code plug in through the three traits of [`backend`]; this crate names none of them.
+//!
+//! The modules are the floors of a house: each uses only those listed below it. `tests/floors.rs` holds that.
 
-pub mod backend;
-mod cache;
-mod calls;
-mod cancel;
-mod compile;
-#[cfg(feature = "conformance")]
-pub mod conformance;
-pub mod contract;
+// Floor 6: the facade.
 mod engine;
-mod error;
-#[cfg(test)]
-mod fake;
-mod function;
-mod host;
-pub mod hostcall;
-mod launch;
-mod limits;
-pub mod logs;
-pub mod memory;
-mod metrics;
-mod outcome;
-pub mod priority;
-pub mod shelf;
+
+// Floor 5: how sandboxes start elsewhere than at the beginning.
 mod snapshot;
-pub mod wasi;
+
+// Floor 4: from bytes to a module that is ready.
+mod artifacts;
+mod module;
+
+// Floor 3: the traits of engines, and what is known of Go programs.
+pub mod backend;
+mod go;
+
+// Floor 2: what a module is, and what a guest can reach.
+pub mod sandbox;
 pub mod wasm;
 
-pub use cache::{CacheConfig, CacheFigures, Purged};
-pub use calls::{Armed, Call, CallId, Interrupt, Interruption, Ticket};
+// Floor 1: what sandboxes are made of.
+mod calls;
+pub mod contract;
+pub mod memory;
+mod start;
+
+// Floor 0: vocabulary.
+mod cancel;
+mod error;
+mod limits;
+pub mod logs;
+mod outcome;
+mod per_cpu;
+pub mod priority;
+mod threads;
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+#[cfg(test)]
+mod fake;
+
+pub use artifacts::cache::{CacheConfig, CacheStats, Purged};
+pub use calls::{Armed, Call, CallId, Interrupt, Interruption, Permit};
 pub use cancel::Cancel;
-pub use engine::{Engine, EngineConfig};
+pub use engine::{Answer, Engine, EngineConfig, Function, FunctionConfig, FunctionFacts, RawRun};
 pub use error::{Error, ErrorKind, Fault, Result, panic_text};
-pub use function::{Answer, CodeSource, Function, FunctionConfig, FunctionFacts, RawRun};
-pub use host::{HostState, MemoryUse, Program, Stop};
 pub use limits::{Limits, PAGE};
-pub use outcome::{Outcome, Trap, TrapCode, Verdict};
-pub use snapshot::{Patch, SnapshotFacts, SnapshotKind, SnapshotMode, Warmup};
+pub use module::{CodeSource, Split};
+pub use outcome::{GuestExit, Outcome, Trap, TrapCode};
+pub use sandbox::{HostState, MemoryUse, Program, Stop};
+pub use snapshot::{SnapshotFacts, SnapshotKind, SnapshotMode, Warmup};
+pub use start::{GlobalValue, Patch, StartState};

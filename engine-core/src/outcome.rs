@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A guest's result. A trap is a result of the guest and never an `Err` of the host.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Outcome {
+pub enum GuestExit {
     /// It returned (0) or called `proc_exit`.
     Exit(i32),
     /// It was stopped.
@@ -91,7 +91,7 @@ impl TrapCode {
 /// What a call came to, as the client and the metrics see it: the table at the end of `docs/contract.md`.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[repr(u32)]
-pub enum Verdict {
+pub enum Outcome {
     /// The function answered.
     Ok = 0,
     /// The deadline passed: 504.
@@ -110,7 +110,7 @@ pub enum Verdict {
     Error = 7,
 }
 
-impl Verdict {
+impl Outcome {
     /// The value of the label `outcome`.
     #[must_use]
     pub fn label(self) -> &'static str {

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use engine_core::backend::BackendKind;
+use engine_core::contract::{self, Contract};
 use engine_core::memory::{PoolConfig, ResetMode};
-use engine_core::wasi::MountSpec;
+use engine_core::sandbox::wasi::MountSpec;
 use engine_core::wasm::Form;
 use engine_core::{
     CacheConfig, Engine, EngineConfig, Error, Function, FunctionConfig, Limits, Result,
@@ -18,7 +18,7 @@ pub(crate) fn engine(json: &[u8]) -> Result<EngineConfig> {
     let config: EngineJson = parse(json, "the engine's configuration")?;
     let defaults = EngineConfig::default();
     Ok(EngineConfig {
-        default_backend: config.backend.as_deref().map(backend).transpose()?,
+        default_backend: config.backend,
         max_concurrency: config.max_concurrency.unwrap_or(defaults.max_concurrency),
         pool: config.pool.map_or(Ok(defaults.pool), pool)?,
         compile_timeout: config.compile_timeout.map(timeout).transpose()?,
@@ -47,15 +47,12 @@ fn pool(config: PoolJson) -> Result<Option<PoolConfig>> {
     }
     let defaults = PoolConfig::default();
     let reset = match config.reset.as_deref() {
-        None | Some("auto") => ResetMode::Auto,
-        Some("copy") => ResetMode::Copy,
-        Some("madvise") => ResetMode::Madvise,
-        Some("scan") => ResetMode::Scan,
-        Some(other) => {
-            return Err(Error::config(format!(
-                "unknown pool reset {other:?}; there are auto, scan, copy and madvise"
-            )));
-        }
+        None => ResetMode::Auto,
+        Some(name) => ResetMode::named(name).ok_or_else(|| {
+            Error::config(format!(
+                "unknown pool reset {name:?}; there are auto, scan, copy and madvise"
+            ))
+        })?,
     };
     Ok(Some(PoolConfig {
         slots: config.slots.map_or(Ok(defaults.slots), |slots| {
@@ -79,20 +76,11 @@ fn pool(config: PoolJson) -> Result<Option<PoolConfig>> {
 /// Reads the configuration of a function.
 pub(crate) fn function(json: &[u8]) -> Result<FunctionConfig> {
     let config: FunctionJson = parse(json, "the function's configuration")?;
-    if let Some(contract) = config
-        .contract
-        .as_deref()
-        .filter(|&contract| contract != "json")
-    {
-        return Err(Error::config(format!(
-            "contract {contract:?} is not supported; the one there is: \"json\""
-        )));
-    }
     let defaults = Limits::default();
     Ok(FunctionConfig {
         name: config.name,
         program: config.program.unwrap_or_default(),
-        backend: config.backend.as_deref().map(backend).transpose()?,
+        backend: config.backend,
         limits: Limits {
             timeout: config
                 .timeout
@@ -122,6 +110,10 @@ pub(crate) fn function(json: &[u8]) -> Result<FunctionConfig> {
             rounds: warmup.rounds,
             sample: warmup.sample.map(String::into_bytes),
         }),
+        contract: config
+            .contract
+            .as_deref()
+            .map_or(Ok(contract::default()), contract)?,
     })
 }
 
@@ -130,10 +122,10 @@ pub(crate) fn describe_engine(engine: &Engine) -> String {
     let backends: Vec<_> = engine
         .backends()
         .iter()
-        .map(|backend| backend.kind().name())
+        .map(|backend| backend.name())
         .collect();
     let (_, places) = engine.places();
-    let cache = engine.cache_figures().map(|cache| {
+    let cache = engine.cache_stats().map(|cache| {
         serde_json::json!({
             "hits": cache.hits,
             "misses": cache.misses,
@@ -145,7 +137,7 @@ pub(crate) fn describe_engine(engine: &Engine) -> String {
         })
     });
     serde_json::json!({
-        "default_backend": engine.default_backend().name(),
+        "default_backend": engine.default_backend(),
         "backends": backends,
         "max_concurrency": places,
         "functions": engine.functions(),
@@ -167,11 +159,12 @@ pub(crate) fn describe_function(function: &Function) -> String {
         .collect();
     serde_json::json!({
         "name": function.name(),
-        "backend": facts.backend.name(),
+        "backend": facts.backend,
         "hash": hash,
         "module_bytes": facts.module_bytes,
         "image_bytes": facts.image_bytes,
         "plain_because": facts.plain_because,
+        "warnings": function.warnings(),
         "source": facts.source.name(),
         "load_ms": facts.loaded_in.as_secs_f64() * 1000.0,
         "compile_ms": facts.compiled_in.as_secs_f64() * 1000.0,
@@ -179,7 +172,7 @@ pub(crate) fn describe_function(function: &Function) -> String {
             Form::Command => "command",
             Form::Reactor { .. } => "reactor",
         },
-        "late_values": function.late_values(),
+        "late_values": function.per_request_values(),
         "snapshot": {
             "kind": facts.snapshot.kind.name(),
             "why_not": facts.snapshot.why_not,
@@ -261,14 +254,17 @@ fn parse<'a, T: Deserialize<'a>>(json: &'a [u8], what: &str) -> Result<T> {
         .map_err(|error| Error::config(format!("{what} is wrong")).because(error))
 }
 
-fn backend(name: &str) -> Result<BackendKind> {
-    BackendKind::from_name(name)
-        .filter(|&kind| kind != BackendKind::Fake)
-        .ok_or_else(|| {
-            Error::config(format!(
-                "unknown backend {name:?}; there are wasmtime, wasmer and wasmi"
-            ))
-        })
+fn contract(name: &str) -> Result<&'static dyn Contract> {
+    contract::named(name).ok_or_else(|| {
+        let names: Vec<_> = contract::ALL
+            .iter()
+            .map(|contract| contract.name())
+            .collect();
+        Error::config(format!(
+            "contract {name:?} is not supported; there is: {}",
+            names.join(", ")
+        ))
+    })
 }
 
 fn snapshot(name: &str) -> Result<SnapshotMode> {
@@ -293,7 +289,7 @@ mod tests {
                  "snapshot":"on","warmup":{"rounds":3,"sample":"{}"}}"#,
         )
         .unwrap();
-        assert_eq!(config.backend, Some(BackendKind::Wasmi));
+        assert_eq!(config.backend.as_deref(), Some("wasmi"));
         assert_eq!(config.limits.timeout, Duration::from_secs(2));
         assert_eq!(
             (config.limits.body, config.limits.output, config.limits.logs),
@@ -319,7 +315,6 @@ mod tests {
             (&b"{\"name\":\"a\",\"tiemout\":1}"[..], "tiemout"),
             (b"{}", "name"),
             (b"{\"name\":\"a\",\"contract\":\"cgi\"}", "cgi"),
-            (b"{\"name\":\"a\",\"backend\":\"v8\"}", "v8"),
             (b"{\"name\":\"a\",\"snapshot\":\"maybe\"}", "maybe"),
             (b"{\"name\":\"a\",\"warmup\":{}}", "rounds"),
             (b"nonsense", "line 1"),
@@ -327,7 +322,6 @@ mod tests {
             let error = function(json).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
-        assert!(engine(b"{\"backend\":\"fake\"}").is_err());
         assert!(engine(b"{\"max_concurrency\":-1}").is_err());
         assert!(engine(b"{\"cache\":{\"max_bytes\":1}}").is_err());
         assert_eq!(engine(b"{\"cache\":null}").unwrap().cache, None);

@@ -106,7 +106,7 @@ pub(crate) fn write(answer: &Answer<'_>, out: &mut [u8]) -> (gojinn_answer, Opti
         .map(|(name, value)| 8 + name.len() + value.len())
         .sum();
     let filled = gojinn_answer {
-        verdict: answer.verdict as u32,
+        verdict: answer.outcome as u32,
         status: u32::from(answer.status),
         headers: headers.len() as u32,
         reserved: 0,

@@ -80,15 +80,15 @@ pub(crate) fn call(
     body: &[u8],
     out: &mut [u8],
 ) -> Result<(gojinn_answer, Option<gojinn_rest>), i32> {
-    let ticket = function.engine.claim(id).map_err(|_| GOJINN_STALE_CALL)?;
+    let permit = function.engine.claim(id).map_err(|_| GOJINN_STALE_CALL)?;
     let head = Head::parse(head).ok_or(GOJINN_BAD_FRAME)?;
     function
         .function
-        .call(ticket, &head.request(body), &head.late, |answer| {
+        .call(permit, &head.request(body), &head.late, |answer| {
             frame::write(answer, out)
         })
         .map_err(|error| match error.kind() {
-            // What a request can get wrong here is the number of late values or a NUL in one.
+            // What a request can get wrong here is the number of per-request values or a NUL in one.
             ErrorKind::Config => GOJINN_BAD_FRAME,
             _ => codes::code(&error),
         })

@@ -13,6 +13,9 @@
 #[path = "../../src/memory/free.rs"]
 mod free;
 
+#[path = "../../src/per_cpu.rs"]
+mod per_cpu;
+
 /// What engine-core/src/memory/sync.rs is in the real build.
 mod sync {
     pub(crate) use shuttle::sync::Arc;

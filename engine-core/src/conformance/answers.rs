@@ -2,14 +2,14 @@
 
 use super::{Fixture, HELLO, command, module, printer, text};
 use crate::contract::Request;
-use crate::outcome::{Outcome, Verdict};
+use crate::outcome::{GuestExit, Outcome};
 
 /// `_start` runs once, and what it printed is the answer.
 pub fn a_command_answers(fixture: &Fixture) {
     let function = fixture.deploy(&printer(HELLO, ""));
     for _ in 0..3 {
         let answer = fixture.get(&function);
-        assert_eq!(answer.verdict, Verdict::Ok, "{}", answer.reason);
+        assert_eq!(answer.outcome, Outcome::Ok, "{}", answer.reason);
         assert_eq!(answer.status, 201);
         assert_eq!(answer.headers, [("X-Guest".to_string(), "wat".to_string())]);
         assert_eq!(answer.body, b"hello");
@@ -32,8 +32,8 @@ pub fn a_reactor_is_initialised_and_answers(fixture: &Fixture) {
     for _ in 0..3 {
         let answer = fixture.get(&function);
         assert_eq!(
-            (answer.verdict, answer.status),
-            (Verdict::Ok, 201),
+            (answer.outcome, answer.status),
+            (Outcome::Ok, 201),
             "{}",
             answer.reason
         );
@@ -57,7 +57,7 @@ pub fn a_start_function_runs_before_the_entry(fixture: &Fixture) {
     for _ in 0..2 {
         let run = fixture.run(&function, b"");
         assert_eq!(run.stdout, b"az");
-        assert_eq!(run.outcome, Outcome::Exit(0));
+        assert_eq!(run.exit, GuestExit::Exit(0));
     }
 }
 
@@ -69,8 +69,8 @@ pub fn an_exit_of_zero_is_an_answer(fixture: &Fixture) {
     ));
     let answer = fixture.get(&function);
     assert_eq!(
-        (answer.verdict, answer.status),
-        (Verdict::Ok, 201),
+        (answer.outcome, answer.status),
+        (Outcome::Ok, 201),
         "{}",
         answer.reason
     );
@@ -92,8 +92,8 @@ pub fn output_that_is_no_response_is_refused_with_the_rule(fixture: &Fixture) {
         let function = fixture.deploy(&printer(output, ""));
         let answer = fixture.get(&function);
         assert_eq!(
-            (answer.verdict, answer.status),
-            (Verdict::BadOutput, 502),
+            (answer.outcome, answer.status),
+            (Outcome::BadOutput, 502),
             "{output}"
         );
         assert!(!answer.reason.is_empty(), "{output}");
@@ -108,11 +108,11 @@ pub fn output_that_is_no_response_is_refused_with_the_rule(fixture: &Fixture) {
 pub fn a_trap_after_a_response_is_refused(fixture: &Fixture) {
     let function = fixture.deploy(&printer(HELLO, "unreachable"));
     let answer = fixture.get(&function);
-    assert_eq!((answer.verdict, answer.status), (Verdict::Trap, 502));
+    assert_eq!((answer.outcome, answer.status), (Outcome::Trap, 502));
     assert!(answer.reason.contains("unreachable"), "{}", answer.reason);
     let function = fixture.deploy(&printer(HELLO, "(call $proc_exit (i32.const 3))"));
     let answer = fixture.get(&function);
-    assert_eq!((answer.verdict, answer.status), (Verdict::Trap, 502));
+    assert_eq!((answer.outcome, answer.status), (Outcome::Trap, 502));
     assert!(answer.reason.contains("exit code 3"), "{}", answer.reason);
 }
 
@@ -140,16 +140,16 @@ pub fn a_large_body_crosses_both_ways(fixture: &Fixture) {
         .map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8)
         .collect();
     let run = fixture.run(&function, &body);
-    assert_eq!(run.outcome, Outcome::Exit(0));
+    assert_eq!(run.exit, GuestExit::Exit(0));
     assert!(run.stdout == body, "the bytes differ");
 }
 
 /// `max_body` is checked before anything runs.
 pub fn a_body_over_the_limit_is_refused(fixture: &Fixture) {
     let function = fixture.deploy_with(&printer(HELLO, ""), |config| config.limits.body = 3);
-    for (body, verdict, status) in [
-        (&b"abc"[..], Verdict::Ok, 201),
-        (b"abcd", Verdict::Rejected, 413),
+    for (body, outcome, status) in [
+        (&b"abc"[..], Outcome::Ok, 201),
+        (b"abcd", Outcome::Rejected, 413),
     ] {
         let answer = fixture.call(
             &function,
@@ -162,8 +162,8 @@ pub fn a_body_over_the_limit_is_refused(fixture: &Fixture) {
             &[],
         );
         assert_eq!(
-            (answer.verdict, answer.status),
-            (verdict, status),
+            (answer.outcome, answer.status),
+            (outcome, status),
             "{}",
             answer.reason
         );
@@ -206,7 +206,7 @@ pub fn stdin_holds_one_request_and_then_ends(fixture: &Fixture) {
         ..Request::default()
     };
     let answer = fixture.call(&function, &request, &[]);
-    assert_eq!(answer.verdict, Verdict::Ok, "{}", answer.reason);
+    assert_eq!(answer.outcome, Outcome::Ok, "{}", answer.reason);
     assert_eq!(
         String::from_utf8_lossy(&answer.body),
         r#"{"method":"POST","uri":"/api/x?q=1","headers":{"Content-Type":["application/json"]},"body":"{\"a\":1}","trace_id":"abc"}(newline)"#

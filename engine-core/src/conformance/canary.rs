@@ -17,9 +17,9 @@ use std::time::Duration;
 use super::{expect, module};
 use crate::backend::Backend;
 use crate::engine::{Engine, EngineConfig};
-use crate::function::{Function, FunctionConfig, RawRun};
+use crate::engine::{Function, FunctionConfig, RawRun};
 use crate::memory::{PoolConfig, ResetMode};
-use crate::outcome::{Outcome, TrapCode};
+use crate::outcome::{GuestExit, TrapCode};
 
 /// Pairs of each backend and mode in an ordinary test run.
 pub const PAIRS: u64 = 100_000;
@@ -66,7 +66,7 @@ macro_rules! canary_pairs {
 /// # Panics
 /// When a canary is found, or a guest ends in another way than it was told.
 pub fn pairs(backend: Arc<dyn Backend>, mode: Option<ResetMode>) {
-    let kind = backend.kind();
+    let kind = backend.name();
     if let Some(mode) = mode {
         let pool = PoolConfig {
             reset: mode,
@@ -172,7 +172,7 @@ impl Bench {
         assert!(
             logged || matches!(end, 3 | 5),
             "pair {number}: the first guest did not get to its end: {:?}",
-            run.outcome
+            run.exit
         );
 
         let mut stdin = vec![b'B'];
@@ -180,8 +180,8 @@ impl Bench {
         stdin.extend([0; 16]);
         let run = self.go(&form.patient, stdin);
         assert_eq!(
-            run.outcome,
-            Outcome::Exit(0),
+            run.exit,
+            GuestExit::Exit(0),
             "pair {number}: the second guest found a changed table or size"
         );
         // Two pages from the start, one that was grown or a third from the start, two globals.
@@ -214,26 +214,26 @@ impl Bench {
         if end != 5 {
             let run = self.go(function, stdin);
             let expected = match end {
-                0 => Outcome::Exit(0),
-                2 => Outcome::Exit(7),
-                _ => run.outcome.clone(),
+                0 => GuestExit::Exit(0),
+                2 => GuestExit::Exit(7),
+                _ => run.exit.clone(),
             };
-            assert_eq!(run.outcome, expected);
-            if let (Outcome::Exit(_), 1 | 3 | 4) = (&run.outcome, end) {
-                panic!("end {end} should be a trap, not {:?}", run.outcome);
+            assert_eq!(run.exit, expected);
+            if let (GuestExit::Exit(_), 1 | 3 | 4) = (&run.exit, end) {
+                panic!("end {end} should be a trap, not {:?}", run.exit);
             }
             return run;
         }
-        let ticket = expect(self.engine.reserve());
-        let id = ticket.id();
+        let permit = expect(self.engine.reserve());
+        let id = permit.id();
         let run = std::thread::scope(|scope| {
             scope.spawn(move || {
                 std::thread::sleep(Duration::from_millis(3));
                 self.engine.cancel(id)
             });
-            expect(function.run(ticket, stdin))
+            expect(function.run(permit, stdin))
         });
-        assert!(matches!(&run.outcome, Outcome::Trap(trap) if trap.code == TrapCode::Cancelled));
+        assert!(matches!(&run.exit, GuestExit::Trap(trap) if trap.code == TrapCode::Cancelled));
         run
     }
 

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::{Fixture, HELLO, command, expect, module, printer};
 use crate::calls::CallId;
-use crate::function::Function;
-use crate::outcome::{Outcome, TrapCode, Verdict};
+use crate::engine::Function;
+use crate::outcome::{GuestExit, Outcome, TrapCode};
 
 const SHORT: Duration = Duration::from_millis(40);
 
@@ -93,10 +93,10 @@ pub fn an_exit_code_is_kept(fixture: &Fixture) {
             "",
             &format!("(call $proc_exit (i32.const {code})) unreachable"),
         ));
-        assert_eq!(fixture.run(&function, b"").outcome, Outcome::Exit(code));
+        assert_eq!(fixture.run(&function, b"").exit, GuestExit::Exit(code));
     }
     let function = fixture.deploy(&command("", ""));
-    assert_eq!(fixture.run(&function, b"").outcome, Outcome::Exit(0));
+    assert_eq!(fixture.run(&function, b"").exit, GuestExit::Exit(0));
 }
 
 /// 504, in good time.
@@ -187,8 +187,8 @@ pub fn deep_recursion_within_reason_works_on_any_stack(fixture: &Fixture) {
     for stack in STACKS {
         on_a_stack_of(stack, || {
             assert_eq!(
-                fixture.run(&function, b"").outcome,
-                Outcome::Exit(0),
+                fixture.run(&function, b"").exit,
+                GuestExit::Exit(0),
                 "on {stack} bytes"
             );
         });
@@ -211,15 +211,15 @@ pub fn a_wait_is_cancelled(fixture: &Fixture) {
 /// A client that was gone before its call began gets no work done for it.
 pub fn a_call_cancelled_before_it_began_does_not_answer(fixture: &Fixture) {
     let function = fixture.deploy(&command("", "(loop $l (br $l))"));
-    let ticket = expect(fixture.engine.reserve());
-    assert!(fixture.engine.cancel(ticket.id()));
-    let verdict = expect(function.call(
-        ticket,
+    let permit = expect(fixture.engine.reserve());
+    assert!(fixture.engine.cancel(permit.id()));
+    let outcome = expect(function.call(
+        permit,
         &crate::contract::Request::default(),
         &[],
-        |answer| answer.verdict,
+        |answer| answer.outcome,
     ));
-    assert_eq!(verdict, Verdict::Cancelled);
+    assert_eq!(outcome, Outcome::Cancelled);
 }
 
 /// `max_output` ends the guest in the middle of its write.
@@ -231,7 +231,7 @@ pub fn too_much_output_ends_the_guest(fixture: &Fixture) {
     let function = fixture.deploy_with(&wat, |config| config.limits.output = 1_000_000);
     assert_eq!(fixture.trap(&function), TrapCode::OutputLimit);
     let answer = fixture.get(&function);
-    assert_eq!((answer.verdict, answer.status), (Verdict::BadOutput, 502));
+    assert_eq!((answer.outcome, answer.status), (Outcome::BadOutput, 502));
     assert!(answer.reason.contains("max_output"), "{}", answer.reason);
 }
 
@@ -259,14 +259,14 @@ pub fn many_ends_at_once_disturb_nobody(fixture: &Fixture) {
             scope.spawn(move || {
                 for round in 0..12 {
                     match (thread + round) % 3 {
-                        0 => assert_eq!(fixture.get(bad).verdict, Verdict::Trap),
-                        1 => assert_eq!(fixture.get(spin).verdict, Verdict::Timeout),
+                        0 => assert_eq!(fixture.get(bad).outcome, Outcome::Trap),
+                        1 => assert_eq!(fixture.get(spin).outcome, Outcome::Timeout),
                         _ => {}
                     }
                     let answer = fixture.get(good);
                     assert_eq!(
-                        (answer.verdict, answer.status),
-                        (Verdict::Ok, 201),
+                        (answer.outcome, answer.status),
+                        (Outcome::Ok, 201),
                         "{}",
                         answer.reason
                     );
@@ -281,8 +281,8 @@ fn ends_in_time(fixture: &Fixture, wat: &str) {
     let begun = Instant::now();
     let answer = fixture.get(&function);
     assert_eq!(
-        (answer.verdict, answer.status),
-        (Verdict::Timeout, 504),
+        (answer.outcome, answer.status),
+        (Outcome::Timeout, 504),
         "{}",
         answer.reason
     );
@@ -296,22 +296,22 @@ fn ends_in_time(fixture: &Fixture, wat: &str) {
 
 fn is_cancelled(fixture: &Fixture, wat: &str) {
     let function: Function = fixture.deploy(wat);
-    let ticket = expect(fixture.engine.reserve());
-    let id: CallId = ticket.id();
+    let permit = expect(fixture.engine.reserve());
+    let id: CallId = permit.id();
     let begun = Instant::now();
-    let verdict = std::thread::scope(|scope| {
+    let outcome = std::thread::scope(|scope| {
         scope.spawn(move || {
             std::thread::sleep(Duration::from_millis(20));
             assert!(fixture.engine.cancel(id));
         });
         expect(function.call(
-            ticket,
+            permit,
             &crate::contract::Request::default(),
             &[],
-            |answer| answer.verdict,
+            |answer| answer.outcome,
         ))
     });
-    assert_eq!(verdict, Verdict::Cancelled);
+    assert_eq!(outcome, Outcome::Cancelled);
     assert!(
         begun.elapsed() < SOON,
         "it ended {:?} after it began",

@@ -1,8 +1,8 @@
 //! Features: one list of wasm features, with the same meaning on every backend.
 
 use super::{Fixture, command, module};
-use crate::function::FunctionConfig;
-use crate::outcome::Outcome;
+use crate::engine::FunctionConfig;
+use crate::outcome::GuestExit;
 
 /// The 2.0 core features that no setting turns off.
 pub fn the_core_features_work(fixture: &Fixture) {
@@ -40,7 +40,7 @@ pub fn the_core_features_work(fixture: &Fixture) {
                (global.set $g (i64.const 6)))"#,
     ));
     for _ in 0..3 {
-        assert_eq!(fixture.run(&function, b"").outcome, Outcome::Exit(0));
+        assert_eq!(fixture.run(&function, b"").exit, GuestExit::Exit(0));
     }
 }
 
@@ -84,8 +84,8 @@ pub fn optional_features_work_where_they_are_claimed(fixture: &Fixture) {
             Ok(function) => {
                 assert!(claimed, "{name} works without being claimed");
                 assert_eq!(
-                    fixture.run(&function, b"").outcome,
-                    Outcome::Exit(0),
+                    fixture.run(&function, b"").exit,
+                    GuestExit::Exit(0),
                     "{name}"
                 );
             }
@@ -112,7 +112,7 @@ pub fn passive_segments_keep_their_indices(fixture: &Fixture) {
     let run = fixture.run(&function, b"");
     assert_eq!(run.stdout, b"activepassivemore");
     assert!(
-        matches!(run.outcome, Outcome::Trap(trap) if trap.code == crate::TrapCode::MemoryOutOfBounds)
+        matches!(run.exit, GuestExit::Trap(trap) if trap.code == crate::TrapCode::MemoryOutOfBounds)
     );
 }
 
@@ -131,10 +131,10 @@ pub fn overlapping_segments_apply_in_order(fixture: &Fixture) {
 pub fn a_module_without_memory_works(fixture: &Fixture) {
     let function = fixture.deploy(r#"(module (func (export "_start")))"#);
     let run = fixture.run(&function, b"");
-    assert_eq!((run.outcome, run.memory_peak), (Outcome::Exit(0), 0));
+    assert_eq!((run.exit, run.memory_peak), (GuestExit::Exit(0), 0));
     let exits = fixture.deploy(
         r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
              (func (export "_start") (call $exit (i32.const 4))))"#,
     );
-    assert_eq!(fixture.run(&exits, b"").outcome, Outcome::Exit(4));
+    assert_eq!(fixture.run(&exits, b"").exit, GuestExit::Exit(4));
 }

@@ -3,9 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use super::{Fixture, command, log_lines, module};
-use crate::hostcall::ParamType;
 use crate::logs::STDERR;
-use crate::outcome::Outcome;
+use crate::outcome::GuestExit;
+use crate::sandbox::hostcalls::ParamType;
 
 /// Prints everything that `args_get` and `environ_get` give, NULs and all.
 fn printer_of_program() -> String {
@@ -61,18 +61,18 @@ pub fn late_values_arrive(fixture: &Fixture) {
         config.args = vec![None, Some("x".into())];
         config.env = vec![("A".into(), None), ("B".into(), Some("b".into()))];
     });
-    assert_eq!(function.late_values(), 2);
+    assert_eq!(function.per_request_values(), 2);
     // The output is no response, so the refusal quotes nothing of it; what counts is that exactly two values are taken.
     let request = crate::contract::Request::default();
-    let ticket = super::expect(fixture.engine.reserve());
+    let permit = super::expect(fixture.engine.reserve());
     let error = function
-        .call(ticket, &request, &[b"one"], |_| ())
+        .call(permit, &request, &[b"one"], |_| ())
         .err()
         .map(|error| error.to_string());
     assert!(error.is_some_and(|error| error.contains("takes 2 late values")));
-    let ticket = super::expect(fixture.engine.reserve());
+    let permit = super::expect(fixture.engine.reserve());
     let error = function
-        .call(ticket, &request, &[b"one", b"t\0o"], |_| ())
+        .call(permit, &request, &[b"one", b"t\0o"], |_| ())
         .err()
         .map(|error| error.to_string());
     assert!(error.is_some_and(|error| error.contains("NUL")));
@@ -146,7 +146,7 @@ pub fn a_sleep_takes_its_time_and_no_processor(fixture: &Fixture) {
     let before = thread_cpu();
     let run = fixture.run(&function, b"");
     let used = thread_cpu() - before;
-    assert_eq!(run.outcome, Outcome::Exit(0));
+    assert_eq!(run.exit, GuestExit::Exit(0));
     assert!(
         run.duration >= Duration::from_millis(300),
         "{:?}",
@@ -200,8 +200,8 @@ pub fn a_bad_pointer_is_an_errno(fixture: &Fixture) {
             &format!("(if (i32.ne {call} (i32.const {FAULT})) (then unreachable))"),
         ));
         assert_eq!(
-            fixture.run(&function, b"").outcome,
-            Outcome::Exit(0),
+            fixture.run(&function, b"").exit,
+            GuestExit::Exit(0),
             "{call}"
         );
     }
@@ -209,7 +209,7 @@ pub fn a_bad_pointer_is_an_errno(fixture: &Fixture) {
 
 /// A module may import any function of preview 1 and `host_log`, all at once.
 pub fn every_hostcall_links(fixture: &Fixture) {
-    let imports: String = crate::hostcall::IMPORTS
+    let imports: String = crate::sandbox::hostcalls::IMPORTS
         .iter()
         .enumerate()
         .map(|(index, import)| {
@@ -231,7 +231,7 @@ pub fn every_hostcall_links(fixture: &Fixture) {
     let function = fixture.deploy(&format!(
         r#"(module {imports} (memory (export "memory") 1) (func (export "_start")))"#
     ));
-    assert_eq!(fixture.run(&function, b"").outcome, Outcome::Exit(0));
+    assert_eq!(fixture.run(&function, b"").exit, GuestExit::Exit(0));
 }
 
 /// Processor time of the calling thread.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{CHECKS, Fixture, HELLO, command, module, printer, text};
-use crate::function::Function;
-use crate::outcome::{Outcome, TrapCode, Verdict};
+use crate::engine::Function;
+use crate::outcome::{GuestExit, Outcome, TrapCode};
 
 /// A guest that traps if any of its memory, globals or tables is not as it was declared, and then spoils all of it:
 /// initialised memory, memory that is zero, memory it grew, a global, an exported global, a table.
@@ -50,8 +50,8 @@ pub fn two_sandboxes_share_nothing(fixture: &Fixture) {
     for round in 0..20 {
         let answer = fixture.get(&function);
         assert_eq!(
-            (answer.verdict, answer.status),
-            (Verdict::Ok, 201),
+            (answer.outcome, answer.status),
+            (Outcome::Ok, 201),
             "round {round}: {}",
             answer.reason
         );
@@ -61,18 +61,18 @@ pub fn two_sandboxes_share_nothing(fixture: &Fixture) {
 /// The same after a trap, an exit, a deadline, a refused growth and a cancellation.
 pub fn nothing_survives_a_bad_end(fixture: &Fixture) {
     let ends = [
-        ("unreachable", Verdict::Trap),
-        ("(call $proc_exit (i32.const 5))", Verdict::Trap),
-        ("(drop (i32.load (i32.const -1)))", Verdict::Trap),
-        ("(loop $l (br $l))", Verdict::Timeout),
+        ("unreachable", Outcome::Trap),
+        ("(call $proc_exit (i32.const 5))", Outcome::Trap),
+        ("(drop (i32.load (i32.const -1)))", Outcome::Trap),
+        ("(loop $l (br $l))", Outcome::Timeout),
         (
             "(drop (memory.grow (i32.const 60000))) unreachable",
-            Verdict::Oom,
+            Outcome::Oom,
         ),
     ];
-    for (end, verdict) in ends {
+    for (end, outcome) in ends {
         let function: Function = fixture.deploy_with(&spoiler(end), |config| {
-            config.limits.timeout = Duration::from_millis(if verdict == Verdict::Timeout {
+            config.limits.timeout = Duration::from_millis(if outcome == Outcome::Timeout {
                 60
             } else {
                 60_000
@@ -81,7 +81,7 @@ pub fn nothing_survives_a_bad_end(fixture: &Fixture) {
         for round in 0..4 {
             let answer = fixture.get(&function);
             assert_eq!(
-                answer.verdict, verdict,
+                answer.outcome, outcome,
                 "{end}, round {round}: {}",
                 answer.reason
             );
@@ -93,21 +93,21 @@ pub fn nothing_survives_a_bad_end(fixture: &Fixture) {
     }
     let function = fixture.deploy(&spoiler("(call $sleep (i64.const 3600000000000))"));
     for _ in 0..3 {
-        let ticket = super::expect(fixture.engine.reserve());
-        let id = ticket.id();
+        let permit = super::expect(fixture.engine.reserve());
+        let id = permit.id();
         let answer = std::thread::scope(|scope| {
             scope.spawn(move || {
                 std::thread::sleep(Duration::from_millis(15));
                 fixture.engine.cancel(id)
             });
             super::expect(function.call(
-                ticket,
+                permit,
                 &crate::contract::Request::default(),
                 &[],
-                |answer| (answer.verdict, answer.reason.to_string()),
+                |answer| (answer.outcome, answer.reason.to_string()),
             ))
         });
-        assert_eq!(answer.0, Verdict::Cancelled, "{}", answer.1);
+        assert_eq!(answer.0, Outcome::Cancelled, "{}", answer.1);
     }
 }
 
@@ -128,7 +128,7 @@ pub fn memory_grows_to_the_limit_and_not_beyond(fixture: &Fixture) {
     );
     for _ in 0..3 {
         let run = fixture.run(&function, b"");
-        assert_eq!(run.outcome, Outcome::Exit(0));
+        assert_eq!(run.exit, GuestExit::Exit(0));
         assert_eq!(run.memory_peak, 45 * 65_536);
         // What a 32-bit memory could never have, an engine may refuse without asking anybody.
         assert!(
@@ -151,10 +151,10 @@ pub fn a_refused_growth_and_a_death_is_oom(fixture: &Fixture) {
     let grow = "(drop (memory.grow (i32.const 60000)))";
     let dies = fixture.deploy(&command("", &format!("{grow} unreachable")));
     let answer = fixture.get(&dies);
-    assert_eq!((answer.verdict, answer.status), (Verdict::Oom, 502));
+    assert_eq!((answer.outcome, answer.status), (Outcome::Oom, 502));
     assert!(answer.reason.contains("memory_limit"), "{}", answer.reason);
     let copes = fixture.deploy(&printer(HELLO, grow));
-    assert_eq!(fixture.get(&copes).verdict, Verdict::Ok);
+    assert_eq!(fixture.get(&copes).outcome, Outcome::Ok);
 }
 
 /// Grown memory is zero, usable to its last byte, and gone in the next sandbox.
@@ -173,7 +173,7 @@ pub fn grown_memory_is_zero_and_shrinks_back(fixture: &Fixture) {
                (br_if $more (i32.lt_u (local.get $at) (i32.const 393216))))"#,
     ));
     for _ in 0..4 {
-        assert_eq!(fixture.run(&function, b"").outcome, Outcome::Exit(0));
+        assert_eq!(fixture.run(&function, b"").exit, GuestExit::Exit(0));
     }
     let beyond = fixture.deploy(&command(
         "",
@@ -190,7 +190,7 @@ pub fn a_declared_maximum_holds(fixture: &Fixture) {
            (if (i32.ne (memory.grow (i32.const 2)) (i32.const 1)) (then unreachable))
            (if (i32.ne (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable))"#,
     ));
-    assert_eq!(fixture.run(&function, b"").outcome, Outcome::Exit(0));
+    assert_eq!(fixture.run(&function, b"").exit, GuestExit::Exit(0));
 }
 
 /// A table cannot be grown into all of the host's memory.
@@ -208,7 +208,7 @@ pub fn tables_are_bounded(fixture: &Fixture) {
         ),
         |config| config.limits.table_elements = 50_000,
     );
-    assert_eq!(fixture.run(&function, b"").outcome, Outcome::Exit(0));
+    assert_eq!(fixture.run(&function, b"").exit, GuestExit::Exit(0));
 }
 
 /// Sixteen threads, all spoiling.
@@ -220,8 +220,8 @@ pub fn callers_in_parallel_share_nothing(fixture: &Fixture) {
                 for _ in 0..8 {
                     let answer = fixture.get(&function);
                     assert_eq!(
-                        (answer.verdict, answer.status),
-                        (Verdict::Ok, 201),
+                        (answer.outcome, answer.status),
+                        (Outcome::Ok, 201),
                         "{}",
                         answer.reason
                     );

@@ -21,10 +21,10 @@ use std::sync::Arc;
 use crate::backend::Backend;
 use crate::contract::Request;
 use crate::engine::{Engine, EngineConfig};
+use crate::engine::{Function, FunctionConfig, RawRun};
 use crate::error::Result;
-use crate::function::{Function, FunctionConfig, RawRun};
 use crate::logs;
-use crate::outcome::{Outcome, TrapCode, Verdict};
+use crate::outcome::{GuestExit, Outcome, TrapCode};
 
 /// Makes one `#[test]` per case for the backend that the expression makes (an `Arc<dyn Backend>`).
 #[macro_export]
@@ -139,7 +139,7 @@ pub struct Fixture {
 #[derive(Debug)]
 #[allow(missing_docs, reason = "the fields are those of Answer")]
 pub struct Owned {
-    pub verdict: Verdict,
+    pub outcome: Outcome,
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
@@ -192,10 +192,10 @@ impl Fixture {
 
     /// One request.
     pub(crate) fn call(&self, function: &Function, request: &Request<'_>, late: &[&[u8]]) -> Owned {
-        let ticket = expect(self.engine.reserve());
-        expect(function.call(ticket, request, late, |answer| {
+        let permit = expect(self.engine.reserve());
+        expect(function.call(permit, request, late, |answer| {
             Owned {
-                verdict: answer.verdict,
+                outcome: answer.outcome,
                 status: answer.status,
                 headers: answer
                     .response
@@ -216,15 +216,15 @@ impl Fixture {
 
     /// One run without the contract.
     pub(crate) fn run(&self, function: &Function, stdin: &[u8]) -> RawRun {
-        let ticket = expect(self.engine.reserve());
-        expect(function.run(ticket, stdin.to_vec()))
+        let permit = expect(self.engine.reserve());
+        expect(function.run(permit, stdin.to_vec()))
     }
 
     /// The trap that a run ends with.
     pub(crate) fn trap(&self, function: &Function) -> TrapCode {
-        match self.run(function, b"").outcome {
-            Outcome::Trap(trap) => trap.code,
-            Outcome::Exit(code) => panic!("expected a trap, got exit code {code}"),
+        match self.run(function, b"").exit {
+            GuestExit::Trap(trap) => trap.code,
+            GuestExit::Exit(code) => panic!("expected a trap, got exit code {code}"),
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{Fixture, module};
-use crate::outcome::Outcome;
-use crate::wasi::MountSpec;
+use crate::outcome::GuestExit;
+use crate::sandbox::wasi::MountSpec;
 
 /// A read-only mount can be read and not written; `rw` can be both.
 pub fn a_mount_is_read_only_unless_it_says_rw(fixture: &Fixture) {
@@ -58,20 +58,20 @@ pub fn a_mount_is_read_only_unless_it_says_rw(fixture: &Fixture) {
             |wat: &str| fixture.deploy_with(wat, |config| config.mounts = vec![mount.clone()]);
         let run = fixture.run(&deploy(&read), b"");
         assert_eq!(
-            (run.outcome, run.stdout),
-            (Outcome::Exit(0), b"from the host".to_vec())
+            (run.exit, run.stdout),
+            (GuestExit::Exit(0), b"from the host".to_vec())
         );
-        assert_eq!(fixture.run(&deploy(&escape), b"").outcome, Outcome::Exit(1));
-        let expected = Outcome::Exit(if writable { 0 } else { 1 });
+        assert_eq!(fixture.run(&deploy(&escape), b"").exit, GuestExit::Exit(1));
+        let expected = GuestExit::Exit(if writable { 0 } else { 1 });
         assert_eq!(
-            fixture.run(&deploy(&write), b"").outcome,
+            fixture.run(&deploy(&write), b"").exit,
             expected,
             "writable: {writable}"
         );
         assert_eq!(folder.0.join("new.txt").exists(), writable);
     }
     let unmounted = fixture.deploy(&read);
-    assert_eq!(fixture.run(&unmounted, b"").outcome, Outcome::Exit(1));
+    assert_eq!(fixture.run(&unmounted, b"").exit, GuestExit::Exit(1));
 }
 
 /// A folder that is gone when the case ends.

@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::{CHECKS, expect};
 use crate::backend::Backend;
 use crate::engine::{Engine, EngineConfig};
-use crate::function::{Function, FunctionConfig, RawRun};
+use crate::engine::{Function, FunctionConfig, RawRun};
 use crate::limits::Limits;
-use crate::memory::PoolFigures;
-use crate::outcome::{Outcome, TrapCode};
+use crate::memory::PoolStats;
+use crate::outcome::{GuestExit, TrapCode};
 
 /// A backend that uses instances again.
 #[derive(Clone, Copy)]
@@ -76,8 +76,8 @@ fn deploy(engine: &Engine, wat: &str, pages: u64, timeout: Duration) -> Function
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn run(engine: &Engine, function: &Function, stdin: &[u8]) -> RawRun {
-    let ticket = expect(engine.reserve());
-    expect(function.run(ticket, stdin.to_vec()))
+    let permit = expect(engine.reserve());
+    expect(function.run(permit, stdin.to_vec()))
 }
 
 /// A [`spoiler`], deployed.
@@ -103,24 +103,24 @@ impl Spoiler {
             &self.patient
         };
         let run = run(engine, function, &[end]);
-        match (end, &run.outcome) {
-            (0 | 1 | 4 | 5, Outcome::Exit(0)) | (2, Outcome::Exit(5)) => {}
-            (3, Outcome::Trap(trap)) if trap.code == TrapCode::Unreachable => {}
-            (LOOP, Outcome::Trap(trap)) if trap.code == TrapCode::Deadline => {}
-            (_, outcome) => panic!("{outcome:?} after end {end}; exit code 99: found something"),
+        match (end, &run.exit) {
+            (0 | 1 | 4 | 5, GuestExit::Exit(0)) | (2, GuestExit::Exit(5)) => {}
+            (3, GuestExit::Trap(trap)) if trap.code == TrapCode::Unreachable => {}
+            (LOOP, GuestExit::Trap(trap)) if trap.code == TrapCode::Deadline => {}
+            (_, exit) => panic!("{exit:?} after end {end}; exit code 99: found something"),
         }
         run
     }
 }
 
 /// `None` where this machine has no pool, and so nothing to keep.
-fn figures(engine: &Engine) -> Option<PoolFigures> {
-    engine.pool().map(|pool| pool.figures())
+fn stats(engine: &Engine) -> Option<PoolStats> {
+    engine.pool().map(|pool| pool.stats())
 }
 
-fn known(engine: &Engine) -> PoolFigures {
-    match figures(engine) {
-        Some(figures) => figures,
+fn known(engine: &Engine) -> PoolStats {
+    match stats(engine) {
+        Some(stats) => stats,
         None => panic!("the pool is gone"),
     }
 }
@@ -232,15 +232,15 @@ pub fn nothing_is_left_on_sixteen_threads(reusing: Reusing) {
                 });
             }
         });
-        if let Some(figures) = figures(&engine) {
-            assert_eq!(figures.busy, 0, "{figures:?}");
+        if let Some(stats) = stats(&engine) {
+            assert_eq!(stats.busy, 0, "{stats:?}");
             assert!(
-                figures.waiting <= places.unwrap_or(usize::MAX) as u64,
-                "{figures:?}"
+                stats.waiting <= places.unwrap_or(usize::MAX) as u64,
+                "{stats:?}"
             );
         }
         drop(function);
-        let left = figures(&engine).map_or((0, 0), |figures| (figures.busy, figures.waiting));
+        let left = stats(&engine).map_or((0, 0), |stats| (stats.busy, stats.waiting));
         assert_eq!(left, (0, 0));
     }
 }
@@ -248,7 +248,7 @@ pub fn nothing_is_left_on_sixteen_threads(reusing: Reusing) {
 /// A return or `proc_exit` leaves an instance for the next sandbox, any other end does not.
 pub fn an_instance_is_kept_after_a_good_end_only(reusing: Reusing) {
     let engine = reusing.engine(None);
-    let Some(_) = figures(&engine) else { return };
+    let Some(_) = stats(&engine) else { return };
     let function = Spoiler::new(&engine, "");
     let grown = u64::from(reusing.shrinks);
     for (end, kept) in [(0, 1), (1, 1), (2, 1), (5, 1), (3, 0), (4, grown), (6, 0)] {
@@ -280,14 +280,14 @@ pub fn an_instance_is_not_kept_where_it_cannot_be_restored_or_must_not_be(reusin
         for _ in 0..5 {
             function.run(&engine, 0);
         }
-        assert_eq!(figures(&engine).map_or(0, |figures| figures.waiting), 0);
+        assert_eq!(stats(&engine).map_or(0, |stats| stats.waiting), 0);
     }
 }
 
 /// Instances that wait are bounded, and go with their function.
 pub fn kept_instances_are_bounded_over_all_functions_and_go_with_them(reusing: Reusing) {
     let engine = reusing.engine(Some(2));
-    let Some(_) = figures(&engine) else { return };
+    let Some(_) = stats(&engine) else { return };
     let functions: Vec<Spoiler> = (0..4)
         .map(|n| {
             let more = format!("(func (result i32) (i32.const {n}))");
@@ -301,8 +301,8 @@ pub fn kept_instances_are_bounded_over_all_functions_and_go_with_them(reusing: R
     }
     assert_eq!(known(&engine).waiting, 2);
     drop(functions);
-    let figures = known(&engine);
-    assert_eq!((figures.busy, figures.waiting, figures.retired), (0, 0, 0));
+    let stats = known(&engine);
+    assert_eq!((stats.busy, stats.waiting, stats.retired), (0, 0, 0));
 }
 
 /// Grows memory as far as it can if stdin has a byte, and exits with its pages.
@@ -327,11 +327,11 @@ pub fn functions_of_one_module_keep_their_own_limits(reusing: Reusing) {
     for before in &functions {
         for (function, pages) in functions.iter().zip(limits) {
             for _ in 0..9 {
-                assert_eq!(run(&engine, before, b"").outcome, Outcome::Exit(1));
+                assert_eq!(run(&engine, before, b"").exit, GuestExit::Exit(1));
             }
             let run = run(&engine, function, b"x");
             let most = pages.min(60);
-            assert_eq!(run.outcome, Outcome::Exit(most as i32));
+            assert_eq!(run.exit, GuestExit::Exit(most as i32));
             assert_eq!((run.memory_peak, run.memory_refused), (most * 65_536, 1));
         }
     }

@@ -12,13 +12,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use parking_lot::Mutex;
 
 use crate::backend::{
-    Artifact, Backend, BackendKind, Capabilities, Fingerprint, Finished, Job, Module, Sandbox,
-    Start,
+    Artifact, Backend, Capabilities, Fingerprint, Finished, Job, Module, Sandbox, Start,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::HostState;
 use crate::limits::Limits;
 use crate::outcome::Trap;
+use crate::sandbox::HostState;
 use crate::wasm::{Features, Wasm};
 
 /// What every sandbox does: gets the hash of the code that was loaded, and says how the guest ended.
@@ -85,8 +84,8 @@ impl Fake {
 }
 
 impl Backend for Fake {
-    fn kind(&self) -> BackendKind {
-        BackendKind::Fake
+    fn name(&self) -> &'static str {
+        "fake"
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -124,7 +123,7 @@ impl Backend for Fake {
             self.mapped.fetch_add(1, Ordering::SeqCst);
         }
         let ours =
-            artifact.backend() == self.kind() && *artifact.fingerprint() == self.fingerprint();
+            artifact.backend() == self.name() && *artifact.fingerprint() == self.fingerprint();
         let intact = artifact
             .bytes()
             .split_last_chunk::<32>()
@@ -174,7 +173,7 @@ impl Sandbox for Guest<'_> {
         let mut host = job.host;
         let trap = (self.0.backend.script)(&mut host, &self.0.code);
         Finished {
-            outcome: host.outcome(trap),
+            exit: host.exit(trap),
             host,
             captured: None,
         }

@@ -5,13 +5,14 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use super::{Fake, module};
+use crate::CodeSource;
 use crate::backend::Backend;
 use crate::contract::Request;
 use crate::engine::{Engine, EngineConfig};
+use crate::engine::{Function, FunctionConfig};
 use crate::error::ErrorKind;
-use crate::function::{CodeSource, Function, FunctionConfig};
-use crate::host::{HostState, Stop};
-use crate::outcome::{Trap, TrapCode, Verdict};
+use crate::outcome::{Outcome, Trap, TrapCode};
+use crate::sandbox::{HostState, Stop};
 
 fn engine(fake: &Arc<Fake>, places: u32) -> Engine {
     let config = EngineConfig {
@@ -30,72 +31,72 @@ fn deploy(engine: &Engine, number: u32) -> Function {
     engine.deploy(&module(number), config).expect("a function")
 }
 
-/// Verdict, status and reason of one call.
-fn call(engine: &Engine, function: &Function, late: &[&[u8]]) -> (Verdict, u16, String) {
+/// Outcome, status and reason of one call.
+fn call(engine: &Engine, function: &Function, late: &[&[u8]]) -> (Outcome, u16, String) {
     function
         .call(
             engine.reserve().expect("a place"),
             &Request::default(),
             late,
-            |answer| (answer.verdict, answer.status, answer.reason.to_string()),
+            |answer| (answer.outcome, answer.status, answer.reason.to_string()),
         )
         .expect("an answer")
 }
 
-/// The verdict on a guest that does as `script` does.
-fn verdict(
+/// The outcome on a guest that does as `script` does.
+fn outcome(
     script: impl Fn(&mut HostState) -> Option<Trap> + Send + Sync + 'static,
-) -> (Verdict, u16) {
+) -> (Outcome, u16) {
     let fake = Arc::new(Fake::with(move |host, _| script(host)));
     let engine = engine(&fake, 2);
-    let (verdict, status, reason) = call(&engine, &deploy(&engine, 1), &[]);
-    assert_eq!(reason.is_empty(), verdict == Verdict::Ok, "{reason}");
+    let (outcome, status, reason) = call(&engine, &deploy(&engine, 1), &[]);
+    assert_eq!(reason.is_empty(), outcome == Outcome::Ok, "{reason}");
     assert_eq!(engine.places().0, 0, "the place was given back");
-    let label = format!("outcome=\"{}\"}} 1", verdict.label());
+    let label = format!("outcome=\"{}\"}} 1", outcome.label());
     assert!(engine.render_metrics().contains(&label), "{label}");
-    (verdict, status)
+    (outcome, status)
 }
 
 #[test]
 fn every_end_of_a_guest_is_a_verdict() {
     let trap = |code| move |_: &mut HostState| Some(Trap::new(code, "in words"));
     assert_eq!(
-        verdict(|host| {
+        outcome(|host| {
             host.stdout.extend_from_slice(b"{\"status\":201}");
             None
         }),
-        (Verdict::Ok, 201)
+        (Outcome::Ok, 201)
     );
     assert_eq!(
-        verdict(|host| {
+        outcome(|host| {
             host.stdout.extend_from_slice(b"not JSON");
             None
         }),
-        (Verdict::BadOutput, 502)
+        (Outcome::BadOutput, 502)
     );
     assert_eq!(
-        verdict(|host| {
+        outcome(|host| {
             host.stop(Stop::Exit(3));
             Some(Trap::new(TrapCode::Unreachable, "how it was unwound"))
         }),
-        (Verdict::Trap, 502)
+        (Outcome::Trap, 502)
     );
     assert_eq!(
-        verdict(|host| {
+        outcome(|host| {
             assert!(!host.memory().may_grow_to(u64::MAX));
             Some(Trap::new(TrapCode::Unreachable, ""))
         }),
-        (Verdict::Oom, 502)
+        (Outcome::Oom, 502)
     );
-    assert_eq!(verdict(trap(TrapCode::Deadline)), (Verdict::Timeout, 504));
+    assert_eq!(outcome(trap(TrapCode::Deadline)), (Outcome::Timeout, 504));
     assert_eq!(
-        verdict(trap(TrapCode::OutputLimit)),
-        (Verdict::BadOutput, 502)
+        outcome(trap(TrapCode::OutputLimit)),
+        (Outcome::BadOutput, 502)
     );
-    assert_eq!(verdict(trap(TrapCode::Host)), (Verdict::Error, 500));
+    assert_eq!(outcome(trap(TrapCode::Host)), (Outcome::Error, 500));
     assert_eq!(
-        verdict(|_| panic!("a backend's bug")),
-        (Verdict::Error, 500)
+        outcome(|_| panic!("a backend's bug")),
+        (Outcome::Error, 500)
     );
 }
 
@@ -109,13 +110,13 @@ fn a_call_is_cancelled_by_its_id() {
     }));
     let engine = engine(&fake, 1);
     let function = deploy(&engine, 1);
-    let ticket = engine.reserve().unwrap();
-    let id = ticket.id();
+    let permit = engine.reserve().unwrap();
+    let id = permit.id();
     assert!(engine.cancel(id));
-    let verdict = function
-        .call(ticket, &Request::default(), &[], |answer| answer.verdict)
+    let outcome = function
+        .call(permit, &Request::default(), &[], |answer| answer.outcome)
         .unwrap();
-    assert_eq!(verdict, Verdict::Cancelled);
+    assert_eq!(outcome, Outcome::Cancelled);
     assert!(!engine.cancel(id), "the id is stale");
 }
 
@@ -125,8 +126,8 @@ fn a_sandbox_that_cannot_be_made_is_the_hosts_fault() {
     let engine = engine(&fake, 1);
     let function = deploy(&engine, 1);
     fake.refuse_sandboxes.store(true, Ordering::SeqCst);
-    let (verdict, status, reason) = call(&engine, &function, &[]);
-    assert_eq!((verdict, status), (Verdict::Error, 500));
+    let (outcome, status, reason) = call(&engine, &function, &[]);
+    assert_eq!((outcome, status), (Outcome::Error, 500));
     assert!(reason.contains("no sandbox to be had"), "{reason}");
     assert_eq!(engine.places().0, 0);
 
@@ -139,7 +140,7 @@ fn a_sandbox_that_cannot_be_made_is_the_hosts_fault() {
     );
 
     fake.refuse_sandboxes.store(false, Ordering::SeqCst);
-    assert_eq!(call(&engine, &function, &[]).0, Verdict::Ok);
+    assert_eq!(call(&engine, &function, &[]).0, Outcome::Ok);
 }
 
 #[test]
@@ -155,7 +156,7 @@ fn a_compiler_that_panics_fails_one_deployment() {
         "{error}"
     );
     fake.panic_compiling.store(false, Ordering::SeqCst);
-    assert_eq!(call(&engine, &deploy(&engine, 1), &[]).0, Verdict::Ok);
+    assert_eq!(call(&engine, &deploy(&engine, 1), &[]).0, Outcome::Ok);
     assert_eq!(engine.functions(), 0, "the function is gone again");
 }
 
@@ -203,7 +204,7 @@ fn one_module_that_compiles_holds_up_no_other() {
         let slow = scope.spawn(|| deploy(&engine, 2));
         let again = deploy(&engine, 1);
         assert_eq!(again.facts().source, CodeSource::Memory);
-        assert_eq!(call(&engine, &first, &[]).0, Verdict::Ok);
+        assert_eq!(call(&engine, &first, &[]).0, Outcome::Ok);
         drop(gate);
         assert_eq!(
             slow.join().expect("a deployment").facts().source,
@@ -236,11 +237,11 @@ fn late_values_come_with_the_call() {
         ..FunctionConfig::default()
     };
     let function = engine.deploy(&module(1), config).unwrap();
-    assert_eq!(function.late_values(), 3);
+    assert_eq!(function.per_request_values(), 3);
     let late: [&[u8]; 3] = [b"two", b"\xff", b"given late"];
     assert_eq!(
         call(&engine, &function, &late),
-        (Verdict::Ok, 200, String::new())
+        (Outcome::Ok, 200, String::new())
     );
     for wrong in [&late[..2], &[][..], &[b"two", b"a\0b", late[2]][..]] {
         let error = function
@@ -264,7 +265,7 @@ fn a_place_too_many_is_refused() {
     assert_eq!(engine.reserve().unwrap_err().kind(), ErrorKind::Rejected);
     assert_eq!(engine.places(), (2, 2));
     drop(held.0);
-    assert_eq!(call(&engine, &deploy(&engine, 1), &[]).0, Verdict::Ok);
+    assert_eq!(call(&engine, &deploy(&engine, 1), &[]).0, Outcome::Ok);
     drop(engine.claim(held.1).unwrap());
     assert!(engine.claim(held.1).is_err(), "claimed once only");
     assert_eq!(engine.places(), (0, 2));
@@ -283,9 +284,9 @@ fn a_body_too_large_runs_nothing() {
     };
     let answer = function
         .call(engine.reserve().unwrap(), &request, &[], |answer| {
-            (answer.verdict, answer.status)
+            (answer.outcome, answer.status)
         })
         .unwrap();
-    assert_eq!(answer, (Verdict::Rejected, 413));
+    assert_eq!(answer, (Outcome::Rejected, 413));
     assert_eq!(engine.places().0, 0);
 }

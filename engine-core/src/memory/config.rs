@@ -56,3 +56,25 @@ pub enum ResetMode {
     /// Ask the kernel which pages are dirty, and restore those in place.
     Scan,
 }
+
+impl ResetMode {
+    /// Every way there is.
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Copy, Self::Madvise, Self::Scan];
+
+    /// The name used in configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Copy => "copy",
+            Self::Madvise => "madvise",
+            Self::Scan => "scan",
+        }
+    }
+
+    /// The way with that name, if there is one.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.name() == name)
+    }
+}

@@ -9,6 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use super::sync::{Arc, AtomicUsize, Mutex, Ordering};
+use crate::per_cpu::index;
 
 /// All shards, and the count of what they share.
 pub(super) struct FreeList<W, C, X> {
@@ -37,7 +38,7 @@ impl<W, C, X> FreeList<W, C, X> {
 
     /// The shard of the CPU that this thread runs on.
     pub(super) fn home(&self) -> usize {
-        cpu() % self.shards.len()
+        index(self.shards.len())
     }
 
     /// A warm slot with `key`: from the shard `home`, else from any.
@@ -316,21 +317,6 @@ impl Hasher for KeyHasher {
     fn finish(&self) -> u64 {
         self.0
     }
-}
-
-/// The CPU this thread runs on at this moment: a few nanoseconds, from memory shared with the kernel (rseq).
-#[cfg(target_os = "linux")]
-pub(crate) fn cpu() -> usize {
-    // SAFETY: takes nothing and changes nothing.
-    usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0)
-}
-
-/// A number that is this thread's own: threads stand in for CPUs.
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn cpu() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static THREAD: usize = NEXT.fetch_add(1, Ordering::Relaxed));
-    THREAD.try_with(|&thread| thread).unwrap_or(0)
 }
 
 /// Milliseconds or so, from a clock that costs next to nothing: only the order matters.

@@ -32,7 +32,6 @@
 //! back costs 25 (16 dirty pages, Linux 6.18, 2 vCPU).
 
 mod config;
-mod figures;
 mod free;
 mod image;
 mod machine;
@@ -46,17 +45,17 @@ mod pagemap_trial;
 mod pool;
 mod reservation;
 mod slot;
+mod stats;
 mod sync;
 #[cfg(test)]
 mod tests;
 
 pub use config::{PoolConfig, ResetMode};
-pub use figures::PoolFigures;
-pub(crate) use free::cpu;
 pub use image::Image;
 pub(crate) use memfd::Sealed;
 pub use pool::Pool;
 pub use slot::Slot;
+pub use stats::PoolStats;
 
 /// Bytes of address space from a slot's base that a 32-bit memory can ever address: 4 GiB.
 pub const RESERVED: usize = 4 << 30;

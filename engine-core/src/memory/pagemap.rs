@@ -16,9 +16,9 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use parking_lot::Mutex;
 
-use super::free::cpu;
 use super::machine;
 use super::reservation::{Syscall, done, fault, mapped, page_size};
+use crate::per_cpu::index;
 
 /// The process's own page map, opened.
 pub(super) struct Pagemap {
@@ -123,7 +123,7 @@ impl Pagemap {
 
     fn descriptor(&self) -> io::Result<RawFd> {
         let lanes = self.lanes();
-        let descriptor = &lanes[cpu() % lanes.len()].0;
+        let descriptor = &lanes[index(lanes.len())].0;
         match descriptor.load(Ordering::Acquire) {
             0 => self.reopen(descriptor),
             known => Ok(known - 1),

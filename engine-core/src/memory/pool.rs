@@ -5,13 +5,13 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-use super::figures::Counters;
 use super::free::{FreeList, Shard, Slots};
 use super::image::Content;
 use super::mapped::{Mapped, Reset, Retired};
 use super::pagemap::Pagemap;
 use super::reservation::{Reservation, page_size};
-use super::{Image, PoolConfig, PoolFigures, RESERVED, ResetMode, Slot, machine};
+use super::stats::Counters;
+use super::{Image, PoolConfig, PoolStats, RESERVED, ResetMode, Slot, machine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::PAGE;
 
@@ -114,24 +114,24 @@ impl Pool {
 
     /// What the pool has counted. Exact when nothing happens meanwhile.
     #[must_use]
-    pub fn figures(&self) -> PoolFigures {
+    pub fn stats(&self) -> PoolStats {
         let Shared {
             slots, resident, ..
         } = &*self.core.shared;
-        let mut figures = PoolFigures {
+        let mut stats = PoolStats {
             slots_total: slots.existing() as u64,
             resident_bytes: resident.load(Ordering::Relaxed) as u64,
-            ..PoolFigures::default()
+            ..PoolStats::default()
         };
         let mut cold = 0;
         for shard in self.core.list.shards() {
-            figures.warm += shard.warm() as u64;
+            stats.warm += shard.warm() as u64;
             cold += shard.cold() as u64;
-            shard.own.counters.add_to(&mut figures);
+            shard.own.counters.add_to(&mut stats);
         }
-        figures.warm += figures.waiting;
-        figures.busy = figures.slots_total.saturating_sub(figures.warm + cold);
-        figures
+        stats.warm += stats.waiting;
+        stats.busy = stats.slots_total.saturating_sub(stats.warm + cold);
+        stats
     }
 }
 
@@ -140,7 +140,7 @@ impl fmt::Debug for Pool {
         f.debug_struct("Pool")
             .field("config", self.config())
             .field("reset", &self.reset_mode())
-            .field("figures", &self.figures())
+            .field("figures", &self.stats())
             .finish()
     }
 }

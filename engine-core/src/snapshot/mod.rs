@@ -10,21 +10,15 @@
 //! captured when it ends. What happens between two steps  is done to the captured state. So nothing here depends on
 //! an engine, and the code is that of the plain start.
 
-mod census;
-mod go;
-mod patch;
+#[cfg(feature = "conformance")]
+pub(crate) mod faults;
 mod policy;
 mod program;
 mod proof;
 mod run_up;
-#[cfg(feature = "conformance")]
-pub(crate) mod sabotage;
-mod samples;
 
 use std::time::Duration;
 
-pub(crate) use census::Census;
-pub use patch::Patch;
 pub(crate) use policy::{Wanted, take};
 
 /// Whether a function's sandboxes may start from a snapshot.

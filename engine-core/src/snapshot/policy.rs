@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use super::program::{Held, Program};
 use super::run_up::Ground;
-use super::{SnapshotFacts, SnapshotKind, SnapshotMode, Warmup, proof, samples};
-use crate::engine::Shared;
+use super::{SnapshotFacts, SnapshotKind, SnapshotMode, Warmup, proof};
+use crate::backend::SlotSource;
+use crate::calls::Calls;
+use crate::contract::Contract;
 use crate::error::{Error, Result};
-use crate::host;
-use crate::launch::{Launch, Loaded};
 use crate::limits::Limits;
-use crate::wasi::MountSet;
+use crate::module::{Loaded, StartPlan};
+use crate::sandbox::{self, wasi::MountSet};
 use crate::wasm::Form;
 
 /// Runs of each candidate, of which the quickest counts.
@@ -18,11 +19,13 @@ const TIMED: usize = 5;
 
 /// A function that may get a snapshot.
 pub(crate) struct Wanted<'a> {
-    pub(crate) shared: &'a Shared,
+    pub(crate) calls: &'a Calls,
+    pub(crate) slots: &'a SlotSource,
+    pub(crate) contract: &'static dyn Contract,
     pub(crate) loaded: &'a Loaded,
-    pub(crate) program: &'a host::Program,
+    pub(crate) program: &'a sandbox::Program,
     /// Values of env and args that each request brings.
-    pub(crate) late_values: usize,
+    pub(crate) per_request_values: usize,
     pub(crate) mounts: Option<&'a MountSet>,
     pub(crate) limits: &'a Limits,
     pub(crate) form: Form,
@@ -31,7 +34,7 @@ pub(crate) struct Wanted<'a> {
 }
 
 /// Takes a snapshot, proves it, and says what came of it. `Err`: settings that contradict each other.
-pub(crate) fn take(wanted: &Wanted<'_>) -> Result<(Option<Launch>, SnapshotFacts)> {
+pub(crate) fn take(wanted: &Wanted<'_>) -> Result<(Option<StartPlan>, SnapshotFacts)> {
     check(wanted)?;
     let mut facts = SnapshotFacts::default();
     if wanted.mode == SnapshotMode::Off {
@@ -44,10 +47,10 @@ pub(crate) fn take(wanted: &Wanted<'_>) -> Result<(Option<Launch>, SnapshotFacts
         match taken {
             Ok(chosen) => {
                 facts.kind = chosen.kind;
-                let point = chosen.launch.point();
+                let point = chosen.plan.state();
                 facts.bytes = point.image.as_ref().map_or(0, |image| image.len());
                 facts.patches = point.patches.len();
-                Some(chosen.launch)
+                Some(chosen.plan)
             }
             Err(why) => {
                 facts.why_not = Some(why);
@@ -73,7 +76,7 @@ fn check(wanted: &Wanted<'_>) -> Result<()> {
             )));
         }
     }
-    if wanted.mode == SnapshotMode::On && wanted.late_values > 0 {
+    if wanted.mode == SnapshotMode::On && wanted.per_request_values > 0 {
         return Err(Error::config(
             "snapshot is on, and env or args have values that each request brings: a snapshot holds those of its start; \
              take the placeholders out, or set snapshot to auto",
@@ -85,14 +88,16 @@ fn check(wanted: &Wanted<'_>) -> Result<()> {
 /// A snapshot that may be used.
 struct Candidate {
     kind: SnapshotKind,
-    launch: Launch,
+    plan: StartPlan,
     took: Duration,
 }
 
 fn choose(wanted: &Wanted<'_>, facts: &mut SnapshotFacts) -> Result<Candidate, String> {
     eligible(wanted)?;
     let ground = Ground::new(
-        wanted.shared,
+        wanted.calls,
+        wanted.slots,
+        wanted.contract,
         wanted.loaded,
         wanted.program,
         wanted.mounts,
@@ -100,7 +105,7 @@ fn choose(wanted: &Wanted<'_>, facts: &mut SnapshotFacts) -> Result<Candidate, S
     );
     let mut program = Program::of(wanted.loaded, wanted.form)?;
     let sample = wanted.warmup.and_then(|warmup| warmup.sample.as_deref());
-    let samples = samples::all(sample);
+    let samples = samples(wanted.contract, sample);
 
     let first = program.first(&ground)?;
     facts.stderr.clone_from(&first.stderr);
@@ -110,12 +115,12 @@ fn choose(wanted: &Wanted<'_>, facts: &mut SnapshotFacts) -> Result<Candidate, S
     let plain = &wanted.loaded.plain;
     let initial = ground.initial_globals()?;
     let candidate = |program: &Program<'_>, held: &Held| {
-        let launch = program.launch(held)?.without_globals(&initial);
-        proof::prove(&ground, plain, &launch, held.clock, &samples, wanted.mode)?;
+        let plan = program.plan(held)?.without_globals(&initial);
+        proof::prove(&ground, plain, &plan, held.clock, &samples, wanted.mode)?;
         Ok::<_, String>(Candidate {
             kind: held.kind,
-            took: time(&ground, &launch, &samples[0])?,
-            launch,
+            took: time(&ground, &plan, &samples[0])?,
+            plan,
         })
     };
     let cold = candidate(&program, &first);
@@ -162,7 +167,7 @@ fn choose(wanted: &Wanted<'_>, facts: &mut SnapshotFacts) -> Result<Candidate, S
 /// What can be said without running anything.
 fn eligible(wanted: &Wanted<'_>) -> Result<(), String> {
     let split = &wanted.loaded.split;
-    if wanted.late_values > 0 {
+    if wanted.per_request_values > 0 {
         return Err("env or args have values that each request brings".into());
     }
     if wanted.mode == SnapshotMode::Auto && wanted.mounts.is_some_and(MountSet::any_writable) {
@@ -187,11 +192,20 @@ fn slower(one: Duration, other: Duration) -> bool {
 }
 
 /// The quickest of some requests.
-fn time(ground: &Ground<'_>, launch: &Launch, sample: &[u8]) -> Result<Duration, String> {
+fn time(ground: &Ground<'_>, plan: &StartPlan, sample: &[u8]) -> Result<Duration, String> {
     let mut best = Duration::MAX;
     for _ in 0..TIMED {
-        let ended = ground.answer(launch, sample)?;
+        let ended = ground.answer(plan, sample)?;
         best = best.min(ended.took);
     }
     Ok(best)
+}
+
+/// The requests that a snapshot is verified with: the user's, if there is one, and those of the contract.
+pub(super) fn samples(contract: &dyn Contract, user: Option<&[u8]>) -> Vec<Vec<u8>> {
+    let mut samples = contract.samples();
+    if let Some(user) = user {
+        samples.insert(0, user.to_vec());
+    }
+    samples
 }

@@ -1,23 +1,24 @@
 //! What a run-up does with a program: how far it runs before its first request, and how it serves another.
 
-use super::run_up::{Ended, Ground, Step, launch};
-use super::{Census, SnapshotKind, go};
+use super::SnapshotKind;
+use super::run_up::{Ended, Ground, Step, plan};
 use crate::backend::Captured;
-use crate::contract::json::parse_response;
-use crate::host::Reads;
-use crate::launch::{Launch, Loaded};
-use crate::outcome::Outcome;
-use crate::wasi::Stdio;
-use crate::wasm::go::GoCommand;
+use crate::contract::Contract;
+use crate::go::GoCommand;
+use crate::go::state as go;
+use crate::module::{Loaded, StartPlan};
+use crate::outcome::GuestExit;
+use crate::sandbox::wasi::Stdio;
+use crate::sandbox::{Observed, Reads};
 use crate::wasm::{Form, RESUME_EXPORT};
 
 /// A program on its way into a snapshot.
 pub(super) enum Program<'a> {
     /// It returns from `_initialize`, and from its handler.
-    Reactor { plain: &'a Launch },
+    Reactor { plain: &'a StartPlan },
     /// A command of Go's, which can be stopped in the middle.
     Go {
-        plain: &'a Launch,
+        plain: &'a StartPlan,
         go: &'a GoCommand,
         /// Whether it was seen to read another request after it had answered one.
         loops: bool,
@@ -32,7 +33,7 @@ pub(super) struct Held {
     pub(super) clock: u64,
     /// What it did to its standard descriptors.
     stdio: Stdio,
-    pub(super) census: Census,
+    pub(super) observed: Observed,
     /// Whether the program says that it may be warmed up.
     pub(super) ready: bool,
     /// What it wrote to stderr on its way here.
@@ -53,8 +54,8 @@ impl Held {
             state,
             clock: ended.clock,
             stdio: ended.stdio,
-            ready: ended.census.ready,
-            census: ended.census,
+            ready: ended.observed.ready,
+            observed: ended.observed,
             stderr: ended.stderr,
         })
     }
@@ -92,7 +93,7 @@ impl<'a> Program<'a> {
                     }
                 };
                 let ended = ground.run(&Step {
-                    launch: &plain.with_entries(before),
+                    plan: &plain.with_entries(before),
                     stdin: &[],
                     reads: Reads::Park,
                     capture: true,
@@ -107,7 +108,7 @@ impl<'a> Program<'a> {
             }
             Self::Go { plain, go, .. } => {
                 let ended = ground.run(&Step {
-                    launch: plain,
+                    plan: plain,
                     stdin: &[],
                     reads: Reads::Park,
                     capture: true,
@@ -146,24 +147,24 @@ impl<'a> Program<'a> {
         sample: &[u8],
         tidy: bool,
     ) -> Result<Held, String> {
-        let launch = self.resume(held)?;
+        let plan = self.resume(held)?;
         match self {
             Self::Reactor { .. } => {
                 let ended = ground.run(&Step {
-                    launch: &launch,
+                    plan: &plan,
                     stdin: sample,
                     reads: Reads::Plain,
                     capture: true,
                     tidy,
                 })?;
                 returned(&ended, "its handler")?;
-                answered(&ended)?;
+                answered(ground.contract, &ended)?;
                 Held::of(SnapshotKind::Warmed, ended)
             }
             Self::Go { go, loops, .. } => {
                 let frame = go::main_frame(go, &held.state.memory, &held.state.globals);
                 let ended = ground.run(&Step {
-                    launch: &launch,
+                    plan: &plan,
                     stdin: sample,
                     reads: Reads::Loop,
                     capture: true,
@@ -174,14 +175,14 @@ impl<'a> Program<'a> {
                     return parked(go, SnapshotKind::Warmed, ended);
                 }
                 exited(&ended)?;
-                answered(&ended)?;
+                answered(ground.contract, &ended)?;
                 let frame = frame?;
                 let stderr = ended.stderr.clone();
                 let mut held = Held::of(SnapshotKind::Warmed, ended)?;
                 let Captured { memory, globals } = &mut held.state;
                 go::rewind(go, &frame, memory, globals)?;
                 let again = ground.run(&Step {
-                    launch: &resume_go(&held)?,
+                    plan: &resume_go(&held)?,
                     stdin: &[],
                     reads: Reads::Park,
                     capture: true,
@@ -196,25 +197,25 @@ impl<'a> Program<'a> {
     }
 
     /// How sandboxes that serve requests begin at `held`.
-    pub(super) fn launch(&self, held: &Held) -> Result<Launch, String> {
-        let mut launch = self.resume(held)?;
+    pub(super) fn plan(&self, held: &Held) -> Result<StartPlan, String> {
+        let mut plan = self.resume(held)?;
         if let Self::Go { go, loops, .. } = self {
             let patches = go::generators(go, &held.state.memory, &held.state.globals)?;
-            launch = launch.with_patches(patches);
+            plan = plan.with_patches(patches);
             if *loops {
-                launch.reads = Reads::Loop;
+                plan.reads = Reads::Loop;
             }
         }
-        Ok(launch)
+        Ok(plan)
     }
 
     /// How a step of the run-up goes on at `held`.
-    fn resume(&self, held: &Held) -> Result<Launch, String> {
+    fn resume(&self, held: &Held) -> Result<StartPlan, String> {
         match self {
             Self::Reactor { plain } => {
                 let entries = plain.entries();
                 let handler = &entries[entries.len().saturating_sub(1)..];
-                launch(&held.state, handler, held.clock, held.stdio)
+                plan(&held.state, handler, held.clock, held.stdio)
             }
             Self::Go { .. } => resume_go(held),
         }
@@ -223,11 +224,11 @@ impl<'a> Program<'a> {
     /// Whether nothing is frozen in `held` that must be fresh.
     pub(super) fn fresh(&self, held: &Held) -> Result<(), String> {
         match self {
-            Self::Reactor { .. } => fresh(&held.census, &[], &[]),
+            Self::Reactor { .. } => fresh(&held.observed, &[], &[]),
             // The seed of the runtime's generators, which are patched, and the ends of collections.
             Self::Go { go, .. } => {
                 let stamps = go::collector_stamps(go, &held.state.memory);
-                fresh(&held.census, &[RUNTIME_SEED], &stamps)
+                fresh(&held.observed, &[RUNTIME_SEED], &stamps)
             }
         }
     }
@@ -236,8 +237,8 @@ impl<'a> Program<'a> {
 /// The random bytes that Go's runtime asks for when it starts.
 const RUNTIME_SEED: u32 = 32;
 
-fn resume_go(held: &Held) -> Result<Launch, String> {
-    launch(
+fn resume_go(held: &Held) -> Result<StartPlan, String> {
+    plan(
         &held.state,
         &[RESUME_EXPORT.to_owned()],
         held.clock,
@@ -248,11 +249,11 @@ fn resume_go(held: &Held) -> Result<Launch, String> {
 /// The state of a Go command that waits for a request, ready to be resumed.
 fn parked(go: &GoCommand, kind: SnapshotKind, ended: Ended) -> Result<Held, String> {
     if !ended.parked {
-        return Err(match &ended.outcome {
-            Outcome::Exit(code) => {
+        return Err(match &ended.exit {
+            GuestExit::Exit(code) => {
                 format!("it ends with exit code {code} before it reads its request")
             }
-            Outcome::Trap(trap) => format!("it traps before it reads its request: {trap}"),
+            GuestExit::Trap(trap) => format!("it traps before it reads its request: {trap}"),
         });
     }
     let mut held = Held::of(kind, ended)?;
@@ -263,20 +264,20 @@ fn parked(go: &GoCommand, kind: SnapshotKind, ended: Ended) -> Result<Held, Stri
 
 /// Whether a program asked for nothing that would be frozen, beyond random numbers of these lengths and times that are known
 /// to be its runtime's own.
-fn fresh(census: &Census, random: &[u32], stamps: &[u64]) -> Result<(), String> {
-    if let Some(name) = census.first_file {
+fn fresh(observed: &Observed, random: &[u32], stamps: &[u64]) -> Result<(), String> {
+    if let Some(name) = observed.first_file {
         return Err(format!(
             "it uses files before it reads its request ({name}, {} calls): what it found would be frozen",
-            census.files
+            observed.files
         ));
     }
-    if census.random != random {
+    if observed.random != random {
         return Err(format!(
             "it draws random bytes before it reads its request ({} calls): they would be the same in every request",
-            census.random.len()
+            observed.random.len()
         ));
     }
-    if census.realtime.iter().any(|time| !stamps.contains(time)) {
+    if observed.realtime.iter().any(|time| !stamps.contains(time)) {
         return Err(
             "it asks for the date before it reads its request: that would be the same in every request".into(),
         );
@@ -285,18 +286,18 @@ fn fresh(census: &Census, random: &[u32], stamps: &[u64]) -> Result<(), String> 
 }
 
 fn returned(ended: &Ended, what: &str) -> Result<(), String> {
-    match &ended.outcome {
-        Outcome::Exit(0) if !ended.left => Ok(()),
-        Outcome::Exit(code) => Err(format!("{what} exits with code {code} and does not return")),
-        Outcome::Trap(trap) => Err(format!("{what} traps: {trap}")),
+    match &ended.exit {
+        GuestExit::Exit(0) if !ended.left => Ok(()),
+        GuestExit::Exit(code) => Err(format!("{what} exits with code {code} and does not return")),
+        GuestExit::Trap(trap) => Err(format!("{what} traps: {trap}")),
     }
 }
 
 fn exited(ended: &Ended) -> Result<(), String> {
-    match &ended.outcome {
-        Outcome::Exit(0) if ended.left => Ok(()),
-        Outcome::Exit(code) => Err(format!("its sample request ends with exit code {code}")),
-        Outcome::Trap(trap) => Err(format!("its sample request ends with a trap: {trap}")),
+    match &ended.exit {
+        GuestExit::Exit(0) if ended.left => Ok(()),
+        GuestExit::Exit(code) => Err(format!("its sample request ends with exit code {code}")),
+        GuestExit::Trap(trap) => Err(format!("its sample request ends with a trap: {trap}")),
     }
 }
 
@@ -307,8 +308,9 @@ fn silent(ended: &Ended) -> Result<(), String> {
     Err("it writes to stdout before it reads its request".into())
 }
 
-fn answered(ended: &Ended) -> Result<(), String> {
-    parse_response(&ended.stdout)
+fn answered(contract: &dyn Contract, ended: &Ended) -> Result<(), String> {
+    contract
+        .parse_response(&ended.stdout)
         .map(|_| ())
         .map_err(|error| format!("the answer to its sample request is refused: {error}"))
 }

@@ -6,11 +6,11 @@
 //! they are written.
 
 use super::SnapshotMode;
-use super::patch::Patch;
 use super::run_up::{Ended, Ground, Step};
-use crate::contract::json::parse_response;
-use crate::launch::Launch;
-use crate::outcome::Outcome;
+use crate::contract::Contract;
+use crate::module::StartPlan;
+use crate::outcome::GuestExit;
+use crate::start::Patch;
 
 /// Runs of each sample in addition, after something differed: what two runs agree on by chance, more do not.
 const MORE_RUNS: usize = 6;
@@ -25,21 +25,24 @@ const MOST_RUNS: usize = 40;
 /// the id that a router draws at its start; bodies may never be.
 pub(super) fn prove(
     ground: &Ground<'_>,
-    plain: &Launch,
-    launch: &Launch,
+    plain: &StartPlan,
+    plan: &StartPlan,
     clock: u64,
     samples: &[Vec<u8>],
     mode: SnapshotMode,
 ) -> Result<(), String> {
-    patched(ground, launch)?;
+    patched(ground, plan)?;
     for sample in samples {
-        let run = |launch| {
-            let ended = ground.answer(launch, sample)?;
-            Ok::<_, String>((ended.census.first_monotonic, Answer::of(&ended)))
+        let run = |plan| {
+            let ended = ground.answer(plan, sample)?;
+            Ok::<_, String>((
+                ended.observed.first_monotonic,
+                Answer::of(ground.contract, &ended),
+            ))
         };
         let plain = || run(plain).map(|(_, answer)| answer);
         let resumed = || {
-            let (reading, answer) = run(launch)?;
+            let (reading, answer) = run(plan)?;
             match reading {
                 Some(reading) if reading < clock => Err(format!(
                     "its monotonic clock went back, from {clock} ns when it was captured to {reading} ns"
@@ -80,18 +83,18 @@ pub(super) fn prove(
 }
 
 /// Shows that every patch is written, and that random ones differ from sandbox to sandbox.
-fn patched(ground: &Ground<'_>, launch: &Launch) -> Result<(), String> {
-    let patches = &launch.point().patches;
+fn patched(ground: &Ground<'_>, plan: &StartPlan) -> Result<(), String> {
+    let patches = &plan.state().patches;
     if patches.is_empty() {
         return Ok(());
     }
     // Started and ended at once.
-    let untouched = launch.with_entries(&[]);
+    let untouched = plan.with_entries(&[]);
     let memory = || {
         let ended = ground.run(&Step {
-            launch: &untouched,
+            plan: &untouched,
             stdin: &[],
-            reads: launch.reads,
+            reads: plan.reads,
             capture: true,
             tidy: false,
         })?;
@@ -285,10 +288,10 @@ impl Answer {
         (self.values.len(), self.body.len()) == (other.values.len(), other.body.len())
     }
 
-    fn of(ended: &Ended) -> Self {
-        let (end, body) = match &ended.outcome {
-            Outcome::Trap(trap) => (format!("a trap ({})", trap.code.describe()), &[][..]),
-            Outcome::Exit(0) => match parse_response(&ended.stdout) {
+    fn of(contract: &dyn Contract, ended: &Ended) -> Self {
+        let (end, body) = match &ended.exit {
+            GuestExit::Trap(trap) => (format!("a trap ({})", trap.code.describe()), &[][..]),
+            GuestExit::Exit(0) => match contract.parse_response(&ended.stdout) {
                 Ok(response) => {
                     let names: Vec<_> = response.headers.iter().map(|(name, _)| name).collect();
                     let mut values = String::new();
@@ -304,7 +307,7 @@ impl Answer {
                 }
                 Err(_) => ("output that is no response".to_owned(), &ended.stdout[..]),
             },
-            Outcome::Exit(code) => (format!("exit code {code}"), &[][..]),
+            GuestExit::Exit(code) => (format!("exit code {code}"), &[][..]),
         };
         Self {
             end,

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Census;
-use crate::backend::{Captured, GlobalValue, StartPoint};
-use crate::calls::Ticket;
-use crate::engine::Shared;
+use crate::backend::{Captured, SlotSource};
+use crate::calls::{Calls, Permit};
+use crate::contract::Contract;
 use crate::error::ErrorKind;
-use crate::host::{HostState, Program, Reads, Stop};
-use crate::launch::{Launch, Loaded};
 use crate::limits::Limits;
 use crate::logs;
 use crate::memory::Image;
-use crate::outcome::{Outcome, TrapCode};
+use crate::module::{Loaded, StartPlan};
+use crate::outcome::{GuestExit, TrapCode};
 use crate::priority::cpu_time;
-use crate::wasi::{MountSet, Stdio, monotonic};
+use crate::sandbox::wasi::{MountSet, Stdio, monotonic};
+use crate::sandbox::{Buffers, HostState, Observed, Program, Reads, Stop};
+use crate::start::{GlobalValue, StartState};
 
 /// How long all steps for one function may take together: its deployment, and with it a reload, waits for them.
 const BUDGET: Duration = Duration::from_secs(10);
@@ -25,7 +25,9 @@ const MOST: Duration = Duration::from_secs(2);
 
 /// Where steps are run: the function without its requests.
 pub(super) struct Ground<'a> {
-    pub(super) shared: &'a Shared,
+    calls: &'a Calls,
+    slots: &'a SlotSource,
+    pub(super) contract: &'static dyn Contract,
     pub(super) loaded: &'a Loaded,
     program: Arc<Program>,
     /// None of them writable.
@@ -38,7 +40,7 @@ pub(super) struct Ground<'a> {
 
 /// One step.
 pub(super) struct Step<'a> {
-    pub(super) launch: &'a Launch,
+    pub(super) plan: &'a StartPlan,
     pub(super) stdin: &'a [u8],
     pub(super) reads: Reads,
     /// Whether its state is wanted at the end.
@@ -49,7 +51,7 @@ pub(super) struct Step<'a> {
 
 /// Where a step ended.
 pub(super) struct Ended {
-    pub(super) outcome: Outcome,
+    pub(super) exit: GuestExit,
     /// Whether it was ended by `proc_exit` or by a read, and did not return.
     pub(super) left: bool,
     pub(super) parked: bool,
@@ -57,7 +59,7 @@ pub(super) struct Ended {
     pub(super) stderr: String,
     /// What the monotonic clock showed.
     pub(super) clock: u64,
-    pub(super) census: Census,
+    pub(super) observed: Observed,
     /// What the program did to its standard descriptors.
     pub(super) stdio: Stdio,
     /// Whether descriptors are open that are not at a start, or the other way round.
@@ -69,14 +71,18 @@ pub(super) struct Ended {
 
 impl<'a> Ground<'a> {
     pub(super) fn new(
-        shared: &'a Shared,
+        calls: &'a Calls,
+        slots: &'a SlotSource,
+        contract: &'static dyn Contract,
         loaded: &'a Loaded,
         program: &Program,
         mounts: Option<&MountSet>,
         limits: &Limits,
     ) -> Self {
         Self {
-            shared,
+            calls,
+            slots,
+            contract,
             loaded,
             program: Arc::new(program.clone()),
             mounts: mounts.map(MountSet::read_only),
@@ -93,29 +99,32 @@ impl<'a> Ground<'a> {
 
     /// Runs one step. `Err`, in words: the host could not.
     pub(super) fn run(&self, step: &Step<'_>) -> Result<Ended, String> {
-        let ticket = self.place()?;
+        let permit = self.place()?;
         let mounts = self.mounts.as_ref().map(MountSet::open).transpose();
         let mounts = mounts.map_err(|error| error.to_string())?;
         let (begun, used) = (Instant::now(), cpu_time());
         let left = self.until.saturating_duration_since(begun).min(MOST);
         let mut host = Box::new(HostState::new(
-            ticket.begin(left),
+            permit.begin(left),
             Arc::clone(&self.program),
             mounts,
-            step.stdin.to_vec(),
-            Vec::new(),
+            self.contract,
+            Buffers {
+                stdin: step.stdin.to_vec(),
+                stdout: Vec::new(),
+            },
             &self.limits,
         ));
-        step.launch.prepare(&mut host);
+        step.plan.prepare(&mut host);
         host.reads = step.reads;
-        host.census = Some(Box::new(Census::new(step.tidy)));
+        host.observed = Some(Box::new(Observed::new(step.tidy)));
         let names = step.capture.then(|| Arc::clone(&self.names));
         let finished = self
             .loaded
-            .run(self.shared, step.launch, &self.limits, host, names)
+            .run(self.slots, step.plan, &self.limits, host, names)
             .map_err(|error| error.to_string())?;
         let took = cpu_time().saturating_sub(used);
-        if let Outcome::Trap(trap) = &finished.outcome
+        if let GuestExit::Trap(trap) = &finished.exit
             && trap.code == TrapCode::Deadline
         {
             return Err(too_long());
@@ -126,16 +135,16 @@ impl<'a> Ground<'a> {
         let descriptors_changed = self.mounts.as_ref().is_some_and(changed);
         let (parked, left) = (host.parked, matches!(host.ended_by(), Some(Stop::Exit(_))));
         let stdio = host.stdio;
-        let census = host.census.take().map(|census| *census);
+        let observed = host.observed.take().map(|observed| *observed);
         let (buffers, packed, _) = host.into_parts();
         Ok(Ended {
-            outcome: finished.outcome,
+            exit: finished.exit,
             left,
             parked,
             stdout: buffers.stdout,
             stderr: text(&packed),
             clock,
-            census: census.unwrap_or_else(|| Census::new(false)),
+            observed: observed.unwrap_or_else(|| Observed::new(false)),
             stdio,
             descriptors_changed,
             state: finished.captured.map(|captured| *captured),
@@ -144,11 +153,11 @@ impl<'a> Ground<'a> {
     }
 
     /// Answers `sample` as a request that begins by `launch` is answered.
-    pub(super) fn answer(&self, launch: &Launch, sample: &[u8]) -> Result<Ended, String> {
+    pub(super) fn answer(&self, plan: &StartPlan, sample: &[u8]) -> Result<Ended, String> {
         self.run(&Step {
-            launch,
+            plan,
             stdin: sample,
-            reads: launch.reads,
+            reads: plan.reads,
             capture: false,
             tidy: false,
         })
@@ -157,7 +166,7 @@ impl<'a> Ground<'a> {
     /// What globals hold before anything has run: those that still do need not be set.
     pub(super) fn initial_globals(&self) -> Result<Vec<(String, GlobalValue)>, String> {
         let nothing = self.run(&Step {
-            launch: &self.loaded.plain.with_entries(&[]),
+            plan: &self.loaded.plain.with_entries(&[]),
             stdin: &[],
             reads: Reads::Plain,
             capture: true,
@@ -170,10 +179,10 @@ impl<'a> Ground<'a> {
     }
 
     /// A place among the running calls. Requests come first.
-    fn place(&self) -> Result<Ticket, String> {
+    fn place(&self) -> Result<Permit, String> {
         while Instant::now() < self.until {
-            match self.shared.calls.reserve() {
-                Ok(ticket) => return Ok(ticket),
+            match self.calls.reserve() {
+                Ok(permit) => return Ok(permit),
                 Err(error) if error.kind() != ErrorKind::Rejected => {
                     return Err(format!("no sandbox could be run: {error}"));
                 }
@@ -191,24 +200,24 @@ fn too_long() -> String {
 }
 
 /// The beginning at a captured state.
-pub(super) fn launch(
+pub(super) fn plan(
     state: &Captured,
     entries: &[String],
     clock: u64,
     stdio: Stdio,
-) -> Result<Launch, String> {
+) -> Result<StartPlan, String> {
     let image = Image::from_bytes(&state.memory).map_err(|error| error.to_string())?;
-    let point = StartPoint {
+    let point = StartState {
         image: Some(Arc::new(image)),
         globals: state.globals.clone(),
         patches: Vec::new(),
         // Only the state of such modules is captured.
         is_restorable: true,
     };
-    let mut launch = Launch::new(point, entries);
-    launch.clock = clock;
-    launch.stdio = stdio;
-    Ok(launch)
+    let mut plan = StartPlan::new(point, entries);
+    plan.clock = clock;
+    plan.stdio = stdio;
+    Ok(plan)
 }
 
 /// Packed log lines as text.

@@ -22,33 +22,33 @@ const NAMED: usize = 8;
 
 /// What is known of a valid module.
 #[derive(Clone, Debug)]
-pub(super) struct Facts {
-    pub(super) form: Form,
-    pub(super) entries: Arc<[String]>,
-    pub(super) memory: Option<MemoryFacts>,
+pub(crate) struct Facts {
+    pub(crate) form: Form,
+    pub(crate) entries: Arc<[String]>,
+    pub(crate) memory: Option<MemoryFacts>,
     /// Whether the memory is exported under the name by which backends and hostcalls find it.
-    pub(super) memory_exported: bool,
-    pub(super) counts: Counts,
+    pub(crate) memory_exported: bool,
+    pub(crate) counts: Counts,
     /// The function of the start section.
-    pub(super) start: Option<u32>,
-    pub(super) globals: Vec<MutableGlobal>,
+    pub(crate) start: Option<u32>,
+    pub(crate) globals: Vec<MutableGlobal>,
     /// Whether it is the code of a split.
-    pub(super) is_split: bool,
+    pub(crate) is_split: bool,
 }
 
 /// A mutable global.
 #[derive(Clone, Debug)]
-pub(super) struct MutableGlobal {
-    pub(super) index: u32,
+pub(crate) struct MutableGlobal {
+    pub(crate) index: u32,
     /// `None`: a reference.
-    pub(super) ty: Option<ValType>,
+    pub(crate) ty: Option<ValType>,
     /// The first name it is exported under.
-    pub(super) export: Option<String>,
+    pub(crate) export: Option<String>,
 }
 
 impl Facts {
     /// Reads a module that is valid, so that reading fails no more.
-    pub(super) fn read(bytes: &[u8], sections: &[Section], counts: Counts) -> Result<Self> {
+    pub(crate) fn read(bytes: &[u8], sections: &[Section], counts: Counts) -> Result<Self> {
         let raw = Raw::read(bytes, sections)
             .map_err(|error| Error::host("a module that is valid cannot be read").because(error))?;
         let needs_memory = imports::check(&raw.imports, &raw.types)?;

@@ -52,7 +52,7 @@ impl Features {
     }
 
     /// The same list in wasmparser's terms. Everything that is not named here is off.
-    pub(super) fn to_wasmparser(self) -> WasmFeatures {
+    pub(crate) fn to_wasmparser(self) -> WasmFeatures {
         // FLOATS and GC_TYPES (externref) are no proposals but wasmparser's switches for parts of the core.
         let mut features = WasmFeatures::FLOATS
             | WasmFeatures::GC_TYPES

@@ -94,6 +94,7 @@ fn may_change_state(code: &[u8], tables: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::module::Split;
 
     fn hidden(fields: &str) -> Option<String> {
         let module = wat::parse_str(format!("(module {fields})")).unwrap();
@@ -194,7 +195,7 @@ mod tests {
         assert!(hidden_state(&module).unwrap().is_some());
         let wasm = Wasm::parse(module, Features::ALL, &Bounds::default()).unwrap();
         assert_eq!(
-            hidden_state(wasm.split().unwrap().code.bytes()).unwrap(),
+            hidden_state(Split::of(&wasm).unwrap().code.bytes()).unwrap(),
             None
         );
     }

@@ -4,7 +4,7 @@ use wasmparser::{FuncType, Import, TypeRef, ValType};
 
 use super::quoted;
 use crate::error::{Error, Result};
-use crate::hostcall::{self, ParamType};
+use crate::sandbox::hostcalls::{self, ParamType};
 
 /// How many imports an error names.
 const NAMED: usize = 5;
@@ -40,7 +40,7 @@ pub(super) fn check(imports: &[Import<'_>], types: &[FuncType]) -> Result<Option
             TypeRef::Func(ty) => types.get(ty as usize),
             _ => None,
         };
-        let provided = hostcall::find(import.module, import.name);
+        let provided = hostcalls::find(import.module, import.name);
         let (Some(ty), Some(provided)) = (ty, provided) else {
             unknown.push(import);
             continue;
@@ -81,7 +81,7 @@ pub(super) fn signature(ty: &FuncType) -> String {
     format!("[{}] -> [{}]", list(ty.params()), list(ty.results()))
 }
 
-fn fits(ty: &FuncType, provided: &hostcall::Import) -> bool {
+fn fits(ty: &FuncType, provided: &hostcalls::Import) -> bool {
     let results: &[ValType] = if provided.result {
         &[ValType::I32]
     } else {
@@ -102,7 +102,7 @@ fn param(ty: ParamType) -> ValType {
     }
 }
 
-fn provided_signature(provided: &hostcall::Import) -> String {
+fn provided_signature(provided: &hostcalls::Import) -> String {
     let params: Vec<String> = provided
         .params
         .iter()

@@ -1,22 +1,19 @@
-//! Guest modules: what a valid one is, the facts about it, and its split into code and image.
+//! Guest modules: what a valid one is, and the facts about it.
 //!
 //! ```text
 //!   bytes ──parse──▶ Wasm (valid, within bounds, imports and entry points checked)
-//!                     └──split──▶ Split { code: Wasm, image, globals }
 //! ```
 //!
 //! Everything a backend may rely on is checked here, once, with one list of features for all of them; a backend never
 //! sees a module that breaks a rule. Nothing in here runs during a request.
 
 mod bounds;
-mod facts;
+pub(crate) mod facts;
 mod features;
-pub(crate) mod go;
 mod hidden;
 mod imports;
-mod sections;
-mod sniff;
-mod split;
+pub(crate) mod sections;
+pub(crate) mod sniff;
 
 use std::fmt;
 use std::sync::Arc;
@@ -30,7 +27,6 @@ pub use bounds::{Bounds, Counts};
 use facts::Facts;
 pub use features::Features;
 pub use hidden::hidden_state;
-pub use split::Split;
 
 /// Exports with this prefix are made by [`Wasm::split`]; a guest may not use it.
 pub const RESERVED_PREFIX: &str = "gojinn:";
@@ -47,7 +43,7 @@ pub struct Wasm {
     bytes: Arc<[u8]>,
     hash: [u8; 32],
     features: Features,
-    facts: Arc<Facts>,
+    pub(crate) facts: Arc<Facts>,
 }
 
 impl Wasm {
@@ -67,19 +63,13 @@ impl Wasm {
         Ok(Self::assemble(bytes, features, facts))
     }
 
-    fn assemble(bytes: Arc<[u8]>, features: Features, facts: Facts) -> Self {
+    pub(crate) fn assemble(bytes: Arc<[u8]>, features: Features, facts: Facts) -> Self {
         Self {
             hash: *blake3::hash(&bytes).as_bytes(),
             bytes,
             features,
             facts: Arc::new(facts),
         }
-    }
-
-    /// Takes the module apart into code and initial memory, so that making a sandbox runs no guest code and copies no
-    /// data. Milliseconds; fails for a module that could never be instantiated.
-    pub fn split(&self) -> Result<Split> {
-        split::split(self)
     }
 
     /// The binary module.

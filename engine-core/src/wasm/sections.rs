@@ -5,47 +5,47 @@ use std::ops::Range;
 use wasmparser::BinaryReader;
 
 /// Bytes of the magic number and the version.
-pub(super) const HEADER: usize = 8;
+pub(crate) const HEADER: usize = 8;
 
-pub(super) const CUSTOM: u8 = 0;
-pub(super) const TYPE: u8 = 1;
-pub(super) const IMPORT: u8 = 2;
-pub(super) const FUNCTION: u8 = 3;
-pub(super) const TABLE: u8 = 4;
-pub(super) const MEMORY: u8 = 5;
-pub(super) const GLOBAL: u8 = 6;
-pub(super) const EXPORT: u8 = 7;
-pub(super) const START: u8 = 8;
-pub(super) const ELEMENT: u8 = 9;
-pub(super) const CODE: u8 = 10;
-pub(super) const DATA: u8 = 11;
-pub(super) const DATA_COUNT: u8 = 12;
+pub(crate) const CUSTOM: u8 = 0;
+pub(crate) const TYPE: u8 = 1;
+pub(crate) const IMPORT: u8 = 2;
+pub(crate) const FUNCTION: u8 = 3;
+pub(crate) const TABLE: u8 = 4;
+pub(crate) const MEMORY: u8 = 5;
+pub(crate) const GLOBAL: u8 = 6;
+pub(crate) const EXPORT: u8 = 7;
+pub(crate) const START: u8 = 8;
+pub(crate) const ELEMENT: u8 = 9;
+pub(crate) const CODE: u8 = 10;
+pub(crate) const DATA: u8 = 11;
+pub(crate) const DATA_COUNT: u8 = 12;
 
 /// One section: its id and where its contents are.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Section {
-    pub(super) id: u8,
-    pub(super) range: Range<usize>,
+pub(crate) struct Section {
+    pub(crate) id: u8,
+    pub(crate) range: Range<usize>,
 }
 
 impl Section {
     /// A reader of the contents, with offsets as in the whole file.
-    pub(super) fn reader<'a>(&self, bytes: &'a [u8]) -> BinaryReader<'a> {
+    pub(crate) fn reader<'a>(&self, bytes: &'a [u8]) -> BinaryReader<'a> {
         BinaryReader::new(&bytes[self.range.clone()], self.range.start)
     }
 }
 
 /// The file ends before its last section does.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Truncated {
+pub(crate) struct Truncated {
     /// The section that is cut off; `None`: the file ends within the size of a section.
-    pub(super) id: Option<u8>,
+    pub(crate) id: Option<u8>,
     /// Bytes that are missing, as far as it is known.
-    pub(super) missing: usize,
+    pub(crate) missing: usize,
 }
 
 /// All sections in their order. Fails only for a file that is cut off; anything else is the validator's to find.
-pub(super) fn sections(bytes: &[u8]) -> Result<Vec<Section>, Truncated> {
+pub(crate) fn sections(bytes: &[u8]) -> Result<Vec<Section>, Truncated> {
     let mut sections = Vec::new();
     let mut at = HEADER;
     while at < bytes.len() {
@@ -74,7 +74,7 @@ pub(super) fn sections(bytes: &[u8]) -> Result<Vec<Section>, Truncated> {
 }
 
 /// What a section is called.
-pub(super) fn name(id: u8) -> &'static str {
+pub(crate) fn name(id: u8) -> &'static str {
     match id {
         CUSTOM => "custom",
         TYPE => "type",

@@ -70,7 +70,7 @@ const KNOWN_TEXT: &[(&str, &str)] = &[
 ];
 
 /// Checks that `bytes` begin as a core module does, and are not cut off within the header.
-pub(super) fn check(bytes: &[u8]) -> Result<()> {
+pub(crate) fn check(bytes: &[u8]) -> Result<()> {
     if bytes.is_empty() {
         return Err(Error::invalid_module(
             "the file is empty; a WebAssembly module was expected (did the build or the copy fail?)",
@@ -104,7 +104,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<()> {
 }
 
 /// The error for a file whose last section is not complete.
-pub(super) fn truncated(cut: &sections::Truncated) -> Error {
+pub(crate) fn truncated(cut: &sections::Truncated) -> Error {
     let place = cut.id.map_or_else(
         || "within the size of a section".to_owned(),
         |id| format!("in the middle of its {} section", sections::name(id)),

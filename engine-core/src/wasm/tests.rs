@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::error::ErrorKind;
+use crate::module::Split;
 
 fn parse(text: &str) -> Result<Wasm> {
     parse_bytes(wat::parse_str(text).expect(text))
@@ -524,7 +525,7 @@ fn no_damaged_module_makes_it_panic() {
             let mut bytes = whole.clone();
             bytes[at] = value;
             if let Ok(wasm) = parse_bytes(bytes)
-                && let Ok(split) = wasm.split()
+                && let Ok(split) = Split::of(&wasm)
             {
                 Validator::new_with_features(Features::ALL.to_wasmparser())
                     .validate_all(split.code.bytes())

@@ -10,7 +10,7 @@
 
 use std::fmt::Write as _;
 
-use engine_core::hostcall::{IMPORTS, Import, ParamType};
+use engine_core::sandbox::hostcalls::{IMPORTS, Import, ParamType};
 
 use super::scenario::PLAIN;
 

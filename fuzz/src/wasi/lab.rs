@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use engine_core::backend::{Backend, BackendKind};
+use engine_core::backend::Backend;
 use engine_core::memory::PoolConfig;
-use engine_core::wasi::MountSpec;
+use engine_core::sandbox::wasi::MountSpec;
 use engine_core::{
     Engine, EngineConfig, Error, Function, FunctionConfig, Limits, PAGE, RawRun, Result,
 };
@@ -20,11 +20,7 @@ use crate::report::{Disagreement, same};
 pub(super) const SECRET: &[u8] = b"THE SECRET OUTSIDE OF THE MOUNT";
 
 /// In this order; the first is what the others are compared with.
-const BACKENDS: [BackendKind; 3] = [
-    BackendKind::Wasmi,
-    BackendKind::Wasmtime,
-    BackendKind::Wasmer,
-];
+const BACKENDS: [&str; 3] = ["wasmi", "wasmtime", "wasmer"];
 
 /// Long enough for any script that does not wait, short enough for many that do.
 const QUICK: Duration = Duration::from_millis(50);
@@ -45,7 +41,7 @@ pub(super) struct Lab {
 /// The driver on one backend.
 #[derive(Debug)]
 struct Guest {
-    backend: BackendKind,
+    backend: &'static str,
     quick: Function,
     patient: Function,
 }
@@ -83,10 +79,10 @@ impl Lab {
             ..Limits::default()
         };
         let guests = |mounts: &[MountSpec]| -> Result<Vec<Guest>> {
-            let deploy = |backend, timeout| {
+            let deploy = |backend: &str, timeout| {
                 let config = FunctionConfig {
                     name: "driver".into(),
-                    backend: Some(backend),
+                    backend: Some(backend.into()),
                     limits: Limits {
                         timeout,
                         ..limits.clone()
@@ -139,7 +135,7 @@ impl Lab {
                 quick: &guest.quick,
                 patient: &guest.patient,
             };
-            (guest.backend.name(), timed)
+            (guest.backend, timed)
         })
     }
 
@@ -149,12 +145,12 @@ impl Lab {
         guest: &Function,
         scenario: &Scenario,
     ) -> std::result::Result<RawRun, Disagreement> {
-        let ticket = self.engine.reserve();
-        let run = ticket.and_then(|ticket| guest.run(ticket, scenario.stdin()));
+        let permit = self.engine.reserve();
+        let run = permit.and_then(|permit| guest.run(permit, scenario.stdin()));
         run.map_err(|error| {
             Disagreement::new(
                 "a fault of the host",
-                (guest.facts().backend.name(), error.to_string()),
+                (guest.facts().backend, error.to_string()),
                 ("expected", "a run, whatever the guest does".to_owned()),
             )
         })

@@ -15,7 +15,7 @@ pub mod seeds;
 
 use std::sync::OnceLock;
 
-use engine_core::{Outcome, RawRun, TrapCode};
+use engine_core::{GuestExit, RawRun, TrapCode};
 
 use crate::Target;
 use crate::report::{Disagreement, same};
@@ -56,7 +56,7 @@ fn agrees(lab: &Lab, scenario: &Scenario) -> Result<(), Disagreement> {
             if trap(&run) == Some(TrapCode::Deadline) {
                 return Err(Disagreement::new(
                     "whether a script without loops and waits ends",
-                    (name, format!("{:?} after {:?}", run.outcome, run.duration)),
+                    (name, format!("{:?} after {:?}", run.exit, run.duration)),
                     ("expected", "an end".to_owned()),
                 ));
             }
@@ -101,7 +101,7 @@ fn check_bounds(lab: &Lab, name: &str, run: &RawRun) -> Result<(), Disagreement>
     if let Some(TrapCode::Host) = trap(run) {
         return Err(Disagreement::new(
             "a fault of the host",
-            (name, format!("{:?}", run.outcome)),
+            (name, format!("{:?}", run.exit)),
             ("expected", "an errno".to_owned()),
         ));
     }
@@ -109,9 +109,9 @@ fn check_bounds(lab: &Lab, name: &str, run: &RawRun) -> Result<(), Disagreement>
 }
 
 fn trap(run: &RawRun) -> Option<TrapCode> {
-    match &run.outcome {
-        Outcome::Trap(trap) => Some(trap.code),
-        Outcome::Exit(_) => None,
+    match &run.exit {
+        GuestExit::Trap(trap) => Some(trap.code),
+        GuestExit::Exit(_) => None,
     }
 }
 
@@ -129,9 +129,9 @@ struct Seen {
 impl Seen {
     fn of(run: &RawRun) -> Self {
         Self {
-            end: match &run.outcome {
-                Outcome::Exit(code) => Ok(*code),
-                Outcome::Trap(trap) => Err(trap.code),
+            end: match &run.exit {
+                GuestExit::Exit(code) => Ok(*code),
+                GuestExit::Trap(trap) => Err(trap.code),
             },
             stdout: run.stdout.clone(),
             logs: run.logs.clone(),
@@ -153,11 +153,11 @@ impl Seen {
             (name, &shown(&self.stdout)),
             (other_name, &shown(&other.stdout)),
         )?;
-        let figures = |seen: &Self| (seen.memory_peak, seen.memory_refused);
+        let stats = |seen: &Self| (seen.memory_peak, seen.memory_refused);
         same(
             "memory's peak and refusals",
-            (name, &figures(self)),
-            (other_name, &figures(other)),
+            (name, &stats(self)),
+            (other_name, &stats(other)),
         )
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use engine_core::hostcall::{IMPORTS, Import, ParamType};
+use engine_core::sandbox::hostcalls::{IMPORTS, Import, ParamType};
 
 use super::driver::{ARENA, MEMORY, RECORD, STEPS_MAX};
 use crate::cursor::Cursor;

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use super::{Deployed, Setting, guest};
 use crate::conformance::{Fixture, expect, log_lines};
 use crate::contract::json::parse_response;
-use crate::function::RawRun;
-use crate::outcome::Outcome;
+use crate::engine::RawRun;
+use crate::outcome::GuestExit;
 use crate::snapshot::{SnapshotKind, SnapshotMode, Warmup};
 
 /// How many of the twelve `auto` must snapshot.
@@ -46,8 +46,8 @@ pub fn programs_over_real_libraries_answer_from_snapshots(fixture: &Fixture) {
                 });
             });
             for _ in 0..3 {
-                let ticket = expect(fixture.engine.reserve());
-                let run = expect(deployed.function.run(ticket, sample.clone()));
+                let permit = expect(fixture.engine.reserve());
+                let run = expect(deployed.function.run(permit, sample.clone()));
                 expected.check(&run, &format!("{name}, {}", deployed.about));
             }
             deployed
@@ -95,7 +95,7 @@ struct Expected {
 impl Expected {
     fn check(&self, run: &RawRun, about: &str) {
         let logs = log_lines(&run.logs);
-        assert_eq!(run.outcome, Outcome::Exit(0), "{about}: {logs:?}");
+        assert_eq!(run.exit, GuestExit::Exit(0), "{about}: {logs:?}");
         let response = match parse_response(&run.stdout) {
             Ok(response) => response,
             Err(error) => panic!("{about}: {error}"),

@@ -3,11 +3,11 @@
 use super::{Deployed, Setting, comparable, guest};
 use crate::conformance::mounts::Folder;
 use crate::conformance::{Fixture, command, expect};
+use crate::engine::FunctionConfig;
 use crate::error::Error;
-use crate::function::FunctionConfig;
-use crate::outcome::Verdict;
+use crate::outcome::Outcome;
+use crate::sandbox::wasi::MountSpec;
 use crate::snapshot::SnapshotKind;
-use crate::wasi::MountSpec;
 
 /// What probe may do before its first read without asking for anything that a snapshot would freeze.
 const HARMLESS: &[&str] = &[
@@ -197,24 +197,24 @@ pub fn bad_ends_are_those_of_the_plain_form(fixture: &Fixture) {
         let plain = Deployed::with(fixture, &wasm, setting.off(), quick);
         for setting in [setting, setting.warm()] {
             let from = Deployed::with(fixture, &wasm, setting, quick);
-            for (query, verdict) in [
+            for (query, outcome) in [
                 (
                     "panic=1",
                     if args == "recover" {
-                        Verdict::Ok
+                        Outcome::Ok
                     } else {
-                        Verdict::Trap
+                        Outcome::Trap
                     },
                 ),
-                ("exit=3", Verdict::Trap),
-                ("exit=0", Verdict::BadOutput),
-                ("sleep=20s", Verdict::Timeout),
+                ("exit=3", Outcome::Trap),
+                ("exit=0", Outcome::BadOutput),
+                ("sleep=20s", Outcome::Timeout),
             ] {
                 let (expected, got) = (plain.get(query), from.get(query));
-                assert_eq!(expected.verdict, verdict, "?{query}; {}", plain.about);
+                assert_eq!(expected.outcome, outcome, "?{query}; {}", plain.about);
                 assert_eq!(
-                    (got.verdict, got.status, &got.body),
-                    (expected.verdict, expected.status, &expected.body),
+                    (got.outcome, got.status, &got.body),
+                    (expected.outcome, expected.status, &expected.body),
                     "?{query}: {}; {}",
                     got.reason,
                     from.about
@@ -347,6 +347,6 @@ fn same_answers(plain: &Deployed<'_>, from: &Deployed<'_>) {
             got.reason,
             from.about
         );
-        assert_eq!(expected.verdict, Verdict::Ok, "?{query}; {}", plain.about);
+        assert_eq!(expected.outcome, Outcome::Ok, "?{query}; {}", plain.about);
     }
 }

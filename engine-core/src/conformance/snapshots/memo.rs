@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
-use crate::backend::{Artifact, Backend, BackendKind, Capabilities, Fingerprint, Module};
+use crate::backend::{Artifact, Backend, Capabilities, Fingerprint, Module};
 use crate::error::Result;
 use crate::wasm::Wasm;
 
@@ -31,8 +31,8 @@ impl Memo {
 }
 
 impl Backend for Memo {
-    fn kind(&self) -> BackendKind {
-        self.backend.kind()
+    fn name(&self) -> &'static str {
+        self.backend.name()
     }
 
     fn capabilities(&self) -> Capabilities {

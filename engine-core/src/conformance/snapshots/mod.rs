@@ -23,8 +23,8 @@ use serde_json::{Map, Value};
 use super::{Fixture, Owned, expect};
 use crate::backend::Backend;
 use crate::contract::Request;
-use crate::function::{Function, FunctionConfig};
-use crate::outcome::Verdict;
+use crate::engine::{Function, FunctionConfig};
+use crate::outcome::Outcome;
 use crate::snapshot::{SnapshotKind, SnapshotMode, Warmup};
 
 pub use memo::Memo;
@@ -269,8 +269,8 @@ impl<'a> Deployed<'a> {
     fn ask(&self, query: &str) -> Map<String, Value> {
         let answer = self.get(query);
         assert_eq!(
-            (answer.verdict, answer.status),
-            (Verdict::Ok, 200),
+            (answer.outcome, answer.status),
+            (Outcome::Ok, 200),
             "?{query}: {}, {:?}; {}",
             answer.reason,
             answer.logs,
@@ -302,7 +302,7 @@ fn slower(function: &Function) -> bool {
 fn comparable(answer: &Owned) -> String {
     format!(
         "{:?} {} {:?} {} {:?}",
-        answer.verdict,
+        answer.outcome,
         answer.status,
         answer.headers,
         String::from_utf8_lossy(&answer.body),

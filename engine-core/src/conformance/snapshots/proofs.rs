@@ -2,7 +2,7 @@
 
 use super::super::{Fixture, expect};
 use super::guest;
-use crate::snapshot::sabotage::{Sabotage, prove};
+use crate::snapshot::faults::Fault;
 
 /// A request whose answer tells a draw from every generator of the runtime.
 const DRAWS: &[u8] = br#"{"method":"GET","uri":"/?draws=1","headers":{},"body":"","trace_id":"1"}"#;
@@ -16,24 +16,19 @@ pub fn every_fault_is_found(fixture: &Fixture) {
     let Some(probe) = guest("go-probe") else {
         return;
     };
-    let proved =
-        |sample, sabotage| expect(prove(&fixture.engine, &probe, &[], Some(sample), sabotage));
+    let proved = |sample, fault| expect(fixture.engine.try_fault(&probe, &[], Some(sample), fault));
     for sample in [DRAWS, CLOCKS] {
-        assert_eq!(proved(sample, Sabotage::Nothing), Ok(()));
+        assert_eq!(proved(sample, Fault::Nothing), Ok(()));
     }
-    for (sample, sabotage, words) in [
-        (DRAWS, Sabotage::StackPointer, "snapshot"),
-        (DRAWS, Sabotage::Entry, "snapshot"),
-        (DRAWS, Sabotage::Memory(b"math/rand"), "snapshot"),
-        (
-            DRAWS,
-            Sabotage::Patches,
-            "each one from the snapshot answers",
-        ),
-        (DRAWS, Sabotage::PatchAddress, "does not fit"),
-        (CLOCKS, Sabotage::Clock, "went back"),
+    for (sample, fault, words) in [
+        (DRAWS, Fault::StackPointer, "snapshot"),
+        (DRAWS, Fault::Entry, "snapshot"),
+        (DRAWS, Fault::Memory(b"math/rand"), "snapshot"),
+        (DRAWS, Fault::Patches, "each one from the snapshot answers"),
+        (DRAWS, Fault::PatchAddress, "does not fit"),
+        (CLOCKS, Fault::Clock, "went back"),
     ] {
-        let refused = proved(sample, sabotage).expect_err("a fault that was not found");
-        assert!(refused.contains(words), "{sabotage:?}: {refused}");
+        let refused = proved(sample, fault).expect_err("a fault that was not found");
+        assert!(refused.contains(words), "{fault:?}: {refused}");
     }
 }

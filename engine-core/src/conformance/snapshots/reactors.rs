@@ -3,7 +3,7 @@
 use super::{Deployed, Setting, guest};
 use crate::conformance::{Fixture, expect, module};
 use crate::error::Error;
-use crate::outcome::Verdict;
+use crate::outcome::Outcome;
 use crate::snapshot::SnapshotKind;
 
 /// `_initialize` runs when a reactor is deployed and no more: these trap where it runs twice.
@@ -25,7 +25,7 @@ pub fn reactors_start_initialised(fixture: &Fixture) {
             }
             for _ in 0..3 {
                 let answer = deployed.get("");
-                assert_eq!(answer.verdict, Verdict::Ok, "{}", answer.reason);
+                assert_eq!(answer.outcome, Outcome::Ok, "{}", answer.reason);
                 assert_eq!(String::from_utf8_lossy(&answer.body), body);
             }
         }
@@ -60,7 +60,7 @@ pub fn reactors_with_hidden_state_do_not(fixture: &Fixture) {
         let deployed = Deployed::new(fixture, &wasm, setting)
             .because("table.set")
             .is(SnapshotKind::None);
-        assert_eq!(deployed.get("").verdict, Verdict::Ok);
+        assert_eq!(deployed.get("").outcome, Outcome::Ok);
     }
 }
 

@@ -2,12 +2,35 @@
 
 mod parse;
 mod reader;
+mod samples;
 mod scan;
 #[cfg(test)]
 mod tests;
 mod write;
 
-use super::{BadOutput, Request, Response};
+use super::{BadOutput, Contract, Request, Response};
+
+/// The contract `json`, as a value.
+#[derive(Clone, Copy, Debug)]
+pub struct Json;
+
+impl Contract for Json {
+    fn name(&self) -> &'static str {
+        "json"
+    }
+
+    fn write_request(&self, out: &mut Vec<u8>, request: &Request<'_>) {
+        write_request(out, request);
+    }
+
+    fn parse_response<'a>(&self, stdout: &'a [u8]) -> Result<Response<'a>, BadOutput> {
+        parse_response(stdout)
+    }
+
+    fn samples(&self) -> Vec<Vec<u8>> {
+        samples::all()
+    }
+}
 
 /// Appends `request` as one JSON object and a newline.
 ///

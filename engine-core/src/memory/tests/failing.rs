@@ -1,7 +1,7 @@
 //! System calls that fail: nothing dirty is ever handed out, and nothing is lost uncounted.
 
 use super::super::reservation::Syscall;
-use super::super::{Pool, PoolFigures, ResetMode};
+use super::super::{Pool, PoolStats, ResetMode};
 use super::*;
 use crate::error::ErrorKind;
 
@@ -36,16 +36,16 @@ fn a_slot_that_cannot_be_reset_is_retired() {
             faults::fail(syscall, 0, 1);
         }
         drop(slot);
-        let figures = pool.figures();
+        let stats = pool.stats();
         assert_eq!(
-            (figures.retired, figures.reset_failures),
+            (stats.retired, stats.reset_failures),
             (1, 1),
             "{mode:?} {failing:?}"
         );
-        assert_eq!((figures.slots_total, figures.warm, figures.busy), (0, 0, 0));
-        assert_eq!(figures.resident_bytes, 0);
+        assert_eq!((stats.slots_total, stats.warm, stats.busy), (0, 0, 0));
+        assert_eq!(stats.resident_bytes, 0);
         assert_next_is_pristine(&pool, &image, &expected);
-        assert_eq!(pool.figures().slots_total, 1);
+        assert_eq!(pool.stats().slots_total, 1);
     }
 }
 
@@ -54,10 +54,10 @@ fn a_slot_that_cannot_be_reset_is_not_kept() {
     let (pool, image, expected, slot) = dirty(ResetMode::Madvise);
     faults::fail(Syscall::Discard, 0, 1);
     assert!(slot.reset().is_err());
-    let figures = pool.figures();
-    assert_eq!((figures.retired, figures.reset_failures), (1, 1));
-    assert_eq!((figures.slots_total, figures.warm, figures.busy), (0, 0, 0));
-    assert_eq!(figures.resident_bytes, 0);
+    let stats = pool.stats();
+    assert_eq!((stats.retired, stats.reset_failures), (1, 1));
+    assert_eq!((stats.slots_total, stats.warm, stats.busy), (0, 0, 0));
+    assert_eq!(stats.resident_bytes, 0);
     assert_next_is_pristine(&pool, &image, &expected);
 }
 
@@ -68,10 +68,10 @@ fn a_slot_that_cannot_be_unmapped_still_counts() {
     faults::fail(Syscall::Unmap, 0, 1);
     let base = slot.base();
     drop(slot);
-    let figures = pool.figures();
-    assert_eq!((figures.retired, figures.slots_total), (1, 1));
+    let stats = pool.stats();
+    assert_eq!((stats.retired, stats.slots_total), (1, 1));
     assert_next_is_pristine(&pool, &image, &expected);
-    assert_eq!(pool.figures().slots_total, 2);
+    assert_eq!(pool.stats().slots_total, 2);
     assert_ne!(pool.slot(&image, 64 * PAGE).expect("a slot").base(), base);
 }
 
@@ -83,17 +83,17 @@ fn a_scan_that_fails_gives_everything_back_instead() {
     }
     faults::fail(Syscall::Scan, 0, 1);
     drop(slot);
-    let figures = pool.figures();
+    let stats = pool.stats();
     assert_eq!(
         (
-            figures.resets_madvise,
-            figures.resets_scan,
-            figures.reset_failures
+            stats.resets_madvise,
+            stats.resets_scan,
+            stats.reset_failures
         ),
         (1, 0, 0)
     );
     assert_next_is_pristine(&pool, &image, &expected);
-    assert_eq!(pool.figures().resets_scan, 1);
+    assert_eq!(pool.stats().resets_scan, 1);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn grown_memory_that_cannot_be_closed_is_mapped_anew() {
         let (pool, image, expected, slot) = dirty(mode);
         faults::fail(Syscall::Close, 0, 1);
         drop(slot);
-        assert_eq!(pool.figures().retired, 0);
+        assert_eq!(pool.stats().retired, 0);
         assert_next_is_pristine(&pool, &image, &expected);
     }
 }
@@ -129,20 +129,17 @@ fn an_image_that_cannot_be_mapped_costs_no_slot() {
         faults::fail(syscall, 0, 1);
         let error = pool.slot(&image, 64 * PAGE).expect_err("cannot be mapped");
         assert_eq!(error.kind(), ErrorKind::Host);
-        let figures = pool.figures();
-        assert_eq!(
-            (figures.slots_total, figures.busy, figures.retired),
-            (1, 0, 0)
-        );
+        let stats = pool.stats();
+        assert_eq!((stats.slots_total, stats.busy, stats.retired), (1, 0, 0));
         assert_next_is_pristine(&pool, &image, &expected);
-        assert_eq!(pool.figures().slots_total, 1);
+        assert_eq!(pool.stats().slots_total, 1);
 
         faults::fail(Syscall::MapFile, 0, 1);
         faults::fail(Syscall::Wipe, 0, 1);
         let other = super::image(&bytes(2));
         pool.slot(&other, 64 * PAGE).expect_err("cannot be mapped");
         faults::all_happened();
-        assert_eq!(pool.figures().retired, 1);
+        assert_eq!(pool.stats().retired, 1);
         assert_next_is_pristine(&pool, &image, &expected);
     }
 }
@@ -162,7 +159,7 @@ fn without_room_for_a_new_slot_one_changes_its_image() {
         .slot(&other, 64 * PAGE)
         .expect("the slot of the first image");
     assert_pristine(&slot, &expected);
-    assert_eq!(pool.figures().slots_total, 1);
+    assert_eq!(pool.stats().slots_total, 1);
     faults::fail(Syscall::Reserve, 0, 1);
     let error = pool.slot(&image, 64 * PAGE).expect_err("nothing left");
     assert!(error.to_string().contains("no room for another"), "{error}");
@@ -178,12 +175,12 @@ fn a_slot_that_cannot_change_its_image_is_retired() {
     faults::fail(Syscall::Reserve, 0, 1);
     faults::fail(Syscall::Wipe, 0, 1);
     pool.slot(&other, 64 * PAGE).expect_err("no slot left");
-    let PoolFigures {
+    let PoolStats {
         slots_total,
         retired,
         resident_bytes,
         ..
-    } = pool.figures();
+    } = pool.stats();
     assert_eq!((slots_total, retired, resident_bytes), (0, 1, 0));
     assert_next_is_pristine(&pool, &other, &expected);
 
@@ -192,9 +189,6 @@ fn a_slot_that_cannot_change_its_image_is_retired() {
     faults::fail(Syscall::Wipe, 0, 1);
     drop(image);
     faults::all_happened();
-    let figures = pool.figures();
-    assert_eq!(
-        (figures.slots_total, figures.warm, figures.retired),
-        (1, 1, 2)
-    );
+    let stats = pool.stats();
+    assert_eq!((stats.slots_total, stats.warm, stats.retired), (1, 1, 2));
 }

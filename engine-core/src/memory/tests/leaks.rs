@@ -51,7 +51,7 @@ fn nothing_leaks_alone() {
             }
         }
         assert_eq!(steady, Some((maps(), descriptors())));
-        let slots = pool.figures().slots_total as usize;
+        let slots = pool.stats().slots_total as usize;
         assert!(
             maps() <= before.0 + 4 * slots + 8,
             "{} mappings for {slots} slots",

@@ -59,16 +59,13 @@ fn pairs_on_threads(pool: &Pool, image: &Image, expected: &[u8], rounds: usize) 
             scope.spawn(move || pairs(pool, image, expected, thread + 77, rounds));
         }
     });
-    let figures = pool.figures();
-    assert_eq!(figures.busy, 0);
-    assert_eq!((figures.retired, figures.reset_failures), (0, 0));
-    assert!(
-        figures.warm >= 1 && figures.slots_total <= 32,
-        "{figures:?}"
-    );
-    let resets = figures.resets_copy + figures.resets_madvise + figures.resets_scan;
+    let stats = pool.stats();
+    assert_eq!(stats.busy, 0);
+    assert_eq!((stats.retired, stats.reset_failures), (0, 0));
+    assert!(stats.warm >= 1 && stats.slots_total <= 32, "{stats:?}");
+    let resets = stats.resets_copy + stats.resets_madvise + stats.resets_scan;
     assert_eq!(resets, 16 * (rounds as u64 + 1));
-    assert!(figures.resident_bytes <= pool.config().keep_resident_total as u64 + 16 * (2 << 20));
+    assert!(stats.resident_bytes <= pool.config().keep_resident_total as u64 + 16 * (2 << 20));
 }
 
 #[test]
@@ -170,20 +167,20 @@ fn a_slot_that_is_kept_is_as_pristine_as_one_given_back() {
                 _ => slot.reset().expect("a reset"),
             };
             assert_eq!(
-                pool.figures().resident_bytes > 0,
+                pool.stats().resident_bytes > 0,
                 round % 5 > 0 && mode != ResetMode::Madvise
             );
             assert_pristine(&slot, &expected);
             assert_eq!((slot.base(), slot.max_len()), (base, 64 * WASM_PAGE));
         }
-        let kept = pool.figures();
+        let kept = pool.stats();
         assert_eq!((kept.busy, kept.warm, kept.slots_total), (1, 0, 1));
         assert_eq!(
             kept.resets_copy + kept.resets_madvise + kept.resets_scan,
             200
         );
         drop(slot);
-        assert_eq!((pool.figures().busy, pool.figures().warm), (0, 1));
+        assert_eq!((pool.stats().busy, pool.stats().warm), (0, 1));
     }
 }
 

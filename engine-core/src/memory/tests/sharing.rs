@@ -23,7 +23,7 @@ fn a_warm_slot_returns_to_its_image() {
         let slot = pool.slot(image, 64 * PAGE).expect("a slot");
         slot.base() as usize
     });
-    assert_eq!(pool.figures().warm, 3);
+    assert_eq!(pool.stats().warm, 3);
     for _ in 0..20 {
         for (image, base) in images.iter().zip(bases) {
             // Also when this thread has moved to another CPU meanwhile: then it is stolen.
@@ -31,20 +31,20 @@ fn a_warm_slot_returns_to_its_image() {
             assert_eq!(slot.base() as usize, base);
         }
     }
-    assert_eq!(pool.figures().slots_total, 3);
+    assert_eq!(pool.stats().slots_total, 3);
 }
 
 #[test]
 fn a_cold_slot_is_used_before_a_new_one_is_made() {
     let pool = pool(32);
-    assert_eq!(pool.figures().slots_total, 1);
+    assert_eq!(pool.stats().slots_total, 1);
     let image = image(&bytes(1));
     let slots = [(); 3].map(|()| pool.slot(&image, 64 * PAGE).expect("a slot"));
-    let figures = pool.figures();
-    assert_eq!((figures.slots_total, figures.busy, figures.warm), (3, 3, 0));
+    let stats = pool.stats();
+    assert_eq!((stats.slots_total, stats.busy, stats.warm), (3, 3, 0));
     drop(slots);
-    let figures = pool.figures();
-    assert_eq!((figures.slots_total, figures.busy, figures.warm), (3, 0, 3));
+    let stats = pool.stats();
+    assert_eq!((stats.slots_total, stats.busy, stats.warm), (3, 0, 3));
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn the_bound_holds_and_the_longest_waiting_slot_changes_its_image() {
     assert_eq!(slot.base() as usize, bases[0]);
     assert_pristine(&slot, &contents[3]);
     let others = [&images[0], &images[1]].map(|image| pool.slot(image, 64 * PAGE).expect("a slot"));
-    assert_eq!(pool.figures().slots_total, 3);
+    assert_eq!(pool.stats().slots_total, 3);
     let error = pool.slot(&images[2], 64 * PAGE).expect_err("all are busy");
     assert_eq!(error.kind(), ErrorKind::Rejected);
     assert!(error.to_string().contains("all 3 memory slots"), "{error}");
@@ -109,9 +109,9 @@ fn nobody_is_rejected_while_a_slot_is_free() {
             }
         });
     });
-    let figures = pool.figures();
-    assert_eq!((figures.busy, figures.retired), (0, 0));
-    assert!(figures.slots_total <= THREADS as u64 + 1);
+    let stats = pool.stats();
+    assert_eq!((stats.busy, stats.retired), (0, 0));
+    assert!(stats.slots_total <= THREADS as u64 + 1);
 }
 
 #[test]
@@ -124,19 +124,19 @@ fn a_dropped_image_leaves_no_warm_slot_behind() {
         write(&mut slot, 0, 1);
         slot
     }));
-    assert_eq!(pool.figures().warm, 3);
+    assert_eq!(pool.stats().warm, 3);
     let file = std::sync::Arc::downgrade(dropped.content());
     drop(dropped);
-    assert_eq!(pool.figures().warm, 1);
+    assert_eq!(pool.stats().warm, 1);
     // The one that is busy holds the content until it is given back.
     assert!(file.upgrade().is_some());
     assert_eq!(read(&busy, 0), bytes(2)[0]);
     drop(busy);
     assert!(file.upgrade().is_none());
-    let figures = pool.figures();
-    assert_eq!((figures.slots_total, figures.busy, figures.warm), (4, 0, 1));
+    let stats = pool.stats();
+    assert_eq!((stats.slots_total, stats.busy, stats.warm), (4, 0, 1));
     if pool.reset_mode() == ResetMode::Scan {
-        assert_eq!(figures.resident_bytes, page_size() as u64);
+        assert_eq!(stats.resident_bytes, page_size() as u64);
     }
 }
 
@@ -193,8 +193,8 @@ fn images_are_dropped_while_their_slots_come_back() {
         }
     });
     assert_eq!(survivors.into_inner(), 0);
-    assert_eq!((pool.figures().warm, pool.figures().busy), (0, 0));
-    assert_eq!(pool.figures().resident_bytes, 0);
+    assert_eq!((pool.stats().warm, pool.stats().busy), (0, 0));
+    assert_eq!(pool.stats().resident_bytes, 0);
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn all_slots_together_keep_no_more_than_allowed() {
             write(&mut slot, page * page_size(), !0);
         }
     }
-    assert!(pool.figures().resident_bytes <= total as u64);
+    assert!(pool.stats().resident_bytes <= total as u64);
     let slots = [(); 4].map(|()| pool.slot(&image, 64 * PAGE).expect("a slot"));
     for slot in slots {
         assert_pristine(&slot, &expected);
@@ -249,7 +249,7 @@ fn what_nobody_writes_any_more_is_given_back() {
             write(&mut slot, offset, !0);
         }
         drop(slot);
-        pool.figures().resident_bytes as usize
+        pool.stats().resident_bytes as usize
     };
     assert_eq!(resident(LEN + WASM_PAGE), LEN + WASM_PAGE);
     assert_eq!(resident(0), LEN + WASM_PAGE);

@@ -1,0 +1,55 @@
+//! Where the memory of sandboxes comes from.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::limits::Limits;
+use crate::memory::{Image, Pool, Slot};
+
+/// Where the slots of sandboxes come from.
+pub trait Slots {
+    /// A slot that holds `image`, or `None` if there is none to be had now. Must not block.
+    fn slot(&self, image: &Arc<Image>) -> Option<Slot>;
+}
+
+impl<F: Fn(&Arc<Image>) -> Option<Slot>> Slots for F {
+    fn slot(&self, image: &Arc<Image>) -> Option<Slot> {
+        self(image)
+    }
+}
+
+/// The memory pool as the source of slots, and how often it had none.
+#[derive(Debug, Default)]
+pub(crate) struct SlotSource {
+    pool: Option<Pool>,
+    misses: AtomicU64,
+}
+
+impl SlotSource {
+    /// Slots of `pool`; without one, every sandbox gets memory from its backend.
+    pub(crate) fn new(pool: Option<Pool>) -> Self {
+        Self {
+            pool,
+            misses: AtomicU64::new(0),
+        }
+    }
+
+    /// The pool, if there is one.
+    pub(crate) fn pool(&self) -> Option<&Pool> {
+        self.pool.as_ref()
+    }
+
+    /// How often a sandbox got memory from its backend because no slot was free.
+    pub(crate) fn misses(&self) -> u64 {
+        self.misses.load(Ordering::Relaxed)
+    }
+
+    /// A slot that holds `image` and can grow to what `limits` allow.
+    pub(crate) fn slot(&self, image: &Arc<Image>, limits: &Limits) -> Option<Slot> {
+        let slot = self.pool.as_ref()?.slot(image, limits.memory_bytes());
+        slot.inspect_err(|_| {
+            self.misses.fetch_add(1, Ordering::Relaxed);
+        })
+        .ok()
+    }
+}

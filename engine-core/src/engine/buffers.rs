@@ -1,0 +1,42 @@
+//! The byte buffers of calls, used again.
+
+use crossbeam::queue::ArrayQueue;
+use crossbeam::utils::CachePadded;
+
+use crate::per_cpu::PerCpu;
+use crate::sandbox::Buffers;
+
+/// A buffer above this size is shrunk to it before it is kept for the next call.
+pub(super) const KEEP_BUFFER: usize = 256 * 1024;
+
+/// The buffers that no call uses at the moment.
+#[derive(Debug)]
+pub(super) struct BufferPool(PerCpu<CachePadded<ArrayQueue<Buffers>>>);
+
+impl BufferPool {
+    /// A pool for `calls` that run at once.
+    pub(super) fn new(calls: usize) -> Self {
+        Self(PerCpu::new(|| CachePadded::new(ArrayQueue::new(calls))))
+    }
+
+    /// Buffers for one call, empty.
+    pub(super) fn take(&self) -> Buffers {
+        self.0.here().pop().unwrap_or_default()
+    }
+
+    /// Takes buffers back and empties them.
+    pub(super) fn give(&self, mut buffers: Buffers) {
+        for buffer in [&mut buffers.stdin, &mut buffers.stdout] {
+            buffer.clear();
+            buffer.shrink_to(KEEP_BUFFER);
+        }
+        // A full queue means there are enough of them.
+        let _ = self.0.here().push(buffers);
+    }
+
+    /// How many are kept, and for how many processors.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> (usize, usize) {
+        (self.0.iter().map(|queue| queue.len()).sum(), self.0.len())
+    }
+}

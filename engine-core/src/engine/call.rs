@@ -1,0 +1,361 @@
+//! A call, from the request to the answer.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::backend::Finished;
+use crate::calls::Permit;
+use crate::contract::{Contract, Request, Response};
+use crate::error::{Error, Result, panic_text};
+use crate::limits::Limits;
+use crate::outcome::{GuestExit, Outcome, TrapCode};
+use crate::sandbox::{Buffers, HostState, Program};
+
+use super::function::{Function, Inner};
+
+impl Function {
+    /// Answers one request in a fresh sandbox, on the calling thread, and hands the answer to `sink` before the buffers it
+    /// borrows from are used again.
+    ///
+    /// `per_request` has one value for each `None` of `env`, then of `args`. `Err` means that the caller made a mistake and nothing
+    /// ran; whatever the guest or the host did wrong is an [`Answer`].
+    pub fn call<R>(
+        &self,
+        permit: Permit,
+        request: &Request<'_>,
+        per_request: &[&[u8]],
+        sink: impl FnOnce(&Answer<'_>) -> R,
+    ) -> Result<R> {
+        let inner = &*self.inner;
+        let contract = inner.config.contract;
+        let program = inner.program(per_request)?;
+        if request.body.len() > inner.config.limits.body {
+            drop(permit);
+            let reason = format!(
+                "the request's body has {} bytes, more than max_body ({})",
+                request.body.len(),
+                inner.config.limits.body
+            );
+            return Ok(sink(&Answer::refused(Outcome::Rejected, 413, &reason)));
+        }
+        let mut buffers = inner.shared.buffers.take();
+        contract.write_request(&mut buffers.stdin, request);
+        let run = inner.run(permit, program, buffers);
+        let finished = match run.end {
+            Ok(finished) => finished,
+            Err(error) => {
+                let mut answer = Answer::refused(Outcome::Error, 500, &error);
+                answer.duration = run.duration;
+                inner.shared.counters.called(inner.backend, answer.outcome);
+                return Ok(sink(&answer));
+            }
+        };
+        let Finished { exit, host, .. } = finished;
+        let (peak, refused) = (host.memory.peak(), host.memory.refused());
+        let (buffers, logs, logs_dropped) = host.into_parts();
+        let result = {
+            let judged = judge(
+                &exit,
+                refused,
+                &buffers.stdout,
+                contract,
+                &inner.config.limits,
+            );
+            let (outcome, status, reason) = match &judged {
+                Ok(response) => (Outcome::Ok, response.status, ""),
+                Err(refusal) => (refusal.outcome, refusal.status, refusal.reason.as_str()),
+            };
+            inner.shared.counters.called(inner.backend, outcome);
+            sink(&Answer {
+                outcome,
+                status,
+                response: judged.as_ref().ok(),
+                reason,
+                logs: &logs,
+                logs_dropped,
+                duration: run.duration,
+                memory_peak: peak,
+            })
+        };
+        inner.shared.buffers.give(buffers);
+        Ok(result)
+    }
+
+    /// Runs one sandbox on a given stdin, without the contract: for tests, benches and oracles.
+    pub fn run(&self, permit: Permit, stdin: Vec<u8>) -> Result<RawRun> {
+        let inner = &*self.inner;
+        let program = inner.program(&[])?;
+        let mut buffers = inner.shared.buffers.take();
+        buffers.stdin = stdin;
+        let run = inner.run(permit, program, buffers);
+        let Finished { exit, host, .. } = run.end.map_err(Error::host)?;
+        let (memory_peak, memory_refused) = (host.memory.peak(), host.memory.refused());
+        let (buffers, logs, _) = host.into_parts();
+        Ok(RawRun {
+            exit,
+            stdout: buffers.stdout,
+            logs,
+            duration: run.duration,
+            memory_peak,
+            memory_refused,
+        })
+    }
+}
+
+/// What a call came to.
+#[derive(Debug)]
+pub struct Answer<'a> {
+    /// The row of the contract's table.
+    pub outcome: Outcome,
+    /// The HTTP status the client gets. For [`Outcome::Cancelled`], 499: nobody is there to read it.
+    pub status: u16,
+    /// The function's response; there for [`Outcome::Ok`] only.
+    pub response: Option<&'a Response<'a>>,
+    /// Which rule was broken, for the log. Empty for [`Outcome::Ok`].
+    pub reason: &'a str,
+    /// Packed log lines, see [`crate::logs`].
+    pub logs: &'a [u8],
+    /// Bytes of log lines beyond the limit.
+    pub logs_dropped: u64,
+    /// From the call's begin to the guest's end.
+    pub duration: Duration,
+    /// The most linear memory the guest had, in bytes.
+    pub memory_peak: u64,
+}
+
+impl<'a> Answer<'a> {
+    fn refused(outcome: Outcome, status: u16, reason: &'a str) -> Self {
+        Self {
+            outcome,
+            status,
+            response: None,
+            reason,
+            logs: &[],
+            logs_dropped: 0,
+            duration: Duration::ZERO,
+            memory_peak: 0,
+        }
+    }
+}
+
+/// A run without the contract.
+#[derive(Debug)]
+pub struct RawRun {
+    /// How the guest ended.
+    pub exit: GuestExit,
+    /// What it wrote to stdout.
+    pub stdout: Vec<u8>,
+    /// Packed log lines, see [`crate::logs`].
+    pub logs: Vec<u8>,
+    /// From the call's begin to the guest's end.
+    pub duration: Duration,
+    /// The most linear memory it had, in bytes.
+    pub memory_peak: u64,
+    /// How often it was refused memory or table elements.
+    pub memory_refused: u32,
+}
+
+impl Inner {
+    /// The program of one call.
+    fn program(&self, per_request: &[&[u8]]) -> Result<Arc<Program>> {
+        if per_request.len() != self.per_request_values {
+            return Err(Error::config(format!(
+                "function {} takes {} per-request values per call, {} were given",
+                self.config.name,
+                self.per_request_values,
+                per_request.len()
+            )));
+        }
+        if per_request.is_empty() {
+            return Ok(Arc::clone(self.programs.here()));
+        }
+        let mut values = per_request.iter();
+        let mut next = |what: &str| -> Result<String> {
+            let value = values.next().copied().unwrap_or_default();
+            if value.contains(&0) {
+                return Err(Error::config(format!(
+                    "the value of {what} contains a NUL byte"
+                )));
+            }
+            Ok(String::from_utf8_lossy(value).into_owned())
+        };
+        let mut program = Program::clone(&self.programs[0]);
+        for (pair, (name, value)) in program.env.iter_mut().zip(&self.config.env) {
+            if value.is_none() {
+                pair.1 = next(name)?;
+            }
+        }
+        // argv[0] is the program's name.
+        for (arg, value) in program.args.iter_mut().skip(1).zip(&self.config.args) {
+            if value.is_none() {
+                *arg = next("an argument")?;
+            }
+        }
+        Ok(Arc::new(program))
+    }
+
+    fn run(&self, permit: Permit, program: Arc<Program>, buffers: Buffers) -> Run {
+        let limits = &self.config.limits;
+        let begun = Instant::now();
+        let end = catch_unwind(AssertUnwindSafe(|| {
+            let mounts = match &self.mounts {
+                Some(set) => Some(set.open()?),
+                None => None,
+            };
+            let call = permit.begin(limits.timeout);
+            let mut host = Box::new(HostState::new(
+                call,
+                program,
+                mounts,
+                self.config.contract,
+                buffers,
+                limits,
+            ));
+            let plan = self.snapshot.as_ref().unwrap_or(&self.loaded.plain);
+            plan.prepare(&mut host);
+            self.loaded
+                .run(&self.shared.slots, plan, limits, host, None)
+        }));
+        let end = match end {
+            Ok(Ok(finished)) => Ok(finished),
+            Ok(Err(error)) => Err(Error::to_string(&error)),
+            Err(panic) => Err(format!("a bug: the call panicked: {}", panic_text(&*panic))),
+        };
+        Run {
+            end,
+            duration: begun.elapsed(),
+        }
+    }
+}
+
+struct Run {
+    end: Result<Finished, String>,
+    duration: Duration,
+}
+
+/// Why there is no response of the function's.
+struct Refusal {
+    outcome: Outcome,
+    status: u16,
+    reason: String,
+}
+
+/// The contract's table: what an outcome means to the client.
+fn judge<'a>(
+    exit: &GuestExit,
+    refused: u32,
+    stdout: &'a [u8],
+    contract: &dyn Contract,
+    limits: &Limits,
+) -> Result<Response<'a>, Refusal> {
+    let refusal = |outcome, status, reason| {
+        Err(Refusal {
+            outcome,
+            status,
+            reason,
+        })
+    };
+    let out_of_memory = |what: &str| {
+        format!(
+            "the guest ended with {what} after it was refused memory beyond memory_limit ({} bytes)",
+            limits.memory_bytes()
+        )
+    };
+    match exit {
+        GuestExit::Exit(0) => contract
+            .parse_response(stdout)
+            .or_else(|bad| refusal(Outcome::BadOutput, 502, bad.to_string())),
+        GuestExit::Exit(code) if refused > 0 => refusal(
+            Outcome::Oom,
+            502,
+            out_of_memory(&format!("exit code {code}")),
+        ),
+        GuestExit::Exit(code) => refusal(
+            Outcome::Trap,
+            502,
+            format!(
+                "the guest ended with exit code {code}; a response counts only with exit code 0"
+            ),
+        ),
+        GuestExit::Trap(trap) => match trap.code {
+            TrapCode::Deadline => refusal(
+                Outcome::Timeout,
+                504,
+                format!(
+                    "the guest did not end within its timeout of {:?}",
+                    limits.timeout
+                ),
+            ),
+            TrapCode::Cancelled => refusal(
+                Outcome::Cancelled,
+                499,
+                "the call was cancelled: its client went away".into(),
+            ),
+            TrapCode::OutputLimit => refusal(
+                Outcome::BadOutput,
+                502,
+                format!(
+                    "the guest wrote more than max_output ({} bytes) to stdout",
+                    limits.output
+                ),
+            ),
+            TrapCode::Host => refusal(Outcome::Error, 500, trap.to_string()),
+            _ if refused > 0 => refusal(Outcome::Oom, 502, out_of_memory(&trap.to_string())),
+            _ => refusal(Outcome::Trap, 502, format!("the guest trapped: {trap}")),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Trap;
+
+    fn outcome(exit: GuestExit, refused: u32) -> (Outcome, u16) {
+        match judge(
+            &exit,
+            refused,
+            b"{}",
+            crate::contract::default(),
+            &Limits::default(),
+        ) {
+            Ok(response) => (Outcome::Ok, response.status),
+            Err(refusal) => (refusal.outcome, refusal.status),
+        }
+    }
+
+    fn trap(code: TrapCode) -> GuestExit {
+        GuestExit::Trap(Trap::new(code, ""))
+    }
+
+    #[test]
+    fn the_table_of_the_contract() {
+        assert_eq!(outcome(GuestExit::Exit(0), 0), (Outcome::Ok, 200));
+        assert_eq!(outcome(GuestExit::Exit(0), 3), (Outcome::Ok, 200));
+        assert_eq!(outcome(GuestExit::Exit(2), 0), (Outcome::Trap, 502));
+        assert_eq!(outcome(GuestExit::Exit(2), 1), (Outcome::Oom, 502));
+        assert_eq!(
+            outcome(trap(TrapCode::Unreachable), 0),
+            (Outcome::Trap, 502)
+        );
+        assert_eq!(outcome(trap(TrapCode::Unreachable), 1), (Outcome::Oom, 502));
+        assert_eq!(
+            outcome(trap(TrapCode::StackOverflow), 0),
+            (Outcome::Trap, 502)
+        );
+        assert_eq!(
+            outcome(trap(TrapCode::Deadline), 1),
+            (Outcome::Timeout, 504)
+        );
+        assert_eq!(
+            outcome(trap(TrapCode::Cancelled), 0),
+            (Outcome::Cancelled, 499)
+        );
+        assert_eq!(
+            outcome(trap(TrapCode::OutputLimit), 0),
+            (Outcome::BadOutput, 502)
+        );
+        assert_eq!(outcome(trap(TrapCode::Host), 0), (Outcome::Error, 500));
+    }
+}

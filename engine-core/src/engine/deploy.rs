@@ -1,0 +1,202 @@
+//! A deployment, from the bytes of a module to a [`Function`].
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::cancel::Cancel;
+use crate::error::{Error, Result, panic_text};
+use crate::limits::{Limits, PAGE};
+use crate::per_cpu::PerCpu;
+use crate::priority::step_back;
+use crate::sandbox::Program;
+use crate::sandbox::wasi::MountSet;
+use crate::snapshot::{self, Wanted};
+use crate::threads::DEPLOY_STACK;
+use crate::wasm::Wasm;
+
+use super::function::{Function, FunctionConfig, FunctionFacts, Inner};
+use super::shared::Shared;
+
+/// Deploys `wasm`, in this order: settings, validation, code and memory, one sandbox to try, snapshot.
+pub(super) fn deploy(
+    shared: &Arc<Shared>,
+    wasm: &[u8],
+    mut config: FunctionConfig,
+    cancel: &Cancel,
+) -> Result<Function> {
+    check_limits(&config.limits)?;
+    let program = program(&mut config)?;
+    let per_request_values = count_per_request_values(&config);
+    let mounts = match config.mounts.as_slice() {
+        [] => None,
+        specs => Some(MountSet::new(specs)?),
+    };
+    let (index, backend) = shared.backend(config.backend.as_deref())?;
+
+    let wasm = Wasm::parse(wasm, shared.features, &shared.bounds)?;
+    wasm.check_limits(&config.limits)?;
+
+    let (loaded, origin) =
+        shared
+            .loader
+            .module(&shared.slots, backend, &wasm, &config.limits, cancel)?;
+
+    let (snapshot, snapshot_facts) = snapshot::take(&Wanted {
+        calls: &shared.calls,
+        slots: &shared.slots,
+        loaded: &loaded,
+        contract: config.contract,
+        program: &program,
+        per_request_values,
+        mounts: mounts.as_ref(),
+        limits: &config.limits,
+        form: wasm.form(),
+        mode: config.snapshot,
+        warmup: config.warmup.as_ref(),
+    })?;
+
+    let facts = FunctionFacts {
+        backend: backend.name(),
+        hash: *wasm.hash(),
+        module_bytes: wasm.bytes().len(),
+        image_bytes: loaded.split.image.as_ref().map(|image| image.len()),
+        plain_because: loaded.split.why_not.clone(),
+        source: origin.source,
+        loaded_in: origin.loaded_in,
+        compiled_in: loaded.compiled_in,
+        form: wasm.form(),
+        snapshot: snapshot_facts,
+    };
+    shared.counters.deployed(facts.snapshot.kind);
+    Ok(Function {
+        inner: Arc::new(Inner {
+            shared: Arc::clone(shared),
+            backend: index,
+            config,
+            loaded,
+            snapshot,
+            programs: PerCpu::new(|| Arc::new(program.clone())),
+            per_request_values,
+            mounts,
+            facts,
+        }),
+    })
+}
+
+/// [`deploy`] on a thread with a large stack and a low priority, whatever the caller's are.
+pub(super) fn deploy_on_thread(
+    shared: &Arc<Shared>,
+    wasm: &[u8],
+    config: FunctionConfig,
+    cancel: &Cancel,
+) -> Result<Function> {
+    std::thread::scope(|scope| {
+        std::thread::Builder::new()
+            .name("gojinn-deploy".into())
+            .stack_size(DEPLOY_STACK)
+            .spawn_scoped(scope, || {
+                step_back();
+                catch_unwind(AssertUnwindSafe(|| deploy(shared, wasm, config, cancel)))
+                    .unwrap_or_else(|panic| {
+                        Err(Error::host(format!(
+                            "a bug: deploying panicked: {}",
+                            panic_text(&*panic)
+                        )))
+                    })
+            })
+            .map_err(|error| {
+                Error::host("cannot start a thread for the deployment").because(error)
+            })?
+            .join()
+            .unwrap_or_else(|_| Err(Error::host("a bug: the deployment's thread died")))
+    })
+}
+
+/// How many values of `env` and `args` each call brings.
+fn count_per_request_values(config: &FunctionConfig) -> usize {
+    let env = config.env.iter().filter(|(_, value)| value.is_none());
+    env.count() + config.args.iter().filter(|value| value.is_none()).count()
+}
+
+/// Settings that no module can satisfy.
+fn check_limits(limits: &Limits) -> Result<()> {
+    if limits.timeout.is_zero() {
+        return Err(Error::config("timeout is 0; it must be longer"));
+    }
+    if limits.memory < PAGE || limits.memory > 4 << 30 {
+        return Err(Error::config(format!(
+            "memory_limit is {} bytes; it must be between 64 KiB (one page) and 4 GiB",
+            limits.memory
+        )));
+    }
+    Ok(())
+}
+
+/// The program with empty per-request values; also fills in `config.program`.
+fn program(config: &mut FunctionConfig) -> Result<Program> {
+    if config.program.is_empty() {
+        config.program.clone_from(&config.name);
+    }
+    let mut args = vec![config.program.clone()];
+    args.extend(
+        config
+            .args
+            .iter()
+            .map(|arg| arg.clone().unwrap_or_default()),
+    );
+    let env: Vec<_> = config
+        .env
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone().unwrap_or_default()))
+        .collect();
+    for (name, value) in &env {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(Error::config(format!(
+                "env name {name:?} is empty or contains = or NUL"
+            )));
+        }
+        if value.contains('\0') {
+            return Err(Error::config(format!(
+                "the value of env {name} contains a NUL byte"
+            )));
+        }
+    }
+    if let Some(arg) = args.iter().find(|arg| arg.contains('\0')) {
+        return Err(Error::config(format!(
+            "argument {arg:?} contains a NUL byte"
+        )));
+    }
+    Ok(Program { args, env })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_checked() {
+        let mut config = FunctionConfig {
+            name: "hello".into(),
+            env: vec![("A=B".into(), Some("1".into()))],
+            ..FunctionConfig::default()
+        };
+        assert!(
+            program(&mut config)
+                .unwrap_err()
+                .to_string()
+                .contains("A=B")
+        );
+        config.env = vec![("A".into(), Some("1\0".into()))];
+        assert!(
+            program(&mut config)
+                .unwrap_err()
+                .to_string()
+                .contains("NUL")
+        );
+        config.env = vec![("A".into(), None)];
+        config.args = vec![Some("--verbose".into()), None];
+        let program = program(&mut config).unwrap();
+        assert_eq!(program.args, ["hello", "--verbose", ""]);
+        assert_eq!(program.env, [("A".to_string(), String::new())]);
+    }
+}

@@ -1,0 +1,269 @@
+//! The facade: deploys functions, and holds what their calls share. No process globals.
+
+mod buffers;
+mod call;
+mod config;
+mod deploy;
+mod function;
+mod metrics;
+mod shared;
+mod warnings;
+
+use std::sync::Arc;
+
+use crate::artifacts::cache::{CacheStats, Purged};
+use crate::artifacts::compile::Compiler;
+use crate::backend::Backend;
+use crate::calls::{CallId, Permit};
+use crate::cancel::Cancel;
+use crate::error::{Error, Result};
+use crate::memory::Pool;
+
+pub use call::{Answer, RawRun};
+pub use config::EngineConfig;
+pub use function::{Function, FunctionConfig, FunctionFacts};
+use shared::Shared;
+
+/// Deploys functions and holds what their calls share. Cheap to clone; lives until its last function is gone.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+impl Engine {
+    /// An engine over `backends`, which have different names.
+    pub fn new(config: EngineConfig, backends: Vec<Arc<dyn Backend>>) -> Result<Self> {
+        Ok(Self {
+            shared: Arc::new(Shared::new(config, backends)?),
+        })
+    }
+
+    /// Makes a function of a module: validates, splits, compiles (or finds it compiled), loads, and tries one sandbox.
+    ///
+    /// Takes seconds for a large module that is new, and at most [`EngineConfig::compile_timeout`] longer than it would take if
+    /// it were compiled. Runs on a thread of its own, whatever the caller's stack, and behind those that serve.
+    pub fn deploy(&self, wasm: &[u8], config: FunctionConfig) -> Result<Function> {
+        self.deploy_unless(&Cancel::new(), wasm, config)
+    }
+
+    /// [`Engine::deploy`] that can be cancelled: it then returns [`ErrorKind::Cancelled`] at once, however long its module
+    /// still compiles.
+    pub fn deploy_unless(
+        &self,
+        cancel: &Cancel,
+        wasm: &[u8],
+        config: FunctionConfig,
+    ) -> Result<Function> {
+        deploy::deploy_on_thread(&self.shared, wasm, config, cancel)
+    }
+
+    /// Takes a place for a call that is about to begin; [`ErrorKind::Rejected`] when all are taken.
+    pub fn reserve(&self) -> Result<Permit> {
+        self.shared.calls.reserve()
+    }
+
+    /// [`Engine::reserve`] for callers that can hold only a number. Every id must be [claimed](Engine::claim) once.
+    pub fn reserve_id(&self) -> Result<CallId> {
+        self.reserve().map(Permit::into_id)
+    }
+
+    /// Turns an id back into its permit. [`ErrorKind::Config`] if it is stale, unknown or claimed already.
+    pub fn claim(&self, id: CallId) -> Result<Permit> {
+        self.shared.calls.claim(id).ok_or_else(|| {
+            Error::config(format!(
+                "call id {:#x} is stale, unknown or in use; reserve a new one for every call",
+                id.0
+            ))
+        })
+    }
+
+    /// Cancels a call; does nothing if it has ended. True if the call was still there.
+    pub fn cancel(&self, id: CallId) -> bool {
+        self.shared.calls.cancel(id)
+    }
+
+    /// What the verification says of a snapshot of `wasm` with `fault`; the inner `Err` says why it is refused.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn try_fault(
+        &self,
+        wasm: &[u8],
+        args: &[&str],
+        sample: Option<&[u8]>,
+        fault: crate::snapshot::faults::Fault,
+    ) -> Result<Result<(), String>> {
+        let shared = &self.shared;
+        let limits = crate::limits::Limits::default();
+        let wasm = crate::wasm::Wasm::parse(wasm, shared.features, &shared.bounds)?;
+        let (_, backend) = shared.backend(None)?;
+        let cancel = Cancel::default();
+        let (loaded, _) = shared
+            .loader
+            .module(&shared.slots, backend, &wasm, &limits, &cancel)?;
+        let trial = crate::snapshot::faults::Trial {
+            calls: &shared.calls,
+            slots: &shared.slots,
+            contract: crate::contract::default(),
+            loaded: &loaded,
+            form: wasm.form(),
+            args,
+            sample,
+        };
+        Ok(crate::snapshot::faults::prove(&trial, fault))
+    }
+
+    /// The backends, in the order they were handed over.
+    #[must_use]
+    pub fn backends(&self) -> &[Arc<dyn Backend>] {
+        &self.shared.backends
+    }
+
+    /// The name of the backend of functions that name none.
+    #[must_use]
+    pub fn default_backend(&self) -> &'static str {
+        self.shared
+            .backend(None)
+            .map_or("", |(_, backend)| backend.name())
+    }
+
+    /// Why there is no memory pool although one was asked for.
+    #[must_use]
+    pub fn pool_problem(&self) -> Option<&str> {
+        self.shared.pool_problem.as_deref()
+    }
+
+    /// The memory pool, if there is one.
+    #[must_use]
+    pub fn pool(&self) -> Option<&Pool> {
+        self.shared.slots.pool()
+    }
+
+    /// Places for running calls: taken, and in all.
+    #[must_use]
+    pub fn places(&self) -> (usize, usize) {
+        (self.shared.calls.taken(), self.shared.calls.places())
+    }
+
+    /// Functions that are alive.
+    #[must_use]
+    pub fn functions(&self) -> u64 {
+        self.shared.counters.functions()
+    }
+
+    /// Compilations so far: an unchanged module is compiled once.
+    #[must_use]
+    pub fn compilations(&self) -> u64 {
+        self.shared
+            .backends
+            .iter()
+            .map(|backend| self.compiler().compiled(backend.name()).0)
+            .sum()
+    }
+
+    /// Figures of the artifact cache, if one was asked for.
+    #[must_use]
+    pub fn cache_stats(&self) -> Option<CacheStats> {
+        self.shared.loader.cache.as_ref().map(|cache| cache.stats())
+    }
+
+    /// Removes everything from the artifact cache: what is deployed from now on is compiled again. Functions that are alive
+    /// stay as they are. [`ErrorKind::Config`] if there is no cache.
+    pub fn purge_cache(&self) -> Result<Purged> {
+        match &self.shared.loader.cache {
+            Some(cache) => cache.purge(),
+            None => Err(Error::config("there is no artifact cache: it is off")),
+        }
+    }
+
+    /// What is not as it should be although nothing fails: no memory pool, no page scan, entries of the cache that were dropped,
+    /// a cache directory that cannot be used. For the log. The list only grows at its end, so a caller that has logged some
+    /// need not log them again; it is bounded, and [`Engine::cache_stats`] go on counting.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        warnings::all(&self.shared)
+    }
+
+    /// What compiles.
+    pub(crate) fn compiler(&self) -> &Compiler {
+        &self.shared.loader.compiler
+    }
+
+    /// All figures of this engine in the Prometheus text format.
+    #[must_use]
+    pub fn render_metrics(&self) -> String {
+        metrics::render(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::Request;
+    use crate::error::ErrorKind;
+    use crate::fake::{Fake, module};
+    use buffers::KEEP_BUFFER;
+
+    #[test]
+    fn buffers_are_given_back_and_stay_small() {
+        let fake = Arc::new(Fake::with(|host, _| {
+            assert!(host.stdout.is_empty() && host.stdin_read == 0);
+            host.stdout.extend_from_slice(b"{\"status\":200}");
+            let long = KEEP_BUFFER * 4;
+            host.stdout.resize(long, b' ');
+            None
+        }));
+        let config = EngineConfig {
+            pool: None,
+            max_concurrency: 2,
+            ..EngineConfig::default()
+        };
+        let engine = Engine::new(config, vec![fake]).unwrap();
+        let function = engine
+            .deploy(&module(1), FunctionConfig::default())
+            .unwrap();
+        for _ in 0..5 {
+            let permit = engine.reserve().unwrap();
+            let request = Request {
+                body: &[b'x'; KEEP_BUFFER * 2],
+                ..Request::default()
+            };
+            let status = function.call(permit, &request, &[], |answer| answer.status);
+            assert_eq!(status.unwrap(), 200);
+            let (waiting, processors) = engine.shared.buffers.kept();
+            assert!(
+                (1..=processors).contains(&waiting),
+                "used again, not made again: {waiting}"
+            );
+        }
+        let buffers = engine.shared.buffers.take();
+        for buffer in [&buffers.stdin, &buffers.stdout] {
+            assert!(buffer.is_empty());
+            assert!((1..=KEEP_BUFFER).contains(&buffer.capacity()));
+        }
+    }
+
+    #[test]
+    fn an_engine_needs_one_backend_of_each_kind() {
+        let fake = || Arc::new(Fake::new()) as Arc<dyn Backend>;
+        let refused = |config: EngineConfig, backends| {
+            let error = Engine::new(config, backends).unwrap_err();
+            (error.kind(), error.to_string())
+        };
+        let (kind, text) = refused(EngineConfig::default(), vec![]);
+        assert_eq!(kind, ErrorKind::Config, "{text}");
+        let (kind, text) = refused(EngineConfig::default(), vec![fake(), fake()]);
+        assert_eq!(kind, ErrorKind::Config);
+        assert!(text.contains("two backends"), "{text}");
+        let missing = EngineConfig {
+            default_backend: Some("wasmi".into()),
+            ..EngineConfig::default()
+        };
+        let (kind, text) = refused(missing, vec![fake()]);
+        assert_eq!(kind, ErrorKind::Unsupported);
+        assert!(text.contains("which has: fake"), "{text}");
+        let none = EngineConfig {
+            max_concurrency: 0,
+            ..EngineConfig::default()
+        };
+        assert_eq!(refused(none, vec![fake()]).0, ErrorKind::Config);
+    }
+}

@@ -1,0 +1,46 @@
+//! Makes a program that has ended one that enters `main.main` again.
+
+use super::park::MainFrame;
+use super::{G_DEFER, G_PANIC, Globals, Goroutine, set, stack, word, write};
+use crate::go::{CTXT, GoCommand, SP};
+
+/// Sets a program that was stopped in `proc_exit(0)` back to where `runtime.main` calls `main.main`, on the heap as it is.
+///
+/// `main` is from a read before. `main.main` must have returned, or have called `os.Exit` with nothing deferred.
+pub(crate) fn rewind(
+    go: &GoCommand,
+    main: &MainFrame,
+    memory: &mut [u8],
+    globals: &mut Globals,
+) -> Result<(), String> {
+    let goroutine = Goroutine::running(go, memory, globals)?;
+    if goroutine.g != main.g {
+        return Err("it exits in another goroutine than that of main".to_owned());
+    }
+    let calls = stack::calls(go, memory, &goroutine)?;
+    // The stack may have moved, but what stands on it is as far from its end as before.
+    let [inner @ .., call, _] = &calls[..] else {
+        return Err("it exits outside of main".to_owned());
+    };
+    if goroutine.hi - call.at != main.distance || call.caller != (main.return_address >> 16) as u32
+    {
+        return Err("it exits outside of main".to_owned());
+    }
+    match inner {
+        // The call is that of exit in runtime.main: main.main has returned.
+        [] => {}
+        [.., inner] if inner.caller == main.function && call.pc == main.return_address => {}
+        _ => return Err("it exits outside of main".to_owned()),
+    }
+    let pending = |at| word(memory, goroutine.g + at) != Some(0);
+    if pending(G_PANIC) || pending(G_DEFER) {
+        return Err("it exits before what main has deferred is done".to_owned());
+    }
+
+    // As runtime.main does it: the closure, the return address, and below it where to go on.
+    set(globals, CTXT, main.closure.into());
+    set(globals, SP, call.at);
+    write(memory, call.at, main.return_address)
+        .and_then(|()| write(memory, call.at - 8, u64::from(main.function) << 16))
+        .ok_or_else(|| "its stack is outside of its memory".to_owned())
+}

@@ -1,0 +1,63 @@
+//! A loaded module with what the split took out of it, and the sandboxes that are made of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::backend::{Finished, Job, Module, Sandbox, SlotSource, Slots, Start};
+use crate::error::Result;
+use crate::limits::Limits;
+use crate::memory::Image;
+use crate::module::{Split, StartPlan};
+use crate::sandbox::HostState;
+
+/// A module that is ready to be instantiated, with what the split took out of it.
+pub(crate) struct Loaded {
+    pub(crate) module: Arc<dyn Module>,
+    /// Its own beginning.
+    pub(crate) plain: StartPlan,
+    pub(crate) split: Split,
+    pub(crate) compiled_in: Duration,
+    /// Whether its sandboxes may have slots.
+    pub(crate) slots: bool,
+}
+
+impl Loaded {
+    /// Makes a sandbox: in a slot of the pool, or in memory that the backend makes where there is no free slot.
+    pub(crate) fn sandbox(
+        &self,
+        slots: &SlotSource,
+        plan: &StartPlan,
+        limits: &Limits,
+    ) -> Result<Box<dyn Sandbox + '_>> {
+        let source = |image: &Arc<Image>| slots.slot(image, limits);
+        let source = (self.slots && slots.pool().is_some()).then_some(&source as &dyn Slots);
+        self.module
+            .instantiate(Start::new(plan.state(), source), limits)
+    }
+
+    /// Makes a sandbox and runs it to its end. `host` is to be [prepared](StartPlan::prepare) for `launch`.
+    pub(crate) fn run(
+        &self,
+        slots: &SlotSource,
+        plan: &StartPlan,
+        limits: &Limits,
+        host: Box<HostState>,
+        capture: Option<Arc<[String]>>,
+    ) -> Result<Finished> {
+        let sandbox = self.sandbox(slots, plan, limits)?;
+        Ok(sandbox.run(Job {
+            entries: plan.entries(),
+            host,
+            capture,
+        }))
+    }
+}
+
+impl std::fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loaded")
+            .field("plain", &self.plain)
+            .field("slots", &self.slots)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,169 @@
+//! From a validated module to a loaded one: the one that is alive, or its code out of the cache, or compiled.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::artifacts::cache::Cache;
+use crate::artifacts::compile::{Compiled, Compiler, Patience};
+use crate::backend::{Backend, Module, SlotSource};
+use crate::cancel::Cancel;
+use crate::error::Result;
+use crate::limits::Limits;
+use crate::module::{Loaded, Split, StartPlan};
+use crate::start::StartState;
+use crate::wasm::Wasm;
+
+/// The modules that are alive, and what makes new ones.
+#[derive(Debug)]
+pub(crate) struct Loader {
+    pub(crate) cache: Option<Arc<Cache>>,
+    pub(crate) compiler: Compiler,
+    modules: Mutex<HashMap<ModuleKey, Arc<Mutex<Weak<Loaded>>>>>,
+}
+
+impl Loader {
+    /// A loader without modules. Deployments wait `compile_timeout` for their code; `None`: in proportion to its size.
+    pub(crate) fn new(compile_timeout: Option<Duration>, cache: Option<Arc<Cache>>) -> Self {
+        Self {
+            compiler: Compiler::new(compile_timeout, cache.clone()),
+            cache,
+            modules: Mutex::default(),
+        }
+    }
+
+    /// The module for `wasm` on `backend`: the one that is alive, or a new one. Each is compiled once, however many ask.
+    pub(crate) fn module(
+        &self,
+        slots: &SlotSource,
+        backend: &Arc<dyn Backend>,
+        wasm: &Wasm,
+        limits: &Limits,
+        cancel: &Cancel,
+    ) -> Result<(Arc<Loaded>, Origin)> {
+        let begun = Instant::now();
+        let patience = self.compiler.patience(wasm.bytes().len(), cancel);
+        let key = ModuleKey {
+            backend: backend.name(),
+            hash: *wasm.hash(),
+        };
+        let cell = {
+            let mut modules = self.modules.lock();
+            modules.retain(|_, cell| {
+                cell.try_lock()
+                    .is_none_or(|module| module.strong_count() > 0)
+                    || Arc::strong_count(cell) > 1
+            });
+            Arc::clone(modules.entry(key).or_default())
+        };
+        let mut module = patience.lock(&cell)?;
+        if let Some(loaded) = module.upgrade() {
+            let origin = Origin {
+                source: CodeSource::Memory,
+                loaded_in: begun.elapsed(),
+            };
+            return Ok((loaded, origin));
+        }
+        let (loaded, origin) = self.load(slots, backend, wasm, limits, &patience)?;
+        let loaded = Arc::new(loaded);
+        *module = Arc::downgrade(&loaded);
+        Ok((loaded, origin))
+    }
+
+    fn load(
+        &self,
+        slots: &SlotSource,
+        backend: &Arc<dyn Backend>,
+        wasm: &Wasm,
+        limits: &Limits,
+        patience: &Patience<'_>,
+    ) -> Result<(Loaded, Origin)> {
+        let split = Split::of(wasm)?;
+        let begun = Instant::now();
+        let (module, compiled_in, source) = self.code(backend, &split.code, patience)?;
+        let loaded_in = begun.elapsed();
+        let point = StartState {
+            image: split.image.clone(),
+            is_restorable: split.hidden_state.is_none(),
+            ..StartState::default()
+        };
+        let loaded = Loaded {
+            module,
+            plain: StartPlan::new(point, &split.code.entries()),
+            slots: slots.pool().is_some() && backend.capabilities().slots,
+            split,
+            compiled_in,
+        };
+        // Whatever depends on the module alone comes to light now, and never in a request.
+        loaded.sandbox(slots, &loaded.plain, limits)?;
+        Ok((loaded, Origin { source, loaded_in }))
+    }
+
+    /// `code`, compiled: out of the cache if it is there, and there afterwards if it was not. Also how long compiling it
+    /// took, whoever did it.
+    fn code(
+        &self,
+        backend: &Arc<dyn Backend>,
+        code: &Wasm,
+        patience: &Patience<'_>,
+    ) -> Result<(Arc<dyn Module>, Duration, CodeSource)> {
+        // What is not native code is the module itself: nothing to be saved.
+        let native = backend.capabilities().native_artifact;
+        let cache = self.cache.as_ref().filter(|_| native);
+        if let Some(cache) = cache
+            && let Some(found) = cache.find(&**backend, code)
+        {
+            // SAFETY: the cache has verified these very bytes, which nobody else can reach any more, with a key that only
+            // this user can read: a process of this user wrote them as what a backend of this kind and fingerprint
+            // compiled of this code.
+            match unsafe { Arc::clone(backend).load(&found.artifact) } {
+                Ok(module) => {
+                    cache.used();
+                    return Ok((module, found.compiled_in, CodeSource::Cache));
+                }
+                Err(error) => cache.refused(&**backend, code, &error),
+            }
+        }
+        let Compiled { artifact, took } = self.compiler.compile(backend, code, patience)?;
+        // SAFETY: the artifact came out of `compile` of this very backend just now, and was not written to since.
+        let module = unsafe { Arc::clone(backend).load(&artifact)? };
+        Ok((module, took, CodeSource::Compiled))
+    }
+}
+
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct ModuleKey {
+    backend: &'static str,
+    hash: [u8; 32],
+}
+
+/// Where one deployment's code came from, and how long that took.
+pub(crate) struct Origin {
+    pub(crate) source: CodeSource,
+    pub(crate) loaded_in: Duration,
+}
+
+/// Where a function's code came from when it was deployed.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum CodeSource {
+    /// It was compiled.
+    Compiled,
+    /// From the artifact cache on disk.
+    Cache,
+    /// Another function had it already.
+    Memory,
+}
+
+impl CodeSource {
+    /// The name used in logs and descriptions.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Compiled => "compiled",
+            Self::Cache => "cache",
+            Self::Memory => "memory",
+        }
+    }
+}

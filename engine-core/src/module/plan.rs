@@ -1,0 +1,84 @@
+//! How the sandboxes of a function start: as the module does, or from a snapshot.
+
+use std::sync::Arc;
+
+use crate::per_cpu::PerCpu;
+use crate::sandbox::wasi::Stdio;
+use crate::sandbox::{FIRST_READING, HostState, Reads};
+use crate::start::{GlobalValue, Patch, StartState};
+
+/// How the sandboxes of a function begin: as the module does, or from a snapshot.
+///
+/// What each call takes a reference on is there once for each processor: calls on different processors then count their
+/// references on different cache lines.
+#[derive(Debug)]
+pub(crate) struct StartPlan {
+    states: PerCpu<Arc<StartState>>,
+    entries: PerCpu<Arc<[String]>>,
+    /// What the monotonic clock shows at the beginning, in nanoseconds.
+    pub(crate) clock: u64,
+    pub(crate) reads: Reads,
+    /// What has become of the standard descriptors.
+    pub(crate) stdio: Stdio,
+}
+
+impl StartPlan {
+    /// The beginning at `state`, with `entries` to call.
+    pub(crate) fn new(state: StartState, entries: &[String]) -> Self {
+        Self {
+            states: PerCpu::new(|| Arc::new(state.copy())),
+            entries: PerCpu::new(|| entries.iter().cloned().collect()),
+            clock: FIRST_READING,
+            reads: Reads::Plain,
+            stdio: Stdio::default(),
+        }
+    }
+
+    /// Makes the host side of a call what a guest that begins here must find.
+    pub(crate) fn prepare(&self, host: &mut HostState) {
+        host.clock_offset = self.clock;
+        host.reads = self.reads;
+        host.stdio = self.stdio;
+    }
+
+    pub(crate) fn state(&self) -> Arc<StartState> {
+        Arc::clone(self.states.here())
+    }
+
+    /// The same beginning, with `patches` that are written at each start.
+    pub(crate) fn with_patches(self, patches: Vec<Patch>) -> Self {
+        self.at(|state| state.patches = patches.clone())
+    }
+
+    /// The same beginning, where globals that are `initial` anyway are not set.
+    pub(crate) fn without_globals(self, initial: &[(String, GlobalValue)]) -> Self {
+        self.at(|state| state.globals.retain(|global| !initial.contains(global)))
+    }
+
+    fn at(self, change: impl Fn(&mut StartState)) -> Self {
+        let state = || {
+            let mut state = self.states[0].copy();
+            change(&mut state);
+            Arc::new(state)
+        };
+        Self {
+            states: PerCpu::new(state),
+            ..self
+        }
+    }
+
+    /// The same beginning, with other entries to call.
+    pub(crate) fn with_entries(&self, entries: &[String]) -> Self {
+        Self {
+            states: self.states.iter().cloned().collect(),
+            entries: PerCpu::new(|| entries.iter().cloned().collect()),
+            clock: self.clock,
+            reads: self.reads,
+            stdio: self.stdio,
+        }
+    }
+
+    pub(crate) fn entries(&self) -> Arc<[String]> {
+        Arc::clone(self.entries.here())
+    }
+}

@@ -1,0 +1,82 @@
+//! One value for each processor, so that calls on different processors work on different cache lines.
+
+#[cfg(not(target_os = "linux"))]
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// One `T` for each processor.
+///
+/// A thread may move to another processor at any time, so this avoids contention and proves nothing: a `T` that several
+/// threads may change needs a lock or atomics as anywhere else.
+#[derive(Debug)]
+pub(crate) struct PerCpu<T>(Box<[T]>);
+
+impl<T> PerCpu<T> {
+    /// What `make` makes, once for each processor.
+    pub(crate) fn new(make: impl FnMut() -> T) -> Self {
+        Self::with_len(processors(), make)
+    }
+
+    /// What `make` makes, `len` times: processors share a value where there are more of them. At least one is made.
+    pub(crate) fn with_len(len: usize, mut make: impl FnMut() -> T) -> Self {
+        Self((0..len.max(1)).map(|_| make()).collect())
+    }
+
+    /// The value of the processor that this thread runs on.
+    pub(crate) fn here(&self) -> &T {
+        &self.0[self.home()]
+    }
+
+    /// The index of that value.
+    pub(crate) fn home(&self) -> usize {
+        index(self.0.len())
+    }
+}
+
+impl<T> std::ops::Deref for PerCpu<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<T> std::ops::DerefMut for PerCpu<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.0
+    }
+}
+
+impl<T> FromIterator<T> for PerCpu<T> {
+    /// # Panics
+    /// If there is no item.
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
+        let items: Box<[T]> = items.into_iter().collect();
+        assert!(!items.is_empty(), "values per processor need at least one");
+        Self(items)
+    }
+}
+
+/// The index, below `len`, that belongs to the processor on which this thread runs. `len` is at least 1.
+pub(crate) fn index(len: usize) -> usize {
+    processor() % len
+}
+
+/// How many processors there are.
+pub(crate) fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// The processor this thread runs on at this moment: a few nanoseconds, from memory shared with the kernel (rseq).
+#[cfg(target_os = "linux")]
+fn processor() -> usize {
+    // SAFETY: takes nothing and changes nothing.
+    usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0)
+}
+
+/// A number for this thread: threads take the place of processors.
+#[cfg(not(target_os = "linux"))]
+fn processor() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static THREAD: usize = NEXT.fetch_add(1, Ordering::Relaxed));
+    THREAD.try_with(|&thread| thread).unwrap_or(0)
+}

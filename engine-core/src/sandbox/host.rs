@@ -1,0 +1,271 @@
+//! Everything one guest can reach on the host, and the ways a hostcall ends it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::calls::{Call, Interruption};
+use crate::contract::Contract;
+use crate::limits::{Limits, PAGE};
+use crate::logs::Logs;
+use crate::outcome::{GuestExit, Trap, TrapCode};
+
+use super::Observed;
+use super::wasi::{Mounts, Stdio};
+
+/// What the monotonic clock of a guest shows when it starts, unless it starts from a snapshot. Not 0: some runtimes take 0 for
+/// "unset".
+pub(crate) const FIRST_READING: u64 = 1_000_000_000;
+
+/// What a read of stdin does besides reading.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Reads {
+    /// Nothing: at its end, a read gives 0 bytes.
+    #[default]
+    Plain,
+    /// The first one ends the guest, whatever there is to read: its state is that of a program that waits for its request.
+    Park,
+    /// One at the end of stdin, while stdout holds a complete response, ends the guest, which has answered and waits for
+    /// another request.
+    Loop,
+}
+
+/// What a function's sandboxes have in common on the host side: arguments, environment, mounts.
+#[derive(Clone, Debug, Default)]
+pub struct Program {
+    /// Arguments, `argv[0]` first. No NUL inside.
+    pub args: Vec<String>,
+    /// Environment, in order. No NUL inside, no `=` in a name.
+    pub env: Vec<(String, String)>,
+}
+
+/// The host side of one sandbox. Hostcalls get it by `&mut`, next to the guest's memory.
+#[derive(Debug)]
+pub struct HostState {
+    /// The running call: deadline and cancellation.
+    pub(crate) call: Call,
+    pub(crate) program: Arc<Program>,
+    /// What requests and responses look like to the guest.
+    pub(crate) contract: &'static dyn Contract,
+    /// Preopened directories; `None` for a function without `mount`, which then pays nothing for them.
+    pub(crate) mounts: Option<Mounts>,
+    /// All of stdin.
+    pub(crate) stdin: Vec<u8>,
+    /// How much of stdin has been read.
+    pub(crate) stdin_read: usize,
+    /// What a read of stdin does besides reading.
+    pub(crate) reads: Reads,
+    /// Whether a read of stdin ended the guest, see [`Reads`].
+    pub(crate) parked: bool,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stdout_limit: usize,
+    /// What the guest did to its standard descriptors.
+    pub(crate) stdio: Stdio,
+    pub(crate) logs: Logs,
+    /// The zero of the guest's monotonic clock is `clock_zero - clock_offset`.
+    pub(crate) clock_zero: Instant,
+    /// Nanoseconds the guest's monotonic clock shows at `clock_zero`.
+    pub(crate) clock_offset: u64,
+    /// What the guest asks of the host, during a run-up.
+    pub(crate) observed: Option<Box<Observed>>,
+    /// Figures and bound of linear memory; a backend reports through [`HostState::memory`].
+    pub(crate) memory: MemoryUse,
+    /// Why a hostcall ended the guest, if one did. Set by [`HostState::stop`] and turned into an outcome by
+    /// [`HostState::outcome`].
+    stop: Option<Stop>,
+}
+
+impl HostState {
+    /// The host side of one call.
+    #[must_use]
+    pub fn new(
+        call: Call,
+        program: Arc<Program>,
+        mounts: Option<Mounts>,
+        contract: &'static dyn Contract,
+        buffers: Buffers,
+        limits: &Limits,
+    ) -> Self {
+        let Buffers { stdin, stdout } = buffers;
+        Self {
+            clock_zero: call.started(),
+            clock_offset: FIRST_READING,
+            call,
+            program,
+            contract,
+            mounts,
+            stdin,
+            stdin_read: 0,
+            reads: Reads::Plain,
+            parked: false,
+            observed: None,
+            stdout,
+            stdout_limit: limits.output,
+            stdio: Stdio::default(),
+            logs: Logs::new(limits.logs),
+            memory: MemoryUse::new(limits),
+            stop: None,
+        }
+    }
+
+    /// The running call.
+    #[must_use]
+    pub fn call(&self) -> &Call {
+        &self.call
+    }
+
+    /// Memory figures, for the backend to keep.
+    pub fn memory(&mut self) -> &mut MemoryUse {
+        &mut self.memory
+    }
+
+    /// Notes why the guest is being ended. The first reason stays. Backends call it when a hostcall returned `Err(Stop)`,
+    /// and then make the engine unwind the guest in whatever way is cheapest.
+    pub fn stop(&mut self, why: Stop) {
+        self.stop.get_or_insert(why);
+    }
+
+    /// Whether a hostcall has ended the guest.
+    #[must_use]
+    pub fn stopped(&self) -> bool {
+        self.stop.is_some()
+    }
+
+    /// Why a hostcall ended the guest, if one did.
+    pub(crate) fn ended_by(&self) -> Option<Stop> {
+        self.stop
+    }
+
+    /// The outcome of a run that ended with `trap`, or by returning. A reason noted by [`HostState::stop`] wins: the trap is
+    /// then only the backend's way to unwind.
+    #[must_use]
+    pub fn exit(&self, trap: Option<Trap>) -> GuestExit {
+        match (self.stop, trap) {
+            (Some(stop), _) => stop.exit(),
+            (None, Some(trap)) => GuestExit::Trap(trap),
+            (None, None) => GuestExit::Exit(0),
+        }
+    }
+
+    /// The pooled buffers, the packed log lines, and how many bytes of them were dropped.
+    pub(crate) fn into_parts(self: Box<Self>) -> (Buffers, Vec<u8>, u64) {
+        let (logs, dropped) = self.logs.finish();
+        let buffers = Buffers {
+            stdin: self.stdin,
+            stdout: self.stdout,
+        };
+        (buffers, logs, dropped)
+    }
+}
+
+/// The pooled byte buffers of one call.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    /// All of stdin.
+    pub stdin: Vec<u8>,
+    /// What the guest has written to stdout.
+    pub stdout: Vec<u8>,
+}
+
+/// Why a hostcall ends the guest.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stop {
+    /// `proc_exit`.
+    Exit(i32),
+    /// The deadline passed or the call was cancelled while the host waited for the guest, or between two checks.
+    Interrupted(Interruption),
+    /// More stdout than allowed.
+    OutputLimit,
+}
+
+impl Stop {
+    /// The outcome this stop stands for.
+    #[must_use]
+    pub fn exit(self) -> GuestExit {
+        let code = match self {
+            Self::Exit(code) => return GuestExit::Exit(code),
+            Self::Interrupted(Interruption::Deadline) => TrapCode::Deadline,
+            Self::Interrupted(Interruption::Cancelled) => TrapCode::Cancelled,
+            Self::OutputLimit => TrapCode::OutputLimit,
+        };
+        GuestExit::Trap(Trap::new(code, ""))
+    }
+}
+
+impl From<Interruption> for Stop {
+    fn from(why: Interruption) -> Self {
+        Self::Interrupted(why)
+    }
+}
+
+/// Bound and figures of a sandbox's memory and tables.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryUse {
+    limit: u64,
+    table_limit: u64,
+    table_elements: u64,
+    peak: u64,
+    refused: u32,
+}
+
+impl MemoryUse {
+    /// No memory yet, bounded by `limits`.
+    #[must_use]
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            limit: limits.memory_pages() * PAGE,
+            table_limit: limits.table_elements,
+            table_elements: 0,
+            peak: 0,
+            refused: 0,
+        }
+    }
+
+    /// Whether linear memory may have `bytes` in all; notes a refusal.
+    pub fn may_grow_to(&mut self, bytes: u64) -> bool {
+        if bytes > self.limit {
+            self.refused += 1;
+            return false;
+        }
+        self.peak = self.peak.max(bytes);
+        true
+    }
+
+    /// Whether the tables may have `more` elements in addition; notes a refusal.
+    pub fn may_add_elements(&mut self, more: u64) -> bool {
+        let total = self.table_elements.saturating_add(more);
+        if total > self.table_limit {
+            self.refused += 1;
+            return false;
+        }
+        self.table_elements = total;
+        true
+    }
+
+    /// How many elements the tables have together.
+    #[must_use]
+    pub fn table_elements(&self) -> u64 {
+        self.table_elements
+    }
+
+    /// Notes that linear memory has `bytes`, for a backend that learns of it afterwards.
+    pub fn has(&mut self, bytes: u64) {
+        self.peak = self.peak.max(bytes);
+    }
+
+    /// Notes a refusal that the engine itself decided.
+    pub fn refuse(&mut self) {
+        self.refused += 1;
+    }
+
+    /// The most linear memory there was, in bytes.
+    #[must_use]
+    pub fn peak(&self) -> u64 {
+        self.peak
+    }
+
+    /// How often growth was refused.
+    #[must_use]
+    pub fn refused(&self) -> u32 {
+        self.refused
+    }
+}

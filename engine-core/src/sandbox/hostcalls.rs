@@ -1,0 +1,250 @@
+//! The one list of what a guest may import, as a macro for backends and as data for the import check.
+//!
+//! Every entry is a plain function of this module, over the host state and the guest's exported memory (an empty slice if
+//! it exports none):
+//!
+//! ```text
+//!   NAME(host: &mut HostState, memory: &mut [u8], ARGS: i32 | i64 ...) -> Result<i32, Stop>    with `-> i32` in the list
+//!   NAME(host: &mut HostState, memory: &mut [u8], ARGS: i32 | i64 ...) -> Result<(), Stop>     without
+//! ```
+//!
+//! The `i32` is WASI's errno. On `Err(stop)` a backend calls [`HostState::stop`] and makes its engine unwind the guest in
+//! the cheapest way it has.
+
+use crate::sandbox::{HostState, Stop};
+
+pub use crate::sandbox::wasi::{
+    args_get, args_sizes_get, clock_res_get, clock_time_get, environ_get, environ_sizes_get,
+    fd_advise, fd_allocate, fd_close, fd_datasync, fd_fdstat_get, fd_fdstat_set_flags,
+    fd_fdstat_set_rights, fd_filestat_get, fd_filestat_set_size, fd_filestat_set_times, fd_pread,
+    fd_prestat_dir_name, fd_prestat_get, fd_pwrite, fd_read, fd_readdir, fd_renumber, fd_seek,
+    fd_sync, fd_tell, fd_write, path_create_directory, path_filestat_get, path_filestat_set_times,
+    path_link, path_open, path_readlink, path_remove_directory, path_rename, path_symlink,
+    path_unlink_file, poll_oneoff, proc_exit, proc_raise, random_get, sched_yield, sock_accept,
+    sock_recv, sock_send, sock_shutdown,
+};
+
+/// Calls the macro `$each` with the list of all hostcalls.
+///
+/// `$each` matches it as
+/// `( $( $module:literal { $( fn $name:ident ( $( $arg:ident : $ty:ty ),* ) $( -> $ret:ty )? ; )* } )* )`.
+#[macro_export]
+macro_rules! for_each_hostcall {
+    ($each:ident) => {
+        $each! {
+            "wasi_snapshot_preview1" {
+                fn args_get(argv: i32, buf: i32) -> i32;
+                fn args_sizes_get(count: i32, size: i32) -> i32;
+                fn environ_get(environ: i32, buf: i32) -> i32;
+                fn environ_sizes_get(count: i32, size: i32) -> i32;
+                fn clock_res_get(id: i32, resolution: i32) -> i32;
+                fn clock_time_get(id: i32, precision: i64, time: i32) -> i32;
+                fn fd_advise(fd: i32, offset: i64, len: i64, advice: i32) -> i32;
+                fn fd_allocate(fd: i32, offset: i64, len: i64) -> i32;
+                fn fd_close(fd: i32) -> i32;
+                fn fd_datasync(fd: i32) -> i32;
+                fn fd_fdstat_get(fd: i32, stat: i32) -> i32;
+                fn fd_fdstat_set_flags(fd: i32, flags: i32) -> i32;
+                fn fd_fdstat_set_rights(fd: i32, base: i64, inheriting: i64) -> i32;
+                fn fd_filestat_get(fd: i32, stat: i32) -> i32;
+                fn fd_filestat_set_size(fd: i32, size: i64) -> i32;
+                fn fd_filestat_set_times(fd: i32, atim: i64, mtim: i64, flags: i32) -> i32;
+                fn fd_pread(fd: i32, iovs: i32, count: i32, offset: i64, read: i32) -> i32;
+                fn fd_prestat_get(fd: i32, prestat: i32) -> i32;
+                fn fd_prestat_dir_name(fd: i32, path: i32, len: i32) -> i32;
+                fn fd_pwrite(fd: i32, iovs: i32, count: i32, offset: i64, written: i32) -> i32;
+                fn fd_read(fd: i32, iovs: i32, count: i32, read: i32) -> i32;
+                fn fd_readdir(fd: i32, buf: i32, len: i32, cookie: i64, used: i32) -> i32;
+                fn fd_renumber(fd: i32, to: i32) -> i32;
+                fn fd_seek(fd: i32, offset: i64, whence: i32, position: i32) -> i32;
+                fn fd_sync(fd: i32) -> i32;
+                fn fd_tell(fd: i32, position: i32) -> i32;
+                fn fd_write(fd: i32, iovs: i32, count: i32, written: i32) -> i32;
+                fn path_create_directory(fd: i32, path: i32, len: i32) -> i32;
+                fn path_filestat_get(fd: i32, lookup: i32, path: i32, len: i32, stat: i32) -> i32;
+                fn path_filestat_set_times(fd: i32, lookup: i32, path: i32, len: i32, atim: i64, mtim: i64, flags: i32) -> i32;
+                fn path_link(old_fd: i32, lookup: i32, old_path: i32, old_len: i32, new_fd: i32, new_path: i32, new_len: i32) -> i32;
+                fn path_open(fd: i32, lookup: i32, path: i32, len: i32, oflags: i32, base: i64, inheriting: i64, flags: i32, opened: i32) -> i32;
+                fn path_readlink(fd: i32, path: i32, len: i32, buf: i32, buf_len: i32, used: i32) -> i32;
+                fn path_remove_directory(fd: i32, path: i32, len: i32) -> i32;
+                fn path_rename(old_fd: i32, old_path: i32, old_len: i32, new_fd: i32, new_path: i32, new_len: i32) -> i32;
+                fn path_symlink(target: i32, target_len: i32, fd: i32, path: i32, len: i32) -> i32;
+                fn path_unlink_file(fd: i32, path: i32, len: i32) -> i32;
+                fn poll_oneoff(subscriptions: i32, events: i32, count: i32, happened: i32) -> i32;
+                fn proc_exit(code: i32);
+                fn proc_raise(signal: i32) -> i32;
+                fn sched_yield() -> i32;
+                fn random_get(buf: i32, len: i32) -> i32;
+                fn sock_accept(fd: i32, flags: i32, accepted: i32) -> i32;
+                fn sock_recv(fd: i32, iovs: i32, count: i32, flags: i32, received: i32, out_flags: i32) -> i32;
+                fn sock_send(fd: i32, iovs: i32, count: i32, flags: i32, sent: i32) -> i32;
+                fn sock_shutdown(fd: i32, how: i32) -> i32;
+            }
+            "gojinn" {
+                fn host_log(level: i32, ptr: i32, len: i32);
+                fn ready() -> i32;
+            }
+        }
+    };
+}
+
+/// One function a guest may import.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Import {
+    /// The module it is imported from.
+    pub module: &'static str,
+    /// Its name in there.
+    pub name: &'static str,
+    /// The types of its parameters.
+    pub params: &'static [ParamType],
+    /// Whether it returns an `i32` (an errno) or nothing.
+    pub result: bool,
+}
+
+/// The type of a hostcall's parameter.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ParamType {
+    /// `i32`.
+    I32,
+    /// `i64`.
+    I64,
+}
+
+/// Everything a guest may import, from the same list as [`for_each_hostcall!`].
+pub const IMPORTS: &[Import] = for_each_hostcall!(list);
+
+/// The function of that name, if there is one.
+#[must_use]
+pub fn find(module: &str, name: &str) -> Option<&'static Import> {
+    IMPORTS
+        .iter()
+        .find(|import| import.name == name && import.module == module)
+}
+
+/// `gojinn.host_log`: adds a record to the call's log. Levels: 0 debug, 1 info, 2 warn, 3 error.
+pub fn host_log(
+    host: &mut HostState,
+    memory: &mut [u8],
+    level: i32,
+    ptr: i32,
+    len: i32,
+) -> Result<(), Stop> {
+    match crate::sandbox::wasi::bytes(memory, ptr, len) {
+        Ok(bytes) => host.logs.record(level, bytes),
+        // There is no result to say it with, and ending the guest for a lost log line would be worse.
+        Err(_) => host.logs.record(
+            2,
+            b"host_log: the record lies outside of the guest's memory and was dropped",
+        ),
+    }
+    Ok(())
+}
+
+/// `gojinn.ready`: the program is about to read a request, and its state is that of one that has served none or any number:
+/// it may be warmed up. 1: a snapshot may be taken at the read that follows, so now is the time to tidy up; 0: go on.
+pub fn ready(host: &mut HostState, _: &mut [u8]) -> Result<i32, Stop> {
+    Ok(match &mut host.observed {
+        Some(observed) => {
+            observed.ready = true;
+            i32::from(observed.tidy)
+        }
+        None => 0,
+    })
+}
+
+macro_rules! list {
+    ( $( $module:literal { $( fn $name:ident ( $( $arg:ident : $ty:ident ),* ) $( -> $ret:ident )? ; )* } )* ) => {
+        &[ $( $( Import {
+            module: $module,
+            name: stringify!($name),
+            params: &[ $( param!($ty) ),* ],
+            result: result!($( $ret )?),
+        } ),* ),* ]
+    };
+}
+macro_rules! param {
+    (i32) => {
+        ParamType::I32
+    };
+    (i64) => {
+        ParamType::I64
+    };
+}
+macro_rules! result {
+    (i32) => {
+        true
+    };
+    () => {
+        false
+    };
+}
+use {list, param, result};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logs::lines;
+    use crate::sandbox::wasi::testing::host;
+
+    /// Expands every entry the way a backend does, so that each has the function the list promises.
+    macro_rules! call_all {
+        ( $( $module:literal { $( fn $name:ident ( $( $arg:ident : $ty:ty ),* ) $( -> $ret:ty )? ; )* } )* ) => {
+            $( $(
+                let hostcall: fn(&mut HostState, &mut [u8] $(, $ty )*) -> Result<call_all!(@ $( $ret )?), Stop> = $name;
+                assert!(hostcall as usize != 0, "{} {}", $module, stringify!($name));
+            )* )*
+        };
+        (@ $ret:ty) => { $ret };
+        (@) => { () };
+    }
+
+    #[test]
+    fn every_entry_has_its_function() {
+        for_each_hostcall!(call_all);
+    }
+
+    #[test]
+    fn the_list_is_all_of_preview_1_and_ours() {
+        let wasi = IMPORTS
+            .iter()
+            .filter(|import| import.module == "wasi_snapshot_preview1")
+            .count();
+        assert_eq!((wasi, IMPORTS.len()), (46, 48));
+        let open = find("wasi_snapshot_preview1", "path_open").expect("it is listed");
+        assert_eq!(open.params.len(), 9);
+        assert_eq!(open.params[5], ParamType::I64);
+        assert!(open.result);
+        assert!(!find("gojinn", "host_log").expect("it is listed").result);
+        assert_eq!(find("gojinn", "path_open"), None);
+    }
+
+    #[test]
+    fn no_name_stands_twice() {
+        for (at, one) in IMPORTS.iter().enumerate() {
+            assert!(
+                IMPORTS[at + 1..]
+                    .iter()
+                    .all(|other| (other.module, other.name) != (one.module, one.name)),
+                "{} is listed twice",
+                one.name
+            );
+        }
+    }
+
+    #[test]
+    fn log_records_arrive_and_a_bad_pointer_is_said_so() {
+        let mut host = host();
+        let mut memory = *b"hello, log";
+        assert_eq!(host_log(&mut host, &mut memory, 1, 7, 3), Ok(()));
+        assert_eq!(host_log(&mut host, &mut memory, 3, 0, 0), Ok(()));
+        for (ptr, len) in [(7, 4), (-1, 1), (0, -1), (i32::MIN, i32::MIN)] {
+            assert_eq!(host_log(&mut host, &mut memory, 0, ptr, len), Ok(()));
+        }
+        let (packed, dropped) = host.logs.finish();
+        let lines: Vec<_> = lines(&packed).collect();
+        assert_eq!(dropped, 0);
+        assert_eq!(lines[..2], [(1, &b"log"[..]), (3, &b""[..])]);
+        assert_eq!(lines.len(), 6);
+        assert!(lines[2..].iter().all(|(level, _)| *level == 2));
+    }
+}

@@ -1,0 +1,10 @@
+//! Everything one guest can reach: the host state of its sandbox, and the hostcalls over it.
+
+mod host;
+pub mod hostcalls;
+mod observed;
+pub mod wasi;
+
+pub(crate) use host::{Buffers, FIRST_READING, Reads};
+pub use host::{HostState, MemoryUse, Program, Stop};
+pub(crate) use observed::Observed;

@@ -1,0 +1,273 @@
+//! Folders of the host that a function may use: opened once at deployment, handed to each sandbox.
+//!
+//! wasi-common implements the calls; the folders and files it works on are ours ([`folder`], [`file`]), which is where
+//! read-only mounts stay read-only and where only regular files and folders are served.
+
+mod file;
+mod folder;
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use wasi_common::WasiCtx;
+use wasi_common::clocks::WasiClocks;
+use wasi_common::sync::{Dir, ambient_authority, random_ctx, sched_ctx};
+use wasi_common::table::Table;
+use wiggle::GuestError;
+
+use self::folder::Folder;
+use super::errno::{Errno, Fail};
+use crate::calls::Call;
+use crate::error::{Error, Result};
+
+/// One line `mount <host> <guest> [rw]` of a function.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct MountSpec {
+    /// The folder on the host.
+    pub host: PathBuf,
+    /// The absolute path at which the guest sees it.
+    pub guest: String,
+    /// Whether the guest may change what is in it.
+    pub writable: bool,
+}
+
+/// The descriptor of the first folder.
+const FIRST_FD: usize = 3;
+
+/// The mounts of a function, opened when it is deployed.
+///
+/// An open folder stays what it is: whatever is moved to its path later shows only after the next deployment.
+#[derive(Clone, Debug)]
+pub struct MountSet {
+    mounts: Arc<[Mount]>,
+}
+
+#[derive(Debug)]
+struct Mount {
+    dir: Arc<Dir>,
+    guest: PathBuf,
+    writable: bool,
+}
+
+impl MountSet {
+    /// Opens the folders. The error names the mount and what is wrong with it.
+    pub fn new(specs: &[MountSpec]) -> Result<Self> {
+        let mut mounts: Vec<Mount> = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let guest = guest_path(&spec.guest).map_err(|error| error.within(name(spec)))?;
+            if mounts.iter().any(|mount| mount.guest == guest) {
+                let message =
+                    "the guest path has a mount already; give each mount a path of its own";
+                return Err(Error::config(message).within(name(spec)));
+            }
+            let dir = open_folder(&spec.host).map_err(|error| error.within(name(spec)))?;
+            mounts.push(Mount {
+                dir: Arc::new(dir),
+                guest,
+                writable: spec.writable,
+            });
+        }
+        Ok(Self {
+            mounts: mounts.into(),
+        })
+    }
+
+    /// Whether there are none. A function without mounts pays nothing for them.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.mounts.is_empty()
+    }
+
+    /// The same folders, none of which can be changed.
+    pub(crate) fn read_only(&self) -> Self {
+        let mounts = self.mounts.iter().map(|mount| Mount {
+            dir: Arc::clone(&mount.dir),
+            guest: mount.guest.clone(),
+            writable: false,
+        });
+        Self {
+            mounts: mounts.collect(),
+        }
+    }
+
+    /// Whether the guest may change what is in any of them.
+    pub(crate) fn any_writable(&self) -> bool {
+        self.mounts.iter().any(|mount| mount.writable)
+    }
+
+    /// The mounts of one sandbox: descriptors 3 and up, in the order of the specs.
+    pub fn open(&self) -> Result<Mounts> {
+        let sandbox = Arc::new(Sandbox::default());
+        // No call reaches wasi-common's own clocks and randomness: those hostcalls are ours.
+        let context = WasiCtx::new(random_ctx(), WasiClocks::new(), sched_ctx(), Table::new());
+        for mount in self.mounts.iter() {
+            let folder = Folder::new(Arc::clone(&mount.dir), mount.writable, Arc::clone(&sandbox));
+            context
+                .push_preopened_dir(Box::new(folder), &mount.guest)
+                .map_err(|error| {
+                    let guest = mount.guest.display();
+                    Error::host(format!("cannot mount {guest}: {error}"))
+                })?;
+        }
+        Ok(Mounts { context, sandbox })
+    }
+}
+
+/// The open folders and files of one sandbox.
+pub struct Mounts {
+    pub(super) context: WasiCtx,
+    sandbox: Arc<Sandbox>,
+}
+
+impl Mounts {
+    /// Whether a descriptor from 3 up is open.
+    pub(super) fn is_open(&self, fd: i32) -> bool {
+        self.context.table().contains_key(fd.cast_unsigned())
+    }
+
+    /// Whether any descriptor is open besides the folders of `set`, or one of these is not.
+    pub(crate) fn changed(&self, set: &MountSet) -> bool {
+        let beyond = FIRST_FD + set.mounts.len();
+        let most = beyond + Sandbox::HANDLES;
+        (FIRST_FD..most).any(|fd| self.is_open(fd as i32) != (fd < beyond))
+    }
+
+    /// To be called before each use of `context`: makes the deadline known to what takes long.
+    pub(super) fn begin(&self, call: &Call) {
+        let _ = self.sandbox.deadline.set(call.deadline());
+    }
+}
+
+impl fmt::Debug for Mounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mounts").finish_non_exhaustive()
+    }
+}
+
+/// What the folders and files of one sandbox have in common. Each holds a reference, so counting those counts handles.
+#[derive(Debug, Default)]
+struct Sandbox {
+    deadline: OnceLock<Instant>,
+}
+
+impl Sandbox {
+    /// The most folders and files one sandbox has open. The process has to share its descriptors among all sandboxes.
+    const HANDLES: usize = 256;
+
+    fn may_open(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) <= Self::HANDLES
+    }
+
+    fn overdue(&self) -> bool {
+        self.deadline
+            .get()
+            .is_some_and(|deadline| Instant::now() >= *deadline)
+    }
+}
+
+/// Calls one of wasi-common's functions on the host state's mounts: `forward!(host, memory, NAME(ARGS))`. EBADF if there
+/// are none.
+macro_rules! forward {
+    ($host:expr, $memory:expr, $name:ident ( $( $arg:expr ),* )) => {{
+        let mounts = $host.mounts.as_mut().ok_or($crate::sandbox::wasi::errno::Errno::BADF)?;
+        if let Some(observed) = &mut $host.observed {
+            observed.file(stringify!($name));
+        }
+        mounts.begin(&$host.call);
+        let mut guest = wiggle::GuestMemory::Unshared(&mut *$memory);
+        $crate::sandbox::wasi::mounts::settle(
+            wasi_common::snapshots::preview_1::wasi_snapshot_preview1::$name(
+                &mut mounts.context,
+                &mut guest,
+                $( $arg ),*
+            ),
+        )
+    }};
+}
+pub(super) use forward;
+
+/// Runs one of wasi-common's functions, all of which end at once, and translates its result.
+pub(super) fn settle(
+    call: impl Future<Output = wiggle::anyhow::Result<i32>>,
+) -> std::result::Result<(), Fail> {
+    let call = pin!(call);
+    let mut task = Context::from_waker(Waker::noop());
+    // A panic in there, over some odd file, must not take the host along.
+    match catch_unwind(AssertUnwindSafe(move || call.poll(&mut task))) {
+        Ok(Poll::Ready(Ok(0))) => Ok(()),
+        Ok(Poll::Ready(Ok(errno))) => {
+            Err(Errno(u16::try_from(errno).unwrap_or(Errno::IO.0)).into())
+        }
+        Ok(Poll::Ready(Err(trap))) => Err(errno_of(&trap).into()),
+        Ok(Poll::Pending) | Err(_) => Err(Errno::IO.into()),
+    }
+}
+
+/// wasi-common traps on bad pointers and on errors it has no number for; here both are errnos.
+fn errno_of(trap: &wiggle::anyhow::Error) -> Errno {
+    if let Some(error) = trap.downcast_ref::<GuestError>() {
+        return guest_errno(error);
+    }
+    trap.downcast_ref::<io::Error>()
+        .map_or(Errno::IO, Errno::of_io)
+}
+
+fn guest_errno(error: &GuestError) -> Errno {
+    match error {
+        GuestError::PtrOverflow | GuestError::PtrOutOfBounds(_) => Errno::FAULT,
+        GuestError::InvalidUtf8(_) => Errno::ILSEQ,
+        GuestError::InFunc { err, .. } => guest_errno(err),
+        _ => Errno::INVAL,
+    }
+}
+
+fn name(spec: &MountSpec) -> String {
+    format!("mount {} {}", spec.host.display(), spec.guest)
+}
+
+/// The guest path without a slash at its end, if it is one that can be found.
+fn guest_path(path: &str) -> Result<PathBuf> {
+    let Some(rest) = path.strip_prefix('/') else {
+        return Err(Error::config("the guest path must be absolute, like /data"));
+    };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
+    if path != "/" && !rest.split('/').all(plain) {
+        return Err(Error::config(
+            "the guest path must not have empty parts, `.`, `..` or NUL in it",
+        ));
+    }
+    Ok(Path::new("/").join(rest))
+}
+
+fn open_folder(path: &Path) -> Result<Dir> {
+    Dir::open_ambient_dir(path, ambient_authority()).map_err(|error| {
+        let message = match error.kind() {
+            io::ErrorKind::NotFound => "the host folder does not exist; create it first",
+            io::ErrorKind::NotADirectory => {
+                "the host path is not a folder; mount the folder that contains it"
+            }
+            io::ErrorKind::PermissionDenied => {
+                "the server's user may not read the host folder; check its permissions"
+            }
+            _ => "cannot open the host folder",
+        };
+        Error::config(message).because(error)
+    })
+}
+
+/// The other side of a rename or link, if it is one of our folders.
+fn as_folder(any: &dyn Any) -> Option<&Folder> {
+    any.downcast_ref::<Folder>()
+}
+
+#[cfg(test)]
+mod tests;
