@@ -33,7 +33,7 @@ fn child(test: &str, folder: &Path, limit: &str) -> Child {
         .arg("sh")
         .arg(std::env::current_exe().expect("this program"))
         .args(["--exact", "--ignored", "--nocapture", "--quiet"])
-        .arg(format!("cache::tests::processes::{test}"))
+        .arg(format!("artifacts::cache::tests::processes::{test}"))
         .env(FOLDER, folder)
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
