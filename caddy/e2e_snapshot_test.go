@@ -98,7 +98,7 @@ func testSnapshots(t *testing.T, backend, module string) {
 		{"warm", fixed + "warmup 3", "warmed", ""},
 		{"sample", fixed + "warmup 3 DIR/sample.json", "warmed", "the sample"},
 		{"on-sample", fixed + "snapshot on\nwarmup 1 DIR/sample.json", "warmed", "the sample"},
-		{"per request", "env TENANT {http.request.header.X-Who}", "none", ""},
+		{"per-request", "env TENANT {http.request.header.X-Who}", "none", ""},
 		{"file", fixed + "env OPEN /ro/start\nmount DIR/ro /ro", "none", "from the file"},
 		{"file-on", fixed + "env OPEN /ro/start\nmount DIR/ro /ro\nsnapshot on", "parked", "from the file"},
 		{"date", fixed + "env DATE 1", "none", ""},
@@ -122,7 +122,7 @@ func testSnapshots(t *testing.T, backend, module string) {
 			s.t = t
 			s.wantSnapshot(f.name, f.kind)
 			tenant := "acme"
-			if f.name == "per request" {
+			if f.name == "per-request" {
 				tenant = "whoever"
 			}
 			kind, _ := s.snapshotOf(f.name)
@@ -137,7 +137,7 @@ func testSnapshots(t *testing.T, backend, module string) {
 	}
 
 	for name, why := range map[string]string{
-		"per request": "each request brings",
+		"per-request": "each request brings",
 		"file":        "files before it reads its request",
 		"date":        "the date before it reads its request",
 		"writable":    "writable mount",
