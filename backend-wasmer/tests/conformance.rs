@@ -7,6 +7,6 @@ fn backend() -> std::sync::Arc<dyn engine_core::backend::Backend> {
     }
 }
 
-engine_core::conformance!(backend());
+conformance::conformance!(backend());
 
-engine_core::canary_pairs!(backend());
+conformance::canary_pairs!(backend());

@@ -7,4 +7,4 @@ fn backend() -> std::sync::Arc<dyn engine_core::backend::Backend> {
     }
 }
 
-engine_core::snapshots!(backend());
+conformance::snapshots!(backend());

@@ -7,11 +7,11 @@ fn backend() -> std::sync::Arc<dyn engine_core::backend::Backend> {
     }
 }
 
-engine_core::conformance!(backend());
+conformance::conformance!(backend());
 
-engine_core::canary_pairs!(backend());
+conformance::canary_pairs!(backend());
 
-engine_core::reuse!(engine_core::conformance::reuse::Reusing {
+conformance::reuse!(conformance::reuse::Reusing {
     make: |places| {
         let mut config = backend_wasmtime::WasmtimeConfig::default();
         config.kept = places.unwrap_or(config.kept);

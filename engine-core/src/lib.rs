@@ -39,8 +39,6 @@ mod per_cpu;
 pub mod priority;
 mod threads;
 
-#[cfg(feature = "conformance")]
-pub mod conformance;
 #[cfg(test)]
 mod fake;
 
@@ -53,5 +51,7 @@ pub use limits::{Limits, PAGE};
 pub use module::{CodeSource, Split};
 pub use outcome::{GuestExit, Outcome, Trap, TrapCode};
 pub use sandbox::{HostState, MemoryUse, Program, Stop};
+#[cfg(feature = "faults")]
+pub use snapshot::faults::Fault as SnapshotFault;
 pub use snapshot::{SnapshotFacts, SnapshotKind, SnapshotMode, Warmup};
 pub use start::{GlobalValue, Patch, StartState};

@@ -25,7 +25,7 @@ const FLOORS: &[&[&str]] = &[
 ];
 
 /// Modules of tests, which may use everything.
-const OF_TESTS: &[&str] = &["conformance", "fake"];
+const OF_TESTS: &[&str] = &["fake"];
 
 #[test]
 fn every_arrow_points_down() {

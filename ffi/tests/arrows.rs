@@ -8,6 +8,7 @@ use serde_json::Value;
 /// Per member, the crates of interest that it may depend on outside of its tests.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("engine-core", &["wasi-common"]),
+    ("conformance", &["engine-core"]),
     ("backend-wasmtime", &["engine-core", "wasmtime"]),
     ("backend-wasmer", &["engine-core", "wasmer"]),
     ("backend-wasmi", &["engine-core", "wasmi"]),
@@ -46,6 +47,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 /// Crates that not everybody may know.
 const GUARDED: &[&str] = &[
     "engine-core",
+    "conformance",
     "backend-wasmtime",
     "backend-wasmer",
     "backend-wasmi",

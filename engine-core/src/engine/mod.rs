@@ -83,8 +83,8 @@ impl Engine {
     }
 
     /// What the verification says of a snapshot of `wasm` with `fault`; the inner `Err` says why it is refused.
-    #[cfg(feature = "conformance")]
-    pub(crate) fn try_fault(
+    #[cfg(feature = "faults")]
+    pub fn try_fault(
         &self,
         wasm: &[u8],
         args: &[&str],

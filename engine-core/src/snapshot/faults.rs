@@ -15,7 +15,7 @@ use crate::wasm::Form;
 
 /// What is wrong with a snapshot.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// Nothing.
     Nothing,
     /// The stack pointer is off by one frame's word.

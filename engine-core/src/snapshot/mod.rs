@@ -10,7 +10,7 @@
 //! captured when it ends. What happens between two steps  is done to the captured state. So nothing here depends on
 //! an engine, and the code is that of the plain start.
 
-#[cfg(feature = "conformance")]
+#[cfg(feature = "faults")]
 pub(crate) mod faults;
 mod policy;
 mod program;

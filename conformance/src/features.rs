@@ -1,8 +1,8 @@
 //! Features: one list of wasm features, with the same meaning on every backend.
 
 use super::{Fixture, command, module};
-use crate::engine::FunctionConfig;
-use crate::outcome::GuestExit;
+use engine_core::FunctionConfig;
+use engine_core::GuestExit;
 
 /// The 2.0 core features that no setting turns off.
 pub fn the_core_features_work(fixture: &Fixture) {
@@ -112,7 +112,7 @@ pub fn passive_segments_keep_their_indices(fixture: &Fixture) {
     let run = fixture.run(&function, b"");
     assert_eq!(run.stdout, b"activepassivemore");
     assert!(
-        matches!(run.exit, GuestExit::Trap(trap) if trap.code == crate::TrapCode::MemoryOutOfBounds)
+        matches!(run.exit, GuestExit::Trap(trap) if trap.code == engine_core::TrapCode::MemoryOutOfBounds)
     );
 }
 

@@ -15,11 +15,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::{expect, module};
-use crate::backend::Backend;
-use crate::engine::{Engine, EngineConfig};
-use crate::engine::{Function, FunctionConfig, RawRun};
-use crate::memory::{PoolConfig, ResetMode};
-use crate::outcome::{GuestExit, TrapCode};
+use engine_core::backend::Backend;
+use engine_core::memory::{PoolConfig, ResetMode};
+use engine_core::{Engine, EngineConfig};
+use engine_core::{Function, FunctionConfig, RawRun};
+use engine_core::{GuestExit, TrapCode};
 
 /// Pairs of each backend and mode in an ordinary test run.
 pub const PAIRS: u64 = 100_000;
@@ -36,26 +36,26 @@ macro_rules! canary_pairs {
     ($backend:expr) => {
         mod canary_pairs {
             use super::*;
-            use $crate::memory::ResetMode;
+            use engine_core::memory::ResetMode;
 
             #[test]
             fn without_a_pool() {
-                $crate::conformance::canary::pairs($backend, None);
+                $crate::canary::pairs($backend, None);
             }
 
             #[test]
             fn with_copy() {
-                $crate::conformance::canary::pairs($backend, Some(ResetMode::Copy));
+                $crate::canary::pairs($backend, Some(ResetMode::Copy));
             }
 
             #[test]
             fn with_madvise() {
-                $crate::conformance::canary::pairs($backend, Some(ResetMode::Madvise));
+                $crate::canary::pairs($backend, Some(ResetMode::Madvise));
             }
 
             #[test]
             fn with_scan() {
-                $crate::conformance::canary::pairs($backend, Some(ResetMode::Scan));
+                $crate::canary::pairs($backend, Some(ResetMode::Scan));
             }
         }
     };
@@ -72,7 +72,7 @@ pub fn pairs(backend: Arc<dyn Backend>, mode: Option<ResetMode>) {
             reset: mode,
             ..PoolConfig::default()
         };
-        if let Err(error) = crate::memory::Pool::new(pool) {
+        if let Err(error) = engine_core::memory::Pool::new(pool) {
             println!("{kind}, {mode:?}: skipped, this machine cannot: {error}");
             return;
         }

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{Fixture, module};
-use crate::outcome::GuestExit;
-use crate::sandbox::wasi::MountSpec;
+use engine_core::GuestExit;
+use engine_core::sandbox::wasi::MountSpec;
 
 /// A read-only mount can be read and not written; `rw` can be both.
 pub fn a_mount_is_read_only_unless_it_says_rw(fixture: &Fixture) {

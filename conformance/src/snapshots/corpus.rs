@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::{Deployed, Setting, guest};
-use crate::conformance::{Fixture, expect, log_lines};
-use crate::contract::json::parse_response;
-use crate::engine::RawRun;
-use crate::outcome::GuestExit;
-use crate::snapshot::{SnapshotKind, SnapshotMode, Warmup};
+use crate::{Fixture, expect, log_lines};
+use engine_core::GuestExit;
+use engine_core::RawRun;
+use engine_core::contract;
+use engine_core::{SnapshotKind, SnapshotMode, Warmup};
 
 /// How many of the twelve `auto` must snapshot.
 const AT_LEAST: usize = 9;
@@ -32,7 +32,7 @@ pub fn programs_over_real_libraries_answer_from_snapshots(fixture: &Fixture) {
         let sample = read(&folder.join("sample.json"));
         let expected: Expected = expect(
             serde_json::from_slice(&read(&folder.join("expected.json")))
-                .map_err(|error| crate::error::Error::host(format!("{name}: {error}"))),
+                .map_err(|error| engine_core::Error::host(format!("{name}: {error}"))),
         );
         let deploy = |mode, rounds| {
             let setting = Setting {
@@ -96,7 +96,7 @@ impl Expected {
     fn check(&self, run: &RawRun, about: &str) {
         let logs = log_lines(&run.logs);
         assert_eq!(run.exit, GuestExit::Exit(0), "{about}: {logs:?}");
-        let response = match parse_response(&run.stdout) {
+        let response = match contract::default().parse_response(&run.stdout) {
             Ok(response) => response,
             Err(error) => panic!("{about}: {error}"),
         };

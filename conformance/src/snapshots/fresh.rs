@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use super::{Deployed, Setting, guest};
-use crate::conformance::Fixture;
-use crate::snapshot::SnapshotKind;
+use crate::Fixture;
+use engine_core::SnapshotKind;
 
 /// Requests that draw, from a warmed and pooled program, the quickest. Parked ones start from the same patches.
 const DRAWS: usize = 10_000;

@@ -1,10 +1,10 @@
 //! Snapshots of reactors: what `_initialize` left, and after it what sample requests did.
 
 use super::{Deployed, Setting, guest};
-use crate::conformance::{Fixture, expect, module};
-use crate::error::Error;
-use crate::outcome::Outcome;
-use crate::snapshot::SnapshotKind;
+use crate::{Fixture, expect, module};
+use engine_core::Error;
+use engine_core::Outcome;
+use engine_core::SnapshotKind;
 
 /// `_initialize` runs when a reactor is deployed and no more: these trap where it runs twice.
 pub fn reactors_start_initialised(fixture: &Fixture) {

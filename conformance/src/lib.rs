@@ -1,7 +1,7 @@
 //! The contract as plain functions over an engine: written once, run by every backend through one macro line.
 //!
 //! ```ignore
-//! engine_core::conformance!(my_backend());   // in the backend's tests/conformance.rs
+//! conformance::conformance!(my_backend());   // in the backend's tests/conformance.rs
 //! ```
 //!
 //! Every case runs twice, with the memory pool and without. A case says in one sentence what must hold; guests are wat.
@@ -18,13 +18,12 @@ pub mod snapshots;
 
 use std::sync::Arc;
 
-use crate::backend::Backend;
-use crate::contract::Request;
-use crate::engine::{Engine, EngineConfig};
-use crate::engine::{Function, FunctionConfig, RawRun};
-use crate::error::Result;
-use crate::logs;
-use crate::outcome::{GuestExit, Outcome, TrapCode};
+use engine_core::backend::Backend;
+use engine_core::contract::Request;
+use engine_core::logs;
+use engine_core::{
+    Engine, EngineConfig, Function, FunctionConfig, GuestExit, Outcome, RawRun, Result, TrapCode,
+};
 
 /// Makes one `#[test]` per case for the backend that the expression makes (an `Arc<dyn Backend>`).
 #[macro_export]
@@ -98,7 +97,7 @@ macro_rules! conformance_tests {
         $(
             #[test]
             fn $case() {
-                $crate::conformance::check($backend, $crate::conformance::$module::$case);
+                $crate::check($backend, $crate::$module::$case);
             }
         )*
     };

@@ -21,11 +21,11 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::{Fixture, Owned, expect};
-use crate::backend::Backend;
-use crate::contract::Request;
-use crate::engine::{Function, FunctionConfig};
-use crate::outcome::Outcome;
-use crate::snapshot::{SnapshotKind, SnapshotMode, Warmup};
+use engine_core::Outcome;
+use engine_core::backend::Backend;
+use engine_core::contract::Request;
+use engine_core::{Function, FunctionConfig};
+use engine_core::{SnapshotKind, SnapshotMode, Warmup};
 
 pub use memo::Memo;
 
@@ -59,7 +59,7 @@ macro_rules! snapshots {
         $(
             #[test]
             fn $case() {
-                $crate::conformance::snapshots::check($backend, $crate::conformance::snapshots::$module::$case);
+                $crate::snapshots::check($backend, $crate::snapshots::$module::$case);
             }
         )*
     };

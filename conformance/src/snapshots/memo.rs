@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
-use crate::backend::{Artifact, Backend, Capabilities, Fingerprint, Module};
-use crate::error::Result;
-use crate::wasm::Wasm;
+use engine_core::Result;
+use engine_core::backend::{Artifact, Backend, Capabilities, Fingerprint, Module};
+use engine_core::wasm::Wasm;
 
 /// A backend, and what it has compiled.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use super::super::{Fixture, expect};
 use super::guest;
-use crate::snapshot::faults::Fault;
+use engine_core::SnapshotFault as Fault;
 
 /// A request whose answer tells a draw from every generator of the runtime.
 const DRAWS: &[u8] = br#"{"method":"GET","uri":"/?draws=1","headers":{},"body":"","trace_id":"1"}"#;

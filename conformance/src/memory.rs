@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{CHECKS, Fixture, HELLO, command, module, printer, text};
-use crate::engine::Function;
-use crate::outcome::{GuestExit, Outcome, TrapCode};
+use engine_core::Function;
+use engine_core::{GuestExit, Outcome, TrapCode};
 
 /// A guest that traps if any of its memory, globals or tables is not as it was declared, and then spoils all of it:
 /// initialised memory, memory that is zero, memory it grew, a global, an exported global, a table.
@@ -102,7 +102,7 @@ pub fn nothing_survives_a_bad_end(fixture: &Fixture) {
             });
             super::expect(function.call(
                 permit,
-                &crate::contract::Request::default(),
+                &engine_core::contract::Request::default(),
                 &[],
                 |answer| (answer.outcome, answer.reason.to_string()),
             ))

@@ -1,8 +1,8 @@
 //! Answers: what comes out when a guest keeps the contract, and when it does not.
 
 use super::{Fixture, HELLO, command, module, printer, text};
-use crate::contract::Request;
-use crate::outcome::{GuestExit, Outcome};
+use engine_core::contract::Request;
+use engine_core::{GuestExit, Outcome};
 
 /// `_start` runs once, and what it printed is the answer.
 pub fn a_command_answers(fixture: &Fixture) {
@@ -13,7 +13,11 @@ pub fn a_command_answers(fixture: &Fixture) {
         assert_eq!(answer.status, 201);
         assert_eq!(answer.headers, [("X-Guest".to_string(), "wat".to_string())]);
         assert_eq!(answer.body, b"hello");
-        assert!(answer.memory_peak >= crate::PAGE, "{}", answer.memory_peak);
+        assert!(
+            answer.memory_peak >= engine_core::PAGE,
+            "{}",
+            answer.memory_peak
+        );
     }
 }
 

@@ -3,9 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use super::{Fixture, command, log_lines, module};
-use crate::logs::STDERR;
-use crate::outcome::GuestExit;
-use crate::sandbox::hostcalls::ParamType;
+use engine_core::GuestExit;
+use engine_core::logs::STDERR;
+use engine_core::sandbox::hostcalls::ParamType;
 
 /// Prints everything that `args_get` and `environ_get` give, NULs and all.
 fn printer_of_program() -> String {
@@ -63,7 +63,7 @@ pub fn late_values_arrive(fixture: &Fixture) {
     });
     assert_eq!(function.per_request_values(), 2);
     // The output is no response, so the refusal quotes nothing of it; what counts is that exactly two values are taken.
-    let request = crate::contract::Request::default();
+    let request = engine_core::contract::Request::default();
     let permit = super::expect(fixture.engine.reserve());
     let error = function
         .call(permit, &request, &[b"one"], |_| ())
@@ -209,7 +209,7 @@ pub fn a_bad_pointer_is_an_errno(fixture: &Fixture) {
 
 /// A module may import any function of preview 1 and `host_log`, all at once.
 pub fn every_hostcall_links(fixture: &Fixture) {
-    let imports: String = crate::sandbox::hostcalls::IMPORTS
+    let imports: String = engine_core::sandbox::hostcalls::IMPORTS
         .iter()
         .enumerate()
         .map(|(index, import)| {

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{CHECKS, expect};
-use crate::backend::Backend;
-use crate::engine::{Engine, EngineConfig};
-use crate::engine::{Function, FunctionConfig, RawRun};
-use crate::limits::Limits;
-use crate::memory::PoolStats;
-use crate::outcome::{GuestExit, TrapCode};
+use engine_core::Limits;
+use engine_core::backend::Backend;
+use engine_core::memory::PoolStats;
+use engine_core::{Engine, EngineConfig};
+use engine_core::{Function, FunctionConfig, RawRun};
+use engine_core::{GuestExit, TrapCode};
 
 /// A backend that uses instances again.
 #[derive(Clone, Copy)]
@@ -40,7 +40,7 @@ macro_rules! reuse {
             $(
                 #[test]
                 fn $case() {
-                    $crate::conformance::reuse::$case($reusing);
+                    $crate::reuse::$case($reusing);
                 }
             )*
         }

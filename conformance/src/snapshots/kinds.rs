@@ -1,13 +1,13 @@
 //! Which kind of snapshot an awkward Go program gets, and that it answers as it does without.
 
 use super::{Deployed, Setting, comparable, guest};
-use crate::conformance::mounts::Folder;
-use crate::conformance::{Fixture, command, expect};
-use crate::engine::FunctionConfig;
-use crate::error::Error;
-use crate::outcome::Outcome;
-use crate::sandbox::wasi::MountSpec;
-use crate::snapshot::SnapshotKind;
+use crate::mounts::Folder;
+use crate::{Fixture, command, expect};
+use engine_core::Error;
+use engine_core::FunctionConfig;
+use engine_core::Outcome;
+use engine_core::SnapshotKind;
+use engine_core::sandbox::wasi::MountSpec;
 
 /// What probe may do before its first read without asking for anything that a snapshot would freeze.
 const HARMLESS: &[&str] = &[
@@ -294,7 +294,7 @@ pub fn env_and_args_are_those_of_the_function(fixture: &Fixture) {
     for value in ["one", "two"] {
         let answer = fixture.call(
             &late.function,
-            &crate::contract::Request {
+            &engine_core::contract::Request {
                 method: b"GET",
                 uri: b"/",
                 ..Default::default()

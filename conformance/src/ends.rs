@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::{Fixture, HELLO, command, expect, module, printer};
-use crate::calls::CallId;
-use crate::engine::Function;
-use crate::outcome::{GuestExit, Outcome, TrapCode};
+use engine_core::CallId;
+use engine_core::Function;
+use engine_core::{GuestExit, Outcome, TrapCode};
 
 const SHORT: Duration = Duration::from_millis(40);
 
@@ -215,7 +215,7 @@ pub fn a_call_cancelled_before_it_began_does_not_answer(fixture: &Fixture) {
     assert!(fixture.engine.cancel(permit.id()));
     let outcome = expect(function.call(
         permit,
-        &crate::contract::Request::default(),
+        &engine_core::contract::Request::default(),
         &[],
         |answer| answer.outcome,
     ));
@@ -306,7 +306,7 @@ fn is_cancelled(fixture: &Fixture, wat: &str) {
         });
         expect(function.call(
             permit,
-            &crate::contract::Request::default(),
+            &engine_core::contract::Request::default(),
             &[],
             |answer| answer.outcome,
         ))
