@@ -246,8 +246,9 @@ func (h *Handler) checkPerRequest(setting string, v *value) error {
 	for _, p := range v.parts {
 		if p.key != "" {
 			return fmt.Errorf("snapshot is on, but %s has %s, which each request fills in, and the snapshot is made before the first request; "+
-				"write `snapshot auto`, which serves such a function without a snapshot, or let the function find the value in its request",
-				setting, p.literal)
+				"write `snapshot auto`, which serves such a function without a snapshot, or let the function find the value in its request; "+
+				"if it is text, write it as \\{%s\\}",
+				setting, p.literal, p.key)
 		}
 	}
 	return nil

@@ -137,7 +137,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	config, err := h.functionConfig(repl, module)
+	config, err := h.functionConfig(repl, module, chosenNamesOf(ctx))
 	if err != nil {
 		return err
 	}
@@ -227,8 +227,9 @@ func (h *Handler) setDefaults(app *App) {
 	}
 }
 
-// functionConfig turns the settings into the engine's, resolves placeholders and notes the per-request values.
-func (h *Handler) functionConfig(repl *caddy.Replacer, module string) (*engine.FunctionConfig, error) {
+// functionConfig turns the settings into the engine's, resolves placeholders and notes the per-request values. chosen says
+// whether the config gives a name to a placeholder.
+func (h *Handler) functionConfig(repl *caddy.Replacer, module string, chosen func(string) bool) (*engine.FunctionConfig, error) {
 	config := &engine.FunctionConfig{
 		Program:     filepath.Base(module),
 		Backend:     h.Backend,
@@ -245,14 +246,14 @@ func (h *Handler) functionConfig(repl *caddy.Replacer, module string) (*engine.F
 	}
 	h.perRequest = nil
 	for _, name := range slices.Sorted(maps.Keys(h.Env)) {
-		text, err := h.resolve(repl, "env "+name, h.Env[name])
+		text, err := h.resolve(repl, "env "+name, h.Env[name], chosen)
 		if err != nil {
 			return nil, err
 		}
 		config.Env = append(config.Env, [2]*string{&name, text})
 	}
 	for i, arg := range h.Args {
-		text, err := h.resolve(repl, fmt.Sprintf("args, number %d", i+1), arg)
+		text, err := h.resolve(repl, fmt.Sprintf("args, number %d", i+1), arg, chosen)
 		if err != nil {
 			return nil, err
 		}
@@ -269,10 +270,14 @@ func (h *Handler) functionConfig(repl *caddy.Replacer, module string) (*engine.F
 }
 
 // resolve is the value of a setting, or nil if each request has its own.
-func (h *Handler) resolve(repl *caddy.Replacer, setting, text string) (*string, error) {
-	v, unset := parseValue(text, repl)
-	for _, placeholder := range unset {
+func (h *Handler) resolve(repl *caddy.Replacer, setting, text string, chosen func(string) bool) (*string, error) {
+	v, doubts := parseValue(text, repl, chosen)
+	for _, placeholder := range doubts.unset {
 		h.logger.Warn("a placeholder of the config is empty: the environment variable is not set",
+			zap.String("setting", setting), zap.String("placeholder", placeholder))
+	}
+	for _, placeholder := range doubts.unknown {
+		h.logger.Warn("Caddy has no such placeholder, so it is text; write \\{ and \\} if that is meant",
 			zap.String("setting", setting), zap.String("placeholder", placeholder))
 	}
 	if static, ok := v.static(); ok {

@@ -1,6 +1,7 @@
 package gojinn
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -20,8 +22,9 @@ import (
 // statusClientGone is what logs say of a request whose client went away; nobody receives it.
 const statusClientGone = 499
 
-// writeHead writes the request's head. What may not reach a guest (hop-by-hop headers, Proxy) the engine drops.
-func writeHead(head *engine.Head, r *http.Request, t *traced, perRequest []value) error {
+// writeHead writes the head of a request with this body. What may not reach a guest (hop-by-hop headers, Proxy) the engine
+// drops.
+func writeHead(head *engine.Head, r *http.Request, t *traced, perRequest []value, body []byte) error {
 	ctx := r.Context()
 	request := engine.Request{
 		Method:     r.Method,
@@ -43,7 +46,7 @@ func writeHead(head *engine.Head, r *http.Request, t *traced, perRequest []value
 	forwarded := forwardedHeaders(r, trusted)
 	for name, values := range r.Header {
 		switch name {
-		case "Host", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host":
+		case "Host", "Content-Length", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host":
 			continue
 		case "Traceparent", "Tracestate":
 			if t.traceparent != "" {
@@ -53,6 +56,10 @@ func writeHead(head *engine.Head, r *http.Request, t *traced, perRequest []value
 		for _, v := range values {
 			head.Header(name, v)
 		}
+	}
+	// An earlier handler may have set another body than the client's, or have read it. One of unknown length stays so.
+	if _, ok := r.Header["Content-Length"]; ok || r.ContentLength > 0 {
+		head.Header("Content-Length", strconv.Itoa(len(body)))
 	}
 	for _, h := range forwarded {
 		if h.value != "" {
@@ -69,8 +76,12 @@ func writeHead(head *engine.Head, r *http.Request, t *traced, perRequest []value
 
 	if len(perRequest) > 0 {
 		repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+		// For placeholders that lead to the body in the end, such as those of `map`. They put back what they read.
+		read := r.Body
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		defer func() { r.Body = read }()
 		for i := range perRequest {
-			text, err := perRequest[i].expand(repl)
+			text, err := perRequest[i].expand(repl, body)
 			if err != nil {
 				return err
 			}

@@ -51,7 +51,7 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *sharedFunction
 	if x.body, err = readBody(r, h.MaxBody, x.body); err != nil {
 		return h.notCalled(x, arrived, err)
 	}
-	if err := writeHead(&x.head, r, t, h.perRequest); err != nil {
+	if err := writeHead(&x.head, r, t, h.perRequest, x.body); err != nil {
 		return h.notCalled(x, arrived, caddyhttp.Error(http.StatusBadRequest, err))
 	}
 

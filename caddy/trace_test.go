@@ -125,7 +125,7 @@ func TestSpanReplacesTheClientsHeaders(t *testing.T) {
 		traced := startTrace(r, "hello")
 		defer traced.end(engine.OutcomeOK)
 		var head engine.Head
-		if err := writeHead(&head, r, &traced, nil); err != nil {
+		if err := writeHead(&head, r, &traced, nil, nil); err != nil {
 			t.Fatal(err)
 		}
 		decoded, err := engine.DecodeHead(head.Bytes())

@@ -1,0 +1,148 @@
+package gojinn
+
+import (
+	"context"
+	"encoding/json"
+	"reflect"
+	"strings"
+	"sync"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	maphandler "github.com/caddyserver/caddy/v2/modules/caddyhttp/map"
+)
+
+// chosenNamesOf says whether a name is one of [chosenNames] in the server that ctx provisions. Where there is no server to
+// look at, any name may be one.
+func chosenNamesOf(ctx context.Context) func(name string) bool {
+	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok || server == nil {
+		return func(string) bool { return true }
+	}
+	names := sync.OnceValue(func() map[string]bool { return chosenNames(server) })
+	return func(name string) bool { return names()[name] }
+}
+
+// chosenNames are the names that the handlers `map` of a server give to placeholders, the only ones without a prefix that
+// Caddy lets a config choose.
+//
+// It may be called while the server is being provisioned: what is loaded is looked at as it is, the rest as JSON.
+func chosenNames(server *caddyhttp.Server) map[string]bool {
+	names := nameCollector{}
+	names.routes(server.Routes)
+	if server.Errors != nil {
+		names.routes(server.Errors.Routes)
+	}
+	for _, route := range server.NamedRoutes {
+		names.routes(caddyhttp.RouteList{*route})
+	}
+	return names
+}
+
+type nameCollector map[string]bool
+
+func (c nameCollector) routes(routes caddyhttp.RouteList) {
+	for i := range routes {
+		for _, raw := range routes[i].HandlersRaw {
+			c.json(raw)
+		}
+		for _, handler := range routes[i].Handlers {
+			c.loaded(reflect.ValueOf(handler))
+		}
+	}
+}
+
+func (c nameCollector) add(destination string) {
+	c[strings.TrimSuffix(strings.TrimPrefix(destination, "{"), "}")] = true
+}
+
+// json looks for handlers that are not loaded yet. What is not JSON is refused when it is loaded.
+func (c nameCollector) json(text json.RawMessage) {
+	var object struct {
+		Handler      string
+		Destinations []string
+	}
+	if json.Unmarshal(text, &object) == nil && object.Handler == "map" {
+		for _, destination := range object.Destinations {
+			c.add(destination)
+		}
+		return
+	}
+	var members map[string]json.RawMessage
+	var elements []json.RawMessage
+	if json.Unmarshal(text, &members) == nil {
+		for _, member := range members {
+			c.json(member)
+		}
+	} else if json.Unmarshal(text, &elements) == nil {
+		for _, element := range elements {
+			c.json(element)
+		}
+	}
+}
+
+// loaded follows what can hold routes, and nothing else of a handler: other fields may be in use already.
+func (c nameCollector) loaded(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Interface:
+		if v.IsNil() {
+			return
+		}
+		if handler, ok := v.Interface().(*maphandler.Handler); ok {
+			for _, destination := range handler.Destinations {
+				c.add(destination)
+			}
+			return
+		}
+		c.loaded(v.Elem())
+	case reflect.Slice, reflect.Array:
+		switch elements := v.Interface().(type) {
+		case json.RawMessage:
+			c.json(elements)
+			return
+		case caddyhttp.RouteList:
+			c.routes(elements)
+			return
+		}
+		for i := range v.Len() {
+			c.loaded(v.Index(i))
+		}
+	case reflect.Map:
+		for _, key := range v.MapKeys() {
+			c.loaded(v.MapIndex(key))
+		}
+	case reflect.Struct:
+		for field, value := range v.Fields() {
+			if field.IsExported() && holdsRoutes(field.Type, nil) {
+				c.loaded(value)
+			}
+		}
+	}
+}
+
+var (
+	routeListType = reflect.TypeFor[caddyhttp.RouteList]()
+	rawType       = reflect.TypeFor[json.RawMessage]()
+)
+
+// holdsRoutes says whether values of a type can hold routes, loaded or not. within are the structs around it.
+func holdsRoutes(t reflect.Type, within []reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Slice:
+		return t == routeListType || t == rawType || holdsRoutes(t.Elem(), within)
+	case reflect.Pointer, reflect.Array, reflect.Map:
+		return holdsRoutes(t.Elem(), within)
+	case reflect.Struct:
+		for _, outer := range within {
+			if outer == t {
+				return false
+			}
+		}
+		within = append(within, t)
+		for i := range t.NumField() {
+			if field := t.Field(i); field.IsExported() && holdsRoutes(field.Type, within) {
+				return true
+			}
+		}
+	}
+	return false
+}
