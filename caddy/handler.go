@@ -159,6 +159,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("function %s (%s): %w", config.Name, module, withoutName(config.Name, err))
 	}
 	app.add(h.deployment, h.Watch)
+	noteHopByHop(ctx)
 	h.meters = newMeters(config.Name, config.Backend)
 	h.guestLog = newGuestLog(h.logger, config.Name)
 	return nil

@@ -22,8 +22,8 @@ import (
 // statusClientGone is what logs say of a request whose client went away; nobody receives it.
 const statusClientGone = 499
 
-// writeHead writes the head of a request with this body. What may not reach a guest (hop-by-hop headers, Proxy) the engine
-// drops.
+// writeHead writes the head of a request with this body. Headers that never reach a guest (the hop-by-hop ones, Proxy) are
+// dropped by the engine, those that the client named in `Connection` here.
 func writeHead(head *engine.Head, r *http.Request, t *traced, perRequest []value, body []byte) error {
 	ctx := r.Context()
 	request := engine.Request{
@@ -44,9 +44,10 @@ func writeHead(head *engine.Head, r *http.Request, t *traced, perRequest []value
 	head.Reset(&request)
 
 	forwarded := forwardedHeaders(r, trusted)
+	named := namedAwayBy(r)
 	for name, values := range r.Header {
 		switch name {
-		case "Host", "Content-Length", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host":
+		case "Host", "Connection", "Content-Length", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host":
 			continue
 		case "Traceparent", "Tracestate":
 			if t.traceparent != "" {
@@ -54,7 +55,9 @@ func writeHead(head *engine.Head, r *http.Request, t *traced, perRequest []value
 			}
 		}
 		for _, v := range values {
-			head.Header(name, v)
+			if named == nil || !named.has(name, v) {
+				head.Header(name, v)
+			}
 		}
 	}
 	// An earlier handler may have set another body than the client's, or have read it. One of unknown length stays so.
