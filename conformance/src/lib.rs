@@ -200,7 +200,10 @@ impl Fixture {
                     .response
                     .iter()
                     .flat_map(|response| &response.headers)
-                    .map(|(name, value)| (name.to_string(), value.to_string()))
+                    .map(|(name, value)| {
+                        let value = String::from_utf8_lossy(value).into_owned();
+                        (name.to_string(), value)
+                    })
                     .collect(),
                 body: answer
                     .response

@@ -106,7 +106,7 @@ impl Expected {
                 response
                     .headers
                     .iter()
-                    .any(|(other, text)| other == name && text == value),
+                    .any(|(other, text)| other == name && **text == *value.as_bytes()),
                 "{about}: {name}: {value} is not among {:?}",
                 response.headers
             );

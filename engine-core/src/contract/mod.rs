@@ -9,6 +9,7 @@ mod headers;
 pub mod json;
 mod request;
 mod response;
+mod stand_in;
 
 use std::fmt;
 

@@ -9,9 +9,11 @@ use std::borrow::Cow;
 pub struct Response<'a> {
     /// 200 to 599.
     pub status: u16,
-    /// (canonical name, trimmed value) in the guest's order; the values of one name stand together. Names are unique in
-    /// any case, hop-by-hop headers and the body's framing are removed.
-    pub headers: Vec<(Cow<'a, str>, Cow<'a, str>)>,
-    /// The body, decoded. Empty for 204 and 304.
+    /// Whether the guest named the status. If it did not, `status` is 200.
+    pub names_status: bool,
+    /// (canonical name, trimmed value) in the guest's order; the values of one name are next to each other. Names are
+    /// unique in any case, hop-by-hop headers and the body's framing are removed.
+    pub headers: Vec<(Cow<'a, str>, Cow<'a, [u8]>)>,
+    /// The body, decoded. Empty for 204, 205 and 304.
     pub body: Cow<'a, [u8]>,
 }

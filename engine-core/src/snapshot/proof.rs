@@ -294,14 +294,14 @@ impl Answer {
             GuestExit::Exit(0) => match contract.parse_response(&ended.stdout) {
                 Ok(response) => {
                     let names: Vec<_> = response.headers.iter().map(|(name, _)| name).collect();
-                    let mut values = String::new();
+                    let mut values = Vec::new();
                     for (_, value) in &response.headers {
-                        values.push_str(value);
-                        values.push('\n');
+                        values.extend_from_slice(value);
+                        values.push(b'\n');
                     }
                     return Self {
                         end: format!("status {} with headers {names:?}", response.status),
-                        values: Words::of(values.as_bytes()),
+                        values: Words::of(&values),
                         body: Words::of(&response.body),
                     };
                 }

@@ -110,23 +110,26 @@ impl Parts<'_> {
 fn model(request: &Request<'_>) -> Value {
     let mut object = Map::new();
     let mut set = |key: &str, value: Value| drop(object.insert(key.to_owned(), value));
-    set("method", latin1(request.method).into());
+    set("method", text(request.method).into());
     set("uri", uri(request.uri).into());
     set("headers", headers(request));
+    // Those that JSON has no short escape for.
+    let long = request.body.iter().filter(|&&byte| byte < 0x20);
+    let long = long.filter(|byte| !b"\x08\t\n\x0c\r".contains(byte)).count();
     match std::str::from_utf8(request.body) {
-        Ok(text) => set("body", text.into()),
-        Err(_) => {
+        Ok(text) if long <= 64 || long <= request.body.len() / 16 => set("body", text.into()),
+        _ => {
             set("body", "".into());
             set("body_base64", STANDARD.encode(request.body).into());
         }
     }
-    set("trace_id", latin1(request.trace_id).into());
+    set("trace_id", text(request.trace_id).into());
     for (key, value) in [
-        ("remote_addr", latin1(request.remote_addr)),
-        ("client_ip", latin1(request.client_ip)),
-        ("scheme", latin1(request.scheme)),
-        ("host", latin1(request.host)),
-        ("proto", latin1(request.proto)),
+        ("remote_addr", text(request.remote_addr)),
+        ("client_ip", text(request.client_ip)),
+        ("scheme", text(request.scheme)),
+        ("host", text(request.host)),
+        ("proto", text(request.proto)),
         ("original_uri", uri(request.original_uri)),
     ] {
         if !value.is_empty() {
@@ -140,7 +143,7 @@ fn headers(request: &Request<'_>) -> Value {
     let all: Vec<(String, String)> = request
         .headers
         .iter()
-        .filter_map(|(name, value)| Some((canonical(&latin1(name))?, latin1(value))))
+        .filter_map(|(name, value)| Some((canonical(&text(name))?, text(value))))
         .collect();
     let connection = all.iter().filter(|(name, _)| name == "Connection");
     let named = named(connection.map(|(_, value)| value.as_str()));
@@ -155,7 +158,7 @@ fn headers(request: &Request<'_>) -> Value {
         }
     }
     if !request.host.is_empty() {
-        passing.insert("Host".to_owned(), vec![latin1(request.host)]);
+        passing.insert("Host".to_owned(), vec![text(request.host)]);
     }
     passing
         .into_iter()
@@ -163,9 +166,26 @@ fn headers(request: &Request<'_>) -> Value {
         .collect()
 }
 
-/// Each byte as the character of that number.
-fn latin1(bytes: &[u8]) -> String {
-    bytes.iter().map(|&byte| char::from(byte)).collect()
+/// UTF-8 as it is, and each byte that belongs to none as one of the last 128 characters of Unicode. Where one of these is
+/// sent, so are its bytes.
+fn text(mut bytes: &[u8]) -> String {
+    let mut text = String::new();
+    while let Some((&byte, rest)) = bytes.split_first() {
+        let character = (1..=bytes.len().min(4))
+            .filter_map(|length| std::str::from_utf8(&bytes[..length]).ok())
+            .find_map(|text| text.chars().next());
+        match character {
+            Some(character) if u32::from(character) < 0x10_ff80 => {
+                text.push(character);
+                bytes = &bytes[character.len_utf8()..];
+            }
+            _ => {
+                text.extend(char::from_u32(0x10_ff00 + u32::from(byte)));
+                bytes = rest;
+            }
+        }
+    }
+    text
 }
 
 fn uri(bytes: &[u8]) -> String {

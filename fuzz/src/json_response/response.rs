@@ -13,7 +13,7 @@ use serde_json::Value;
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Model {
     pub(super) status: u16,
-    pub(super) headers: Vec<(String, String)>,
+    pub(super) headers: Vec<(String, Vec<u8>)>,
     pub(super) body: Vec<u8>,
 }
 
@@ -34,9 +34,19 @@ const FRAMING: [&str; 10] = [
 /// Options of `Connection` that name no header.
 const OPTIONS: [&str; 4] = ["close", "keep-alive", "te", "upgrade"];
 
+/// What other systems call the parts of a response, in lower case and without hyphens and underscores.
+const OTHERS: [&str; 5] = [
+    "statuscode",
+    "isbase64encoded",
+    "bodybase64",
+    "multivalueheaders",
+    "cookies",
+];
+
 /// The response in `output`; `None` if it breaks a rule.
 pub(super) fn read(output: &[u8]) -> Option<Model> {
     let text = std::str::from_utf8(output).ok()?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let raw: Raw = serde_json::from_str(text).ok()?;
     if depth(text) > 127 {
         return None;
@@ -59,12 +69,16 @@ pub(super) fn read(output: &[u8]) -> Option<Model> {
     let body = if encoded.is_empty() {
         text.into_bytes()
     } else {
-        STANDARD.decode(encoded).ok()?
+        let letters = encoded.trim_start_matches('\u{feff}');
+        let letters: String = letters
+            .split(|c: char| " \t\n\x0c\r".contains(c))
+            .collect();
+        STANDARD.decode(letters).ok()?
     };
     Some(Model {
         status,
         headers: headers(raw.headers)?,
-        body: if status == 204 || status == 304 {
+        body: if [204, 205, 304].contains(&status) {
             Vec::new()
         } else {
             body
@@ -102,7 +116,7 @@ pub(super) fn is_framing(name: &str) -> bool {
     FRAMING.contains(&name)
 }
 
-fn headers(raw: Option<Vec<(String, Value)>>) -> Option<Vec<(String, String)>> {
+fn headers(raw: Option<Vec<(String, Value)>>) -> Option<Vec<(String, Vec<u8>)>> {
     let mut headers = Vec::new();
     let mut names = HashSet::new();
     let (mut count, mut bytes) = (0, 0);
@@ -139,7 +153,22 @@ fn headers(raw: Option<Vec<(String, Value)>>) -> Option<Vec<(String, String)>> {
     let connection = headers.iter().filter(|(name, _)| name == "Connection");
     let named = named(connection.map(|(_, value)| value.as_str()));
     headers.retain(|(name, _)| !is_framing(name) && !named.contains(&name.to_ascii_lowercase()));
-    Some(headers)
+    let headers = headers
+        .into_iter()
+        .map(|(name, value)| (name, sent(&value)));
+    Some(headers.collect())
+}
+
+/// The bytes of a value, in which the last 128 characters of Unicode are in place of bytes that are no UTF-8.
+fn sent(value: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for character in value.chars() {
+        match u32::from(character).checked_sub(0x10_ff00) {
+            Some(byte @ 0x80..) => bytes.push(byte as u8),
+            _ => bytes.extend(character.to_string().bytes()),
+        }
+    }
+    bytes
 }
 
 fn string(value: Value) -> Option<String> {
@@ -192,6 +221,10 @@ impl<'de> Deserialize<'de> for Raw {
                 let mut unknown = 0;
                 while let Some(key) = map.next_key::<String>()? {
                     let key = key.to_ascii_lowercase();
+                    if OTHERS.contains(&key.replace(['-', '_'], "").as_str()) && key != "body_base64"
+                    {
+                        return Err(A::Error::custom("a key of another system"));
+                    }
                     match key.as_str() {
                         "status" => raw.status = map.next_value()?,
                         "headers" => {
@@ -254,7 +287,7 @@ mod tests {
             full,
             Some(Model {
                 status: 404,
-                headers: vec![("X-B".into(), "1".into()), ("X-B".into(), "2".into())],
+                headers: vec![("X-B".into(), b"1".into()), ("X-B".into(), b"2".into())],
                 body: "é".as_bytes().to_vec(),
             })
         );
@@ -263,6 +296,8 @@ mod tests {
             (r#"{"body_base64":"/w=="}"#, b"\xff"),
             (r#"{"body":"","body_base64":"YQ=="}"#, b"a"),
             (r#"{"status":204,"body":"x"}"#, b""),
+            (r#"{"status":205,"body":"x"}"#, b""),
+            ("\u{feff}{\"body_base64\":\"Y\\nQ==\"}", b"a"),
             (r#"{"status":0,"y":[1e999,"\ud800"]}"#, b""),
         ] {
             assert_eq!(
@@ -286,6 +321,8 @@ mod tests {
             r#"{"headers":{"a b":"c"}}"#,
             r#"{"headers":{"a":"b","A":null}}"#,
             r#"{"headers":[]}"#,
+            r#"{"statusCode":404}"#,
+            r#"{"Body-Base64":null}"#,
             r#"{"body":"\ud800"}"#,
         ] {
             assert_eq!(read(refused), None, "{refused}");

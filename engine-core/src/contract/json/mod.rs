@@ -40,8 +40,10 @@ impl Contract for Json {
 /// - header names in Go's canonical form and sorted, values of one name in their order; `Host` from the request;
 ///   without `Proxy`, hop-by-hop headers, those that `Connection` names, and names that are not tokens. `Connection`
 ///   cannot name `Host` or `X-Forwarded-*`, which are the server's;
-/// - bytes from 0x80 as U+0080 to U+00FF; in URIs percent-encoded, as are spaces and control characters;
-/// - a body that is not UTF-8 as `"body":"","body_base64":"..."`.
+/// - header values as UTF-8, with U+10FF80 to U+10FFFF in place of bytes that belong to no UTF-8; in URIs everything beyond
+///   ASCII, spaces and control characters percent-encoded;
+/// - a body that is not UTF-8, or of which more than one byte in 16 (and more than 64) are control characters that take six
+///   bytes in JSON, as `"body":"","body_base64":"..."`.
 pub fn write_request(out: &mut Vec<u8>, request: &Request<'_>) {
     write::request(out, request);
 }
@@ -49,14 +51,17 @@ pub fn write_request(out: &mut Vec<u8>, request: &Request<'_>) {
 /// Reads a guest's whole stdout as one response.
 ///
 /// Where `docs/contract.md` leaves room, this is how it is read:
+/// - a byte order mark may precede it;
 /// - keys match whatever the case of their ASCII letters. Any key of the response and any header name may stand there
 ///   once only, also one that is unknown or `null`; at most 256 unknown keys. Inside the value of an unknown key any JSON
-///   goes, up to 127 arrays and objects inside of each other;
+///   goes, up to 127 arrays and objects inside of each other. A key in which other systems have the status, the headers or
+///   the body (`statusCode`, `isBase64Encoded`, `multiValueHeaders`, `cookies`) is refused;
 /// - `body` and `body_base64` may both be there if one of them is empty or `null`;
 /// - the status is written in digits: `200.0` and `2e2` are refused;
 /// - each header value counts towards the 256 and, with its name, towards the 64 KiB; so does a name without values;
-/// - characters beyond ASCII in a header value are sent as UTF-8. White space around a value is removed;
-/// - base64 is the standard alphabet with its padding and nothing else.
+/// - characters beyond ASCII in a header value are sent as UTF-8, and U+10FF80 to U+10FFFF as the bytes 0x80 to 0xFF. White
+///   space around a value is removed;
+/// - base64 is the standard alphabet with its padding; white space in it, and a byte order mark before it, are left out.
 ///
 /// # Errors
 /// If the output breaks a rule of the contract.

@@ -9,13 +9,13 @@ use super::super::bad_output::Excerpt;
 use super::super::headers::{
     self, MAX_HEADER_BYTES, MAX_HEADERS, NamedByConnection, compare_ignoring_case,
 };
-use super::super::{BadOutput, Response};
-use super::reader::Reader;
+use super::super::{BadOutput, Response, stand_in};
+use super::reader::{BYTE_ORDER_MARK, Reader};
 
 /// The most keys beside the four known ones. Each is remembered, to be refused when it comes again.
 const MAX_UNKNOWN_KEYS: usize = 256;
 
-type Headers<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+type Headers<'a> = Vec<(Cow<'a, str>, Cow<'a, [u8]>)>;
 
 /// See [`parse_response`](super::parse_response).
 pub(super) fn response(stdout: &[u8]) -> Result<Response<'_>, BadOutput> {
@@ -27,7 +27,7 @@ pub(super) fn response(stdout: &[u8]) -> Result<Response<'_>, BadOutput> {
     }
 
     let mut keys = Keys::default();
-    let mut status = 200;
+    let mut status = 0;
     let mut headers = Vec::new();
     let mut body = Cow::Borrowed("");
     let mut encoded = Cow::Borrowed("");
@@ -63,9 +63,12 @@ pub(super) fn response(stdout: &[u8]) -> Result<Response<'_>, BadOutput> {
             ));
         }
     };
-    let bodiless = matches!(status, 204 | 304);
+    let names_status = status != 0;
+    let status = if names_status { status } else { 200 };
+    let bodiless = matches!(status, 204 | 205 | 304);
     Ok(Response {
         status,
+        names_status,
         headers,
         body: if bodiless { Cow::Borrowed(&[]) } else { body },
     })
@@ -118,6 +121,12 @@ impl<'a> Keys<'a> {
             }
             return Ok(Some(known));
         }
+        if let Some(advice) = advice(&key) {
+            return Err(BadOutput::at(
+                reader.at(),
+                format!("a response has no key {}; {advice}", Excerpt(&key)),
+            ));
+        }
         let order = |seen: &Cow<'_, str>| compare_ignoring_case(seen.as_bytes(), key.as_bytes());
         match self.unknown.binary_search_by(order) {
             Ok(_) => return Err(twice(&key)),
@@ -135,6 +144,29 @@ impl<'a> Keys<'a> {
     }
 }
 
+/// What to write instead of a key in which other systems have what a response is made of. Ignoring it as other unknown keys
+/// would send something else than the guest means.
+fn advice(key: &str) -> Option<&'static str> {
+    const LONGEST: usize = "multi_value_headers".len();
+    if key.len() > LONGEST {
+        return None;
+    }
+    let letters: Vec<u8> = key
+        .bytes()
+        .filter(|byte| !matches!(byte, b'_' | b'-'))
+        .map(|byte| byte.to_ascii_lowercase())
+        .collect();
+    Some(match letters.as_slice() {
+        b"statuscode" => "write the status as \"status\"",
+        b"isbase64encoded" => "write base64 as \"body_base64\", and no \"body\"",
+        b"bodybase64" => "write base64 as \"body_base64\"",
+        b"multivalueheaders" => "write several values of a header as an array in \"headers\"",
+        b"cookies" => "write cookies as the header \"Set-Cookie\" in \"headers\"",
+        _ => return None,
+    })
+}
+
+/// A status; 0 is as good as none.
 fn read_status(reader: &mut Reader<'_>) -> Result<u16, BadOutput> {
     let wrong = |at, found: &str| {
         BadOutput::at(
@@ -152,8 +184,7 @@ fn read_status(reader: &mut Reader<'_>) -> Result<u16, BadOutput> {
     let number = reader.number()?;
     // The standard library's integers accept neither a point nor an exponent.
     match number.parse() {
-        Ok(0) => Ok(200),
-        Ok(status @ 200..=599) => Ok(status),
+        Ok(status @ (0 | 200..=599)) => Ok(status),
         _ => Err(wrong(at, &Excerpt(number).to_string())),
     }
 }
@@ -229,7 +260,10 @@ fn read_headers<'a>(reader: &mut Reader<'a>) -> Result<Headers<'a>, BadOutput> {
     Ok(headers)
 }
 
-fn read_header_value<'a>(reader: &mut Reader<'a>, name: &str) -> Result<Cow<'a, str>, BadOutput> {
+fn read_header_value<'a>(
+    reader: &mut Reader<'a>,
+    name: &str,
+) -> Result<Cow<'a, [u8]>, BadOutput> {
     let next = reader.peek();
     let at = reader.at();
     if next != Some(b'"') {
@@ -252,7 +286,7 @@ fn read_header_value<'a>(reader: &mut Reader<'a>, name: &str) -> Result<Cow<'a, 
             ),
         ));
     }
-    Ok(headers::trimmed(value))
+    Ok(stand_in::to_bytes(headers::trimmed(value)))
 }
 
 /// How much of the bounds the headers have used.
@@ -290,18 +324,23 @@ fn remove_framing(headers: &mut Headers<'_>) {
         .filter(|(name, _)| name == "Connection")
         .map(|(_, value)| value.clone())
         .collect();
-    let named = NamedByConnection::new(connection.iter().map(|value| value.as_bytes()));
+    let named = NamedByConnection::new(connection.iter().map(|value| &**value));
     headers.retain(|(name, _)| !framing(name.as_bytes()) && !named.contains(name.as_bytes()));
 }
 
-/// Standard base64 with its padding; nothing else in between.
+/// Standard base64 with its padding. Line breaks and other white space, and a byte order mark in front, are left out.
 fn decode(encoded: &str, at: usize) -> Result<Vec<u8>, BadOutput> {
-    STANDARD.decode(encoded).map_err(|error| {
-        BadOutput::at(
-            at,
-            format!(
-                "body_base64 is not standard base64 with padding and without line breaks: {error}"
-            ),
-        )
-    })
+    STANDARD
+        .decode(encoded)
+        .or_else(|_| {
+            let mut letters = encoded.trim_start_matches(BYTE_ORDER_MARK).to_owned();
+            letters.retain(|character| !character.is_ascii_whitespace());
+            STANDARD.decode(letters)
+        })
+        .map_err(|error| {
+            BadOutput::at(
+                at,
+                format!("body_base64 is not standard base64 with padding: {error}"),
+            )
+        })
 }

@@ -12,6 +12,9 @@ use super::scan;
 /// How deep arrays and objects may be nested, the outermost object included; what `serde_json` allows.
 pub(super) const MAX_DEPTH: usize = 127;
 
+/// What some programs put in front of any text that they write.
+pub(super) const BYTE_ORDER_MARK: char = '\u{feff}';
+
 const PRINT_ONE_OBJECT: &str =
     "print exactly one JSON object to stdout, and anything else (such as logs) to stderr";
 
@@ -30,10 +33,14 @@ pub(super) struct Raw<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// At the start of `text`, which must be UTF-8.
+    /// At the start of `text`, which must be UTF-8. A byte order mark in front of it is passed over.
     pub(super) fn new(text: &'a [u8]) -> Result<Self, BadOutput> {
         match std::str::from_utf8(text) {
-            Ok(text) => Ok(Self { text, at: 0 }),
+            Ok(text) => {
+                let marked = text.starts_with(BYTE_ORDER_MARK);
+                let at = if marked { BYTE_ORDER_MARK.len_utf8() } else { 0 };
+                Ok(Self { text, at })
+            }
             Err(error) => Err(BadOutput::at(
                 error.valid_up_to(),
                 "the output is not UTF-8; send a binary body base64-encoded as body_base64",

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::super::Request;
+use super::super::stand_in::{self, is_stand_in};
 use super::super::headers::{self, NamedByConnection, Spelling};
 use super::scan;
 
@@ -18,7 +19,7 @@ pub(super) fn request(out: &mut Vec<u8>, request: &Request<'_>) {
     out.reserve(512 + headers + request.body.len() + request.body.len() / 8);
 
     out.extend_from_slice(b"{\"method\":");
-    latin1(out, request.method);
+    value(out, request.method);
     out.extend_from_slice(b",\"uri\":");
     uri(out, request.uri);
     out.extend_from_slice(b",\"headers\":{");
@@ -26,17 +27,17 @@ pub(super) fn request(out: &mut Vec<u8>, request: &Request<'_>) {
     out.extend_from_slice(b"},\"body\":");
     body(out, request.body);
     out.extend_from_slice(b",\"trace_id\":");
-    latin1(out, request.trace_id);
-    for (key, value) in [
+    value(out, request.trace_id);
+    for (key, bytes) in [
         (b",\"remote_addr\":".as_slice(), request.remote_addr),
         (b",\"client_ip\":", request.client_ip),
         (b",\"scheme\":", request.scheme),
         (b",\"host\":", request.host),
         (b",\"proto\":", request.proto),
     ] {
-        if !value.is_empty() {
+        if !bytes.is_empty() {
             out.extend_from_slice(key);
-            latin1(out, value);
+            value(out, bytes);
         }
     }
     if !request.original_uri.is_empty() {
@@ -112,7 +113,7 @@ fn header_map(out: &mut Vec<u8>, request: &Request<'_>) {
             if index > 0 {
                 out.push(b',');
             }
-            latin1(out, header.value);
+            value(out, header.value);
         }
         out.push(b']');
     }
@@ -149,13 +150,23 @@ fn prefix(name: &[u8]) -> u64 {
     })
 }
 
-/// The value of `body`, and `body_base64` behind it if the body is not UTF-8.
+/// Control characters without a short escape that a body may have and still be sent as text, however short it is.
+const FEW: usize = 64;
+
+/// One in so many of its bytes may be such a control character in a body that is sent as text.
+const ONE_IN: usize = 16;
+
+/// The value of `body`, and `body_base64` behind it if the body is not UTF-8, or has so many control characters that text
+/// would be much longer than the body: each takes six bytes.
 fn body(out: &mut Vec<u8>, body: &[u8]) {
+    let before = out.len();
     if std::str::from_utf8(body).is_ok() {
         out.push(b'"');
-        escaped(out, body);
-        out.push(b'"');
-        return;
+        if escaped_within(out, body, FEW.max(body.len() / ONE_IN)) {
+            out.push(b'"');
+            return;
+        }
+        out.truncate(before);
     }
     out.extend_from_slice(b"\"\",\"body_base64\":\"");
     let start = out.len();
@@ -166,38 +177,72 @@ fn body(out: &mut Vec<u8>, body: &[u8]) {
     out.push(b'"');
 }
 
-/// A JSON string of UTF-8 text.
+/// The inside of a JSON string of UTF-8 text.
 fn escaped(out: &mut Vec<u8>, text: &[u8]) {
+    escaped_within(out, text, usize::MAX);
+}
+
+/// The inside of a JSON string of UTF-8 text, unless it has more than `most` characters that have no short escape: then it
+/// stops and says `false`.
+fn escaped_within(out: &mut Vec<u8>, text: &[u8], most: usize) -> bool {
+    let mut left = most;
     let mut rest = text;
     loop {
         let (run, stop) = rest.split_at(scan::plain(rest));
         out.extend_from_slice(run);
         let Some((&byte, behind)) = stop.split_first() else {
-            return;
+            return true;
         };
-        escape(out, byte);
+        if escape(out, byte) == Escape::Long {
+            match left.checked_sub(1) {
+                Some(fewer) => left = fewer,
+                None => return false,
+            }
+        }
         rest = behind;
     }
 }
 
-/// A JSON string of bytes: those from 0x80 become U+0080 to U+00FF.
-fn latin1(out: &mut Vec<u8>, bytes: &[u8]) {
+/// A JSON string of the bytes of a header value, or of what is like one: UTF-8 as it is, and a character in place of each
+/// byte that belongs to none, see [`stand_in`].
+fn value(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
     let mut rest = bytes;
     loop {
         let (run, stop) = rest.split_at(scan::plain_ascii(rest));
         out.extend_from_slice(run);
-        let Some((&byte, behind)) = stop.split_first() else {
-            break;
-        };
-        if byte.is_ascii() {
-            escape(out, byte);
-        } else {
-            out.extend_from_slice(&[0xc0 | byte >> 6, 0x80 | byte & 0x3f]);
+        match stop.split_first() {
+            None => break,
+            Some((&byte, behind)) if byte.is_ascii() => {
+                escape(out, byte);
+                rest = behind;
+            }
+            Some(_) => {
+                beyond_ascii(out, stop);
+                break;
+            }
         }
-        rest = behind;
     }
     out.push(b'"');
+}
+
+/// The rest of a [`value`], from its first byte that is not ASCII.
+#[cold]
+fn beyond_ascii(out: &mut Vec<u8>, bytes: &[u8]) {
+    let stand_ins = |out: &mut Vec<u8>, bytes: &[u8]| {
+        for &byte in bytes {
+            let character = stand_in::of(byte);
+            out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+    };
+    for chunk in bytes.utf8_chunks() {
+        for piece in chunk.valid().split_inclusive(is_stand_in) {
+            let text = piece.trim_end_matches(is_stand_in);
+            escaped(out, text.as_bytes());
+            stand_ins(out, &piece.as_bytes()[text.len()..]);
+        }
+        stand_ins(out, chunk.invalid());
+    }
 }
 
 /// A JSON string of a URI: what no URI may contain, and would break a request line, is percent-encoded.
@@ -222,8 +267,17 @@ fn uri(out: &mut Vec<u8>, uri: &[u8]) {
     out.push(b'"');
 }
 
+/// How an escape is written.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Escape {
+    /// In two bytes.
+    Short,
+    /// In six bytes.
+    Long,
+}
+
 /// The escape of `"`, `\` or a control character.
-fn escape(out: &mut Vec<u8>, byte: u8) {
+fn escape(out: &mut Vec<u8>, byte: u8) -> Escape {
     let short = match byte {
         b'"' | b'\\' => byte,
         0x08 => b'b',
@@ -234,10 +288,11 @@ fn escape(out: &mut Vec<u8>, byte: u8) {
         _ => {
             let [high, low] = hex(byte, b"0123456789abcdef");
             out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
-            return;
+            return Escape::Long;
         }
     };
     out.extend_from_slice(&[b'\\', short]);
+    Escape::Short
 }
 
 fn hex(byte: u8, digits: &[u8; 16]) -> [u8; 2] {

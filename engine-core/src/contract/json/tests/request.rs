@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::super::write_request;
+use super::super::{parse_response, write_request};
 use crate::contract::Request;
 
 type Pairs<'a> = &'a [(&'a [u8], &'a [u8])];
@@ -217,10 +217,69 @@ fn headers_that_connection_names_are_dropped_but_the_servers_own_are_not() {
     );
 }
 
+/// A text as it is, and bytes that are none as the last characters of Unicode.
+#[test]
+fn utf8_in_a_header_value_is_itself_and_other_bytes_have_characters_in_their_place() {
+    for (sent, expected) in [
+        (b"Zo\xc3\xab \xf0\x9f\x98\x80".as_slice(), "Zo\u{eb} \u{1f600}"),
+        (b"Zo\xeb", "Zo\u{10ffeb}"),
+        (b"\xeb\xc3\xab\xff", "\u{10ffeb}\u{eb}\u{10ffff}"),
+        (b"\xe2\x82!\xe2\x82\xac", "\u{10ffe2}\u{10ff82}!\u{20ac}"),
+        (b"\x80\"\x80\n", "\u{10ff80}\"\u{10ff80}\n"),
+        // Surrogates and what is beyond Unicode are no UTF-8.
+        (b"\xed\xa0\x80", "\u{10ffed}\u{10ffa0}\u{10ff80}"),
+        (b"\xf4\x90\x80\x80", "\u{10fff4}\u{10ff90}\u{10ff80}\u{10ff80}"),
+        // The last character that is itself, and the first that is in place of a byte.
+        (b"\xf4\x8f\xbd\xbf", "\u{10ff7f}"),
+        (
+            b"a\xf4\x8f\xbe\x80b",
+            "a\u{10fff4}\u{10ff8f}\u{10ffbe}\u{10ff80}b",
+        ),
+    ] {
+        let value = value(&Request {
+            headers: &[(b"X", sent)],
+            host: sent,
+            trace_id: sent,
+            ..Request::default()
+        });
+        for text in [&value["headers"]["X"][0], &value["host"], &value["trace_id"]] {
+            assert_eq!(*text, *expected, "{}", sent.escape_ascii());
+        }
+    }
+}
+
+/// What a guest passes on leaves as it came, whatever is around it.
+#[test]
+fn every_header_value_leaves_as_it_came() {
+    let mut values: Vec<Vec<u8>> = (0x80..=0xff).map(|byte| vec![b'a', byte, b'z']).collect();
+    values.push((0x80..=0xff).collect());
+    values.push("Zo\u{eb} \u{10ff7f}\u{10ff80}\u{10ffff}\u{ffff}".into());
+    for first in [0xc3, 0xe2, 0xf0, 0xf4, 0xff] {
+        for second in 0x80..=0xff {
+            values.push(vec![first, second, 0x8f, 0xbe, 0x80, first]);
+        }
+    }
+    for sent in values {
+        let value = value(&Request {
+            headers: &[(b"X", &sent)],
+            ..Request::default()
+        });
+        let output = serde_json::json!({"headers": {"X": value["headers"]["X"][0]}}).to_string();
+        let response = parse_response(output.as_bytes()).expect("a value that came in may go out");
+        assert_eq!(&*response.headers[0].1, sent.as_slice());
+    }
+}
+
 #[test]
 fn every_byte_of_a_header_value_reaches_the_guest() {
     let bytes: Vec<u8> = (0..=255).collect();
-    let expected: String = bytes.iter().map(|&byte| char::from(byte)).collect();
+    let expected: String = bytes
+        .iter()
+        .map(|&byte| match byte {
+            0x80.. => char::from_u32(0x10_ff00 + u32::from(byte)).expect("below the end of Unicode"),
+            _ => char::from(byte),
+        })
+        .collect();
     for start in 0..9 {
         let request = Request {
             method: &bytes[start..],
@@ -243,7 +302,7 @@ fn every_byte_of_a_header_value_reaches_the_guest() {
 fn escapes_are_the_shortest_common_ones() {
     assert_eq!(
         headers("", &[(b"X", b"\"\\/\x08\x0c\n\r\t\0\x1f\x7f<\xe9\xff")]),
-        "{\"X\":[\"\\\"\\\\/\\b\\f\\n\\r\\t\\u0000\\u001f\x7f<\u{e9}\u{ff}\"]}"
+        "{\"X\":[\"\\\"\\\\/\\b\\f\\n\\r\\t\\u0000\\u001f\x7f<\u{10ffe9}\u{10ffff}\"]}"
     );
 }
 
@@ -262,6 +321,41 @@ fn a_utf8_body_is_sent_as_text() {
         let value = value(&request);
         assert_eq!(value["body"], body);
         assert_eq!(value.get("body_base64"), None);
+    }
+}
+
+/// Text stays text, and is at most a little more than twice as long in JSON.
+#[test]
+fn a_body_with_many_long_escapes_is_sent_as_base64() {
+    let few = |count: usize, length: usize| [vec![0; count], vec![b'a'; length - count]].concat();
+    for (body, is_text) in [
+        (few(1, 1), true),
+        (few(64, 64), true),
+        (few(65, 65), false),
+        (few(100, 1600), true),
+        (few(101, 1600), false),
+        (vec![0x1f; 100_000], false),
+        // The shortest escapes are no reason, and neither is DEL, which needs none.
+        (b"\"\\\n\r\t\x08\x0c".repeat(1000), true),
+        (vec![0x7f; 10_000], true),
+        (format!("{}\n", r#"{"a":"b"}"#.repeat(50)).into_bytes(), true),
+        ("\u{1b}[31mred\u{1b}[0m and a line of text\n".repeat(500).into(), true),
+    ] {
+        let request = Request {
+            body: &body,
+            ..Request::default()
+        };
+        let text = written(&request);
+        let value = value(&request);
+        if is_text {
+            assert_eq!(value["body"].as_str().map(str::as_bytes), Some(&*body));
+            assert_eq!(value.get("body_base64"), None);
+        } else {
+            assert_eq!(value["body"], "");
+            let encoded = value["body_base64"].as_str().expect("a string");
+            assert_eq!(STANDARD.decode(encoded).as_ref(), Ok(&body));
+        }
+        assert!(text.len() <= 600 + body.len() * 9 / 4, "{}", text.len());
     }
 }
 
