@@ -12,9 +12,10 @@ pub struct Limits {
     pub timeout: Duration,
     /// Bytes of linear memory, rounded down to pages; at most 4 GiB. 128 MB.
     pub memory: u64,
-    /// Bytes of stdout; one more ends the guest. 10 MB.
+    /// Bytes of the decoded response body. 10 MB. Also bounds stdout, see [`stdout`](Self::stdout).
     pub output: usize,
-    /// Bytes of log lines kept (stderr and `host_log`); the rest is dropped and counted. 64 KiB.
+    /// Bytes of log lines kept (stderr and `host_log`), and one line for each 64 of them; the rest is dropped and counted.
+    /// 64 KiB.
     pub logs: usize,
     /// Bytes of the decoded request body. 10 MB.
     pub body: usize,
@@ -40,6 +41,14 @@ impl Limits {
     #[must_use]
     pub fn memory_pages(&self) -> u64 {
         (self.memory / PAGE).min(65_536)
+    }
+
+    /// The most bytes of stdout; one more ends the guest. Base64 takes four thirds of a body and text in JSON hardly ever
+    /// twice its bytes; the headers come on top.
+    #[must_use]
+    pub fn stdout(&self) -> usize {
+        const BESIDE_BODY: usize = 256 * 1024;
+        self.output.saturating_mul(2).saturating_add(BESIDE_BODY)
     }
 
     /// The memory limit in bytes, rounded down to whole pages.

@@ -12,25 +12,42 @@ const HEADER: usize = 5;
 /// The longest line kept whole; the rest of a longer one is dropped and counted.
 const LINE_MAX: usize = 8 * 1024;
 
+/// There is room for one line in so many bytes of the limit. A line costs whoever writes the log far more than its bytes: a
+/// record with a time, a function and a trace id.
+const BYTES_FOR_LINE: usize = 64;
+
+/// The lines that there is room for at the least.
+const LINES_LEAST: usize = 16;
+
 /// Bounded log lines.
 #[derive(Debug)]
 pub struct Logs {
     packed: Vec<u8>,
     /// The unfinished last line of stderr.
     partial: Vec<u8>,
-    limit: usize,
-    dropped: u64,
+    /// Packed bytes and lines that there is still room for.
+    room: (usize, usize),
+    dropped: Dropped,
+}
+
+/// What was not kept.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Dropped {
+    /// Bytes of whole lines, and of the ends of lines that were too long.
+    pub bytes: u64,
+    /// Whole lines.
+    pub lines: u64,
 }
 
 impl Logs {
-    /// No lines yet; at most `limit` packed bytes.
+    /// No lines yet; at most `limit` packed bytes, and one line for each [`BYTES_FOR_LINE`] of them.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self {
             packed: Vec::new(),
             partial: Vec::new(),
-            limit,
-            dropped: 0,
+            room: (limit, LINES_LEAST.max(limit / BYTES_FOR_LINE)),
+            dropped: Dropped::default(),
         }
     }
 
@@ -48,13 +65,13 @@ impl Logs {
     /// Takes one `host_log` record. Levels: 0 debug, 1 info, 2 warn, 3 error; others count as the nearest.
     pub fn record(&mut self, level: i32, bytes: &[u8]) {
         let kept = &bytes[..bytes.len().min(LINE_MAX)];
-        self.dropped += (bytes.len() - kept.len()) as u64;
+        self.dropped.bytes += (bytes.len() - kept.len()) as u64;
         self.push(level.clamp(0, 3) as u8, kept);
     }
 
-    /// Ends an unfinished line and hands out the packed lines and how many bytes were dropped.
+    /// Ends an unfinished line and hands out the packed lines and what was dropped.
     #[must_use]
-    pub fn finish(mut self) -> (Vec<u8>, u64) {
+    pub fn finish(mut self) -> (Vec<u8>, Dropped) {
         if !self.partial.is_empty() {
             self.finish_partial();
         }
@@ -65,7 +82,7 @@ impl Logs {
         let room = LINE_MAX - self.partial.len();
         let kept = &bytes[..bytes.len().min(room)];
         self.partial.extend_from_slice(kept);
-        self.dropped += (bytes.len() - kept.len()) as u64;
+        self.dropped.bytes += (bytes.len() - kept.len()) as u64;
     }
 
     fn finish_partial(&mut self) {
@@ -76,10 +93,15 @@ impl Logs {
     }
 
     fn push(&mut self, level: u8, line: &[u8]) {
-        if self.packed.len() + HEADER + line.len() > self.limit {
-            self.dropped += line.len() as u64;
+        let (bytes, lines) = self.room;
+        let (Some(bytes), Some(lines)) =
+            (bytes.checked_sub(HEADER + line.len()), lines.checked_sub(1))
+        else {
+            self.dropped.bytes += line.len() as u64;
+            self.dropped.lines += 1;
             return;
-        }
+        };
+        self.room = (bytes, lines);
         self.packed.push(level);
         self.packed
             .extend_from_slice(&(line.len() as u32).to_le_bytes());
@@ -115,7 +137,7 @@ mod tests {
         logs.record(2, b"careful");
         logs.stderr(b"o\nthree");
         let (packed, dropped) = logs.finish();
-        assert_eq!(dropped, 0);
+        assert_eq!(dropped, Dropped::default());
         assert_eq!(
             all(&packed),
             [
@@ -133,13 +155,35 @@ mod tests {
         logs.stderr(b"0123456789\n0123456789\nabc");
         let (packed, dropped) = logs.finish();
         assert_eq!(all(&packed), [(STDERR, "0123456789".into())]);
-        assert_eq!(dropped, 13);
+        assert_eq!((dropped.bytes, dropped.lines), (13, 2));
 
         let mut logs = Logs::new(1 << 20);
         logs.stderr(&vec![b'x'; LINE_MAX + 7]);
         logs.stderr(b"y\n");
         let (packed, dropped) = logs.finish();
         assert_eq!(all(&packed)[0].1.len(), LINE_MAX);
-        assert_eq!(dropped, 8);
+        assert_eq!((dropped.bytes, dropped.lines), (8, 0));
+    }
+
+    /// Lines without a byte are bounded too, and told of.
+    #[test]
+    fn the_number_of_lines_is_bounded() {
+        for (limit, most) in [(64 * 1024, 1024), (1 << 20, 16 * 1024), (200, 16)] {
+            let mut logs = Logs::new(limit);
+            logs.record(2, b"x");
+            logs.stderr(&vec![b'\n'; 3 * most]);
+            logs.record(2, b"yz");
+            let (packed, dropped) = logs.finish();
+            assert_eq!(lines(&packed).count(), most, "{limit}");
+            assert_eq!((dropped.bytes, dropped.lines), (2, 2 * most as u64 + 2));
+        }
+        // Lines of an ordinary length are bounded by their bytes.
+        let mut logs = Logs::new(64 * 1024);
+        for _ in 0..1100 {
+            logs.stderr(&[[b'x'; 60].as_slice(), b"\n"].concat());
+        }
+        let (packed, dropped) = logs.finish();
+        assert_eq!(packed.len(), 64 * 1024 / 65 * 65);
+        assert_eq!(dropped.lines, 1100 - 64 * 1024 / 65);
     }
 }

@@ -9,7 +9,7 @@
 #include <stddef.h>
 
 // The version of the ABI in this header. Raised by every change that an old caller would notice.
-#define GOJINN_ABI_VERSION 2
+#define GOJINN_ABI_VERSION 3
 
 // Done.
 #define GOJINN_OK 0
@@ -73,14 +73,16 @@ typedef struct gojinn_answer {
   uint32_t status;
   // Headers in the frame.
   uint32_t headers;
-  // 0.
-  uint32_t reserved;
+  // 1 if the function named the status, 0 if it did not and `status` is 200 for that reason (or verdict is not ok).
+  uint32_t names_status;
   // Nanoseconds from the call's begin to the guest's end.
   uint64_t duration_ns;
   // The most linear memory the guest had, in bytes.
   uint64_t memory_peak;
   // Bytes of log lines beyond `max_logs`.
   uint64_t logs_dropped;
+  // Whole lines beyond it.
+  uint64_t log_lines_dropped;
   // Bytes of the frame's first part.
   uint64_t headers_len;
   // Bytes of the second part.

@@ -5,7 +5,7 @@ use engine_core::{Error, ErrorKind};
 use crate::handles::gojinn_error;
 
 /// The version of the ABI in this header. Raised by every change that an old caller would notice.
-pub const GOJINN_ABI_VERSION: u32 = 2;
+pub const GOJINN_ABI_VERSION: u32 = 3;
 
 /// Done.
 pub const GOJINN_OK: i32 = 0;

@@ -16,14 +16,16 @@ pub struct gojinn_answer {
     pub status: u32,
     /// Headers in the frame.
     pub headers: u32,
-    /// 0.
-    pub reserved: u32,
+    /// 1 if the function named the status, 0 if it did not and `status` is 200 for that reason (or verdict is not ok).
+    pub names_status: u32,
     /// Nanoseconds from the call's begin to the guest's end.
     pub duration_ns: u64,
     /// The most linear memory the guest had, in bytes.
     pub memory_peak: u64,
     /// Bytes of log lines beyond `max_logs`.
     pub logs_dropped: u64,
+    /// Whole lines beyond it.
+    pub log_lines_dropped: u64,
     /// Bytes of the frame's first part.
     pub headers_len: u64,
     /// Bytes of the second part.
@@ -109,10 +111,11 @@ pub(crate) fn write(answer: &Answer<'_>, out: &mut [u8]) -> (gojinn_answer, Opti
         verdict: answer.outcome as u32,
         status: u32::from(answer.status),
         headers: headers.len() as u32,
-        reserved: 0,
+        names_status: u32::from(answer.response.is_some_and(|response| response.names_status)),
         duration_ns: u64::try_from(answer.duration.as_nanos()).unwrap_or(u64::MAX),
         memory_peak: answer.memory_peak,
-        logs_dropped: answer.logs_dropped,
+        logs_dropped: answer.logs_dropped.bytes,
+        log_lines_dropped: answer.logs_dropped.lines,
         headers_len: headers_len as u64,
         reason_len: answer.reason.len() as u64,
         logs_len: answer.logs.len() as u64,
@@ -122,7 +125,7 @@ pub(crate) fn write(answer: &Answer<'_>, out: &mut [u8]) -> (gojinn_answer, Opti
     let parts = |mut writer: Writer<'_>| {
         for (name, value) in headers {
             writer.string(name.as_bytes());
-            writer.string(value.as_bytes());
+            writer.string(value);
         }
         writer.bytes(answer.reason.as_bytes());
         writer.bytes(answer.logs);

@@ -215,12 +215,14 @@ func (f *function) Call(id CallID, head, body, out []byte, answer *Answer) ([]by
 		return out, &Error{Code: CodeHost, Message: "the answer's frame is longer than its buffer"}
 	}
 	*answer = Answer{
-		Outcome:     Outcome(raw.verdict),
-		Status:      int(raw.status),
-		Duration:    time.Duration(raw.duration_ns),
-		MemoryPeak:  uint64(raw.memory_peak),
-		LogsDropped: uint64(raw.logs_dropped),
-		HeaderCount: int(raw.headers),
+		Outcome:         Outcome(raw.verdict),
+		Status:          int(raw.status),
+		NamesStatus:     raw.names_status != 0,
+		Duration:        time.Duration(raw.duration_ns),
+		MemoryPeak:      uint64(raw.memory_peak),
+		LogsDropped:     uint64(raw.logs_dropped),
+		LogLinesDropped: uint64(raw.log_lines_dropped),
+		HeaderCount:     int(raw.headers),
 	}
 	return out, answer.split(out[:n], parts)
 }

@@ -102,10 +102,14 @@ type Answer struct {
 	Outcome Outcome
 	// Status is what the client gets.
 	Status int
+	// NamesStatus says that the function named the status; without, Status is 200.
+	NamesStatus bool
 	// Duration is from the call's begin to the guest's end.
 	Duration time.Duration
-	// MemoryPeak is in bytes of linear memory, LogsDropped in bytes of log lines.
-	MemoryPeak, LogsDropped uint64
+	// MemoryPeak is in bytes of linear memory.
+	MemoryPeak uint64
+	// LogsDropped are bytes of log lines beyond max_logs, LogLinesDropped whole lines.
+	LogsDropped, LogLinesDropped uint64
 	// HeaderCount is the number of headers.
 	HeaderCount int
 	// Reason says which rule was broken; empty when the outcome is ok.

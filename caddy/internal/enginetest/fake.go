@@ -62,7 +62,7 @@ func (c *Call) Header(name string) string {
 	return ""
 }
 
-// Reply is what a fake function did.
+// Reply is what a fake function did. One without a status names none.
 type Reply struct {
 	engine.Answer
 	Headers [][2]string
@@ -232,6 +232,9 @@ func (f *fakeFunction) Call(id engine.CallID, head, body, out []byte, answer *en
 		return out, reply.Err
 	}
 	*answer = reply.Answer
+	if answer.NamesStatus = answer.Status != 0; !answer.NamesStatus {
+		answer.Status = 200
+	}
 	answer.Duration = time.Since(start)
 	if f.handle.closed.Load() {
 		panic("enginetest: closed during a call")

@@ -9,6 +9,7 @@ use crate::calls::Permit;
 use crate::contract::{Contract, Request, Response};
 use crate::error::{Error, Result, panic_text};
 use crate::limits::Limits;
+use crate::logs::Dropped;
 use crate::outcome::{GuestExit, Outcome, TrapCode};
 use crate::sandbox::{Buffers, HostState, Program};
 
@@ -116,8 +117,8 @@ pub struct Answer<'a> {
     pub reason: &'a str,
     /// Packed log lines, see [`crate::logs`].
     pub logs: &'a [u8],
-    /// Bytes of log lines beyond the limit.
-    pub logs_dropped: u64,
+    /// What the guest logged beyond the limit.
+    pub logs_dropped: Dropped,
     /// From the call's begin to the guest's end.
     pub duration: Duration,
     /// The most linear memory the guest had, in bytes.
@@ -132,7 +133,7 @@ impl<'a> Answer<'a> {
             response: None,
             reason,
             logs: &[],
-            logs_dropped: 0,
+            logs_dropped: Dropped::default(),
             duration: Duration::ZERO,
             memory_peak: 0,
         }
@@ -171,14 +172,14 @@ impl Inner {
             return Ok(Arc::clone(self.programs.here()));
         }
         let mut values = per_request.iter();
-        let mut next = |what: &str| -> Result<String> {
+        let mut next = |what: &str| -> Result<Vec<u8>> {
             let value = values.next().copied().unwrap_or_default();
             if value.contains(&0) {
                 return Err(Error::config(format!(
                     "the value of {what} contains a NUL byte"
                 )));
             }
-            Ok(String::from_utf8_lossy(value).into_owned())
+            Ok(value.to_vec())
         };
         let mut program = Program::clone(&self.programs[0]);
         for (pair, (name, value)) in program.env.iter_mut().zip(&self.config.env) {
@@ -263,9 +264,19 @@ fn judge<'a>(
         )
     };
     match exit {
-        GuestExit::Exit(0) => contract
-            .parse_response(stdout)
-            .or_else(|bad| refusal(Outcome::BadOutput, 502, bad.to_string())),
+        GuestExit::Exit(0) => match contract.parse_response(stdout) {
+            Ok(response) if response.body.len() > limits.output => refusal(
+                Outcome::BadOutput,
+                502,
+                format!(
+                    "the response's body has {} bytes, more than max_output ({})",
+                    response.body.len(),
+                    limits.output
+                ),
+            ),
+            Ok(response) => Ok(response),
+            Err(bad) => refusal(Outcome::BadOutput, 502, bad.to_string()),
+        },
         GuestExit::Exit(code) if refused > 0 => refusal(
             Outcome::Oom,
             502,
@@ -296,7 +307,8 @@ fn judge<'a>(
                 Outcome::BadOutput,
                 502,
                 format!(
-                    "the guest wrote more than max_output ({} bytes) to stdout",
+                    "the guest wrote more than {} bytes to stdout, twice max_output ({} bytes) and 256 KiB",
+                    limits.stdout(),
                     limits.output
                 ),
             ),

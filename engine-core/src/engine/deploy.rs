@@ -166,7 +166,13 @@ fn program(config: &mut FunctionConfig) -> Result<Program> {
             "argument {arg:?} contains a NUL byte"
         )));
     }
-    Ok(Program { args, env })
+    Ok(Program {
+        args: args.into_iter().map(String::into_bytes).collect(),
+        env: env
+            .into_iter()
+            .map(|(name, value)| (name, value.into_bytes()))
+            .collect(),
+    })
 }
 
 #[cfg(test)]
@@ -196,7 +202,7 @@ mod tests {
         config.env = vec![("A".into(), None)];
         config.args = vec![Some("--verbose".into()), None];
         let program = program(&mut config).unwrap();
-        assert_eq!(program.args, ["hello", "--verbose", ""]);
-        assert_eq!(program.env, [("A".to_string(), String::new())]);
+        assert_eq!(program.args, [&b"hello"[..], b"--verbose", b""]);
+        assert_eq!(program.env, [("A".to_string(), Vec::new())]);
     }
 }

@@ -216,11 +216,14 @@ fn one_module_that_compiles_holds_up_no_other() {
 #[test]
 fn late_values_come_with_the_call() {
     let fake = Arc::new(Fake::with(|host, _| {
-        assert_eq!(host.program.args, ["hello", "--verbose", "given late"]);
+        assert_eq!(
+            host.program.args,
+            [&b"hello"[..], b"--verbose", b"given late"]
+        );
         assert_eq!(
             host.program.env,
-            [("A", "1"), ("B", "two"), ("C", "\u{fffd}")]
-                .map(|(name, value)| (name.to_string(), value.to_string()))
+            [("A", &b"1"[..]), ("B", b"two"), ("C", b"\xff")]
+                .map(|(name, value)| (name.to_string(), value.to_vec()))
         );
         host.stdout.extend_from_slice(b"{}");
         None

@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::calls::{Call, Interruption};
 use crate::contract::Contract;
 use crate::limits::{Limits, PAGE};
-use crate::logs::Logs;
+use crate::logs::{Dropped, Logs};
 use crate::outcome::{GuestExit, Trap, TrapCode};
 
 use super::Observed;
@@ -32,10 +32,10 @@ pub(crate) enum Reads {
 /// What a function's sandboxes have in common on the host side: arguments, environment, mounts.
 #[derive(Clone, Debug, Default)]
 pub struct Program {
-    /// Arguments, `argv[0]` first. No NUL inside.
-    pub args: Vec<String>,
-    /// Environment, in order. No NUL inside, no `=` in a name.
-    pub env: Vec<(String, String)>,
+    /// Arguments, `argv[0]` first: any bytes without a NUL.
+    pub args: Vec<Vec<u8>>,
+    /// Environment, in order. No `=` in a name; a value is any bytes without a NUL.
+    pub env: Vec<(String, Vec<u8>)>,
 }
 
 /// The host side of one sandbox. Hostcalls get it by `&mut`, next to the guest's memory.
@@ -99,7 +99,7 @@ impl HostState {
             parked: false,
             observed: None,
             stdout,
-            stdout_limit: limits.output,
+            stdout_limit: limits.stdout(),
             stdio: Stdio::default(),
             logs: Logs::new(limits.logs),
             memory: MemoryUse::new(limits),
@@ -146,8 +146,8 @@ impl HostState {
         }
     }
 
-    /// The pooled buffers, the packed log lines, and how many bytes of them were dropped.
-    pub(crate) fn into_parts(self: Box<Self>) -> (Buffers, Vec<u8>, u64) {
+    /// The pooled buffers, the packed log lines, and what of these was dropped.
+    pub(crate) fn into_parts(self: Box<Self>) -> (Buffers, Vec<u8>, Dropped) {
         let (logs, dropped) = self.logs.finish();
         let buffers = Buffers {
             stdin: self.stdin,
@@ -173,7 +173,7 @@ pub enum Stop {
     Exit(i32),
     /// The deadline passed or the call was cancelled while the host waited for the guest, or between two checks.
     Interrupted(Interruption),
-    /// More stdout than allowed.
+    /// More stdout than a response within `max_output` needs.
     OutputLimit,
 }
 

@@ -183,7 +183,7 @@ use {list, param, result};
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logs::lines;
+    use crate::logs::{Dropped, lines};
     use crate::sandbox::wasi::testing::host;
 
     /// Expands every entry the way a backend does, so that each has the function the list promises.
@@ -242,7 +242,7 @@ mod tests {
         }
         let (packed, dropped) = host.logs.finish();
         let lines: Vec<_> = lines(&packed).collect();
-        assert_eq!(dropped, 0);
+        assert_eq!(dropped, Dropped::default());
         assert_eq!(lines[..2], [(1, &b"log"[..]), (3, &b""[..])]);
         assert_eq!(lines.len(), 6);
         assert!(lines[2..].iter().all(|(level, _)| *level == 2));

@@ -50,7 +50,7 @@ pub(crate) fn prove(trial: &Trial<'_>, fault: Fault) -> Result<(), String> {
     let program = sandbox::Program {
         args: std::iter::once("fault")
             .chain(trial.args.iter().copied())
-            .map(str::to_owned)
+            .map(|arg| arg.as_bytes().to_vec())
             .collect(),
         env: Vec::new(),
     };

@@ -78,7 +78,7 @@ fn check_bounds(lab: &Lab, name: &str, run: &RawRun) -> Result<(), Disagreement>
         (
             "bytes of stdout",
             run.stdout.len() as u64,
-            limits.output as u64,
+            limits.stdout() as u64,
         ),
         ("bytes of log", run.logs.len() as u64, limits.logs as u64),
     ] {

@@ -61,9 +61,16 @@ pub fn all() -> Vec<(&'static str, Scenario)> {
         (
             "more-output-than-allowed",
             plain(vec![
-                iovec(0, 0, 4096),
+                // Twice the limit of a body and 256 KiB, in three writes; then nothing, and then one byte too many.
+                iovec(0, 0, 131_072),
                 call("fd_write", &[1, 0, 1, 8]),
-                call("fd_write", &[1, 8, 1, 16]),
+                iovec(0, 0, 131_072),
+                call("fd_write", &[1, 0, 1, 8]),
+                iovec(0, 0, 8192),
+                call("fd_write", &[1, 0, 1, 8]),
+                iovec(0, 0, 0),
+                call("fd_write", &[1, 0, 1, 8]),
+                iovec(0, 0, 1),
                 call("fd_write", &[1, 0, 1, 8]),
             ]),
         ),

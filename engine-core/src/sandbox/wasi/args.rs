@@ -7,7 +7,7 @@ use crate::sandbox::{HostState, Stop};
 /// Writes the arguments, each ended by NUL, and a table of pointers to them.
 pub fn args_get(host: &mut HostState, memory: &mut [u8], argv: i32, buf: i32) -> Result<i32, Stop> {
     answer(|| {
-        let args = host.program.args.iter().map(|arg| [arg.as_str(), "", ""]);
+        let args = host.program.args.iter().map(|arg| [arg.as_slice(), b"", b""]);
         put(memory, argv, buf, args)
     })
 }
@@ -20,7 +20,7 @@ pub fn args_sizes_get(
     size: i32,
 ) -> Result<i32, Stop> {
     answer(|| {
-        let args = host.program.args.iter().map(|arg| [arg.as_str(), "", ""]);
+        let args = host.program.args.iter().map(|arg| [arg.as_slice(), b"", b""]);
         put_sizes(memory, count, size, args)
     })
 }
@@ -34,7 +34,7 @@ pub fn environ_get(
 ) -> Result<i32, Stop> {
     answer(|| {
         let env = host.program.env.iter();
-        let env = env.map(|(name, value)| [name.as_str(), "=", value.as_str()]);
+        let env = env.map(|(name, value)| [name.as_bytes(), b"=", value.as_slice()]);
         put(memory, environ, buf, env)
     })
 }
@@ -48,13 +48,13 @@ pub fn environ_sizes_get(
 ) -> Result<i32, Stop> {
     answer(|| {
         let env = host.program.env.iter();
-        let env = env.map(|(name, value)| [name.as_str(), "=", value.as_str()]);
+        let env = env.map(|(name, value)| [name.as_bytes(), b"=", value.as_slice()]);
         put_sizes(memory, count, size, env)
     })
 }
 
 /// Count and bytes of `strings`, each of which is the concatenation of its parts and a NUL.
-fn sizes<'a>(strings: impl Iterator<Item = [&'a str; 3]>) -> Result<(u32, u32), Errno> {
+fn sizes<'a>(strings: impl Iterator<Item = [&'a [u8]; 3]>) -> Result<(u32, u32), Errno> {
     let (mut count, mut size) = (0u32, 0usize);
     for parts in strings {
         count += 1;
@@ -67,7 +67,7 @@ fn put_sizes<'a>(
     memory: &mut [u8],
     count_at: i32,
     size_at: i32,
-    strings: impl Iterator<Item = [&'a str; 3]>,
+    strings: impl Iterator<Item = [&'a [u8]; 3]>,
 ) -> Result<(), Fail> {
     let (count, size) = sizes(strings)?;
     check(memory, size_at, 4)?;
@@ -80,7 +80,7 @@ fn put<'a>(
     memory: &mut [u8],
     table: i32,
     buffer: i32,
-    strings: impl Iterator<Item = [&'a str; 3]> + Clone,
+    strings: impl Iterator<Item = [&'a [u8]; 3]> + Clone,
 ) -> Result<(), Fail> {
     let (count, size) = sizes(strings.clone())?;
     check(memory, buffer, size)?;
@@ -93,8 +93,7 @@ fn put<'a>(
         write(memory, entry.cast_signed(), at.to_le_bytes())?;
         for part in parts {
             let len = part.len() as u32;
-            bytes_mut(memory, at.cast_signed(), len.cast_signed())?
-                .copy_from_slice(part.as_bytes());
+            bytes_mut(memory, at.cast_signed(), len.cast_signed())?.copy_from_slice(part);
             at += len;
         }
         write(memory, at.cast_signed(), [0])?;

@@ -37,10 +37,13 @@ impl Pair {
         let host = host_with(STDIN, std::time::Duration::from_secs(60));
         let stdout = WritePipe::new_in_memory();
         let mut builder = WasiCtxBuilder::new();
+        let text = |bytes: &[u8]| std::str::from_utf8(bytes).expect("UTF-8").to_owned();
         for arg in &host.program.args {
-            builder.arg(arg).expect("no NUL");
+            builder.arg(&text(arg)).expect("no NUL");
         }
-        builder.envs(&host.program.env).expect("no NUL");
+        for (name, value) in &host.program.env {
+            builder.env(name, &text(value)).expect("no NUL");
+        }
         builder
             .stdin(Box::new(ReadPipe::from(STDIN)))
             .stdout(Box::new(stdout.clone()))

@@ -190,7 +190,7 @@ pub(super) fn filestat(memory: &mut [u8], stat_at: i32) -> Result<(), Fail> {
 mod tests {
     use std::time::Duration;
 
-    use crate::logs::lines;
+    use crate::logs::{Dropped, lines};
     use crate::sandbox::Stop;
     use crate::sandbox::hostcalls::{
         fd_close, fd_fdstat_get, fd_fdstat_set_flags, fd_filestat_get, fd_read, fd_write,
@@ -328,7 +328,7 @@ mod tests {
         let lines: Vec<_> = lines(&packed).map(|(_, line)| line.to_vec()).collect();
         assert_eq!(
             (lines, dropped),
-            (vec![b"one".to_vec(), b"two".to_vec()], 0)
+            (vec![b"one".to_vec(), b"two".to_vec()], Dropped::default())
         );
     }
 

@@ -59,7 +59,7 @@ fn make(calls: &Calls, stdin: &[u8], timeout: Duration, mounts: &[MountSpec]) ->
 fn state(call: crate::Call, stdin: &[u8], mounts: Option<super::Mounts>) -> HostState {
     let program = Program {
         args: vec!["app.wasm".into(), "--verbose".into()],
-        env: vec![("A".into(), "one".into()), ("EMPTY".into(), String::new())],
+        env: vec![("A".into(), "one".into()), ("EMPTY".into(), Vec::new())],
     };
     let limits = Limits::default();
     HostState::new(
