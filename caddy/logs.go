@@ -2,6 +2,7 @@ package gojinn
 
 import (
 	"encoding/json"
+	"log/slog"
 	"maps"
 	"slices"
 	"strconv"
@@ -31,9 +32,10 @@ func (g *guestLog) write(answer *engine.Answer, traceID string) {
 	for level, line, ok := lines.Next(); ok; level, line, ok = lines.Next() {
 		g.line(level, line, traceID)
 	}
-	if answer.LogsDropped > 0 {
+	if answer.LogsDropped > 0 || answer.LogLinesDropped > 0 {
 		if c := g.logger.Check(zapcore.WarnLevel, "the function logged more than is kept; the rest was dropped"); c != nil {
-			c.Write(g.fields(traceID, zap.Uint64("dropped_bytes", answer.LogsDropped))...)
+			c.Write(g.fields(traceID,
+				zap.Uint64("dropped_lines", answer.LogLinesDropped), zap.Uint64("dropped_bytes", answer.LogsDropped))...)
 		}
 	}
 }
@@ -79,7 +81,7 @@ type record struct {
 }
 
 // parseRecord reads a line that is a JSON object with a level and a message, as structured loggers of all languages write
-// them. Any other line is plain text.
+// them. A record that has a level and no message has nothing but fields to say. Any other line is plain text.
 func parseRecord(line []byte) (record, bool) {
 	if len(line) < 2 || line[0] != '{' {
 		return record{}, false
@@ -88,19 +90,16 @@ func parseRecord(line []byte) (record, bool) {
 	if json.Unmarshal(line, &object) != nil {
 		return record{}, false
 	}
-	var level, message string
-	if json.Unmarshal(object["level"], &level) != nil {
+	parsed, ok := recordLevel(object["level"])
+	if !ok {
 		return record{}, false
 	}
 	key := "msg"
 	if _, ok := object[key]; !ok {
 		key = "message"
 	}
-	if json.Unmarshal(object[key], &message) != nil {
-		return record{}, false
-	}
-	parsed, ok := logLevel(level)
-	if !ok {
+	var message string
+	if text, ok := object[key]; ok && json.Unmarshal(text, &message) != nil {
 		return record{}, false
 	}
 	r := record{level: parsed, message: escapeControl(message)}
@@ -120,19 +119,58 @@ func parseRecord(line []byte) (record, bool) {
 // ownFields are the keys of a record that are Caddy's and ours.
 var ownFields = []string{"level", "ts", "logger", "msg", "caller", "stacktrace", "function", "trace_id"}
 
+// recordLevel is a level as loggers write it in JSON: a word, or a number.
+func recordLevel(value json.RawMessage) (zapcore.Level, bool) {
+	var name string
+	if json.Unmarshal(value, &name) == nil {
+		return logLevel(name)
+	}
+	var number float64
+	if json.Unmarshal(value, &number) != nil {
+		return 0, false
+	}
+	// Those of pino and bunyan: 10 trace, 20 debug, 30 info, 40 warn, 50 error, 60 fatal.
+	switch {
+	case number < 10:
+		return 0, false
+	case number < 30:
+		return zapcore.DebugLevel, true
+	case number < 40:
+		return zapcore.InfoLevel, true
+	case number < 50:
+		return zapcore.WarnLevel, true
+	default:
+		return zapcore.ErrorLevel, true
+	}
+}
+
+// logLevel is a level by its name in one of the usual loggers.
 func logLevel(name string) (zapcore.Level, bool) {
 	switch strings.ToLower(name) {
-	case "trace", "debug":
+	case "trace", "debug", "verbose", "silly":
 		return zapcore.DebugLevel, true
-	case "info", "notice":
+	case "info", "information", "notice":
 		return zapcore.InfoLevel, true
 	case "warn", "warning":
 		return zapcore.WarnLevel, true
-	case "error", "err", "fatal", "panic", "critical":
+	case "error", "err", "fatal", "dpanic", "panic", "crit", "critical", "alert", "emerg", "emergency":
 		// Caddy's own process is fine: a guest's panic is an error, and never ends it.
 		return zapcore.ErrorLevel, true
-	default:
+	}
+	// log/slog also writes what is between its levels: INFO+2, DEBUG-4.
+	var level slog.Level
+	if level.UnmarshalText([]byte(name)) != nil {
 		return 0, false
+	}
+	switch {
+	case level < slog.LevelInfo:
+		return zapcore.DebugLevel, true
+	case level < slog.LevelWarn:
+		return zapcore.InfoLevel, true
+	case level < slog.LevelError:
+		return zapcore.WarnLevel, true
+	default:
+		return zapcore.ErrorLevel, true
 	}
 }
 

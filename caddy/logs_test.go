@@ -17,7 +17,7 @@ import (
 func TestGuestLog(t *testing.T) {
 	core, logs := observer.New(zapcore.DebugLevel)
 	g := newGuestLog(zap.New(core).Named("http.handlers.gojinn"), "hello")
-	answer := &engine.Answer{LogsDropped: 7}
+	answer := &engine.Answer{LogsDropped: 7, LogLinesDropped: 2}
 	engine.NewAnswer(nil, answer, nil, "", []engine.LogLine{
 		{Level: engine.LogStderr, Text: "plain"},
 		{Level: engine.LogStderr, Text: "\x1b[31mred\r\n\xff\u009b é"},
@@ -62,7 +62,7 @@ func TestGuestLog(t *testing.T) {
 	if string(left) != "12" || string(forged) != `"forged"` {
 		t.Errorf("the fields of a JSON line: %v", fields)
 	}
-	if dropped := all[len(all)-1].ContextMap()["dropped_bytes"]; dropped != uint64(7) {
+	if dropped := all[len(all)-1].ContextMap(); dropped["dropped_bytes"] != uint64(7) || dropped["dropped_lines"] != uint64(2) {
 		t.Errorf("dropped: %v", dropped)
 	}
 }
@@ -91,8 +91,8 @@ func TestRecords(t *testing.T) {
 		`{"level":"info","message":"a\nb"}`:        `a\nb`,
 		`{"level":"info","msg":"a","message":"b"}`: "a",
 		`{"level":"info","msg":1}`:                 "",
-		`{"level":"info"}`:                         "",
-		`{"level":30,"msg":"a"}`:                   "",
+		`{"level":30,"msg":"a"}`:                   "a",
+		`{"level":true,"msg":"a"}`:                 "",
 		`{"level":"info","msg":"a"} and more`:      "",
 		`{"level":"info","msg":"a"`:                "",
 		`{`:                                        "",
@@ -125,5 +125,61 @@ func TestEscapeControl(t *testing.T) {
 		if got := escapeControl(text); got != want {
 			t.Errorf("%q: got %s, want %s", text, got, want)
 		}
+	}
+}
+
+// Lines as loggers write them: log/slog, zap, zerolog, logrus, pino, bunyan, winston.
+func TestLevelsOfJSONLines(t *testing.T) {
+	core, logs := observer.New(zapcore.DebugLevel)
+	g := newGuestLog(zap.New(core), "hello")
+	for _, c := range []struct{ line, level, message string }{
+		{`{"time":"2024-01-01T00:00:00Z","level":"DEBUG","msg":"m"}`, "debug", "m"},
+		{`{"level":"DEBUG-4","msg":"m"}`, "debug", "m"},
+		{`{"level":"DEBUG+2","msg":"m"}`, "debug", "m"},
+		{`{"level":"INFO","msg":"m"}`, "info", "m"},
+		{`{"level":"INFO+2","msg":"m"}`, "info", "m"},
+		{`{"level":"WARN","msg":"m"}`, "warn", "m"},
+		{`{"level":"WARN+3","msg":"m"}`, "warn", "m"},
+		{`{"level":"WARN-1","msg":"m"}`, "info", "m"},
+		{`{"level":"ERROR","msg":"m"}`, "error", "m"},
+		{`{"level":"ERROR+4","msg":"m"}`, "error", "m"},
+		{`{"level":"dpanic","ts":1.5,"caller":"main.go:1","msg":"m"}`, "error", "m"},
+		{`{"level":"fatal","msg":"m"}`, "error", "m"},
+		{`{"level":"trace","message":"m"}`, "debug", "m"},
+		{`{"level":"panic","message":"m"}`, "error", "m"},
+		{`{"level":"warn","error":"no message, as zerolog's Send"}`, "warn", ""},
+		{`{"level":"warning","msg":"m"}`, "warn", "m"},
+		{`{"level":10,"msg":"m"}`, "debug", "m"},
+		{`{"level":20,"time":1700000000000,"pid":1,"hostname":"h","msg":"m"}`, "debug", "m"},
+		{`{"level":30,"msg":"m","v":0}`, "info", "m"},
+		{`{"level":35,"msg":"m"}`, "info", "m"},
+		{`{"level":40,"msg":"m"}`, "warn", "m"},
+		{`{"level":50,"msg":"m"}`, "error", "m"},
+		{`{"level":60,"msg":"m"}`, "error", "m"},
+		{`{"level":"verbose","message":"m"}`, "debug", "m"},
+		// Not known, so text.
+		{`{"level":"INFO+","msg":"m"}`, "info", `{"level":"INFO+","msg":"m"}`},
+		{`{"level":5,"msg":"m"}`, "info", `{"level":5,"msg":"m"}`},
+		{`{"level":["WARN"],"msg":"m"}`, "info", `{"level":["WARN"],"msg":"m"}`},
+		{`{"level":"warn","msg":7}`, "info", `{"level":"warn","msg":7}`},
+		{`{"level":null,"msg":"m"}`, "info", `{"level":null,"msg":"m"}`},
+	} {
+		g.line(engine.LogStderr, []byte(c.line), "trace")
+		all := logs.TakeAll()
+		if len(all) != 1 || all[0].Level.String() != c.level || all[0].Message != c.message {
+			t.Errorf("%s: got %v", c.line, all)
+		}
+	}
+}
+
+// Lines without a byte can be dropped too.
+func TestDroppedLines(t *testing.T) {
+	core, logs := observer.New(zapcore.DebugLevel)
+	g := newGuestLog(zap.New(core), "hello")
+	answer := &engine.Answer{LogLinesDropped: 12_083}
+	engine.NewAnswer(nil, answer, nil, "", []engine.LogLine{{Level: engine.LogStderr, Text: ""}}, nil)
+	g.write(answer, "trace")
+	if all := logs.All(); len(all) != 2 || all[1].ContextMap()["dropped_lines"] != uint64(12_083) || all[1].ContextMap()["dropped_bytes"] != uint64(0) {
+		t.Errorf("got %v", all)
 	}
 }
