@@ -1,9 +1,12 @@
 package gojinn
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 	"unsafe"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/pauloappbr/gojinn/caddy/internal/engine"
 )
@@ -11,23 +14,51 @@ import (
 // writeResponse sends the function's answer. The engine has checked it: status, names and values are fit for the wire, and
 // what frames a message is gone from the headers.
 func writeResponse(w http.ResponseWriter, r *http.Request, answer *engine.Answer) error {
-	bodyless := answer.Status == http.StatusNoContent || answer.Status == http.StatusNotModified
-	length := len(answer.Body)
-	if bodyless || length == 0 && r.Method == http.MethodHead {
+	status, body := answer.Status, answer.Body
+	if !answer.NamesStatus {
+		status = defaultStatus(r)
+	}
+	length := len(body)
+	switch {
+	case status == http.StatusNoContent, status == http.StatusNotModified:
+		body, length = nil, -1
+	case status == http.StatusResetContent:
+		body, length = nil, 0
+	case length == 0 && r.Method == http.MethodHead:
 		length = -1
 	}
-	setHeaders(w.Header(), answer, length)
-	w.WriteHeader(answer.Status)
-	if bodyless || length <= 0 {
-		return nil
+	header := w.Header()
+	setHeaders(header, answer, length)
+	ours := header["Content-Length"]
+	w.WriteHeader(status)
+	var err error
+	if len(body) > 0 {
+		// For HEAD net/http looks at the body, for the Content-Type, and sends none of it.
+		_, err = w.Write(body)
 	}
-	// For HEAD net/http looks at the body, for the Content-Type, and sends none of it.
-	_, err := w.Write(answer.Body)
+	// By now the header is sent, or a handler around this one (intercept, say) holds the answer back and may send another
+	// body in its place, with these headers. The length is of this one.
+	if now := header["Content-Length"]; len(ours) > 0 && len(now) > 0 && &now[0] == &ours[0] {
+		delete(header, "Content-Length")
+	}
 	return err
 }
 
+// defaultStatus is the status of an answer that names none: 200, and in handle_errors that of the error, as with Caddy's own
+// handlers.
+func defaultStatus(r *http.Request) int {
+	err, ok := r.Context().Value(caddyhttp.ErrorCtxKey).(error)
+	if !ok {
+		return http.StatusOK
+	}
+	if failed := (caddyhttp.HandlerError{}); errors.As(err, &failed) && failed.StatusCode >= 200 && failed.StatusCode <= 999 {
+		return failed.StatusCode
+	}
+	return http.StatusInternalServerError
+}
+
 // setHeaders puts the function's headers over those that Caddy's handlers set before: they replace, except for the three
-// that are lists by nature. A length below zero is not sent.
+// that are lists by nature. A length below zero is not sent, and neither is one that was set before.
 func setHeaders(header http.Header, answer *engine.Answer, length int) {
 	// One allocation for the bytes of all headers and one for all values: this is done for every request.
 	const digits = 20
@@ -36,6 +67,7 @@ func setHeaders(header http.Header, answer *engine.Answer, length int) {
 	var seen [32]string
 	names := seen[:0]
 
+	delete(header, "Content-Length")
 	if length >= 0 {
 		text = strconv.AppendInt(text, int64(length), 10)
 		values = append(values, view(text))
