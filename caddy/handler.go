@@ -50,18 +50,18 @@ type Handler struct {
 	// MaxBody bounds the body of a request, in bytes. Default: 10000000.
 	MaxBody int64 `json:"max_body,omitempty"`
 
-	// MaxOutput bounds what the function may write to stdout, in bytes. Default: 10000000.
+	// MaxOutput bounds the body of the function's response, decoded, in bytes. Default: 10000000.
 	MaxOutput int64 `json:"max_output,omitempty"`
 
 	// MaxLogs bounds the log lines of one call that are kept (what the function writes to stderr, and `host_log`), in bytes;
-	// the rest is dropped and counted. Default: 65536.
+	// one line is kept for each 64 of them. The rest is dropped and counted. Default: 65536.
 	MaxLogs int64 `json:"max_logs,omitempty"`
 
 	// MaxConcurrency is how many sandboxes of this function may run at once. Default: no bound but the app's.
 	MaxConcurrency int `json:"max_concurrency,omitempty"`
 
 	// Env are the function's environment variables; it sees no others. Placeholders in the values are resolved once, those
-	// of the request for each request. Default: none.
+	// of the request for each request. Other text in braces is text. Default: none.
 	Env map[string]string `json:"env,omitempty"`
 
 	// Args are the function's arguments, after its file's name. Placeholders as in `env`. Default: none.

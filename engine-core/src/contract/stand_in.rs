@@ -2,8 +2,8 @@
 //!
 //! JSON is text, and a header value may have any byte from 0x80. Those that belong to no UTF-8 text are written as the last
 //! 128 characters of Unicode, U+10FF80 to U+10FFFF: private characters and noncharacters that no text has. On the way out
-//! each of them is its byte again, so a value that a guest passes on leaves as it came. A value that has such a character of
-//! its own, as UTF-8, has its four bytes written in this way, so that nothing is ambiguous.
+//! each of them is its byte again, so a value that a guest passes on leaves as it came. If a value contains such a character
+//! as UTF-8, each of its four bytes is written in this way, so that nothing is ambiguous.
 
 use std::borrow::Cow;
 
