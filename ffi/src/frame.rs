@@ -111,7 +111,11 @@ pub(crate) fn write(answer: &Answer<'_>, out: &mut [u8]) -> (gojinn_answer, Opti
         verdict: answer.outcome as u32,
         status: u32::from(answer.status),
         headers: headers.len() as u32,
-        names_status: u32::from(answer.response.is_some_and(|response| response.names_status)),
+        names_status: u32::from(
+            answer
+                .response
+                .is_some_and(|response| response.names_status),
+        ),
         duration_ns: u64::try_from(answer.duration.as_nanos()).unwrap_or(u64::MAX),
         memory_peak: answer.memory_peak,
         logs_dropped: answer.logs_dropped.bytes,

@@ -115,7 +115,9 @@ fn model(request: &Request<'_>) -> Value {
     set("headers", headers(request));
     // Those that JSON has no short escape for.
     let long = request.body.iter().filter(|&&byte| byte < 0x20);
-    let long = long.filter(|byte| !b"\x08\t\n\x0c\r".contains(byte)).count();
+    let long = long
+        .filter(|byte| !b"\x08\t\n\x0c\r".contains(byte))
+        .count();
     match std::str::from_utf8(request.body) {
         Ok(text) if long <= 64 || long <= request.body.len() / 16 => set("body", text.into()),
         _ => {

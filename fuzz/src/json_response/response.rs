@@ -70,9 +70,7 @@ pub(super) fn read(output: &[u8]) -> Option<Model> {
         text.into_bytes()
     } else {
         let letters = encoded.trim_start_matches('\u{feff}');
-        let letters: String = letters
-            .split(|c: char| " \t\n\x0c\r".contains(c))
-            .collect();
+        let letters: String = letters.split(|c: char| " \t\n\x0c\r".contains(c)).collect();
         STANDARD.decode(letters).ok()?
     };
     Some(Model {
@@ -221,7 +219,8 @@ impl<'de> Deserialize<'de> for Raw {
                 let mut unknown = 0;
                 while let Some(key) = map.next_key::<String>()? {
                     let key = key.to_ascii_lowercase();
-                    if OTHERS.contains(&key.replace(['-', '_'], "").as_str()) && key != "body_base64"
+                    if OTHERS.contains(&key.replace(['-', '_'], "").as_str())
+                        && key != "body_base64"
                     {
                         return Err(A::Error::custom("a key of another system"));
                     }

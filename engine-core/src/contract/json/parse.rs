@@ -260,10 +260,7 @@ fn read_headers<'a>(reader: &mut Reader<'a>) -> Result<Headers<'a>, BadOutput> {
     Ok(headers)
 }
 
-fn read_header_value<'a>(
-    reader: &mut Reader<'a>,
-    name: &str,
-) -> Result<Cow<'a, [u8]>, BadOutput> {
+fn read_header_value<'a>(reader: &mut Reader<'a>, name: &str) -> Result<Cow<'a, [u8]>, BadOutput> {
     let next = reader.peek();
     let at = reader.at();
     if next != Some(b'"') {

@@ -38,7 +38,11 @@ impl<'a> Reader<'a> {
         match std::str::from_utf8(text) {
             Ok(text) => {
                 let marked = text.starts_with(BYTE_ORDER_MARK);
-                let at = if marked { BYTE_ORDER_MARK.len_utf8() } else { 0 };
+                let at = if marked {
+                    BYTE_ORDER_MARK.len_utf8()
+                } else {
+                    0
+                };
                 Ok(Self { text, at })
             }
             Err(error) => Err(BadOutput::at(

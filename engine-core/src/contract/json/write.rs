@@ -4,8 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::super::Request;
-use super::super::stand_in::{self, is_stand_in};
 use super::super::headers::{self, NamedByConnection, Spelling};
+use super::super::stand_in::{self, is_stand_in};
 use super::scan;
 
 /// See [`write_request`](super::write_request).

@@ -7,7 +7,11 @@ use crate::sandbox::{HostState, Stop};
 /// Writes the arguments, each ended by NUL, and a table of pointers to them.
 pub fn args_get(host: &mut HostState, memory: &mut [u8], argv: i32, buf: i32) -> Result<i32, Stop> {
     answer(|| {
-        let args = host.program.args.iter().map(|arg| [arg.as_slice(), b"", b""]);
+        let args = host
+            .program
+            .args
+            .iter()
+            .map(|arg| [arg.as_slice(), b"", b""]);
         put(memory, argv, buf, args)
     })
 }
@@ -20,7 +24,11 @@ pub fn args_sizes_get(
     size: i32,
 ) -> Result<i32, Stop> {
     answer(|| {
-        let args = host.program.args.iter().map(|arg| [arg.as_slice(), b"", b""]);
+        let args = host
+            .program
+            .args
+            .iter()
+            .map(|arg| [arg.as_slice(), b"", b""]);
         put_sizes(memory, count, size, args)
     })
 }

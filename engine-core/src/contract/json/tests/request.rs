@@ -221,14 +221,20 @@ fn headers_that_connection_names_are_dropped_but_the_servers_own_are_not() {
 #[test]
 fn utf8_in_a_header_value_is_itself_and_other_bytes_have_characters_in_their_place() {
     for (sent, expected) in [
-        (b"Zo\xc3\xab \xf0\x9f\x98\x80".as_slice(), "Zo\u{eb} \u{1f600}"),
+        (
+            b"Zo\xc3\xab \xf0\x9f\x98\x80".as_slice(),
+            "Zo\u{eb} \u{1f600}",
+        ),
         (b"Zo\xeb", "Zo\u{10ffeb}"),
         (b"\xeb\xc3\xab\xff", "\u{10ffeb}\u{eb}\u{10ffff}"),
         (b"\xe2\x82!\xe2\x82\xac", "\u{10ffe2}\u{10ff82}!\u{20ac}"),
         (b"\x80\"\x80\n", "\u{10ff80}\"\u{10ff80}\n"),
         // Surrogates and what is beyond Unicode are no UTF-8.
         (b"\xed\xa0\x80", "\u{10ffed}\u{10ffa0}\u{10ff80}"),
-        (b"\xf4\x90\x80\x80", "\u{10fff4}\u{10ff90}\u{10ff80}\u{10ff80}"),
+        (
+            b"\xf4\x90\x80\x80",
+            "\u{10fff4}\u{10ff90}\u{10ff80}\u{10ff80}",
+        ),
         // The last character that is itself, and the first that is in place of a byte.
         (b"\xf4\x8f\xbd\xbf", "\u{10ff7f}"),
         (
@@ -242,7 +248,11 @@ fn utf8_in_a_header_value_is_itself_and_other_bytes_have_characters_in_their_pla
             trace_id: sent,
             ..Request::default()
         });
-        for text in [&value["headers"]["X"][0], &value["host"], &value["trace_id"]] {
+        for text in [
+            &value["headers"]["X"][0],
+            &value["host"],
+            &value["trace_id"],
+        ] {
             assert_eq!(*text, *expected, "{}", sent.escape_ascii());
         }
     }
@@ -276,7 +286,9 @@ fn every_byte_of_a_header_value_reaches_the_guest() {
     let expected: String = bytes
         .iter()
         .map(|&byte| match byte {
-            0x80.. => char::from_u32(0x10_ff00 + u32::from(byte)).expect("below the end of Unicode"),
+            0x80.. => {
+                char::from_u32(0x10_ff00 + u32::from(byte)).expect("below the end of Unicode")
+            }
             _ => char::from(byte),
         })
         .collect();
@@ -338,8 +350,16 @@ fn a_body_with_many_long_escapes_is_sent_as_base64() {
         // The shortest escapes are no reason, and neither is DEL, which needs none.
         (b"\"\\\n\r\t\x08\x0c".repeat(1000), true),
         (vec![0x7f; 10_000], true),
-        (format!("{}\n", r#"{"a":"b"}"#.repeat(50)).into_bytes(), true),
-        ("\u{1b}[31mred\u{1b}[0m and a line of text\n".repeat(500).into(), true),
+        (
+            format!("{}\n", r#"{"a":"b"}"#.repeat(50)).into_bytes(),
+            true,
+        ),
+        (
+            "\u{1b}[31mred\u{1b}[0m and a line of text\n"
+                .repeat(500)
+                .into(),
+            true,
+        ),
     ] {
         let request = Request {
             body: &body,

@@ -444,7 +444,8 @@ fn the_keys_of_other_systems_are_refused_with_the_right_ones() {
         refused_because(&format!(r#"{{"status":201,{member},"x":1}}"#), advice);
     }
     // They are only keys of the response itself.
-    let output = r#"{"meta":{"statusCode":1,"cookies":[]},"headers":{"StatusCode":"1"},"codeStatus":2}"#;
+    let output =
+        r#"{"meta":{"statusCode":1,"cookies":[]},"headers":{"StatusCode":"1"},"codeStatus":2}"#;
     assert_eq!(accepted(output).headers.len(), 1);
 }
 
