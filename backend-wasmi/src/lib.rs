@@ -13,6 +13,33 @@
 //! Wasmi 2.0 can put a memory into a buffer that it is given, a slot of engine-core's, but fills it with zeros first: the image
 //! is gone, and a private page takes the place of every shared one. So a slot pays only for an instance that is used again
 //! (see `reuse`). Where it cannot be, sandboxes have memory of wasmi's own, into which the image is copied.
+//!
+//! # Example
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use backend_wasmi::{Wasmi, WasmiConfig};
+//! use engine_core::contract::Request;
+//! use engine_core::{Engine, EngineConfig, FunctionConfig};
+//!
+//! // A function that answers every request alike: an iovec at 16, and 24 bytes of JSON behind it.
+//! let wasm = wat::parse_str(
+//!     r#"(module
+//!         (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+//!         (memory (export "memory") 1)
+//!         (data (i32.const 16) "\18\00\00\00\18\00\00\00{\"status\":200,\"body\":\"\"}")
+//!         (func (export "_start") (drop (call $write (i32.const 1) (i32.const 16) (i32.const 1) (i32.const 0)))))"#,
+//! )?;
+//! let engine = Engine::new(EngineConfig::default(), vec![Arc::new(Wasmi::new(WasmiConfig::default())?)])?;
+//! let config = FunctionConfig { name: "alike".into(), ..FunctionConfig::default() };
+//! let function = engine.deploy(&wasm, config)?;
+//!
+//! let request = Request { method: b"GET", uri: b"/", ..Request::default() };
+//! let status = function.call(engine.reserve()?, &request, &[], |answer| answer.status)?;
+//! assert_eq!(status, 200);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod config;
 mod hostcalls;

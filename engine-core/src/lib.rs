@@ -3,6 +3,32 @@
 //! A `.wasm` file becomes a [`Function`] when it is deployed on an [`Engine`]; every call of it is answered by a fresh
 //! sandbox. The engines that run the code plug in through the three traits of [`backend`]; this crate names none of them.
 //!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use engine_core::backend::Backend;
+//! use engine_core::contract::Request;
+//! use engine_core::{Engine, EngineConfig, FunctionConfig, Result};
+//!
+//! /// Deploys a function, and answers one request with it.
+//! fn answer_once(backend: Arc<dyn Backend>, wasm: &[u8]) -> Result<(u16, Vec<u8>)> {
+//!     // Once for a process.
+//!     let engine = Engine::new(EngineConfig::default(), vec![backend])?;
+//!     // Once for a module: validated, compiled, linked, and given a snapshot if it can have one.
+//!     let config = FunctionConfig { name: "hello".into(), ..FunctionConfig::default() };
+//!     let function = engine.deploy(wasm, config)?;
+//!     // For each request: a permit, which bounds how many run at once, and a fresh sandbox.
+//!     let request = Request { method: b"GET", uri: b"/", ..Request::default() };
+//!     let permit = engine.reserve()?;
+//!     function.call(permit, &request, &[], |answer| match answer.response {
+//!         Some(response) => (response.status, response.body.to_vec()),
+//!         None => (answer.status, answer.reason.as_bytes().to_vec()),
+//!     })
+//! }
+//! ```
+//!
+//! The first page of `backend-wasmi` calls it on a module; `backend-wasmi/examples/embed.rs` is a program that does.
+//!
 //! The modules are the floors of a house: each uses only those listed below it. `tests/floors.rs` holds that.
 
 // Floor 6: the facade.
