@@ -105,11 +105,13 @@ bench-http: caddy ## whole Caddy: functions against respond and reverse_proxy, i
 fuzz-smoke: ## each fuzz target for a few seconds
 	fuzz/smoke.sh
 
-test-rust: tools ## format, lints, unit tests, the conformance suite and snapshots of real programs on every backend
+test-rust: tools ## format, lints, docs, unit tests, the conformance suite and snapshots of real programs on every backend
 	$(MAKE) -C guests go corpus
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps --document-private-items --locked
 	$(CARGO) test --release --workspace --locked
+	$(CARGO_TARGET_DIR)/release/examples/embed guests/c/hello/hello.wasm | grep -x 'status: 200'
 	cd engine-core/model && $(CARGO) run --release --locked
 
 test-backends: tools ## lints of the library with each backend alone

@@ -2,7 +2,7 @@
 //!
 //! All that a guest can find changed is its memory (a slot, which is reset), its globals (set to what they were) and its
 //! tables and segments. The latter cannot be restored, so modules whose code changes them are never used again
-//! ([`StartState::is_restorable`](engine_core::backend::StartState)). Entries of a table that wasmtime has filled in, as it does
+//! ([`StartState::is_restorable`](engine_core::StartState)). Entries of a table that wasmtime has filled in, as it does
 //! when they are first called, stay filled in, with what the module says.
 
 use engine_core::{Error, Limits, MemoryUse, Result};

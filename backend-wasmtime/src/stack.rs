@@ -1,6 +1,6 @@
 //! Native stacks: guests run on the calling thread's where there is room, on a pooled one where there is not.
 //!
-//! Wasmtime lets a guest use [`WASM_STACK`](crate::config::WASM_STACK) bytes below the point of entry, whatever the thread
+//! Wasmtime lets a guest use [`WASM_STACK`] bytes below the point of entry, whatever the thread
 //! has: on a smaller stack a guest's recursion would run into the thread's guard page and end the process. So the bounds
 //! of the thread's stack are looked up, once per thread, and compared with the stack pointer at each entry.
 

@@ -40,7 +40,7 @@ pub struct Dropped {
 }
 
 impl Logs {
-    /// No lines yet; at most `limit` packed bytes, and one line for each [`BYTES_FOR_LINE`] of them.
+    /// No lines yet; at most `limit` packed bytes, and one line for each `BYTES_FOR_LINE` of them.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self {

@@ -9,7 +9,7 @@ use crate::wasm::Bounds;
 /// What an engine is made of. Nothing in it derives from the functions: adding one never replaces the engine.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
-    /// The name of the backend of functions that name none. `None`: the first one handed to [`Engine::new`].
+    /// The name of the backend of functions that name none. `None`: the first one handed to [`Engine::new`](super::Engine::new).
     pub default_backend: Option<String>,
     /// Places for running calls, the hard bound of concurrency. max(32, 8 x cores).
     pub max_concurrency: u32,

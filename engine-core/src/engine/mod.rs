@@ -46,7 +46,7 @@ impl Engine {
         self.deploy_unless(&Cancel::new(), wasm, config)
     }
 
-    /// [`Engine::deploy`] that can be cancelled: it then returns [`ErrorKind::Cancelled`] at once, however long its module
+    /// [`Engine::deploy`] that can be cancelled: it then returns [`ErrorKind::Cancelled`](crate::ErrorKind) at once, however long its module
     /// still compiles.
     pub fn deploy_unless(
         &self,
@@ -57,7 +57,7 @@ impl Engine {
         deploy::deploy_on_thread(&self.shared, wasm, config, cancel)
     }
 
-    /// Takes a place for a call that is about to begin; [`ErrorKind::Rejected`] when all are taken.
+    /// Takes a place for a call that is about to begin; [`ErrorKind::Rejected`](crate::ErrorKind) when all are taken.
     pub fn reserve(&self) -> Result<Permit> {
         self.shared.calls.reserve()
     }
@@ -67,7 +67,7 @@ impl Engine {
         self.reserve().map(Permit::into_id)
     }
 
-    /// Turns an id back into its permit. [`ErrorKind::Config`] if it is stale, unknown or claimed already.
+    /// Turns an id back into its permit. [`ErrorKind::Config`](crate::ErrorKind) if it is stale, unknown or claimed already.
     pub fn claim(&self, id: CallId) -> Result<Permit> {
         self.shared.calls.claim(id).ok_or_else(|| {
             Error::config(format!(
@@ -166,7 +166,7 @@ impl Engine {
     }
 
     /// Removes everything from the artifact cache: what is deployed from now on is compiled again. Functions that are alive
-    /// stay as they are. [`ErrorKind::Config`] if there is no cache.
+    /// stay as they are. [`ErrorKind::Config`](crate::ErrorKind) if there is no cache.
     pub fn purge_cache(&self) -> Result<Purged> {
         match &self.shared.loader.cache {
             Some(cache) => cache.purge(),

@@ -26,9 +26,9 @@
 //!      or the image was dropped
 //! ```
 //!
-//! Cold is [`reservation::Reservation`], warm is [`mapped::Mapped`] on a free list, busy is [`Slot`]: different types, so a
+//! Cold is `reservation::Reservation`, warm is `mapped::Mapped` on a free list, busy is [`Slot`]: different types, so a
 //! memory that has run cannot be taken for a clean one. A reset asks the kernel which pages are dirty
-//! ([`pagemap`], `PAGEMAP_SCAN`) and copies those back: no page fault in the next sandbox, and 3 µs where giving the pages
+//! (`pagemap`, `PAGEMAP_SCAN`) and copies those back: no page fault in the next sandbox, and 3 µs where giving the pages
 //! back costs 25 (16 dirty pages, Linux 6.18, 2 vCPU).
 
 mod config;

@@ -69,8 +69,8 @@ pub struct HostState {
     pub(crate) observed: Option<Box<Observed>>,
     /// Figures and bound of linear memory; a backend reports through [`HostState::memory`].
     pub(crate) memory: MemoryUse,
-    /// Why a hostcall ended the guest, if one did. Set by [`HostState::stop`] and turned into an outcome by
-    /// [`HostState::outcome`].
+    /// Why a hostcall ended the guest, if one did. Set by [`HostState::stop`] and turned into a guest exit by
+    /// [`HostState::exit`].
     stop: Option<Stop>,
 }
 

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// segment that its code changes, a mutable global that is a reference or has no export. `None`: memory and the exported
 /// globals are all of its state, so that restoring them makes a used instance a new one.
 ///
-/// Of the code of a [`Split`](super::Split), all numeric globals are exported. Reads the whole code: 2 ms for the 2 MB of a Go program.
+/// Of the code of a [`Split`](crate::Split), all numeric globals are exported. Reads the whole code: 2 ms for the 2 MB of a Go program.
 pub fn hidden_state(module: &[u8]) -> Result<Option<String>> {
     let sections = sections::sections(module).map_err(|cut| super::sniff::truncated(&cut))?;
     find(module, &sections)

@@ -28,7 +28,7 @@ use facts::Facts;
 pub use features::Features;
 pub use hidden::hidden_state;
 
-/// Exports with this prefix are made by [`Wasm::split`]; a guest may not use it.
+/// Exports with this prefix are made by [`Split`](crate::Split); a guest may not use it.
 pub const RESERVED_PREFIX: &str = "gojinn:";
 
 /// The reserved export that a start section becomes.
@@ -96,7 +96,7 @@ impl Wasm {
         self.facts.form
     }
 
-    /// The exports to call for one request, in this order, each `[] -> []`. Of the code of a [`Split`], they include the
+    /// The exports to call for one request, in this order, each `[] -> []`. Of the code of a [`Split`](crate::Split), they include the
     /// start function ([`START_EXPORT`]).
     #[must_use]
     pub fn entries(&self) -> Arc<[String]> {

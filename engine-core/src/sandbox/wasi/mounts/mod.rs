@@ -1,6 +1,6 @@
 //! Folders of the host that a function may use: opened once at deployment, handed to each sandbox.
 //!
-//! wasi-common implements the calls; the folders and files it works on are ours ([`folder`], [`file`]), which is where
+//! wasi-common implements the calls; the folders and files it works on are ours ([`folder`], [`mod@file`]), which is where
 //! read-only mounts stay read-only and where only regular files and folders are served.
 
 mod file;
