@@ -28,9 +28,7 @@ type functionFacts struct {
 	// Source is where the compiled code came from: `compiled`, `cache`, or `memory` if another function has the same module.
 	Source   string        `json:"source"`
 	Snapshot snapshotFacts `json:"snapshot"`
-	// PlainBecause says why the function's memory is copied for each sandbox; empty if it is not.
-	PlainBecause string `json:"plain_because"`
-	// Warnings says what else could not be done as configured.
+	// Warnings says what could not be done as configured, although the function serves.
 	Warnings []string `json:"warnings"`
 }
 

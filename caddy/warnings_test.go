@@ -50,7 +50,7 @@ func (s *server) warned() (all []string) {
 func TestEngineWarnings(t *testing.T) {
 	s := newServer(t)
 	var about atomic.Value
-	about.Store(`{"pool_problem":"reserving 4 GiB failed","warnings":["the cache is not private"]}`)
+	about.Store(`{"warnings":["there is no memory pool","the cache is not private"]}`)
 	s.fake.About = func() string { return about.Load().(string) }
 
 	s.mustLoad("{\n admin ADMIN\n}\nADDR {\n respond hello\n}\n")
@@ -58,7 +58,7 @@ func TestEngineWarnings(t *testing.T) {
 		t.Errorf("without an engine: %v", list)
 	}
 	s.mustLoad(s.simple())
-	const pool = "there is no memory pool, so each sandbox gets new memory: reserving 4 GiB failed"
+	const pool = "there is no memory pool"
 	want := []warning{{Warning: pool}, {Warning: "the cache is not private"}}
 	if got := s.warnings(); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
@@ -68,7 +68,7 @@ func TestEngineWarnings(t *testing.T) {
 		t.Errorf("the log has %q, want %q", got, logged)
 	}
 
-	about.Store(`{"pool_problem":"reserving 4 GiB failed","warnings":["the cache is not private","a bad\u001b[1m entry"]}`)
+	about.Store(`{"warnings":["there is no memory pool","the cache is not private","a bad\u001b[1m entry"]}`)
 	s.mustLoad(s.simple("timeout 2s"))
 	s.mustLoad(s.simple("timeout 3s"))
 	logged = append(logged, `a bad\x1b[1m entry`)
@@ -79,7 +79,7 @@ func TestEngineWarnings(t *testing.T) {
 		t.Errorf("after a deployment the list is %v", got)
 	}
 
-	for _, nothing := range []string{`{"pool_problem":null,"warnings":[]}`, `{"warnings":null}`, `{}`, `not JSON`} {
+	for _, nothing := range []string{`{"warnings":[]}`, `{"warnings":null}`, `{}`, `not JSON`} {
 		about.Store(nothing)
 		if list := s.warnings(); len(list) != 0 {
 			t.Errorf("%s: %v", nothing, list)
@@ -87,16 +87,6 @@ func TestEngineWarnings(t *testing.T) {
 	}
 	if res := s.post("/gojinn/warnings"); res.StatusCode != 405 || res.Header.Get("Allow") != "GET" {
 		t.Errorf("POST: %d %v", res.StatusCode, res.Header)
-	}
-}
-
-// A problem that is in the engine's list as well is logged once.
-func TestPoolProblemIsLoggedOnce(t *testing.T) {
-	s := newServer(t)
-	s.fake.About = func() string { return `{"pool_problem":"no pool","warnings":["other","no pool"]}` }
-	s.mustLoad(s.simple())
-	if got := s.warned(); !slices.Equal(got, []string{"other", "no pool"}) {
-		t.Errorf("got %q", got)
 	}
 }
 
@@ -131,24 +121,20 @@ func TestEngineWarningsWhileServing(t *testing.T) {
 	}
 }
 
-// A function's warnings: in the log once for each deployment, in the list and with the function as long as it serves.
+// A function's warnings are in the log once for each deployment, and in the lists as long as it serves.
 func TestFunctionWarnings(t *testing.T) {
 	s := newServer(t)
 	s.fake.Describe = func(config *engine.FunctionConfig) string {
 		return map[string]string{
-			"copied": `{"source":"compiled","plain_because":"its memory\u001b is not exported"}`,
-			"warmed": `{"source":"compiled","plain_because":"it grows","warnings":["a first","it grows"],` +
-				`"snapshot":{"kind":"none","why_not":"it traps"}}`,
-			"silent": `{"plain_because":null,"warnings":null}`,
+			"copied": `{"source":"compiled","warnings":["its memory\u001b is copied"]}`,
+			"cold":   `{"source":"compiled","warnings":["a first","a second"],"snapshot":{"kind":"none","why_not":"it traps"}}`,
+			"mute":   `{"source":"compiled","warnings":null,"snapshot":{"kind":"parked"}}`,
+			"silent": `{"warnings":null}`,
 		}[config.Name]
 	}
 	var routes strings.Builder
-	for _, name := range []string{"copied", "warmed", "silent"} {
-		fmt.Fprintf(&routes, "gojinn /%s {\nmodule DIR/hello.wasm\nname %s\n", name, name)
-		if name == "warmed" {
-			routes.WriteString("warmup 2\n")
-		}
-		routes.WriteString("}\n")
+	for name, line := range map[string]string{"copied": "", "cold": "warmup 2", "mute": "warmup 2", "silent": ""} {
+		fmt.Fprintf(&routes, "gojinn /%s {\nmodule DIR/hello.wasm\nname %s\n%s\n}\n", name, name, line)
 	}
 	config := strings.Replace(s.simple(), "route {", "route {\n"+routes.String(), 1)
 	s.mustLoad(config)
@@ -156,23 +142,24 @@ func TestFunctionWarnings(t *testing.T) {
 
 	module := s.dir + "/hello.wasm"
 	want := []string{
-		memoryNotShared + " function=copied module=" + module + ` reason=its memory\x1b is not exported`,
-		"a first function=warmed module=" + module,
-		"it grows function=warmed module=" + module,
-		snapshotLacking + " function=warmed module=" + module + " reason=it traps",
+		"a first function=cold module=" + module,
+		"a second function=cold module=" + module,
+		`its memory\x1b is copied function=copied module=` + module,
+		snapshotLacking + " function=cold module=" + module + " reason=it traps",
+		snapshotLacking + " function=mute module=" + module + " reason=",
 	}
 	got := s.warned()
 	slices.Sort(got)
-	slices.Sort(want)
 	if !slices.Equal(got, want) {
 		t.Errorf("the log has\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 
 	list := []warning{
-		{"copied", module, memoryNotShared + ": its memory\x1b is not exported"},
-		{"warmed", module, "a first"},
-		{"warmed", module, "it grows"},
-		{"warmed", module, snapshotLacking + ": it traps"},
+		{"cold", module, "a first"},
+		{"cold", module, "a second"},
+		{"cold", module, snapshotLacking + ": it traps"},
+		{"copied", module, "its memory\x1b is copied"},
+		{"mute", module, snapshotLacking},
 	}
 	if got := s.warnings(); !slices.Equal(got, list) {
 		t.Errorf("the list is %q, want %q", got, list)
@@ -182,14 +169,14 @@ func TestFunctionWarnings(t *testing.T) {
 	if err := json.Unmarshal([]byte(s.admin("/gojinn/functions").body), &functions); err != nil {
 		t.Fatal(err)
 	}
-	told := map[string][]string{}
+	shown := map[string][]string{}
 	for _, f := range functions {
-		told[f.Name] = f.Warnings
+		shown[f.Name] = f.Warnings
 	}
 	if want := map[string][]string{
-		"copied": {list[0].Warning}, "hello": nil, "silent": nil,
-		"warmed": {list[1].Warning, list[2].Warning, list[3].Warning},
-	}; !reflect.DeepEqual(told, want) {
-		t.Errorf("GET /gojinn/functions has %q, want %q", told, want)
+		"cold": {list[0].Warning, list[1].Warning, list[2].Warning}, "copied": {list[3].Warning},
+		"hello": nil, "mute": {list[4].Warning}, "silent": nil,
+	}; !reflect.DeepEqual(shown, want) {
+		t.Errorf("GET /gojinn/functions has %q, want %q", shown, want)
 	}
 }
