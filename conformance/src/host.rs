@@ -55,7 +55,7 @@ pub fn arguments_and_environment_arrive(fixture: &Fixture) {
 }
 
 /// Values that only a request knows are filled in for it, and for it alone.
-pub fn late_values_arrive(fixture: &Fixture) {
+pub fn per_request_values_arrive(fixture: &Fixture) {
     let cat = printer_of_program();
     let function = fixture.deploy_with(&cat, |config| {
         config.args = vec![None, Some("x".into())];
@@ -69,7 +69,7 @@ pub fn late_values_arrive(fixture: &Fixture) {
         .call(permit, &request, &[b"one"], |_| ())
         .err()
         .map(|error| error.to_string());
-    assert!(error.is_some_and(|error| error.contains("takes 2 late values")));
+    assert!(error.is_some_and(|error| error.contains("takes 2 per-request values")));
     let permit = super::expect(fixture.engine.reserve());
     let error = function
         .call(permit, &request, &[b"one", b"t\0o"], |_| ())

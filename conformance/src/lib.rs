@@ -69,7 +69,7 @@ macro_rules! for_each_case {
             features::overlapping_segments_apply_in_order
             features::a_module_without_memory_works
             host::arguments_and_environment_arrive
-            host::late_values_arrive
+            host::per_request_values_arrive
             host::two_sandboxes_draw_different_randomness
             host::clocks_are_real_and_never_go_back
             host::a_sleep_takes_its_time_and_no_processor
