@@ -1,3 +1,5 @@
+// Tests of a function inside and around other handlers of Caddy.
+
 package gojinn
 
 import (
@@ -13,7 +15,7 @@ import (
 	"github.com/pauloappbr/gojinn/caddy/internal/enginetest"
 )
 
-// A function inside of Caddy's handlers is to behave as `respond` in the same place: the two are asked the same here.
+// A function inside other handlers of Caddy behaves as `respond` does there: both get the same requests.
 func TestFunctionsInsideOfHandlersAreAsRespond(t *testing.T) {
 	s := newServer(t)
 	bodies := []string{"", "short", strings.Repeat("{{upper `long`}}. ", 30), strings.Repeat("0123456789", 3000)}
@@ -60,7 +62,7 @@ func TestFunctionsInsideOfHandlersAreAsRespond(t *testing.T) {
 							if accept != "" {
 								r.Header.Set("Accept-Encoding", accept)
 							}
-							// Fails if there are fewer bytes, or more, than Content-Length says.
+							// Fails if the body is shorter or longer than Content-Length.
 							return s.do(r)
 						}
 						ours, right := get(fmt.Sprintf("/function/%d/%d", status, i)), get(fmt.Sprintf("/respond/%d/%d", status, i))
@@ -72,7 +74,7 @@ func TestFunctionsInsideOfHandlersAreAsRespond(t *testing.T) {
 							t.Errorf("%s: Content-Length is %s for %d bytes", where, length, len(ours.body))
 						}
 						for _, h := range []*response{ours, right} {
-							// Those of a body are sent by net/http where respond leaves them out.
+							// net/http adds the headers of a body if respond leaves them out.
 							h.Header.Del("Content-Length")
 							h.Header.Del("Date")
 							if h.body == "" {
@@ -91,7 +93,7 @@ func TestFunctionsInsideOfHandlersAreAsRespond(t *testing.T) {
 	}
 }
 
-// plain is a body without its encoding.
+// plain returns a body without its encoding.
 func plain(t *testing.T, res *response) string {
 	t.Helper()
 	if res.Header.Get("Content-Encoding") != "gzip" || res.body == "" {
@@ -108,7 +110,7 @@ func plain(t *testing.T, res *response) string {
 	return string(text)
 }
 
-// A function in handle_errors that names no status has the error's.
+// A function in handle_errors whose response has no status gets the status of the error.
 func TestStatusOfAnErrorPage(t *testing.T) {
 	s := newServer(t)
 	reply := enginetest.Reply{}
@@ -178,7 +180,7 @@ ADDR {
 	}
 }
 
-// A function where reverse_proxy has an answer to be handled, before or instead of copying it.
+// A function that handles a response of reverse_proxy, before or instead of copying it.
 func TestFunctionsHandleResponses(t *testing.T) {
 	s := newServer(t)
 	var got *enginetest.Call
@@ -217,7 +219,7 @@ http://` + upstream + ` {
 	if res.StatusCode != 200 || res.body != strings.Repeat("the function's. ", 300) || res.Header.Get("X-Upstream") != "yes" {
 		t.Errorf("got %d %v %.100q", res.StatusCode, res.Header, res.body)
 	}
-	// What the function is told of the body is true of what it gets.
+	// The headers of the body describe the body that the function gets.
 	if strings.Join(got.Head.PerRequest, "") != "404" || got.Header("Content-Length") != fmt.Sprint(len(got.Body)) {
 		t.Errorf("got %q, Content-Length %s of %d bytes", got.Head.PerRequest, got.Header("Content-Length"), len(got.Body))
 	}
@@ -304,7 +306,7 @@ func TestContentLengthOfTheRequest(t *testing.T) {
 	}
 }
 
-// The access log tells of a function's answer as of any other.
+// The access log records a function's answer as any other.
 func TestAccessLog(t *testing.T) {
 	s := newServer(t)
 	s.fake.Handle = func(*enginetest.Call) enginetest.Reply {

@@ -1,3 +1,5 @@
+// This file finds the names that a config gives to placeholders.
+
 package gojinn
 
 import (
@@ -11,8 +13,8 @@ import (
 	maphandler "github.com/caddyserver/caddy/v2/modules/caddyhttp/map"
 )
 
-// chosenNamesOf says whether a name is one of [chosenNames] in the server that ctx provisions. Where there is no server to
-// look at, any name may be one.
+// chosenNamesOf returns a function that reports whether a name is one of the [chosenNames] of the server that ctx provisions.
+// Without a server, every name may be one.
 func chosenNamesOf(ctx context.Context) func(name string) bool {
 	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if !ok || server == nil {
@@ -22,10 +24,10 @@ func chosenNamesOf(ctx context.Context) func(name string) bool {
 	return func(name string) bool { return names()[name] }
 }
 
-// chosenNames are the names that the handlers `map` of a server give to placeholders, the only ones without a prefix that
-// Caddy lets a config choose.
+// chosenNames returns the names that the `map` handlers of a server give to placeholders. Caddy lets a config choose no other
+// names without a prefix.
 //
-// It may be called while the server is being provisioned: what is loaded is looked at as it is, the rest as JSON.
+// It may be called while the server is being provisioned: it inspects the handlers that are loaded, and the JSON of the others.
 func chosenNames(server *caddyhttp.Server) map[string]bool {
 	names := nameCollector{}
 	names.routes(server.Routes)
@@ -55,7 +57,7 @@ func (c nameCollector) add(destination string) {
 	c[strings.TrimSuffix(strings.TrimPrefix(destination, "{"), "}")] = true
 }
 
-// json looks for handlers that are not loaded yet. What is not JSON is refused when it is loaded.
+// json finds handlers that are not loaded yet. Invalid JSON is refused later, when it is loaded.
 func (c nameCollector) json(text json.RawMessage) {
 	var object struct {
 		Handler      string
@@ -80,7 +82,7 @@ func (c nameCollector) json(text json.RawMessage) {
 	}
 }
 
-// loaded follows what can hold routes, and nothing else of a handler: other fields may be in use already.
+// loaded inspects only those fields of a handler that can hold routes, because others may be in use already.
 func (c nameCollector) loaded(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Interface:
@@ -124,7 +126,7 @@ var (
 	rawType       = reflect.TypeFor[json.RawMessage]()
 )
 
-// holdsRoutes says whether values of a type can hold routes, loaded or not. within are the structs around it.
+// holdsRoutes reports whether values of a type can hold routes, loaded or not. within are the structs that contain the type.
 func holdsRoutes(t reflect.Type, within []reflect.Type) bool {
 	switch t.Kind() {
 	case reflect.Slice:

@@ -1,3 +1,5 @@
+// Tests of the prose, the links and the map of the code in the docs.
+
 package gojinn
 
 import (

@@ -123,7 +123,7 @@ func testSnapshots(t *testing.T, backend, module string) {
 			s.wantSnapshot(f.name, f.kind)
 			tenant := "acme"
 			if f.name == "per-request" {
-				tenant = "whoever"
+				tenant = "another"
 			}
 			kind, _ := s.snapshotOf(f.name)
 			s.askAtOnce("/"+f.name, tenant, f.reveals, kind)
@@ -157,7 +157,7 @@ func testSnapshots(t *testing.T, backend, module string) {
 		insisted = insisted || record["function"] == "c" && strings.Contains(record["reason"].(string), "only those of Go")
 	}
 	if !insisted {
-		t.Errorf("nobody was warned of what snapshot on could not do: %v", warned)
+		t.Errorf("nothing was logged about what snapshot on could not do: %v", warned)
 	}
 	// Logged once, while the snapshot was taken, and by no request.
 	if kind, _ := s.snapshotOf("says"); kind == "parked" {

@@ -1,3 +1,5 @@
+// Tests of the Caddyfiles in examples/.
+
 package gojinn
 
 import (

@@ -1,3 +1,5 @@
+// This file has the handler of one function: its settings, and what is done with them when a config is loaded.
+
 package gojinn
 
 import (
@@ -22,83 +24,84 @@ func init() {
 	caddy.RegisterModule(Handler{})
 }
 
-// Handler answers requests with a WebAssembly function. Each request gets a sandbox of its own.
+// Handler answers requests with a WebAssembly function. Each request runs in its own sandbox.
 type Handler struct {
 	// Module is the path of the `.wasm` file, relative to the process's working directory. Required. Placeholders that do
 	// not depend on a request may be used.
 	Module string `json:"module,omitempty"`
 
-	// Name labels the function in metrics and logs. Default: the file's name without its ending, with a short hash where
+	// Name labels the function in metrics and logs. Default: the file's name without its extension, and with a short hash if
 	// another function has that name.
 	Name string `json:"name,omitempty"`
 
-	// Backend runs the function: `wasmtime`, `wasmer` or `wasmi`. Default: the one of the app `gojinn`, or `wasmtime`.
+	// Backend is the engine that runs the function: `wasmtime`, `wasmer` or `wasmi`. Default: that of the app `gojinn`, or
+	// `wasmtime`.
 	Backend string `json:"backend,omitempty"`
 
-	// Contract is how the function is spoken to. Default and only value: `json`.
+	// Contract is the format in which the function gets requests and returns responses. Default and only value: `json`.
 	Contract string `json:"contract,omitempty"`
 
-	// Timeout bounds a call from its admission to the guest's end, whatever the guest does. Default: 60s.
+	// Timeout is the longest time from a call's admission to the guest's end, whatever the guest does. Default: 60s.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
-	// QueueTimeout is how long a request waits for a free sandbox. Default: 1s.
+	// QueueTimeout is the longest time that a request waits for a free sandbox. Default: 1s.
 	QueueTimeout caddy.Duration `json:"queue_timeout,omitempty"`
 
-	// MemoryLimit bounds the linear memory of one sandbox, in bytes, from 64 KiB to 4 GiB. Default: 128000000.
+	// MemoryLimit is the largest linear memory of a sandbox, in bytes, from 64 KiB to 4 GiB. Default: 128000000.
 	MemoryLimit int64 `json:"memory_limit,omitempty"`
 
-	// MaxBody bounds the body of a request, in bytes. Default: 10000000.
+	// MaxBody is the largest body of a request, in bytes. Default: 10000000.
 	MaxBody int64 `json:"max_body,omitempty"`
 
-	// MaxOutput bounds the body of the function's response, decoded, in bytes. Default: 10000000.
+	// MaxOutput is the largest body of a response, decoded, in bytes. Default: 10000000.
 	MaxOutput int64 `json:"max_output,omitempty"`
 
-	// MaxLogs bounds the log lines of one call that are kept (what the function writes to stderr, and `host_log`), in bytes;
-	// one line is kept for each 64 of them. The rest is dropped and counted. Default: 65536.
+	// MaxLogs is how much of a call's log lines is kept (what the function writes to stderr, and `host_log`), in bytes, and at
+	// most one line for each 64 of them; the rest is dropped and counted. Default: 65536.
 	MaxLogs int64 `json:"max_logs,omitempty"`
 
-	// MaxConcurrency is how many sandboxes of this function may run at once. Default: no bound but the app's.
+	// MaxConcurrency is how many sandboxes of this function may run at once. Default: the app's limit only.
 	MaxConcurrency int `json:"max_concurrency,omitempty"`
 
-	// Env are the function's environment variables; it sees no others. Placeholders in the values are resolved once, those
-	// of the request for each request. Other text in braces is text. Default: none.
+	// Env has the function's environment variables, and it gets no others. Placeholders in the values are resolved when the
+	// config is loaded, or for each request if they depend on it. Other text in braces is text. Default: none.
 	Env map[string]string `json:"env,omitempty"`
 
-	// Args are the function's arguments, after its file's name. Placeholders as in `env`. Default: none.
+	// Args are the function's arguments, after the name of its file. They may have placeholders as in `env`. Default: none.
 	Args []string `json:"args,omitempty"`
 
-	// Mounts are the folders that the function sees. Default: none.
+	// Mounts are the directories that the function can use. Default: none.
 	Mounts []Mount `json:"mounts,omitempty"`
 
 	// Snapshot says whether sandboxes start from a snapshot, which is taken when the function is deployed, just before its
-	// program reads the first request: `auto` where that changes nothing but the time it takes, `on` also where the program has used
-	// entropy, clocks or files by then, `off` never. Default: the app's setting, or `auto`.
+	// program reads the first request: `auto` if that changes nothing but the time it takes, `on` even if the program has used
+	// entropy, clocks or files before, or `off`. Default: the app's setting, or `auto`.
 	Snapshot string `json:"snapshot,omitempty"`
 
-	// Warmup runs a sample request into the snapshot. What the program keeps of it, every request will find. Default: none.
+	// Warmup runs a sample request before the snapshot is taken. Every request finds what the program keeps of it. Default: none.
 	Warmup *Warmup `json:"warmup,omitempty"`
 
-	// Watch follows the module's file, and the sample's of a warm-up: when it has changed, the function is replaced, and stays
-	// if the new file is no good. Default: the app's setting.
+	// Watch watches the module's file, and that of the warm-up's sample: when one has changed the function is replaced, or stays
+	// if the new file is refused. Default: the app's setting.
 	Watch *bool `json:"watch,omitempty"`
 
 	deployment *deployment
 	meters     *meters
 	logger     *zap.Logger
 	guestLog   guestLog
-	// perRequest are the values that each request brings, in the order of the ABI.
+	// perRequest are the per-request values, in the order in which the engine expects them.
 	perRequest []value
 }
 
-// Mount gives a function a folder of the host.
+// Mount gives a function a directory of the host.
 type Mount struct {
-	// Host is the folder's path on the host, relative to the process's working directory.
+	// Host is the directory's path on the host, relative to the process's working directory. Required.
 	Host string `json:"host"`
 
-	// Guest is the absolute path at which the function sees it.
+	// Guest is the absolute path at which the function sees the directory. Required.
 	Guest string `json:"guest"`
 
-	// Writable lets the function write there. Default: false.
+	// Writable lets the function change the directory. Default: false.
 	Writable bool `json:"writable,omitempty"`
 }
 
@@ -110,7 +113,7 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Defaults, as docs/contract.md promises them.
+// The defaults, as in docs/contract.md.
 const (
 	defaultTimeout      = 60 * time.Second
 	defaultQueueTimeout = time.Second
@@ -120,7 +123,7 @@ const (
 	defaultMaxLogs      = 64 << 10
 )
 
-// Provision loads the module and deploys the function, unless another config has done so with the same settings.
+// Provision deploys the function, unless another config has deployed the same module with the same settings.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
 	value, err := ctx.App("gojinn")
@@ -155,7 +158,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	err = h.deployment.deploy(app)
 	if err != nil {
-		// The engine names the function too, but knows nothing of its path.
+		// The engine's error has the function's name, but not the path.
 		return fmt.Errorf("function %s (%s): %w", config.Name, module, withoutName(config.Name, err))
 	}
 	app.add(h.deployment, h.Watch)
@@ -188,7 +191,7 @@ func (h *Handler) Validate() error {
 	)
 }
 
-// Cleanup drops the config's hold on the function; requests keep theirs. It may be called twice, and after a Provision
+// Cleanup drops the config's reference to the function; requests keep theirs. It may be called twice, and after a Provision
 // that failed.
 func (h *Handler) Cleanup() error {
 	if h.deployment == nil {
@@ -197,7 +200,7 @@ func (h *Handler) Cleanup() error {
 	return h.deployment.close()
 }
 
-// setDefaults fills in what the config left out.
+// setDefaults sets what the config leaves out.
 func (h *Handler) setDefaults(app *App) {
 	if h.Backend == "" {
 		h.Backend = app.Backend
@@ -228,7 +231,7 @@ func (h *Handler) setDefaults(app *App) {
 	}
 }
 
-// functionConfig turns the settings into the engine's, resolves placeholders and notes the per-request values. chosen says
+// functionConfig returns the settings as the engine expects them, resolves placeholders and sets h.perRequest. chosen reports
 // whether the config gives a name to a placeholder.
 func (h *Handler) functionConfig(repl *caddy.Replacer, module string, chosen func(string) bool) (*engine.FunctionConfig, error) {
 	config := &engine.FunctionConfig{
@@ -270,7 +273,7 @@ func (h *Handler) functionConfig(repl *caddy.Replacer, module string, chosen fun
 	return config, nil
 }
 
-// resolve is the value of a setting, or nil if each request has its own.
+// resolve returns the value of a setting, or nil if it is a per-request value.
 func (h *Handler) resolve(repl *caddy.Replacer, setting, text string, chosen func(string) bool) (*string, error) {
 	v, doubts := parseValue(text, repl, chosen)
 	for _, placeholder := range doubts.unset {
@@ -278,7 +281,7 @@ func (h *Handler) resolve(repl *caddy.Replacer, setting, text string, chosen fun
 			zap.String("setting", setting), zap.String("placeholder", placeholder))
 	}
 	for _, placeholder := range doubts.unknown {
-		h.logger.Warn("Caddy has no such placeholder, so it is text; write \\{ and \\} if that is meant",
+		h.logger.Warn("Caddy has no such placeholder, so it is kept as text; write \\{ and \\} if you mean text",
 			zap.String("setting", setting), zap.String("placeholder", placeholder))
 	}
 	if static, ok := v.static(); ok {
@@ -288,7 +291,7 @@ func (h *Handler) resolve(repl *caddy.Replacer, setting, text string, chosen fun
 	return nil, h.checkPerRequest(setting, &v)
 }
 
-// label names the function. Two functions share a name only where the user says so.
+// label sets the function's name. Two functions have the same name only if the user gave it to both.
 func (h *Handler) label(app *App, config *engine.FunctionConfig, module, sample string) error {
 	text, err := json.Marshal(config)
 	if err != nil {
@@ -306,7 +309,7 @@ func (h *Handler) label(app *App, config *engine.FunctionConfig, module, sample 
 	return nil
 }
 
-// absolute is a path of the config, its placeholders resolved.
+// absolute returns a path of the config as an absolute path, with its placeholders resolved.
 func absolute(repl *caddy.Replacer, setting, path string) (string, error) {
 	resolved, err := repl.ReplaceOrErr(path, true, true)
 	if err != nil {

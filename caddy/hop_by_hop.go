@@ -1,3 +1,5 @@
+// This file drops the headers that a client names in `Connection`.
+
 package gojinn
 
 import (
@@ -9,22 +11,22 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// A client may name headers in `Connection`: they are for the next hop, which Caddy is, and not for the function behind it.
-// That must not take away what a handler of Caddy's has set under the same name, such as a header that a function trusts.
+// The headers that a client names in `Connection` are for the next hop, which is Caddy, and not for the function behind it. But a
+// handler of Caddy may have set a header of the same name, for example one that a function trusts, and that must stay.
 //
-// Caddy keeps no copy of the headers that the client sent. So the first route of a server gets a matcher that matches
-// everything and notes, before any handler has run, which values the client named away. It does something only for requests
-// that name headers in `Connection`, which next to none do.
+// Caddy keeps no copy of the headers that the client sent. So the first route of a server gets a matcher that matches everything
+// and records, before any handler runs, which values the client named in `Connection`. It does nothing for requests that name
+// no headers there, which are nearly all.
 
 // hopByHopVar is the variable of a request that holds its [namedAway].
 const hopByHopVar = "gojinn.hop_by_hop"
 
-// namedAway are the values of headers that the client named in `Connection`, as the client sent them.
+// namedAway are the headers that the client named in `Connection`, with the values that it sent.
 type namedAway map[string][]string
 
-// noteHopByHop arranges for the requests of the server that ctx provisions to have their [namedAway] noted. Where that comes
-// too late, because the first route has no matcher and is compiled already (for a function in `handle_errors` or in a named
-// route alone), nothing is noted, and what a client names in `Connection` reaches the function like any other header.
+// noteHopByHop makes the server that ctx provisions record the [namedAway] of its requests. It is too late if the first route has
+// no matcher and is compiled already, which happens if the only function is in `handle_errors` or in a named route. Then nothing
+// is recorded, and what a client names in `Connection` reaches the function as any other header does.
 func noteHopByHop(ctx context.Context) {
 	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if !ok || server == nil || len(server.Routes) == 0 {
@@ -35,16 +37,16 @@ func noteHopByHop(ctx context.Context) {
 		first.MatcherSets = caddyhttp.MatcherSets{{hopByHopNoter{}}}
 		return
 	}
-	// In place, since a compiled route shares this array.
+	// Changed in place, because a compiled route shares this array.
 	matcher := &first.MatcherSets[0][0]
 	if _, done := (*matcher).(hopByHopNoter); !done {
 		*matcher = hopByHopNoter{before: caddyhttp.MatcherSet{*matcher}}
 	}
 }
 
-// hopByHopNoter is the matcher that notes what a client named in `Connection`.
+// hopByHopNoter is the matcher that records what a client named in `Connection`.
 type hopByHopNoter struct {
-	// before is the matcher in whose place it is.
+	// before is the matcher that it replaces.
 	before caddyhttp.MatcherSet
 }
 
@@ -64,14 +66,14 @@ func newNamedAway(header http.Header, connection []string) (named namedAway) {
 			name = strings.Trim(name, " \t")
 			switch strings.ToLower(name) {
 			case "", "close", "keep-alive", "upgrade", "te":
-				continue // These name no header or one that never reaches a guest, and are all that is seen in practice.
+				continue // These are no headers, or never reach a guest. Clients hardly ever send others.
 			}
 			name = http.CanonicalHeaderKey(name)
 			if values, ok := header[name]; ok {
 				if named == nil {
 					named = namedAway{}
 				}
-				// A copy: handlers replace parts of values in place.
+				// Copied, because handlers change values in place.
 				named[name] = append([]string(nil), values...)
 			}
 		}
@@ -79,17 +81,17 @@ func newNamedAway(header http.Header, connection []string) (named namedAway) {
 	return named
 }
 
-// namedAwayBy are the values that the request's client named away.
+// namedAwayBy returns what the client of a request named in `Connection`.
 func namedAwayBy(r *http.Request) namedAway {
 	named, _ := caddyhttp.GetVar(r.Context(), hopByHopVar).(namedAway)
 	return named
 }
 
-// has says whether a value of a header is one that the client sent and named away, and not one that a handler has set.
+// has reports whether the client sent this value of a header that it named in `Connection`, and no handler has set it.
 func (n namedAway) has(name, value string) bool {
 	for _, sent := range n[name] {
-		// It is the client's if it is the same string in memory. A handler may well set an equal one; one that rewrites a
-		// value and happens to change nothing counts as having set it.
+		// The client's value is the same string in memory, because a handler may set an equal one. A handler that rewrites
+		// a value without changing it counts as having set it.
 		if len(sent) == len(value) && (value == "" || unsafe.StringData(sent) == unsafe.StringData(value)) {
 			return true
 		}

@@ -1,3 +1,5 @@
+// Tests of headers that a client names in `Connection`.
+
 package gojinn
 
 import (
@@ -9,7 +11,7 @@ import (
 	"github.com/pauloappbr/gojinn/caddy/internal/enginetest"
 )
 
-// What a client names in Connection is dropped, and what a handler has set under that name is not.
+// A header that a client names in Connection is dropped, unless a handler has set it.
 func TestNamesInConnection(t *testing.T) {
 	s := newServer(t)
 	var got *enginetest.Call
@@ -63,7 +65,7 @@ ADDR {
 					headers = append(headers, fmt.Sprintf("%s: %s", h[0], h[1]))
 				}
 			}
-			// The engine drops those that are always hop-by-hop.
+			// The engine drops the headers that are always hop-by-hop.
 			headers = deleteHopByHop(headers)
 			sort.Strings(headers)
 			if text := strings.Join(headers, ", "); text != c.want {
@@ -87,7 +89,7 @@ func deleteHopByHop(headers []string) (kept []string) {
 	return kept
 }
 
-// Where no note can be taken before the handlers run, nothing that may be a handler's is dropped.
+// If nothing can be recorded before the handlers run, nothing that a handler may have set is dropped.
 func TestNamesInConnectionOfErrorPages(t *testing.T) {
 	s := newServer(t)
 	var got *enginetest.Call

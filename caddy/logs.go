@@ -1,3 +1,5 @@
+// This file logs what guests write to stderr and by host_log.
+
 package gojinn
 
 import (
@@ -16,7 +18,7 @@ import (
 	"github.com/pauloappbr/gojinn/caddy/internal/engine"
 )
 
-// guestLog writes what a guest said to the log: one record a line, on the child logger "stderr".
+// guestLog logs what a guest wrote: one record for each line, on the child logger "stderr".
 type guestLog struct {
 	logger   *zap.Logger
 	function string
@@ -26,7 +28,7 @@ func newGuestLog(logger *zap.Logger, function string) guestLog {
 	return guestLog{logger: logger.Named("stderr"), function: function}
 }
 
-// write logs every line of the answer. A trace id is only missing where no request is.
+// write logs all lines of the answer. traceID is empty if there is no request.
 func (g *guestLog) write(answer *engine.Answer, traceID string) {
 	lines := answer.Logs()
 	for level, line, ok := lines.Next(); ok; level, line, ok = lines.Next() {
@@ -73,15 +75,15 @@ func (g *guestLog) fields(traceID string, more ...zap.Field) []zap.Field {
 	return append(fields, more...)
 }
 
-// record is one line of log, taken apart.
+// record is a log line, parsed.
 type record struct {
 	level   zapcore.Level
 	message string
 	fields  []zap.Field
 }
 
-// parseRecord reads a line that is a JSON object with a level and a message, as structured loggers of all languages write
-// them. A record that has a level and no message has nothing but fields to say. Any other line is plain text.
+// parseRecord parses a line that is a JSON object with a level, as structured loggers of all languages write them. The message
+// may be missing, because some records have only fields. Any other line is plain text.
 func parseRecord(line []byte) (record, bool) {
 	if len(line) < 2 || line[0] != '{' {
 		return record{}, false
@@ -108,7 +110,7 @@ func parseRecord(line []byte) (record, bool) {
 	for _, name := range slices.Sorted(maps.Keys(object)) {
 		label := escapeControl(name)
 		if slices.Contains(ownFields, label) {
-			// A record has each of its own fields once, and a guest cannot forge one.
+			// A guest must not forge these, and no record may have a field twice.
 			label = "guest_" + label
 		}
 		r.fields = append(r.fields, zap.Any(label, object[name]))
@@ -116,10 +118,10 @@ func parseRecord(line []byte) (record, bool) {
 	return r, true
 }
 
-// ownFields are the keys of a record that are Caddy's and ours.
+// ownFields are the fields that Caddy and this plugin add to a record.
 var ownFields = []string{"level", "ts", "logger", "msg", "caller", "stacktrace", "function", "trace_id"}
 
-// recordLevel is a level as loggers write it in JSON: a word, or a number.
+// recordLevel parses a level as loggers write it in JSON: a word or a number.
 func recordLevel(value json.RawMessage) (zapcore.Level, bool) {
 	var name string
 	if json.Unmarshal(value, &name) == nil {
@@ -129,7 +131,7 @@ func recordLevel(value json.RawMessage) (zapcore.Level, bool) {
 	if json.Unmarshal(value, &number) != nil {
 		return 0, false
 	}
-	// Those of pino and bunyan: 10 trace, 20 debug, 30 info, 40 warn, 50 error, 60 fatal.
+	// The numbers of pino and bunyan: 10 trace, 20 debug, 30 info, 40 warn, 50 error, 60 fatal.
 	switch {
 	case number < 10:
 		return 0, false
@@ -144,7 +146,7 @@ func recordLevel(value json.RawMessage) (zapcore.Level, bool) {
 	}
 }
 
-// logLevel is a level by its name in one of the usual loggers.
+// logLevel parses the name of a level in one of the common loggers.
 func logLevel(name string) (zapcore.Level, bool) {
 	switch strings.ToLower(name) {
 	case "trace", "debug", "verbose", "silly":
@@ -154,10 +156,10 @@ func logLevel(name string) (zapcore.Level, bool) {
 	case "warn", "warning":
 		return zapcore.WarnLevel, true
 	case "error", "err", "fatal", "dpanic", "panic", "crit", "critical", "alert", "emerg", "emergency":
-		// Caddy's own process is fine: a guest's panic is an error, and never ends it.
+		// A guest that ends fatally does not end Caddy, so this is an error at most.
 		return zapcore.ErrorLevel, true
 	}
-	// log/slog also writes what is between its levels: INFO+2, DEBUG-4.
+	// log/slog also has levels between these, such as INFO+2 and DEBUG-4.
 	var level slog.Level
 	if level.UnmarshalText([]byte(name)) != nil {
 		return 0, false
@@ -174,7 +176,7 @@ func logLevel(name string) (zapcore.Level, bool) {
 	}
 }
 
-// escapeControl makes control characters and broken UTF-8 visible: a log line must not move the cursor of a terminal or
+// escapeControl escapes control characters and invalid UTF-8, because a log line must neither move the cursor of a terminal nor
 // begin another record.
 func escapeControl(s string) string {
 	clean := true

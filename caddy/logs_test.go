@@ -67,7 +67,7 @@ func TestGuestLog(t *testing.T) {
 	}
 }
 
-// The names that structured loggers give to levels, whatever their case; any other name is no level.
+// The names of levels in structured loggers, in any case. No other name is a level.
 func TestLogLevels(t *testing.T) {
 	for name, want := range map[string]string{
 		"trace": "debug", "DEBUG": "debug", "Info": "info", "notice": "info", "warn": "warn", "WARNING": "warn",
@@ -84,7 +84,7 @@ func TestLogLevels(t *testing.T) {
 	}
 }
 
-// A line is a record only if it is one JSON object with a level and a message; any other is text.
+// A line is a record only if it is one JSON object with a level. Any other line is text.
 func TestRecords(t *testing.T) {
 	for line, want := range map[string]string{
 		`{"level":"info","msg":"a"}`:               "a",
@@ -115,7 +115,7 @@ func TestRecords(t *testing.T) {
 	}
 }
 
-// What a terminal would act on, or a reader take for another record, is made visible; letters of any script stay.
+// Whatever would act on a terminal or begin another record is escaped. Letters of all scripts are kept.
 func TestEscapeControl(t *testing.T) {
 	for text, want := range map[string]string{
 		"plain": "plain", "": "", "é 日本 😀": "é 日本 😀", "a\tb\n": `a\tb\n`, "\x1b[2J\x7f\x00": `\x1b[2J\x7f\x00`,
@@ -157,7 +157,7 @@ func TestLevelsOfJSONLines(t *testing.T) {
 		{`{"level":50,"msg":"m"}`, "error", "m"},
 		{`{"level":60,"msg":"m"}`, "error", "m"},
 		{`{"level":"verbose","message":"m"}`, "debug", "m"},
-		// Not known, so text.
+		// Unknown, so text.
 		{`{"level":"INFO+","msg":"m"}`, "info", `{"level":"INFO+","msg":"m"}`},
 		{`{"level":5,"msg":"m"}`, "info", `{"level":5,"msg":"m"}`},
 		{`{"level":["WARN"],"msg":"m"}`, "info", `{"level":["WARN"],"msg":"m"}`},
@@ -172,7 +172,7 @@ func TestLevelsOfJSONLines(t *testing.T) {
 	}
 }
 
-// Lines without a byte can be dropped too.
+// Empty lines can be dropped too.
 func TestDroppedLines(t *testing.T) {
 	core, logs := observer.New(zapcore.DebugLevel)
 	g := newGuestLog(zap.New(core), "hello")

@@ -1,3 +1,5 @@
+// This file finds and resolves the placeholders in the values of env and args.
+
 package gojinn
 
 import (
@@ -7,31 +9,30 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// value is a text of the config with its placeholders: those that the server knows are resolved once, the rest belong to
-// each request. A text that came out of a placeholder is never looked at again, so no request can smuggle one in.
+// value is a text of the config with placeholders. Those that do not depend on a request are resolved when the config is loaded,
+// the others for each request. The content of a placeholder is not searched for placeholders, so that no request can add one.
 type value struct {
 	parts []part
 }
 
-// part is literal text or, where key is set, a placeholder of the request. Literal is then how it was written.
+// part is literal text or, if key is not empty, a placeholder of the request as it is written in the config.
 type part struct {
 	literal, key string
 }
 
-// doubts are placeholders of a value that are likely to be mistakes.
+// doubts are the placeholders of a value that are probably mistakes.
 type doubts struct {
 	// unset are environment variables that are empty.
 	unset []string
-	// unknown have a prefix that is the server's, and a name that the server does not know.
+	// unknown are names that Caddy's server does not know, with a prefix of which it knows all names.
 	unknown []string
 }
 
-// parseValue finds the placeholders of a text as Caddy's own replacer does it, and resolves those that the server knows.
+// parseValue finds the placeholders of a text as Caddy's replacer does, and resolves those that do not depend on a request.
 //
-// A name reaches from a brace to the next closing brace. Where that is no name of a placeholder the brace is text, and the
-// search goes on behind it: JSON, templates and regular expressions keep their braces, and what is inside them is still
-// found. `\{` and `\}` are braces that are never looked at. chosen says whether a name is one that the config itself gives
-// to a placeholder.
+// A name ends at the next closing brace. If it is not the name of a placeholder, the opening brace is text, and the search
+// continues after it: JSON, templates and regular expressions keep their braces, and placeholders inside them are found. `\{`
+// and `\}` are always text. chosen reports whether the config gives a name to a placeholder.
 func parseValue(text string, repl *caddy.Replacer, chosen func(name string) bool) (v value, d doubts) {
 	var literal strings.Builder
 	flush := func() {
@@ -82,8 +83,8 @@ func parseValue(text string, repl *caddy.Replacer, chosen func(name string) bool
 	return v, d
 }
 
-// placeholderName is what could be the name of a placeholder that text begins with. An escaped brace does not end it, and
-// a second opening brace makes it text: the name may begin there.
+// placeholderName returns the name of the placeholder with which text begins. An escaped brace does not end it. If there is a
+// second opening brace the first one is text, and the name may begin at the second one.
 func placeholderName(text string) (name string, ok bool) {
 	for i := 1; i < len(text); i++ {
 		switch text[i] {
@@ -98,7 +99,7 @@ func placeholderName(text string) (name string, ok bool) {
 	return "", false
 }
 
-// isServers says whether a name has a prefix of which Caddy's server resolves all placeholders there are.
+// isServers reports whether a name has a prefix of which Caddy's server knows all names.
 func isServers(name string) bool {
 	prefix, _, _ := strings.Cut(name, ".")
 	switch prefix {
@@ -109,8 +110,8 @@ func isServers(name string) bool {
 	}
 }
 
-// isDotted says whether a name has the form that Caddy's modules give to their placeholders: identifiers with dots
-// between them, such as geoip2.country_code.
+// isDotted reports whether a name has the form of the placeholders of Caddy's modules: identifiers with dots between them, such
+// as geoip2.country_code.
 func isDotted(name string) bool {
 	first, rest, dotted := strings.Cut(name, ".")
 	if !dotted || !isIdentifier(first) {
@@ -124,7 +125,7 @@ func isDotted(name string) bool {
 	return true
 }
 
-// isIdentifier says whether a name is a letter and then letters, digits, underscores and hyphens.
+// isIdentifier reports whether a name is a letter, followed by letters, digits, underscores and hyphens.
 func isIdentifier(name string) bool {
 	if name == "" || strings.ContainsFunc(name, isNoLetter) {
 		return false
@@ -137,7 +138,7 @@ func isNoLetter(r rune) bool {
 	return (r|0x20 < 'a' || r|0x20 > 'z') && (r < '0' || r > '9') && r != '_' && r != '-'
 }
 
-// static is the whole text, if no request has a part in it.
+// static returns the text if it does not depend on a request.
 func (v *value) static() (text string, ok bool) {
 	switch {
 	case len(v.parts) == 0:
@@ -149,7 +150,7 @@ func (v *value) static() (text string, ok bool) {
 	}
 }
 
-// expand is the text for one request with this body. A placeholder that nothing has set stays as it was written.
+// expand returns the text for one request with this body. A placeholder that is not set stays as it is written.
 func (v *value) expand(repl *caddy.Replacer, body []byte) (string, error) {
 	if len(v.parts) == 1 {
 		return v.parts[0].expand(repl, body)
@@ -170,8 +171,8 @@ func (p *part) expand(repl *caddy.Replacer, body []byte) (text string, err error
 	case "":
 		return p.literal, nil
 	case "http.request.body":
-		// The body was read already, by the handler and within its bound. Caddy's placeholder would find nothing more to
-		// read where a handler before this one made a copy of the request.
+		// The handler has read the body, within its limit. Caddy's placeholder would find nothing left to read if an
+		// earlier handler has copied the request.
 		text = string(body)
 	case "http.request.body_base64":
 		text = base64.StdEncoding.EncodeToString(body)

@@ -34,7 +34,7 @@ func TestValue(t *testing.T) {
 		{text: "{http.request.host}", want: "{env.GOJINN_A}", perRequest: true},
 		{text: "a {http.request.host} {env.GOJINN_A}", want: "a {env.GOJINN_A} alpha", perRequest: true},
 		{text: "{http.empty}", want: "", perRequest: true},
-		{text: "{nobody.knows}", want: "{nobody.knows}", perRequest: true},
+		{text: "{no.module}", want: "{no.module}", perRequest: true},
 		{text: "{chosen}", want: "by map", perRequest: true},
 		{text: `\{env.GOJINN_A\}`, want: "{env.GOJINN_A}"},
 		{text: `\\{env.GOJINN_A}`, want: `\{env.GOJINN_A}`},
@@ -65,7 +65,7 @@ func TestValue(t *testing.T) {
 		{text: "{one, plural, one {# file} other {# files}}", want: "{one, plural, one {# file} other {# files}}"},
 		{text: "{a.} {.a} {a..b} {1.5} {é.x}", want: "{a.} {.a} {a..b} {1.5} {é.x}"},
 
-		// What is inside of such text is found all the same.
+		// Placeholders inside such text are found.
 		{text: `{"token": "{env.GOJINN_A}"}`, want: `{"token": "alpha"}`},
 		{text: `{"db": {"u": "x"}, "from": "{http.request.host}"}`, want: `{"db": {"u": "x"}, "from": "{env.GOJINN_A}"}`, perRequest: true},
 		{text: "{{{env.GOJINN_A}}}", want: "{{alpha}}"},
@@ -73,7 +73,7 @@ func TestValue(t *testing.T) {
 		{text: `{"a":{env.GOJINN_A}}`, want: `{"a":alpha}`},
 		{text: `{"a":{chosen}}`, want: `{"a":by map}`, perRequest: true},
 
-		// The server resolves all that there are with these prefixes.
+		// The server knows all names with these prefixes.
 		{text: "{system.hostnam}", want: "{system.hostnam}", unknown: "{system.hostnam}"},
 		{text: "{time.nwo}", want: "{time.nwo}", unknown: "{time.nwo}"},
 	} {
@@ -92,7 +92,7 @@ func TestValue(t *testing.T) {
 	}
 }
 
-// Where a value is the same as what Caddy's own replacer makes of it.
+// Values for which Caddy's replacer returns the same.
 func TestValueIsAsCaddysReplacer(t *testing.T) {
 	t.Setenv("GOJINN_A", "alpha")
 	request := caddy.NewReplacer()
@@ -112,7 +112,7 @@ func TestValueIsAsCaddysReplacer(t *testing.T) {
 	}
 }
 
-// The names that `map` gives, wherever it is, and before or behind the function.
+// The names that `map` gives, wherever it is, and before or after the function.
 func TestNamesOfMapAreFound(t *testing.T) {
 	s := newServer(t)
 	s.module("second.wasm", "\x00asm second")
@@ -198,7 +198,7 @@ ADDR {
 	}
 }
 
-// perRequestNames are the variables that each request brings.
+// perRequestNames returns the variables with per-request values.
 func perRequestNames(c *enginetest.Call) (names []string) {
 	for _, pair := range c.Config.Env {
 		if pair[1] == nil {
@@ -212,7 +212,7 @@ func TestBodyAsAPlaceholder(t *testing.T) {
 	s := newServer(t)
 	var got *enginetest.Call
 	s.fake.Handle = func(c *enginetest.Call) enginetest.Reply { got = c; return enginetest.OK(string(c.Body)) }
-	// tracing hands on a copy of the request, of which Caddy's own placeholders know nothing.
+	// tracing passes on a copy of the request, which Caddy's placeholders do not read.
 	for _, before := range []string{"", "tracing", "map {http.request.body} {copied} {\n\t\t\tdefault {http.request.body}\n\t\t}",
 		"log_append < body {http.request.body}"} {
 		s.mustLoad(strings.Replace(s.simple("env A {http.request.body}", "env B <{http.request.body_base64}>", "env C {copied}", "max_body 10"),

@@ -1,3 +1,5 @@
+// This file reads a request and writes its head for the engine.
+
 package gojinn
 
 import (
@@ -19,11 +21,11 @@ import (
 	"github.com/pauloappbr/gojinn/caddy/internal/engine"
 )
 
-// statusClientGone is what logs say of a request whose client went away; nobody receives it.
+// statusClientGone is the status in the log of a request whose client went away. No client receives it.
 const statusClientGone = 499
 
-// writeHead writes the head of a request with this body. Headers that never reach a guest (the hop-by-hop ones, Proxy) are
-// dropped by the engine, those that the client named in `Connection` here.
+// writeHead writes the head of a request with this body. The engine drops the headers that never reach a guest (the hop-by-hop
+// ones, and Proxy); writeHead drops those that the client named in `Connection`.
 func writeHead(head *engine.Head, r *http.Request, t *traced, perRequest []value, body []byte) error {
 	ctx := r.Context()
 	request := engine.Request{
@@ -60,7 +62,8 @@ func writeHead(head *engine.Head, r *http.Request, t *traced, perRequest []value
 			}
 		}
 	}
-	// An earlier handler may have set another body than the client's, or have read it. One of unknown length stays so.
+	// An earlier handler may have replaced the client's body, so the length is that of the body we have. A request that did not
+	// announce a length gets no such header.
 	if _, ok := r.Header["Content-Length"]; ok || r.ContentLength > 0 {
 		head.Header("Content-Length", strconv.Itoa(len(body)))
 	}
@@ -79,7 +82,7 @@ func writeHead(head *engine.Head, r *http.Request, t *traced, perRequest []value
 
 	if len(perRequest) > 0 {
 		repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-		// For placeholders that lead to the body in the end, such as those of `map`. They put back what they read.
+		// Placeholders that depend on the body in other ways, such as those of `map`, read it from the request and restore it.
 		read := r.Body
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		defer func() { r.Body = read }()
@@ -94,7 +97,7 @@ func writeHead(head *engine.Head, r *http.Request, t *traced, perRequest []value
 	return nil
 }
 
-// originForm is the request's path and query after all rewrites, in ASCII.
+// originForm returns the request's path and query after all rewrites, in ASCII.
 func originForm(r *http.Request) string {
 	path := r.URL.EscapedPath()
 	if path == "" {
@@ -104,7 +107,7 @@ func originForm(r *http.Request) string {
 	if query == "" && !r.URL.ForceQuery {
 		return asciiURI(path)
 	}
-	// Where nothing was rewritten, which is the rule, the client wrote the same text.
+	// Usually nothing was rewritten, and the client's text is the same.
 	uri := r.RequestURI
 	if len(uri) == len(path)+1+len(query) && uri[len(path)] == '?' && uri[:len(path)] == path && uri[len(path)+1:] == query {
 		return asciiURI(uri)
@@ -112,7 +115,7 @@ func originForm(r *http.Request) string {
 	return asciiURI(path + "?" + query)
 }
 
-// asciiURI percent-encodes the bytes that no URI may have; a rewrite can bring them in.
+// asciiURI percent-encodes the bytes that a URI cannot contain. A rewrite can add such bytes.
 func asciiURI(s string) string {
 	bad := 0
 	for i := range len(s) {
@@ -146,14 +149,14 @@ func scheme(r *http.Request) string {
 
 type header struct{ name, value string }
 
-// forwardedHeaders are the X-Forwarded-* headers by the rules of reverse_proxy: what the client sent counts only where the
-// server trusts it. An empty value means that the header is not sent.
+// forwardedHeaders returns the X-Forwarded-* headers by the rules of reverse_proxy: those of the client are used only if the
+// server trusts it. A header with an empty value is not sent.
 func forwardedHeaders(r *http.Request, trusted bool) [3]header {
 	out := [3]header{{name: "X-Forwarded-For"}, {name: "X-Forwarded-Proto"}, {name: "X-Forwarded-Host"}}
 
 	client := ""
 	if r.RemoteAddr == "@" {
-		// A Unix socket: there is no address, and no way to tell clients apart.
+		// The clients of a Unix socket have no addresses.
 		if !trusted {
 			return out
 		}
@@ -168,7 +171,7 @@ func forwardedHeaders(r *http.Request, trusted bool) [3]header {
 	prior := func(name string) (values []string, omit bool) {
 		values, present := r.Header[name]
 		if present && values == nil {
-			return nil, true // the way to say "do not send" in Go
+			return nil, true // net/http's way to say that the header must not be sent
 		}
 		if !trusted {
 			return nil, false
@@ -201,8 +204,8 @@ func forwardedHeaders(r *http.Request, trusted bool) [3]header {
 	return out
 }
 
-// readBody reads the whole body into buf, at most limit bytes. It comes before admission, so that a stalled upload holds
-// no sandbox.
+// readBody reads the whole body into buf, at most limit bytes. Bodies are read before admission, so that a stalled upload holds
+// no permit.
 func readBody(r *http.Request, limit int64, buf []byte) ([]byte, error) {
 	buf = buf[:0]
 	if r.Body == nil || r.Body == http.NoBody {
@@ -212,7 +215,7 @@ func readBody(r *http.Request, limit int64, buf []byte) ([]byte, error) {
 		return buf, tooLarge(limit)
 	}
 	if r.ContentLength > 0 {
-		// A client may promise more than it sends: believe it only so far.
+		// A client may send less than it announces, so we allocate 1 MiB at most before anything has arrived.
 		buf = slices.Grow(buf, int(min(r.ContentLength+1, 1<<20)))
 	}
 	for {
@@ -241,7 +244,7 @@ func tooLarge(limit int64) error {
 		fmt.Errorf("the request's body is larger than max_body, %d bytes", limit))
 }
 
-// bodyError says whose fault it was that the body could not be read.
+// bodyError returns the error for a body that could not be read, with a status that depends on the cause.
 func bodyError(r *http.Request, err error) error {
 	var ours caddyhttp.HandlerError
 	var large *http.MaxBytesError

@@ -1,3 +1,5 @@
+// This file writes the response of a function.
+
 package gojinn
 
 import (
@@ -11,8 +13,8 @@ import (
 	"github.com/pauloappbr/gojinn/caddy/internal/engine"
 )
 
-// writeResponse sends the function's answer. The engine has checked it: status, names and values are fit for the wire, and
-// what frames a message is gone from the headers.
+// writeResponse sends the function's answer. The engine has checked the status and the headers, and removed those that frame a
+// message.
 func writeResponse(w http.ResponseWriter, r *http.Request, answer *engine.Answer) error {
 	status, body := answer.Status, answer.Body
 	if !answer.NamesStatus {
@@ -33,18 +35,18 @@ func writeResponse(w http.ResponseWriter, r *http.Request, answer *engine.Answer
 	w.WriteHeader(status)
 	var err error
 	if len(body) > 0 {
-		// For HEAD net/http looks at the body, for the Content-Type, and sends none of it.
+		// For HEAD, net/http detects the Content-Type by the body, and does not send it.
 		_, err = w.Write(body)
 	}
-	// By now the header is sent, or a handler around this one (intercept, say) holds the answer back and may send another
-	// body in its place, with these headers. The length is of this one.
+	// The header is sent by now, unless an outer handler such as intercept holds the answer back. That handler may send another
+	// body with these headers, for which our length would be wrong.
 	if now := header["Content-Length"]; len(ours) > 0 && len(now) > 0 && &now[0] == &ours[0] {
 		delete(header, "Content-Length")
 	}
 	return err
 }
 
-// defaultStatus is the status of an answer that names none: 200, and in handle_errors that of the error, as with Caddy's own
+// defaultStatus returns the status of an answer that has none: 200, or in handle_errors that of the error, as for Caddy's
 // handlers.
 func defaultStatus(r *http.Request) int {
 	err, ok := r.Context().Value(caddyhttp.ErrorCtxKey).(error)
@@ -57,10 +59,10 @@ func defaultStatus(r *http.Request) int {
 	return http.StatusInternalServerError
 }
 
-// setHeaders puts the function's headers over those that Caddy's handlers set before: they replace, except for the three
-// that are lists by nature. A length below zero is not sent, and neither is one that was set before.
+// setHeaders adds the function's headers to those that Caddy's handlers have set. A header replaces an earlier one of its name,
+// but Set-Cookie, Vary and Link are added to it. length is the Content-Length; below zero, there is none.
 func setHeaders(header http.Header, answer *engine.Answer, length int) {
-	// One allocation for the bytes of all headers and one for all values: this is done for every request.
+	// Every request does this, so all bytes share one allocation, and all values another one.
 	const digits = 20
 	text := make([]byte, 0, answer.HeaderBytes()+digits)
 	values := make([]string, 0, answer.HeaderCount+1)
@@ -96,7 +98,7 @@ func setHeaders(header http.Header, answer *engine.Answer, length int) {
 	}
 }
 
-// view is b as a string, for bytes that nobody writes to again.
+// view returns b as a string without copying it. b must not change afterwards.
 func view(b []byte) string {
 	return unsafe.String(unsafe.SliceData(b), len(b))
 }

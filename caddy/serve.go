@@ -1,3 +1,5 @@
+// This file has the life of a request: read, admitted, run, and answered or refused.
+
 package gojinn
 
 import (
@@ -19,7 +21,7 @@ import (
 
 // ServeHTTP runs the function for one request. It ends the chain: the next handler is never called.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
-	// Taken once, so that the answer is wholly that of one function, whatever replaces it meanwhile.
+	// Loaded once: the whole answer comes from one function, even if it is replaced in the meantime.
 	f := h.deployment.function.Load()
 	x := exchanges.Get().(*exchange)
 	defer x.done()
@@ -42,8 +44,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	return writeResponse(w, r, answer)
 }
 
-// call admits the request and runs the guest. Without an error the answer holds the outcome; with one it holds the label
-// of the outcome.
+// call admits the request and runs the guest. x.answer has the outcome, also if there is an error.
 func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *sharedFunction, x *exchange, t *traced) error {
 	ctx := r.Context()
 	arrived := time.Now()
@@ -79,7 +80,7 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *sharedFunction
 	return nil
 }
 
-// notCalled ends a request whose guest never ran.
+// notCalled sets the stats and the outcome of a request whose guest did not run, and returns its error.
 func (h *Handler) notCalled(x *exchange, since time.Time, err error) error {
 	x.stats.duration = time.Since(since)
 	x.answer.Outcome = engine.OutcomeRejected
@@ -90,18 +91,18 @@ func (h *Handler) notCalled(x *exchange, since time.Time, err error) error {
 	return err
 }
 
-// notAdmitted is the error for a request that got no sandbox.
+// notAdmitted returns the error for a request that got no permit.
 func (f *sharedFunction) notAdmitted(w http.ResponseWriter, ctx context.Context, err error) error {
 	name := f.info.Name
 	if ctx.Err() != nil {
-		return caddyhttp.Error(statusClientGone, fmt.Errorf("function %s: the client went away while it waited", name))
+		return caddyhttp.Error(statusClientGone, fmt.Errorf("function %s: the client went away while its request waited", name))
 	}
 	w.Header().Set("Retry-After", "1")
 	return caddyhttp.Error(http.StatusServiceUnavailable, fmt.Errorf("function %s: %w", name, err))
 }
 
-// refuse is the error for an answer that is not the function's. The one record that says which rule was broken is written
-// here: Caddy's own record of the error goes to the debug level where the site has handle_errors.
+// refuse returns the error for a call that did not end well. It also logs the broken rule, because Caddy logs the error at the
+// debug level if the site has handle_errors.
 func (h *Handler) refuse(f *sharedFunction, answer *engine.Answer, t *traced) error {
 	name := f.info.Name
 	if answer.Outcome == engine.OutcomeCancelled {
@@ -119,7 +120,7 @@ func (h *Handler) refuse(f *sharedFunction, answer *engine.Answer, t *traced) er
 	return caddyhttp.Error(answer.Status, fmt.Errorf("function %s: %s", name, answer.Outcome))
 }
 
-// exchange is what one request needs while it is answered. Exchanges are used again: a request makes next to no garbage.
+// exchange has the buffers and the state of one request. Exchanges are reused, so that a request makes hardly any garbage.
 type exchange struct {
 	head      engine.Head
 	body      []byte
@@ -131,7 +132,7 @@ type exchange struct {
 
 var exchanges = sync.Pool{New: func() any { return &exchange{out: make([]byte, 0, 16<<10)} }}
 
-// maxKept is the largest buffer that is kept for the next request.
+// maxKept is the largest buffer that is kept for another request, in bytes.
 const maxKept = 256 << 10
 
 func (x *exchange) done() {
@@ -145,7 +146,7 @@ func (x *exchange) done() {
 	exchanges.Put(x)
 }
 
-// callStats are what placeholders tell about the call.
+// callStats are the durations of a call, for placeholders and metrics.
 type callStats struct {
 	queued, duration time.Duration
 }
@@ -156,8 +157,8 @@ func (s *callStats) publish(r *http.Request, answer *engine.Answer) {
 	if !ok {
 		return
 	}
-	// A function and not four values: hardly any config asks for them, and every request would pay.
-	told, outcome, peak := *s, min(answer.Outcome, engine.OutcomeError), answer.MemoryPeak
+	// Few configs use these placeholders. Setting four values would cost every request more than one function does.
+	stats, outcome, peak := *s, min(answer.Outcome, engine.OutcomeError), answer.MemoryPeak
 	repl.Map(func(key string) (any, bool) {
 		name, ours := strings.CutPrefix(key, "http.gojinn.")
 		if !ours {
@@ -165,9 +166,9 @@ func (s *callStats) publish(r *http.Request, answer *engine.Answer) {
 		}
 		switch name {
 		case "duration_ms":
-			return told.duration.Seconds() * 1e3, true
+			return stats.duration.Seconds() * 1e3, true
 		case "queued_ms":
-			return told.queued.Seconds() * 1e3, true
+			return stats.queued.Seconds() * 1e3, true
 		case "outcome":
 			return outcome.String(), true
 		case "memory_peak":

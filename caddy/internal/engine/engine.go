@@ -65,8 +65,8 @@ import (
 // New makes an engine.
 func New(config *Config) (Engine, error) {
 	if got := C.gojinn_abi_version(); got != C.GOJINN_ABI_VERSION {
-		return nil, fmt.Errorf("the Gojinn library speaks version %d of its ABI and this Caddy was built for version %d; "+
-			"build both from one checkout (make lib caddy)", uint32(got), uint32(C.GOJINN_ABI_VERSION))
+		return nil, fmt.Errorf("the Gojinn library has version %d of its ABI, and this Caddy was built for version %d; "+
+			"build both from one checkout with `make lib caddy`", uint32(got), uint32(C.GOJINN_ABI_VERSION))
 	}
 	text, err := json.Marshal(config)
 	if err != nil {
@@ -83,7 +83,7 @@ func New(config *Config) (Engine, error) {
 	return e, nil
 }
 
-// Live is how many engines and functions have been made and not yet freed, in the whole process.
+// Live returns how many engines and functions were made and not yet freed, in the whole process.
 func Live() (engines, functions int64) {
 	return liveEngines.Load(), liveFunctions.Load()
 }
@@ -114,7 +114,7 @@ func (e *engine) NewFunction(ctx context.Context, wasm []byte, config *FunctionC
 	return f, nil
 }
 
-// newCancel is what the library cancels by when ctx ends. free is owed, after the last use.
+// newCancel returns the object by which the library learns of the end of ctx. The caller must call free after the last use.
 func newCancel(ctx context.Context) (cancel *C.gojinn_cancel, free func()) {
 	cancel = C.gojinn_cancel_new()
 	set := make(chan struct{})
@@ -238,13 +238,13 @@ func (f *function) Close() { f.handle.close() }
 
 func (f *function) ptr() *C.gojinn_function { return (*C.gojinn_function)(f.handle.use()) }
 
-// handle owns one opaque pointer of the library. One that nobody closed is closed by the collector.
+// handle owns one opaque pointer of the library. The garbage collector closes a handle that was not closed.
 type handle struct {
 	ptr     atomic.Pointer[owned]
 	cleanup runtime.Cleanup
 }
 
-// owned is the part of a handle that the collector's cleanup reaches; it must not point back to the handle.
+// owned is the part of a handle that the collector's cleanup gets. It must not refer to the handle.
 type owned struct {
 	ptr  unsafe.Pointer
 	live *atomic.Int64
@@ -263,7 +263,7 @@ func (h *handle) open(ptr unsafe.Pointer, live *atomic.Int64, free func(unsafe.P
 	h.cleanup = runtime.AddCleanup(h, (*owned).release, o)
 }
 
-// use is the pointer, for one call during which the caller keeps the handle alive.
+// use returns the pointer for one call, during which the caller must keep the handle alive.
 func (h *handle) use() unsafe.Pointer {
 	o := h.ptr.Load()
 	if o == nil {
@@ -272,7 +272,7 @@ func (h *handle) use() unsafe.Pointer {
 	return o.ptr
 }
 
-// close frees the pointer, the first time.
+// close frees the pointer the first time it is called.
 func (h *handle) close() {
 	if o := h.ptr.Swap(nil); o != nil {
 		h.cleanup.Stop()
@@ -281,7 +281,7 @@ func (h *handle) close() {
 	runtime.KeepAlive(h)
 }
 
-// readAll reads a text whose length only the library knows, growing the buffer until it fits.
+// readAll reads a text whose length only the library knows. It grows the buffer until the text fits.
 func readAll(read func(out []byte, n *C.size_t) C.int32_t) ([]byte, error) {
 	out := make([]byte, 4096)
 	for {
@@ -292,12 +292,12 @@ func readAll(read func(out []byte, n *C.size_t) C.int32_t) ([]byte, error) {
 		if int(n) <= len(out) {
 			return out[:n], nil
 		}
-		// The text may have grown again by the time it is read.
+		// The text may be longer when it is read again.
 		out = make([]byte, int(n)+int(n)/4)
 	}
 }
 
-// takeError turns a failure into an error and frees it.
+// takeError returns a failure of the library as an error, and frees the failure.
 func takeError(code C.int32_t, failure *C.gojinn_error) error {
 	if failure == nil {
 		return codeError(code)
@@ -313,18 +313,18 @@ func codeError(code C.int32_t) error {
 	var text string
 	switch code {
 	case C.GOJINN_REJECTED:
-		text = "every permit for running a call is taken"
+		text = "as many calls are running as max_concurrency allows"
 	case C.GOJINN_PANIC:
-		text = "the engine panicked; this is a bug in Gojinn"
+		text = "the engine panicked; this is a bug in Gojinn, please report it"
 	case C.GOJINN_BAD_FRAME:
-		text = "the engine could not read the request; this is a bug in Gojinn"
+		text = "the engine could not read the request; this is a bug in Gojinn, please report it"
 	default:
 		text = fmt.Sprintf("the engine failed with code %d", int32(code))
 	}
 	return &Error{Code: Code(code), Message: text}
 }
 
-// pointer is the address of b's bytes for C, which may be nil where there are none.
+// pointer returns the address of b's bytes for C, or nil if there are none.
 func pointer(b []byte) *C.uint8_t {
 	if len(b) == 0 {
 		return nil

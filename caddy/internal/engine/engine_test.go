@@ -134,5 +134,5 @@ func TestForgottenHandlesAreFreed(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Error("an engine that nobody holds was not freed")
+	t.Error("an engine without references was not freed")
 }

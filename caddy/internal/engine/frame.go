@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// Head builds the head of a request (docs/abi.md) in a buffer that is used again and again: first [Head.Reset], then the
-// nine strings, then two lists.
+// Head builds the head of a request (docs/abi.md) in a buffer that it reuses: [Head.Reset] writes the nine strings, and two lists
+// follow.
 type Head struct {
 	buf []byte
-	// list is where the count of the open list stands.
+	// list is the offset of the count of the open list.
 	list int
 }
 
@@ -46,7 +46,7 @@ func (h *Head) PerRequest(value string) {
 	h.count()
 }
 
-// Bytes are the head, valid until the next Reset.
+// Bytes returns the head, which is valid until the next Reset.
 func (h *Head) Bytes() []byte { return h.buf }
 
 func (h *Head) open() {
@@ -75,7 +75,7 @@ type DecodedHead struct {
 	PerRequest []string
 }
 
-// DecodeHead reads a head; the engine does it in Rust, fakes and tests do it here.
+// DecodeHead reads a head, for fakes and tests. The engine does so in Rust.
 func DecodeHead(frame []byte) (*DecodedHead, error) {
 	c := cursor{rest: frame}
 	head := &DecodedHead{}
@@ -97,42 +97,42 @@ func DecodeHead(frame []byte) (*DecodedHead, error) {
 	return head, nil
 }
 
-// Answer is what a call came to. Its slices are views into the buffer that the call returned.
+// Answer is the result of a call. Its slices are views into the buffer that the call returned.
 type Answer struct {
 	Outcome Outcome
-	// Status is what the client gets.
+	// Status is the status for the client.
 	Status int
-	// NamesStatus says that the function named the status; without, Status is 200.
+	// NamesStatus says that the function's response has a status. If not, Status is 200.
 	NamesStatus bool
-	// Duration is from the call's begin to the guest's end.
+	// Duration is the time from the beginning of the call to the guest's end.
 	Duration time.Duration
 	// MemoryPeak is in bytes of linear memory.
 	MemoryPeak uint64
-	// LogsDropped are bytes of log lines beyond max_logs, LogLinesDropped whole lines.
+	// LogsDropped is in bytes of log lines beyond max_logs, LogLinesDropped in whole lines.
 	LogsDropped, LogLinesDropped uint64
 	// HeaderCount is the number of headers.
 	HeaderCount int
-	// Reason says which rule was broken; empty when the outcome is ok.
+	// Reason says which rule was broken. It is empty if the outcome is ok.
 	Reason []byte
-	// Body is for the client.
+	// Body is the body for the client.
 	Body []byte
 
 	headers, logs []byte
 }
 
-// Headers reads the headers from the first one.
+// Headers returns a reader of the headers.
 func (a *Answer) Headers() HeaderReader { return HeaderReader{cursor{rest: a.headers}} }
 
-// Logs reads the lines of log from the first one.
+// Logs returns a reader of the log lines.
 func (a *Answer) Logs() LogReader { return LogReader{cursor{rest: a.logs}} }
 
-// HeaderBytes is the length of all headers, as a bound for buffers.
+// HeaderBytes returns the length of all headers, which is enough for a buffer of all names and values.
 func (a *Answer) HeaderBytes() int { return len(a.headers) }
 
-// HeaderReader goes through the headers of an answer.
+// HeaderReader reads the headers of an answer.
 type HeaderReader struct{ c cursor }
 
-// Next is the next header; ok is false at the end.
+// Next returns the next header. ok is false at the end.
 func (r *HeaderReader) Next() (name, value []byte, ok bool) {
 	if len(r.c.rest) == 0 {
 		return nil, nil, false
@@ -141,10 +141,10 @@ func (r *HeaderReader) Next() (name, value []byte, ok bool) {
 	return name, value, !r.c.failed
 }
 
-// LogLevel is the level of one line of log.
+// LogLevel is the level of a log line.
 type LogLevel uint8
 
-// The levels of host_log, and the one of a line of stderr.
+// The levels of host_log, and LogStderr for a line of stderr, which has none.
 const (
 	LogDebug LogLevel = iota
 	LogInfo
@@ -153,10 +153,10 @@ const (
 	LogStderr LogLevel = 255
 )
 
-// LogReader goes through the log lines of an answer.
+// LogReader reads the log lines of an answer.
 type LogReader struct{ c cursor }
 
-// Next is the next line; ok is false at the end.
+// Next returns the next line. ok is false at the end.
 func (r *LogReader) Next() (level LogLevel, line []byte, ok bool) {
 	if len(r.c.rest) == 0 {
 		return 0, nil, false
@@ -167,10 +167,10 @@ func (r *LogReader) Next() (level LogLevel, line []byte, ok bool) {
 	return level, line, !r.c.failed
 }
 
-// lengths are those of the four parts of an answer's frame.
+// lengths are the lengths of the four parts of an answer's frame.
 type lengths struct{ headers, reason, logs, body uint64 }
 
-// total is the length of the frame; ok is false if it cannot be one.
+// total returns the length of the frame. ok is false if no frame can be that long.
 func (l lengths) total() (n int, ok bool) {
 	const limit = 1 << 40
 	if l.headers > limit || l.reason > limit || l.logs > limit || l.body > limit {
@@ -179,7 +179,7 @@ func (l lengths) total() (n int, ok bool) {
 	return int(l.headers + l.reason + l.logs + l.body), true
 }
 
-// split sets the views of the answer into frame and checks every bound in them, so that readers need not.
+// split sets the answer's views into frame, and checks all lengths in it, so that the readers need not.
 func (a *Answer) split(frame []byte, l lengths) error {
 	if n, ok := l.total(); !ok || n != len(frame) {
 		return fmt.Errorf("the answer's frame has %d bytes, not what its parts add up to", len(frame))
@@ -232,7 +232,7 @@ type LogLine struct {
 	Text  string
 }
 
-// cursor reads a frame; once failed it yields nothing but zeros.
+// cursor reads a frame. After a failure it returns only zeros.
 type cursor struct {
 	rest   []byte
 	failed bool

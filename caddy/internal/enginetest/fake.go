@@ -1,4 +1,4 @@
-// Package enginetest is an engine without guests: tests of the plugin say in Go what a function does.
+// Package enginetest has a fake engine: tests of the plugin define in Go what a function does.
 package enginetest
 
 import (
@@ -15,23 +15,23 @@ import (
 type Fake struct {
 	// Make may refuse the settings of an engine. Nil accepts everything.
 	Make func(*engine.Config) error
-	// About is what an engine tells about itself, as JSON. Nil tells nothing.
+	// About returns an engine's description, as JSON. Nil describes nothing.
 	About func() string
-	// Metrics are an engine's metrics, as Prometheus text. Nil has one counter, gojinn_fake_total.
+	// Metrics returns an engine's metrics, as Prometheus text. Nil returns one counter, gojinn_fake_total.
 	Metrics func() ([]byte, error)
-	// Admit may refuse a call. Nil refuses none but those above the engine's MaxConcurrency.
+	// Admit may refuse a call. Nil refuses only calls beyond the engine's MaxConcurrency.
 	Admit func() error
 	// Handle answers one call. Nil answers 200 and echoes the body.
 	Handle func(*Call) Reply
 	// Deploy may refuse a module. Nil accepts everything.
 	Deploy func(wasm []byte, config *engine.FunctionConfig) error
-	// Describe is what a function tells about itself, as JSON. Nil tells nothing.
+	// Describe returns a function's description, as JSON. Nil describes nothing.
 	Describe func(config *engine.FunctionConfig) string
 
 	// Purge empties the cache. Nil finds nothing in it.
 	Purge func() (engine.Purged, error)
 
-	// Engines and Functions count what was made, Open what was neither closed nor collected yet.
+	// Engines and Functions count what was made, Open what is neither closed nor collected.
 	Engines, Functions, Open atomic.Int64
 	// Permits is how many calls hold a permit.
 	Permits atomic.Int64
@@ -41,7 +41,7 @@ type Fake struct {
 	cancelled map[engine.CallID]chan struct{}
 }
 
-// Call is one call as the engine sees it.
+// Call is a call as the engine gets it.
 type Call struct {
 	Config *engine.FunctionConfig
 	// Module is what the function was deployed from.
@@ -52,7 +52,7 @@ type Call struct {
 	Cancelled <-chan struct{}
 }
 
-// Header is the first value of a header, or "".
+// Header returns the first value of a header, or "".
 func (c *Call) Header(name string) string {
 	for _, h := range c.Head.Headers {
 		if h[0] == name {
@@ -62,7 +62,7 @@ func (c *Call) Header(name string) string {
 	return ""
 }
 
-// Reply is what a fake function did. One without a status names none.
+// Reply is the result of a fake function. A response without a status leaves Status zero.
 type Reply struct {
 	engine.Answer
 	Headers [][2]string
@@ -72,17 +72,17 @@ type Reply struct {
 	Err     error
 }
 
-// OK is a reply with status 200.
+// OK returns a reply with status 200.
 func OK(body string, headers ...[2]string) Reply {
 	return Reply{Answer: engine.Answer{Status: 200}, Headers: headers, Body: []byte(body)}
 }
 
-// Refused is a reply with an outcome that is not ok.
+// Refused returns a reply with an outcome that is not ok.
 func Refused(outcome engine.Outcome, status int, reason string) Reply {
 	return Reply{Answer: engine.Answer{Outcome: outcome, Status: status}, Reason: reason}
 }
 
-// New stands in for engine.New.
+// New replaces engine.New.
 func (f *Fake) New(config *engine.Config) (engine.Engine, error) {
 	if f.Make != nil {
 		if err := f.Make(config); err != nil {
@@ -95,7 +95,7 @@ func (f *Fake) New(config *engine.Config) (engine.Engine, error) {
 	return e, nil
 }
 
-// handle is one of the fake's engines or functions that is open, until it is closed or collected as the real ones are.
+// handle counts an engine or a function as open until it is closed or, as the real ones, collected.
 type handle struct {
 	closed  atomic.Bool
 	cleanup runtime.Cleanup
@@ -195,7 +195,7 @@ func (e *fakeEngine) Metrics() ([]byte, error) {
 	if e.fake.Metrics != nil {
 		return e.fake.Metrics()
 	}
-	return []byte("# HELP gojinn_fake_total A figure of the fake.\n# TYPE gojinn_fake_total counter\ngojinn_fake_total 3\n"), nil
+	return []byte("# HELP gojinn_fake_total A counter of the fake.\n# TYPE gojinn_fake_total counter\ngojinn_fake_total 3\n"), nil
 }
 
 func (e *fakeEngine) Close() { e.handle.close(e.fake) }
