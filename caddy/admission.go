@@ -5,6 +5,7 @@ package gojinn
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 
 // Why a request was not admitted.
 var (
-	errQueueFull    = errors.New("the queue is full")
+	errQueueFull    = fmt.Errorf("the queue is full: %d requests wait for each call that max_concurrency allows", queueFactor)
 	errQueueTimeout = errors.New("no sandbox became free within queue_timeout")
 )
 

@@ -62,7 +62,9 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 }
 
 // globalOptions lists the subdirectives of the global option.
-var globalOptions = []string{"backend", "max_concurrency", "pool_slots", "pool_keep_resident", "pool_reset", "cache", "compile_timeout", "snapshot", "watch"}
+var globalOptions = []string{
+	"backend", "max_concurrency", "pool_slots", "pool_keep_resident", "pool_reset", "cache", "compile_timeout", "snapshot", "watch",
+}
 
 // UnmarshalCaddyfile reads the global option:
 //

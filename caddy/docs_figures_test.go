@@ -1,6 +1,4 @@
-package gojinn
-
-// Holds the figures in README.md and docs/ to the tables of docs/benchmarks.md.
+// Tests that hold the figures in README.md and docs/ to the tables of docs/benchmarks.md.
 //
 // A figure is a number with a comment right behind it. The comment names it, and a comment at the end of the page says
 // for each name where the figure comes from:
@@ -17,6 +15,8 @@ package gojinn
 //
 // Trials are measured once, and no table repeats them: why something was rejected. They are for docs/rationale.md only,
 // in a section that says where they were measured, with the comment <!-- trial -->.
+
+package gojinn
 
 import (
 	"fmt"
