@@ -1,26 +1,31 @@
-//! What a pool may use, and the one place where the defaults come from.
+//! What a pool may use, and its default values, which are defined here only.
 
 use super::machine;
 
-/// Bounds of a [`Pool`](super::Pool). The default is derived from the machine alone, never from what is deployed on it: a
-/// pool that depended on the set of functions would have to be made anew with every reload.
+/// Bounds of a [`Pool`](super::Pool). The default depends on the machine alone, never on the deployed functions: a pool
+/// that depended on the set of functions would have to be replaced at every reload.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PoolConfig {
-    /// The most slots there are at any time, busy and free together.
+    /// The maximum number of slots, busy and free together.
     ///
-    /// Default: 128 for each core, at least 512 and at most 4096: far more than run at once, because guests may wait. A slot
-    /// that does not exist costs nothing, one that waits costs address space and what it keeps resident. Lowered to what
-    /// half of the address space holds (`ulimit -v`, or a kernel with few address bits), and to what a quarter of
-    /// `vm.max_map_count` allows at four mappings a slot. 0 if not even one fits.
+    /// Default: 128 for each core, at least 512 and at most 4096. That is far more than run at once, because guests may
+    /// wait. Slots are made when they are needed: one that was never needed costs nothing, a free one costs address
+    /// space and the pages that it keeps resident.
+    ///
+    /// The default is lowered to what fits into half of the address space (`ulimit -v`, or a kernel with few address
+    /// bits), and to what a quarter of `vm.max_map_count` allows at four mappings for each slot. It is 0 if not even
+    /// one slot fits.
     pub slots: usize,
-    /// How many bytes of one slot's memory stay resident between two sandboxes; the rest is given back at every reset.
+    /// How many bytes of one slot's memory stay resident between two sandboxes. Every reset gives the rest back to the
+    /// kernel.
     ///
-    /// Default: 2 MiB. What stays is copied at every reset (about 60 µs for 2 MiB), what does not is faulted in again (0.5 to
-    /// 2 µs a page); a Go request from a snapshot dirties about 60 pages, a Rust one 16.
+    /// Default: 2 MiB. A reset copies the image over the pages that stay (about 60 µs for 2 MiB). The next sandbox
+    /// faults in the pages that were given back (0.5 to 2 µs each). A Go request from a snapshot dirties about 60
+    /// pages, a Rust one 16.
     pub keep_resident: usize,
     /// How many bytes all slots together may keep resident.
     ///
-    /// Default: an eighth of the memory that this process may use (of the machine, or of its cgroup).
+    /// Default: an eighth of the memory that this process may use (the machine's, or its cgroup's limit).
     pub keep_resident_total: usize,
     /// How slots are made pristine again. Default: [`ResetMode::Auto`].
     pub reset: ResetMode,
@@ -40,25 +45,26 @@ impl Default for PoolConfig {
     }
 }
 
-/// Image, zero and grown, inaccessible; and one more where neighbours do not merge.
+/// One for the image, one for the zero and grown memory, one for the inaccessible rest; and one more where the kernel
+/// does not merge neighbours.
 const MAPPINGS_PER_SLOT: usize = 4;
 
 /// How a slot is made pristine again.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum ResetMode {
-    /// `Scan` where the kernel has it, else `Copy` for images of up to 256 KiB and `Madvise` for larger ones.
+    /// `Scan` where the kernel has it, otherwise `Copy` for images of up to 256 KiB and `Madvise` for larger ones.
     #[default]
     Auto,
-    /// Copy the whole image back.
+    /// Copy the whole image over the memory.
     Copy,
-    /// Give every page back; the next sandbox faults them in again.
+    /// Give every page back to the kernel; the next sandbox faults them in again.
     Madvise,
-    /// Ask the kernel which pages are dirty, and restore those in place.
+    /// Ask the kernel which pages are dirty, and copy the image over those.
     Scan,
 }
 
 impl ResetMode {
-    /// Every way there is.
+    /// Every mode.
     pub const ALL: [Self; 4] = [Self::Auto, Self::Copy, Self::Madvise, Self::Scan];
 
     /// The name used in configuration.
@@ -72,7 +78,7 @@ impl ResetMode {
         }
     }
 
-    /// The way with that name, if there is one.
+    /// The mode with that name, if there is one.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|mode| mode.name() == name)

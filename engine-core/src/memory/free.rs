@@ -1,8 +1,10 @@
-//! The free list: sharded by CPU, with stealing, bounded as a whole.
+//! The free list: one shard for each CPU, with stealing between shards and one bound for all of them.
 //!
-//! Every shard has a short mutex; nobody holds two of them, except to prove that nothing is free. A slot is warm (it holds
-//! the image with some key) or cold. Warm ones are taken last in, first out, so that the slots in use are those whose pages
-//! are in the CPU's cache, and the one evicted is the one that has waited longest.
+//! Every shard has a mutex that is held briefly. A thread holds the mutex of one shard at a time; only `is_exhausted`
+//! locks all of them, in order, to be certain that nothing is free.
+//!
+//! A slot is warm (it holds the image with some key) or cold. Warm slots are taken last in, first out: the slots in use
+//! are then those whose pages are in the CPU's cache, and the slot to evict is the one that has been free longest.
 
 use crossbeam::utils::CachePadded;
 use std::collections::{HashMap, VecDeque};
@@ -11,7 +13,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use super::sync::{Arc, AtomicUsize, Mutex, Ordering};
 use crate::per_cpu::index;
 
-/// All shards, and the count of what they share.
+/// All shards, and the number of slots that exist.
 pub(super) struct FreeList<W, C, X> {
     shards: Box<[Arc<Shard<W, C, X>>]>,
     slots: Arc<Slots>,
@@ -41,17 +43,17 @@ impl<W, C, X> FreeList<W, C, X> {
         index(self.shards.len())
     }
 
-    /// A warm slot with `key`: from the shard `home`, else from any.
+    /// A warm slot with `key`: from the shard `home`, otherwise from any other.
     pub(super) fn take_warm(&self, home: usize, key: u64) -> Option<W> {
         self.from(home).find_map(|shard| shard.take_warm(key))
     }
 
-    /// A cold slot: from the shard `home`, else from any.
+    /// A cold slot: from the shard `home`, otherwise from any other.
     pub(super) fn take_cold(&self, home: usize) -> Option<C> {
         self.from(home).find_map(|shard| shard.take_cold())
     }
 
-    /// The warm slot that has waited longest, whatever its key. `None` may also mean that another thread was faster.
+    /// The warm slot that has been free longest, with any key. `None` can also mean that another thread took it first.
     pub(super) fn take_oldest(&self) -> Option<W> {
         let shard = self
             .shards
@@ -62,7 +64,7 @@ impl<W, C, X> FreeList<W, C, X> {
         shard.take_oldest()
     }
 
-    /// Turns the warm slots with `key` cold, one after the other; `cool` is called without any lock.
+    /// Makes the warm slots with `key` cold, one after the other. No lock is held while `cool` runs.
     pub(super) fn cool(&self, key: u64, mut cool: impl FnMut(W) -> Option<C>) {
         for shard in &self.shards {
             while let Some(warm) = shard.take_warm_to_move(key, &self.slots) {
@@ -73,17 +75,17 @@ impl<W, C, X> FreeList<W, C, X> {
         }
     }
 
-    /// Whether no slot is free, none is about to be, and none may be made: decided with every shard stopped, so that a slot
-    /// given back while they were asked one after the other is not missed.
+    /// Whether no slot is free, none is about to become free, and none may be made. Decided with all shards locked:
+    /// locked one after the other, a slot given back to a shard that was already looked at would be missed.
     pub(super) fn is_exhausted(&self) -> bool {
-        // In the order of the shards, and nobody else holds two: no deadlock.
+        // Always in the order of the shards, and no other code holds two of these locks: no deadlock.
         let stopped: Vec<_> = self.shards.iter().map(|shard| shard.free.lock()).collect();
         self.slots.moving.load(Ordering::SeqCst) == 0
             && self.slots.existing.load(Ordering::SeqCst) >= self.slots.most
             && stopped.iter().all(|free| free.is_empty())
     }
 
-    /// Stops keeping anything: returns what is free; what is given back from now on is refused.
+    /// Closes the list and returns what is free. Slots that are given back from now on are refused.
     pub(super) fn close(&self) -> (Vec<W>, Vec<C>) {
         let (mut warm, mut cold) = (Vec::new(), Vec::new());
         for shard in &self.shards {
@@ -108,11 +110,11 @@ impl<W, C, X> FreeList<W, C, X> {
     }
 }
 
-/// How many slots there are.
+/// The number of slots that exist, and its bound.
 pub(super) struct Slots {
     most: usize,
     existing: AtomicUsize,
-    /// Slots on their way from warm to cold, on no list and in no sandbox.
+    /// Slots that are being made cold: neither on a list nor in a sandbox.
     moving: AtomicUsize,
 }
 
@@ -125,7 +127,7 @@ impl Slots {
         }
     }
 
-    /// Whether one more slot may be made; if so it counts from now on.
+    /// Whether one more slot may be made. If so it is counted from now on.
     pub(super) fn try_add(&self) -> bool {
         self.existing
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |existing| {
@@ -134,7 +136,7 @@ impl Slots {
             .is_ok()
     }
 
-    /// A slot is gone.
+    /// Counts a slot that no longer exists.
     pub(super) fn remove(&self) {
         let before = self.existing.fetch_sub(1, Ordering::SeqCst);
         debug_assert!(before > 0, "more slots removed than made");
@@ -148,10 +150,10 @@ impl Slots {
 /// The part of the free list that belongs to one CPU.
 pub(super) struct Shard<W, C, X> {
     free: CachePadded<Mutex<Free<W, C>>>,
-    /// How many there are, for others to see without the lock.
+    /// The lengths of the lists in `free`, readable without the lock.
     warm: AtomicUsize,
     cold: AtomicUsize,
-    /// What else belongs to this CPU.
+    /// The owner's data for this CPU.
     pub(super) own: CachePadded<X>,
 }
 
@@ -169,8 +171,9 @@ impl<W, C, X> Shard<W, C, X> {
         }
     }
 
-    /// Gives a warm slot back, for the next with `key`. Refused once the list is closed, or when `unwanted` says (under the
-    /// lock, so that no slot slips past a `cool` that began meanwhile) that nobody will ask for the key again.
+    /// Gives a warm slot back, for the next request for `key`. Refused once the list is closed, and when `unwanted`
+    /// returns true: the key will not be asked for again. `unwanted` is called under the lock, so that a slot cannot
+    /// get onto the list after a `cool` with its key has emptied this shard.
     pub(super) fn put_warm(
         &self,
         key: u64,
@@ -201,12 +204,12 @@ impl<W, C, X> Shard<W, C, X> {
         Ok(())
     }
 
-    /// Warm slots at this moment.
+    /// The number of warm slots at this moment.
     pub(super) fn warm(&self) -> usize {
         self.warm.load(Ordering::Relaxed)
     }
 
-    /// Cold slots at this moment.
+    /// The number of cold slots at this moment.
     pub(super) fn cold(&self) -> usize {
         self.cold.load(Ordering::Relaxed)
     }
@@ -231,7 +234,7 @@ impl<W, C, X> Shard<W, C, X> {
         Some(slot)
     }
 
-    /// Since when the longest-waiting warm slot has waited.
+    /// Since when the warm slot that has been free longest is free.
     fn oldest(&self) -> Option<u64> {
         if self.warm() == 0 {
             return None;
@@ -247,7 +250,7 @@ impl<W, C, X> Shard<W, C, X> {
         Some(kept.slot)
     }
 
-    /// As `take_warm`, but counted as moving, so that it is not missed in the meantime.
+    /// `take_warm`, but counts the slot as moving, so that `is_exhausted` does not miss it.
     fn take_warm_to_move(&self, key: u64, slots: &Slots) -> Option<W> {
         let mut free = self.free.lock();
         let kept = free.warm.get_mut(&key)?.pop_back()?;
@@ -256,7 +259,7 @@ impl<W, C, X> Shard<W, C, X> {
         Some(kept.slot)
     }
 
-    /// A slot taken to be moved is cold now, or gone.
+    /// Ends what `take_warm_to_move` began: the slot is cold now, or gone.
     fn moved(&self, slot: Option<C>, slots: &Slots) {
         let mut free = self.free.lock();
         free.cold.extend(slot);
@@ -274,7 +277,8 @@ impl<W, C, X> Shard<W, C, X> {
 
 /// What is free in one shard.
 struct Free<W, C> {
-    /// By key, the longest-waiting first. A key stays until it is cooled, so that its queue is not made anew each time.
+    /// Warm slots by key, the one that has been free longest first. An empty queue stays until its key is cooled, so
+    /// that it does not have to be allocated again.
     warm: HashMap<u64, VecDeque<Kept<W>>, BuildHasherDefault<KeyHasher>>,
     cold: Vec<C>,
     closed: bool,
@@ -285,7 +289,7 @@ impl<W, C> Free<W, C> {
         self.cold.is_empty() && self.warm.values().all(VecDeque::is_empty)
     }
 
-    /// The longest-waiting warm slot: since when, and its key.
+    /// The warm slot that has been free longest: since when, and its key.
     fn oldest(&self) -> Option<(u64, u64)> {
         self.warm
             .iter()
@@ -299,7 +303,7 @@ struct Kept<W> {
     slot: W,
 }
 
-/// Keys are numbers given out in order: one multiplication spreads them.
+/// A hasher for keys that are consecutive numbers: one multiplication spreads them.
 #[derive(Default)]
 struct KeyHasher(u64);
 
@@ -319,7 +323,7 @@ impl Hasher for KeyHasher {
     }
 }
 
-/// Milliseconds or so, from a clock that costs next to nothing: only the order matters.
+/// The time in nanoseconds, from a clock that is cheap to read and exact to a few milliseconds. Only the order matters.
 fn now() -> u64 {
     let mut time = libc::timespec {
         tv_sec: 0,
@@ -329,7 +333,7 @@ fn now() -> u64 {
     const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC_COARSE;
     #[cfg(not(target_os = "linux"))]
     const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
-    // SAFETY: the kernel writes to `time`, which outlives the call.
+    // SAFETY: the kernel writes to `time`, which lives longer than the call.
     unsafe { libc::clock_gettime(CLOCK, &raw mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
@@ -346,14 +350,14 @@ mod tests {
     fn put(list: &FreeList<char, u32, ()>, shard: usize, key: u64, slot: char) {
         let put = list.shards()[shard].put_warm(key, slot, || false);
         put.expect("an open list");
-        // The clock is coarse: make the order certain.
+        // The clock is coarse: set the times so that the order is certain.
         let mut free = list.shards()[shard].free.lock();
         let kept = free.warm.get_mut(&key).and_then(VecDeque::back_mut);
         kept.expect("the slot just put").since = u64::from(slot);
     }
 
     #[test]
-    fn the_last_one_at_home_is_taken_first() {
+    fn the_last_slot_of_the_own_shard_is_taken_first() {
         let list = list(3, 9);
         for (shard, slot) in [(0, 'a'), (1, 'b'), (1, 'c'), (2, 'd')] {
             put(&list, shard, 7, slot);
@@ -367,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_waiting_is_evicted_first() {
+    fn the_slot_that_is_free_longest_is_evicted_first() {
         let list = list(2, 9);
         for (shard, key, slot) in [(0, 1, 'b'), (0, 2, 'a'), (1, 1, 'd'), (1, 3, 'c')] {
             put(&list, shard, key, slot);
@@ -388,7 +392,7 @@ mod tests {
         assert_eq!(list.take_warm(0, 2), Some('c'));
         let mut cooled = String::new();
         list.cool(1, |warm| {
-            // The last one on its way is on no list, but neither is it busy.
+            // The last slot that is being moved is on no list, but it is not busy either.
             assert!(!list.is_exhausted());
             cooled.push(warm);
             (warm == 'b').then_some(5)
@@ -399,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn exhausted_is_when_nothing_is_free_and_nothing_may_be_made() {
+    fn the_list_is_exhausted_if_nothing_is_free_and_nothing_may_be_made() {
         let list = list(2, 2);
         assert!(!list.is_exhausted());
         assert!(list.slots().try_add() && !list.is_exhausted());
@@ -416,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unwanted_or_too_late_is_refused() {
+    fn unwanted_slots_and_slots_after_the_close_are_refused() {
         let list = list(1, 9);
         let shard = &list.shards()[0];
         assert_eq!(shard.put_warm(1, 'a', || true), Err('a'));

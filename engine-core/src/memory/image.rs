@@ -1,4 +1,4 @@
-//! A module's initialised memory: sparse, immutable, in a sealed memfd where there is one.
+//! A module's initialised memory: sparse, immutable, and in a sealed memfd where the system has them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,16 +16,16 @@ use super::reservation::page_size;
 use crate::error::{Error, Result};
 use crate::limits::PAGE;
 
-/// A module's initialised memory, made once when it is deployed and shared by all its sandboxes.
+/// A module's initialised memory, made once at deployment and shared by all its sandboxes.
 ///
-/// Dropping it lets every warm slot that holds it go cold: an image that is not served any more pins no memory.
+/// Dropping it makes every warm slot that holds it cold: an image that no function uses any more keeps no memory.
 pub struct Image {
     content: Arc<Content>,
 }
 
 impl Image {
-    /// An image of `len` bytes (whole wasm pages), zero but for `segments`: (offset, bytes). Later segments overwrite
-    /// earlier ones; one out of bounds is the module's fault.
+    /// An image of `len` bytes (whole wasm pages), zero except for `segments`: (offset, bytes). Later segments overwrite
+    /// earlier ones. A segment out of bounds is an `InvalidModule` error.
     pub fn new(len: u64, segments: &[(u64, &[u8])]) -> Result<Self> {
         let len = checked_len(len)?;
         let mut grains = BTreeMap::<usize, Box<[u8; GRAIN]>>::new();
@@ -59,7 +59,7 @@ impl Image {
         )
     }
 
-    /// An image of captured memory: a snapshot's. `bytes` is all of it, whole wasm pages.
+    /// The image of a snapshot. `bytes` is the whole captured memory, in whole wasm pages.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let len = checked_len(bytes.len() as u64)?;
         let grains = bytes.chunks(GRAIN).enumerate();
@@ -72,13 +72,13 @@ impl Image {
         self.content.len as u64
     }
 
-    /// Whether the memory starts with no page at all.
+    /// Whether the memory starts with no pages.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.content.len == 0
     }
 
-    /// Writes the image over `memory`, which is all zero and at least `len()` long: copies what is not zero.
+    /// Writes the image to `memory`, which must be all zero and at least `len()` long: only what is not zero is copied.
     ///
     /// # Panics
     /// If `memory` is shorter than the image.
@@ -107,7 +107,7 @@ impl Image {
                 }
                 Source::File(file)
             }
-            // Nothing to store; or no memfd here (a seccomp filter, no descriptor left): the heap serves as well.
+            // Nothing to store, or no memfd to be had (a seccomp filter, no descriptor left): keep the bytes on the heap.
             _ => Source::Heap(stored.flat_map(|(_, grain)| grain).copied().collect()),
         };
         Ok(Self {
@@ -125,7 +125,7 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        // Before the pools are asked: a slot given back from now on sees it and does not stay warm.
+        // Set before the pools are told: a slot that is given back from now on sees the flag and does not stay warm.
         self.content.dropped.store(true, Ordering::Release);
         let pools = std::mem::take(&mut *self.content.pools.lock());
         for pool in pools.iter().filter_map(Weak::upgrade) {
@@ -144,21 +144,22 @@ impl fmt::Debug for Image {
     }
 }
 
-/// What an image consists of. Mapped slots keep it alive, but not the `Image`: so nothing is counted per request.
+/// What an image consists of. A mapped slot keeps the content alive for as long as it is mapped. So no reference has to
+/// be counted for each request, and the `Image` itself can be dropped while slots still hold the content.
 pub(super) struct Content {
     id: u64,
     len: usize,
-    /// Where it is not zero, in ascending order, in units of `GRAIN`.
+    /// The ranges that are not zero, in ascending order, in units of `GRAIN`.
     runs: Vec<Run>,
     source: Source,
-    /// The `Image` is gone: no slot with this content will ever be asked for again.
+    /// The `Image` was dropped: no slot with this content will be asked for again.
     dropped: AtomicBool,
-    /// The pools that have mapped it.
+    /// The pools that have mapped this content.
     pools: Mutex<Vec<Weak<Core>>>,
 }
 
 impl Content {
-    /// Unique in this process.
+    /// A number that is unique in this process.
     pub(super) fn id(&self) -> u64 {
         self.id
     }
@@ -168,12 +169,12 @@ impl Content {
         self.len
     }
 
-    /// Up to where the memory can differ from zero, in whole pages of the machine.
+    /// The end of what is not zero, rounded up to whole pages of the machine.
     pub(super) fn span(&self) -> usize {
         span_of(&self.runs)
     }
 
-    /// The file to map over `0..span()`, where there is one.
+    /// The file to map over `0..span()`, if the content is in a file.
     pub(super) fn file(&self) -> Option<BorrowedFd<'_>> {
         match &self.source {
             Source::File(file) => Some(file.file()),
@@ -185,7 +186,7 @@ impl Content {
         self.dropped.load(Ordering::Acquire)
     }
 
-    /// Notes that `pool` maps this content, so that it hears when the image is dropped.
+    /// Records that `pool` maps this content, so that the pool is told when the image is dropped.
     pub(super) fn used_by(&self, pool: &Weak<Core>) {
         let mut pools = self.pools.lock();
         pools.retain(|known| known.strong_count() > 0);
@@ -194,10 +195,10 @@ impl Content {
         }
     }
 
-    /// Makes `range` of the memory at `base` hold what the image says, zero beyond its end.
+    /// Makes `range` of the memory at `base` hold the image's bytes, and zero beyond the image's end.
     ///
     /// # Safety
-    /// `base + range` is writable, and nobody else uses it.
+    /// `base + range` is writable, and no other code uses it meanwhile.
     pub(super) unsafe fn restore(&self, base: *mut u8, range: Range<usize>) {
         let mut at = range.start;
         let first = self.runs.partition_point(|run| run.range.end <= at);
@@ -208,7 +209,7 @@ impl Content {
             let start = run.range.start.max(at);
             let end = run.range.end.min(range.end);
             let bytes = &self.bytes_of(run)[start - run.range.start..end - run.range.start];
-            // SAFETY: at <= start <= end <= range.end, so both writes stay in the range that the caller vouches for; the
+            // SAFETY: at <= start <= end <= range.end, so both writes stay in the range that the caller guarantees; the
             // source is this image's own memory, never a slot's.
             unsafe {
                 clear(base, at..start);
@@ -221,12 +222,12 @@ impl Content {
         unsafe { clear(base, at..range.end) };
     }
 
-    /// Whether `range` of the memory at `base` holds what the image says, zero beyond its end.
+    /// Whether `range` of the memory at `base` holds the image's bytes, and zero beyond the image's end.
     ///
     /// # Safety
-    /// `base + range` is readable, and nobody else uses it.
+    /// `base + range` is readable, and no other code writes to it meanwhile.
     pub(super) unsafe fn is_at(&self, base: *const u8, range: Range<usize>) -> bool {
-        // SAFETY: the caller vouches for the range.
+        // SAFETY: the caller guarantees that the range is readable and not written to.
         let memory = unsafe { std::slice::from_raw_parts(base.add(range.start), range.len()) };
         let mut at = 0;
         let first = self
@@ -251,15 +252,15 @@ impl Content {
         is_zero(&memory[at..])
     }
 
-    /// Writes what is not zero of `range`, over memory that is zero.
+    /// Writes the bytes of `range` that are not zero to memory that is all zero.
     ///
     /// # Safety
-    /// `base + range` is writable, and nobody else uses it.
+    /// `base + range` is writable, and no other code uses it meanwhile.
     pub(super) unsafe fn fill(&self, base: *mut u8, range: Range<usize>) {
         for run in &self.runs {
             let part = run.range.start.max(range.start)..run.range.end.min(range.end);
             if !part.is_empty() {
-                // SAFETY: a part of the range that the caller vouches for.
+                // SAFETY: a part of the range that the caller guarantees.
                 unsafe { self.restore(base, part) };
             }
         }
@@ -282,9 +283,9 @@ impl fmt::Debug for Content {
 
 /// A stretch of memory that is not zero.
 struct Run {
-    /// Where in memory.
+    /// Offsets in memory.
     range: Range<usize>,
-    /// Where in the source.
+    /// Offset of its first byte in the source.
     at: usize,
 }
 
@@ -292,23 +293,23 @@ struct Run {
 enum Source {
     /// A sealed file as long as the image's span.
     File(Sealed),
-    /// All runs, one after the other: where there is no memfd.
+    /// All runs, one after the other, where there is no memfd.
     Heap(Box<[u8]>),
 }
 
-/// The unit in which an image is sparse: the smallest page there is.
+/// The unit in which an image is sparse: the smallest page size of any supported machine.
 const GRAIN: usize = 4096;
 
 fn checked_len(len: u64) -> Result<usize> {
     if !len.is_multiple_of(PAGE) || len > RESERVED as u64 {
         return Err(Error::invalid_module(format!(
-            "an initial memory of {len} bytes: expected a multiple of 64 KiB, and at most 4 GiB"
+            "the module's initial memory is {len} bytes; it must be a multiple of 64 KiB and at most 4 GiB"
         )));
     }
     Ok(len as usize)
 }
 
-/// The stretches that are not zero, as they follow each other where only they are stored.
+/// The stretches that are not zero. `Run::at` is their offset in a source that stores them alone, one after the other.
 fn runs_of<'a>(grains: impl Iterator<Item = (usize, &'a [u8])>) -> Vec<Run> {
     let mut runs = Vec::<Run>::new();
     let mut stored = 0;
@@ -328,26 +329,27 @@ fn runs_of<'a>(grains: impl Iterator<Item = (usize, &'a [u8])>) -> Vec<Run> {
     runs
 }
 
-/// Up to where there is anything but zero, in whole pages of the machine.
+/// The end of the last run, rounded up to whole pages of the machine.
 fn span_of(runs: &[Run]) -> usize {
     runs.last()
         .map_or(0, |run| run.range.end.next_multiple_of(page_size()))
 }
 
-/// Zeroes a range of the memory at `base`, which may be empty. Not left to `memset`: glibc's clears nothing by a store with
-/// an empty mask, and where that falls on a page that is not writable the CPU takes 100 ns to find out (16 pages: 3.8 instead of 2.4 µs).
+/// Zeroes a range of the memory at `base`. An empty range is skipped here and not passed to `memset`: glibc's `memset`
+/// executes a store with an empty mask for it, and if the address is on a page that is not writable the CPU needs about
+/// 100 ns for that store (16 dirty pages: 3.8 µs instead of 2.4).
 ///
 /// # Safety
-/// `base + range` is writable, and nobody else uses it.
+/// `base + range` is writable, and no other code uses it meanwhile.
 unsafe fn clear(base: *mut u8, range: Range<usize>) {
     if !range.is_empty() {
-        // SAFETY: the caller vouches for the range.
+        // SAFETY: the caller guarantees that the range is writable and ours.
         unsafe { base.add(range.start).write_bytes(0, range.len()) };
     }
 }
 
 fn is_zero(grain: &[u8]) -> bool {
-    // Without an early end, so that it becomes vector instructions.
+    // Without an early return, so that the compiler makes vector instructions of it.
     grain.iter().fold(0, |bits, byte| bits | byte) == 0
 }
 
@@ -383,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_and_the_heap_say_the_same() {
+    fn an_image_in_a_file_equals_one_on_the_heap() {
         let mut bytes = vec![0; LEN as usize];
         for (index, byte) in bytes.iter_mut().enumerate() {
             if index / GRAIN % 5 == 1 {
@@ -419,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_bytes_take_no_room() {
+    fn zero_bytes_are_not_stored() {
         let image = Image::new(LEN, &[(0, &[0; 70_000]), (100, &[])]).expect("an image");
         assert_eq!(image.content.span(), 0);
         assert!(image.content.file().is_none());
@@ -430,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_the_modules_fault() {
+    fn segments_and_lengths_out_of_bounds_are_invalid_modules() {
         let bytes: &[u8] = &[1; 2];
         let cases = [
             (LEN, LEN - 1, bytes),

@@ -1,33 +1,34 @@
-//! What this machine, or the part of it that this process may use, offers to a pool.
+//! What this machine offers to a pool: cores, memory, mappings and address space that this process may use.
 
 use std::fs;
 use std::thread;
 
 use super::reservation::{Reservation, page_size, reserve};
 
-/// Cores that this process may keep busy.
+/// The number of cores that this process may use.
 pub(super) fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// CPUs that a thread may find itself on: as many shards as make sense. More than 64 would only be more to search.
+/// The number of shards: one for each CPU that a thread can run on, at most 64. More would only make searching them
+/// slower.
 pub(super) fn shards() -> usize {
-    // SAFETY: sysconf only reads.
+    // SAFETY: sysconf takes no pointers and only reads.
     let cpus = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
     usize::try_from(cpus).unwrap_or(1).clamp(1, 64)
 }
 
-/// Bytes of memory: of the machine, or of the control group that bounds this process.
+/// Bytes of memory that this process may use: the machine's, or the limit of its control group.
 pub(super) fn memory() -> usize {
-    // SAFETY: sysconf only reads.
+    // SAFETY: sysconf takes no pointers and only reads.
     let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
     let machine = usize::try_from(pages).map_or(UNKNOWN_MEMORY, |pages| pages * page_size());
     cgroup_limits().fold(machine, usize::min)
 }
 
-/// Mappings that this process may have.
+/// The number of mappings that this process may have.
 pub(super) fn mappings() -> usize {
-    // Where there is no such file there is no such limit.
+    // A system without this file has no such limit.
     read_number("/proc/sys/vm/max_map_count").unwrap_or(usize::MAX)
 }
 
@@ -37,13 +38,14 @@ pub(super) fn slots_in_address_space(wanted: usize) -> usize {
         rlim_cur: libc::RLIM_INFINITY,
         rlim_max: libc::RLIM_INFINITY,
     };
-    // SAFETY: the kernel writes to `limit`, which outlives the call.
+    // SAFETY: the kernel writes to `limit`, which lives longer than the call.
     let asked = unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) };
     if asked == 0 && limit.rlim_cur != libc::RLIM_INFINITY {
         let bytes = usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX);
         return (bytes / 2 / Reservation::BYTES).min(wanted);
     }
-    // How many address bits there are is not written anywhere, so try; twice as much, to leave half.
+    // The system does not say how many address bits there are, so reserve and see. Twice as much, so that half stays
+    // free.
     std::iter::successors(Some(wanted), |slots| Some(slots / 2))
         .find(|&slots| slots == 0 || fits(2 * slots * Reservation::BYTES))
         .unwrap_or(0)
@@ -53,7 +55,7 @@ fn fits(bytes: usize) -> bool {
     let Ok(at) = reserve(bytes) else {
         return false;
     };
-    // SAFETY: the mapping just made, which nobody has seen.
+    // SAFETY: unmaps the mapping just made, to which no other code has a pointer.
     unsafe { libc::munmap(at.as_ptr().cast(), bytes) };
     true
 }
@@ -91,7 +93,7 @@ fn read_number(path: &str) -> Option<usize> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// Taken for the memory of a machine that does not say how much it has: 1 GiB.
+/// What we assume of a machine that does not say how much memory it has: 1 GiB.
 const UNKNOWN_MEMORY: usize = 1 << 30;
 
 #[cfg(test)]
@@ -99,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_has_something_of_everything() {
+    fn this_machine_reports_plausible_resources() {
         assert!(cores() > 0 && shards() > 0);
         assert!(memory() > 16 << 20);
         assert!(mappings() > 1000);

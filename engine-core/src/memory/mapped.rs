@@ -8,14 +8,14 @@ use super::image::Content;
 use super::pagemap::Pagemap;
 use super::reservation::{Reservation, page_size};
 
-/// A reservation with an image over its front: warm when it is on a free list, busy when it is in a `Slot`.
+/// A reservation with an image mapped at its front: warm when it is on a free list, busy when it is in a `Slot`.
 #[derive(Debug)]
 pub(super) struct Mapped {
     reservation: Reservation,
     content: Arc<Content>,
     /// Accessible bytes.
     len: usize,
-    /// The most bytes there were since the image was mapped: beyond, no page was ever touched.
+    /// The largest `len` since the image was mapped. Beyond it no page was ever touched.
     peak: usize,
     /// Bytes kept resident by the last reset.
     resident: usize,
@@ -24,7 +24,7 @@ pub(super) struct Mapped {
 }
 
 impl Mapped {
-    /// Maps `content` into a cold slot. On failure the cold slot comes back, unless it had to be retired.
+    /// Maps `content` into a cold slot. On failure the error contains the cold slot, unless it had to be retired.
     pub(super) fn new(
         reservation: Reservation,
         content: Arc<Content>,
@@ -61,7 +61,7 @@ impl Mapped {
         self.resident
     }
 
-    /// Makes the first `bytes` bytes accessible, a multiple of the machine's page and not fewer than there are.
+    /// Makes the first `bytes` bytes accessible. `bytes` is a multiple of the machine's page and not less than `len()`.
     pub(super) fn grow_to(&mut self, bytes: usize) -> io::Result<()> {
         self.reservation.open(self.len..bytes)?;
         self.len = bytes;
@@ -69,14 +69,14 @@ impl Mapped {
         Ok(())
     }
 
-    /// Makes the memory what `Mapped::new` made it, and says how. At most `keep` bytes stay resident. After an error the slot
-    /// may hold anything: it must be retired.
+    /// Makes the memory what `Mapped::new` made it, and returns how that was done. At most `keep` bytes stay resident.
+    /// After an error the slot may hold anything, so the caller must retire it.
     pub(super) fn reset(&mut self, reset: &Reset, keep: usize) -> io::Result<ResetBy> {
         let keep = keep - keep % page_size();
         let by = match reset {
             Reset::Scan(pagemap) => match self.restore_dirty(pagemap, keep) {
                 Ok(()) => ResetBy::Scan,
-                // A scan that breaks off leaves nothing worse than pages not yet restored.
+                // A scan that fails half way leaves only pages that are not yet restored. This restores all of them.
                 Err(_) => {
                     self.restore_up_to(0)?;
                     ResetBy::Madvise
@@ -95,7 +95,7 @@ impl Mapped {
         Ok(by)
     }
 
-    /// Takes the image out again. An error: the slot may hold anything and has been unmapped.
+    /// Unmaps the image: the slot is cold again. If that fails the slot may hold anything, so it is retired.
     pub(super) fn unmap(mut self) -> Result<Reservation, Retired> {
         match self.reservation.wipe(0..self.peak) {
             Ok(()) => Ok(self.reservation),
@@ -125,11 +125,12 @@ impl Mapped {
         }
     }
 
-    /// Restores the pages that the kernel says are dirty, as far as `keep` goes, and gives the rest back.
+    /// Restores up to `keep` bytes of the pages that the kernel says are dirty, and gives the rest back.
     ///
-    /// A page once dirty is found at every later reset, also when nobody wrote to it again. So now and then those that still
-    /// hold the image are given back: what stays resident follows what the sandboxes do, and one large request does not make
-    /// every later reset slow.
+    /// Restoring a page does not make it clean for the kernel: every later scan reports it again, even if no sandbox
+    /// writes to it any more. So every [`WEED_EVERY`]th reset compares the dirty pages with the image and gives back
+    /// those that equal it, which the last sandbox did not write to. The resident pages then follow what the sandboxes
+    /// use, and one large request does not make all later resets slow.
     fn restore_dirty(&mut self, pagemap: &Pagemap, keep: usize) -> io::Result<()> {
         self.scans = self.scans.wrapping_add(1);
         let weed = self.scans.is_multiple_of(WEED_EVERY)
@@ -141,7 +142,7 @@ impl Mapped {
             let now = pages.start..pages.end.min(pages.start + (keep - kept));
             kept += now.len();
             let cut = now.end;
-            // SAFETY: the scan stays in `0..len`, which is accessible, and nobody else uses a slot that is being reset.
+            // SAFETY: the scan stays in `0..len`, which is accessible. `&mut self`: no other code uses the slot.
             unsafe { self.content.restore(base, now) };
             if cut == pages.end {
                 return ControlFlow::Continue(());
@@ -185,14 +186,14 @@ impl Mapped {
 
     /// Restores the first `kept` bytes by copying all of them, and gives the rest back.
     fn restore_up_to(&mut self, kept: usize) -> io::Result<()> {
-        // SAFETY: at most `content.len()` bytes, which are accessible, and nobody else uses a slot that is being reset.
+        // SAFETY: at most `content.len()` bytes, which are accessible. `&mut self`: no other code uses the slot.
         unsafe { self.content.restore(self.base(), 0..kept) };
         self.give_back(kept)?;
         self.resident = kept;
         Ok(())
     }
 
-    /// Gives the pages from `from` on back, so that they read as the image or as zero.
+    /// Gives the pages from offset `from` on back to the kernel, so that they read as the image or as zero.
     fn give_back(&mut self, from: usize) -> io::Result<()> {
         self.reservation.discard(from..self.len)?;
         if self.content.file().is_none() {
@@ -201,15 +202,16 @@ impl Mapped {
         Ok(())
     }
 
-    /// Writes the image over `range`, which is zero: where it is not mapped from a file.
+    /// Writes the image to `range`, which is zero. For images that are not mapped from a file.
     fn refill(&mut self, range: Range<usize>) {
         if !range.is_empty() {
-            // SAFETY: inside `0..content.len()`, which is accessible, and nobody else uses a slot between two sandboxes.
+            // SAFETY: inside `0..content.len()`, which is accessible. `&mut self`: no other code uses the slot.
             unsafe { self.content.fill(self.base(), range) };
         }
     }
 
-    /// Makes what was grown inaccessible again. Its pages are zero by now, and wait for the next sandbox that grows.
+    /// Makes the grown memory inaccessible again. The reset has made its pages zero, so the next sandbox that grows can
+    /// use those that are still resident.
     fn shrink(&mut self) -> io::Result<()> {
         let grown = self.content.len()..self.len;
         if !grown.is_empty() {
@@ -222,20 +224,20 @@ impl Mapped {
     }
 }
 
-/// How many resets there are from one that looks for idle pages to the next. Looking costs about as much as the reset
-/// itself, a page given back too early one fault: neither shows at one in 64.
+/// One reset in this many looks for pages that no sandbox writes to any more. Looking takes about as long as the reset
+/// itself, and a page that is given back too early costs one page fault. One in 64 makes both too small to measure.
 const WEED_EVERY: u32 = 64;
 
-/// Slots that keep no more than this are not looked at: there is nothing to win.
+/// Slots that keep no more bytes resident than this are not searched for such pages: there is little to gain.
 const WEED_FROM: usize = 64 << 10;
 
 /// How a pool resets its slots.
 pub(super) enum Reset {
-    /// Copy everything where the image has at most so many bytes, else give everything back.
+    /// Copy the whole image if it has at most `up_to` bytes, otherwise give every page back.
     Copy { up_to: usize },
-    /// Give everything back.
+    /// Give every page back.
     Madvise,
-    /// Restore what is dirty.
+    /// Restore the dirty pages.
     Scan(Pagemap),
 }
 
@@ -247,10 +249,10 @@ pub(super) enum ResetBy {
     Scan,
 }
 
-/// A slot is out of use.
+/// Proof that a slot was taken out of use. The pool must count it.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Retired {
-    /// Whether its address space could be given back.
+    /// Whether its address space could be unmapped.
     pub(super) unmapped: bool,
 }

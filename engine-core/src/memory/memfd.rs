@@ -1,4 +1,4 @@
-//! A sealed file in memory: bytes that nobody can change any more, to map into slots and to copy from.
+//! A sealed file in memory: bytes that can no longer change, to map into slots and to copy from.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -16,13 +16,13 @@ pub(crate) struct Sealed {
     len: usize,
 }
 
-// SAFETY: the view is only ever read, and what is mapped cannot change: the file is sealed.
+// SAFETY: the mapped bytes are only read, and they cannot change, because the file is sealed.
 unsafe impl Send for Sealed {}
 // SAFETY: as above.
 unsafe impl Sync for Sealed {}
 
 impl Sealed {
-    /// A file of `len` bytes (not 0, whole pages), zero but for `parts`: (offset, bytes).
+    /// A file of `len` bytes (not 0, whole pages), zero except for `parts`: (offset, bytes).
     pub(super) fn new<'a>(
         len: usize,
         parts: impl Iterator<Item = (usize, &'a [u8])>,
@@ -36,11 +36,11 @@ impl Sealed {
         Self::seal(file, len)
     }
 
-    /// A file of the next `len` bytes (not 0) of `source`.
+    /// A file that holds the next `len` bytes (not 0) of `source`.
     pub(crate) fn copy_of(source: &File, len: usize) -> io::Result<Self> {
         fault(Syscall::Memfd)?;
         let mut file = create(c"gojinn-code")?;
-        // Within the kernel, where it can.
+        // `io::copy` copies inside the kernel where it can.
         let copied = io::copy(&mut source.take(len as u64), &mut file)?;
         if copied < len as u64 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -51,12 +51,12 @@ impl Sealed {
     fn seal(file: File, len: usize) -> io::Result<Self> {
         let seals =
             libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
-        // SAFETY: seals a file of our own.
+        // SAFETY: takes no pointer; seals a file that we own.
         if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        // Private, because kernels before 6.7 refuse to share a file that is sealed against writing.
-        // SAFETY: a new mapping where nothing is mapped touches nothing that exists.
+        // MAP_PRIVATE, because kernels before 6.7 refuse MAP_SHARED for a file that is sealed against writing.
+        // SAFETY: makes a new mapping at an address that the kernel chooses; no existing mapping is touched.
         let at = unsafe {
             libc::mmap(
                 ptr::null_mut(),
@@ -83,21 +83,21 @@ impl Sealed {
 
 impl Drop for Sealed {
     fn drop(&mut self) {
-        // SAFETY: the view's own mapping, to which no reference is left.
+        // SAFETY: unmaps what `seal` mapped; references into it borrow `self`, so none is left.
         let _ = done(unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) });
     }
 }
 
-/// `MFD_NOEXEC_SEAL`, since Linux 6.3; newer kernels can be told to refuse files without.
+/// `MFD_NOEXEC_SEAL`, since Linux 6.3. Newer kernels can be configured to refuse files without it.
 const NOEXEC_SEAL: libc::c_uint = 8;
 
 fn create(name: &CStr) -> io::Result<File> {
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     for flags in [flags | NOEXEC_SEAL, flags] {
-        // SAFETY: makes a new file; the name ends with NUL.
+        // SAFETY: `name` is a C string; the call makes a new file.
         let fd = unsafe { libc::memfd_create(name.as_ptr(), flags) };
         if fd >= 0 {
-            // SAFETY: a new descriptor, ours alone.
+            // SAFETY: a new descriptor that no other code owns.
             return Ok(unsafe { File::from_raw_fd(fd) });
         }
     }

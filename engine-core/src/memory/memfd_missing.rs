@@ -1,4 +1,5 @@
-//! Stands in for `memfd.rs` where there is no memfd: no sealed file is ever made, images and artifacts live on the heap.
+//! Replaces `memfd.rs` on systems without memfd: making a sealed file always fails, so images and artifacts are on the
+//! heap.
 
 use std::fs::File;
 use std::io;

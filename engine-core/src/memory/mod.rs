@@ -1,6 +1,6 @@
 //! The copy-on-write memory pool: images, and the slots that sandboxes get their linear memory from.
 //!
-//! A *slot* is 6 GiB of address space, of which one sandbox's memory takes the front:
+//! A *slot* is 6 GiB of address space. One sandbox's memory is at its front:
 //!
 //! ```text
 //! base            span              image.len()          len()                    RESERVED           + GUARD
@@ -9,13 +9,13 @@
 //!  |  of a sealed  |  accessible     |  accessible by     |  touching it traps     |  the constant      |
 //!  |  memfd        |  from the start |  memory.grow       |                        |  offsets of loads  |
 //!  +---------------+-----------------+--------------------+------------------------+--------------------+
-//!   a page is clean while it still is the file's (image), the zero page or nothing (zero, grown);
-//!   the first store gives the slot a private page: dirty. A reset makes dirty pages hold the image again.
+//!   a page is clean while it is the file's page (image), the zero page, or not there at all (zero, grown);
+//!   the first store to it gives the slot a private copy: dirty. A reset makes dirty pages hold the image again.
 //! ```
 //!
-//! Up to `span` (the image's last byte that is not zero, rounded up to a page) the kernel shares the image's pages among
-//! all slots until they are written. What a guest grew is made inaccessible again by the reset, so a slot that holds an
-//! image always starts with exactly `image.len()` bytes.
+//! `span` is the end of the image's last byte that is not zero, rounded up to a page. Up to there the kernel shares the
+//! image's pages among all slots until a slot writes to them. The reset makes the memory that a guest has grown
+//! inaccessible again, so a slot that holds an image always starts with exactly `image.len()` bytes.
 //!
 //! ```text
 //!            map an image             take                     drop: reset
@@ -26,10 +26,17 @@
 //!      or the image was dropped
 //! ```
 //!
-//! Cold is `reservation::Reservation`, warm is `mapped::Mapped` on a free list, busy is [`Slot`]: different types, so a
-//! memory that has run cannot be taken for a clean one. A reset asks the kernel which pages are dirty
-//! (`pagemap`, `PAGEMAP_SCAN`) and copies those back: no page fault in the next sandbox, and 3 µs where giving the pages
-//! back costs 25 (16 dirty pages, Linux 6.18, 2 vCPU).
+//! The three states are three types, so that the compiler tells used memory from clean memory: cold is
+//! `reservation::Reservation`, warm is `mapped::Mapped` on a free list, busy is [`Slot`].
+//!
+//! A reset asks the kernel which pages are dirty (`pagemap`, `PAGEMAP_SCAN`) and copies the image over those. The next
+//! sandbox then has no page faults. For 16 dirty pages this takes 3 µs; giving the pages back to the kernel and
+//! faulting them in again takes 25 µs (Linux 6.18, 2 vCPU).
+//!
+//! Invariants:
+//! - A slot on the free list holds exactly its image: a reset either restores every page, or the slot is retired.
+//! - Only `reservation.rs` changes what is mapped in a slot, and only inside that slot's own address range.
+//! - The number of slots, busy and free together, never exceeds [`PoolConfig::slots`].
 
 mod config;
 mod free;
@@ -57,8 +64,9 @@ pub use pool::Pool;
 pub use slot::Slot;
 pub use stats::PoolStats;
 
-/// Bytes of address space from a slot's base that a 32-bit memory can ever address: 4 GiB.
+/// Bytes of address space from a slot's base that a 32-bit memory can address: 4 GiB.
 pub const RESERVED: usize = 4 << 30;
 
-/// Bytes of address space behind [`RESERVED`] that stay inaccessible, for the constant offsets of loads and stores: 2 GiB.
+/// Bytes of address space behind [`RESERVED`] that stay inaccessible: 2 GiB. A load or store adds a constant offset to
+/// its 32-bit address; engines check no bound for offsets that end in here, because the access traps.
 pub const GUARD: usize = 2 << 30;

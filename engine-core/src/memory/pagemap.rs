@@ -1,9 +1,13 @@
-//! Which pages of a slot are dirty: the kernel's `PAGEMAP_SCAN` (Linux 6.7), asked so that none can hide.
+//! Finds the dirty pages of a slot with the kernel's `PAGEMAP_SCAN` (Linux 6.7), so that none is missed.
 //!
-//! A page of a private mapping is dirty when it is the process's own: present or swapped, and not the file's. Pages are
-//! asked for as `(PRESENT or SWAPPED) and not FILE`, because a page that is swapped out, or just then being moved by
-//! compaction, is reported as SWAPPED and not as PRESENT. The zero page is told apart by the answer: it is clean where
-//! the memory is anonymous, and dirty where the image is (same-page merging can put it there in place of a cleared page).
+//! A page of a private mapping is dirty if the process has its own copy of it. The scan therefore asks for pages that are
+//! `(PRESENT or SWAPPED) and not FILE`:
+//!
+//! - SWAPPED counts as well as PRESENT, because a page that is swapped out, or that compaction is moving at this
+//!   moment, is reported as SWAPPED and not as PRESENT.
+//! - The kernel's zero page is reported with a category of its own, `IS_ZERO_PAGE`, and the caller decides. Where the
+//!   memory is anonymous it is clean: a read has put it there. Where the image is mapped it is dirty: same-page merging
+//!   (KSM) can replace a private page that the guest has cleared by the zero page.
 
 use std::fs::File;
 use std::io;
@@ -20,32 +24,33 @@ use super::machine;
 use super::reservation::{Syscall, done, fault, mapped, page_size};
 use crate::per_cpu::index;
 
-/// The process's own page map, opened.
+/// This process's `/proc/self/pagemap`, opened once for each processor.
 pub(super) struct Pagemap {
-    /// A page that a forked child finds wiped. For each lane it holds a descriptor plus one, and 0 in a process that has not
-    /// opened its own page map yet. The parent's would describe the parent's pages.
+    /// A page that the kernel wipes in a forked child (`MADV_WIPEONFORK`). For each lane it holds a descriptor plus
+    /// one, or 0 in a process that has not opened its own page map yet. A child must open its own: the parent's file
+    /// describes the parent's pages.
     descriptors: NonNull<Lane>,
-    /// One for each processor: a call counts a reference on its file, which calls on several processors would do on one
-    /// cache line.
+    /// The number of lanes: one for each processor, with one open file each. The kernel counts a reference on the file
+    /// in every system call; with one file, all processors would write to one cache line.
     lanes: usize,
-    /// Every file opened: one for each lane, and as many more per generation of fork. Kept open, since a descriptor once read
-    /// may be in use.
+    /// Every opened file: one for each lane, and as many again for each generation of fork. They stay open, because
+    /// another thread may be using a descriptor that it has read.
     files: Mutex<Vec<File>>,
 }
 
-/// A lane's descriptor, on a cache line of its own.
+/// One processor's descriptor, alone on its cache line.
 #[repr(align(64))]
 struct Lane(AtomicI32);
 
-// SAFETY: the page is only accessed as atomics, and lives as long as the page map.
+// SAFETY: the page behind the pointer is accessed through atomics only, and stays mapped until the page map is dropped.
 unsafe impl Send for Pagemap {}
 // SAFETY: as above.
 unsafe impl Sync for Pagemap {}
 
 impl Pagemap {
-    /// Opens the page map and tries it out. An error says what is missing.
+    /// Opens the page map and tries it on a slot. An error says what is missing.
     pub(super) fn open() -> io::Result<Self> {
-        // SAFETY: a new mapping where nothing is mapped touches nothing that exists.
+        // SAFETY: makes a new mapping at an address that the kernel chooses; no existing mapping is touched.
         let page = mapped(unsafe {
             libc::mmap(
                 ptr::null_mut(),
@@ -63,7 +68,7 @@ impl Pagemap {
         };
         // SAFETY: sets a flag on the page just mapped.
         done(unsafe { libc::madvise(page.as_ptr().cast(), page_size(), libc::MADV_WIPEONFORK) })?;
-        // All of them now, while there are descriptors to be had.
+        // Open all of them now: later the process may have no descriptors left.
         this.lanes()
             .iter()
             .try_for_each(|lane| this.reopen(&lane.0).map(|_| ()))?;
@@ -71,8 +76,8 @@ impl Pagemap {
         Ok(this)
     }
 
-    /// Calls `visit` with every stretch of pages in `base + range` that are the process's own, in ascending order, as offsets
-    /// from `base`, and with whether they are the zero page. `visit` may write to them, and may end the scan.
+    /// Calls `visit` for every stretch of private pages in `base + range`, in ascending order: with their offsets from
+    /// `base`, and with whether they are the zero page. `visit` may write to the pages, and may end the scan.
     pub(super) fn scan(
         &self,
         base: *mut u8,
@@ -99,17 +104,20 @@ impl Pagemap {
             return_mask: IS_ZERO_PAGE,
         };
         while scan.start < end {
-            // SAFETY: the kernel reads and writes `scan`, and writes at most `vec_len` regions to `vec`; both outlive the call.
+            // SAFETY: the kernel reads and writes `scan`, and writes at most `vec_len` regions to `vec`; both live
+            // longer than the call.
             let found = unsafe { libc::ioctl(descriptor, PAGEMAP_SCAN, &raw mut scan) };
             let found = usize::try_from(found).map_err(|_| io::Error::last_os_error())?;
             if found > REGIONS || scan.walk_end <= scan.start || scan.walk_end > end {
-                return Err(io::Error::other("the page scan did not move on"));
+                return Err(io::Error::other("the page scan made no progress"));
             }
             for region in &regions[..found] {
                 // SAFETY: the kernel wrote the first `found` regions.
                 let region = unsafe { region.assume_init_ref() };
                 if region.start < scan.start || region.end > end || region.start > region.end {
-                    return Err(io::Error::other("the page scan left its range"));
+                    return Err(io::Error::other(
+                        "the page scan reported pages out of its range",
+                    ));
                 }
                 let pages = (region.start - base) as usize..(region.end - base) as usize;
                 if visit(pages, region.categories & IS_ZERO_PAGE != 0).is_break() {
@@ -131,8 +139,8 @@ impl Pagemap {
     }
 
     fn lanes(&self) -> &[Lane] {
-        // SAFETY: the page was mapped by `open`, is aligned to more than a lane, as long as all lanes at least, and stays mapped;
-        // all access to it is atomic, and zeros are a lane.
+        // SAFETY: `open` mapped the page; it stays mapped until `self` is dropped, is aligned to more than a `Lane`
+        // needs and has room for `self.lanes` of them. All access to it is atomic, and a zeroed `Lane` is a valid one.
         unsafe { slice::from_raw_parts(self.descriptors.as_ptr(), self.lanes) }
     }
 
@@ -153,12 +161,12 @@ impl Pagemap {
 
 impl Drop for Pagemap {
     fn drop(&mut self) {
-        // SAFETY: the page mapped by `open`, to which no reference is left.
+        // SAFETY: unmaps the page that `open` mapped; no reference to it is left.
         unsafe { libc::munmap(self.descriptors.as_ptr().cast(), page_size()) };
     }
 }
 
-/// Regions per call. The kernel allocates as many for itself, so not more than a usual request needs.
+/// Regions for each system call. The kernel allocates as many for itself, so this is not more than a usual request needs.
 pub(super) const REGIONS: usize = 64;
 
 /// `_IOWR('f', 16, struct pm_scan_arg)`.

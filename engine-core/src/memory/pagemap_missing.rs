@@ -1,4 +1,5 @@
-//! Stands in for `pagemap.rs` where the kernel cannot say which pages are dirty: there is never a page map.
+//! Replaces `pagemap.rs` on systems other than Linux, where the kernel cannot say which pages are dirty: `open` always
+//! fails.
 
 use std::io;
 use std::ops::{ControlFlow, Range};

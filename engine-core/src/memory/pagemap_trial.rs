@@ -1,4 +1,5 @@
-//! The page scan tries itself out: pages made dirty in every way there is must be found, clean ones must not.
+//! A trial of the page scan before a pool relies on it: the scan must report every dirty page of a slot, and no clean
+//! one.
 
 use std::io;
 use std::ops::{ControlFlow, Range};
@@ -9,7 +10,7 @@ use super::pagemap::{Pagemap, REGIONS};
 use super::reservation::{Reservation, page_size};
 use crate::limits::PAGE;
 
-/// Fails unless `pagemap` finds exactly what is dirty in a slot made for the purpose.
+/// Fails unless `pagemap` finds exactly the dirty pages of a slot that is made for this trial.
 pub(super) fn run(pagemap: &Pagemap) -> io::Result<()> {
     // More dirty stretches than one call returns: every second page of the first two thirds is written.
     let page = page_size();
@@ -20,7 +21,7 @@ pub(super) fn run(pagemap: &Pagemap) -> io::Result<()> {
     let mut slot = Mapped::new(Reservation::new()?, image.content().clone()).map_err(|(_, e)| e)?;
     expect(pagemap, &slot, len, [])?;
 
-    // Reads leave the file's pages and the zero page behind: clean.
+    // Reading maps the file's pages and the zero page, which are clean.
     for offset in (0..len).step_by(page) {
         // SAFETY: the first `len` bytes of the slot are accessible, and it is ours.
         unsafe { slot.base().add(offset).read_volatile() };
@@ -40,7 +41,7 @@ pub(super) fn run(pagemap: &Pagemap) -> io::Result<()> {
     }
     expect(pagemap, &slot, grown, dirty())?;
 
-    // Swapped out where there is swap; without, the advice does nothing.
+    // Swap the dirty pages out; without swap this does nothing.
     // SAFETY: advice on the slot's own accessible memory; the content stays.
     unsafe { libc::madvise(slot.base().cast(), grown, libc::MADV_PAGEOUT) };
     expect(pagemap, &slot, grown, dirty())
@@ -67,7 +68,7 @@ fn expect(
         Ok(())
     } else {
         Err(io::Error::other(
-            "the page scan reports other pages than were written",
+            "the kernel's page scan reported other pages than those that were written to",
         ))
     }
 }

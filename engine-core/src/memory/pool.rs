@@ -1,4 +1,4 @@
-//! The pool of slots: who gets which, and what becomes of it afterwards.
+//! The pool of slots: which slot a sandbox gets, and what happens to the slot after the sandbox.
 
 use std::fmt;
 use std::io;
@@ -17,28 +17,30 @@ use crate::limits::PAGE;
 
 /// A bounded set of slots, shared by every function of an engine. Cloning it gives another handle to the same pool.
 ///
-/// The pool is gone, and everything unmapped, with the last handle and the last slot.
+/// Everything is unmapped once the last handle and the last slot have been dropped.
 #[derive(Clone)]
 pub struct Pool {
     core: Arc<Core>,
 }
 
 impl Pool {
-    /// A pool within `config`. An `Unsupported` error says why this machine cannot have one: let engines use memory of their
-    /// own then.
+    /// A pool within the bounds of `config`. An `Unsupported` error says why this machine cannot have one; engines then
+    /// have to allocate memory themselves.
     pub fn new(config: PoolConfig) -> Result<Self> {
         if config.slots == 0 {
             return Err(unavailable(
-                "its bound is 0 slots, from the settings or because address space is limited (`ulimit -v`)",
+                "it may have 0 slots, either by its settings or because the address space is limited; raise `ulimit -v`",
             ));
         }
         if !(PAGE as usize).is_multiple_of(page_size()) {
-            return Err(unavailable("a page of this machine is larger than 64 KiB"));
+            return Err(unavailable(
+                "the pages of this machine are larger than 64 KiB, the unit in which guests grow their memory",
+            ));
         }
-        // The first slot is also the proof that a reservation works at all.
+        // Making the first slot now also shows whether a reservation works at all.
         let first = Reservation::new().map_err(|error| {
             unavailable(
-                "a slot takes 6 GiB of address space, which the system refused; raise `ulimit -v` or lower the load",
+                "a slot needs 6 GiB of address space, which the system refused; raise `ulimit -v`",
             )
             .because(error)
         })?;
@@ -67,17 +69,17 @@ impl Pool {
         })
     }
 
-    /// A slot that holds `image` and may grow to `max_bytes`. `Rejected` when every slot is busy.
+    /// A slot that holds `image` and may grow to `max_bytes`. A `Rejected` error if every slot is busy.
     ///
-    /// A warm slot of this CPU is taken first, then one of another CPU, then a cold slot, then a new one; at last the slot
-    /// that has waited longest with another image is taken from it.
+    /// The first that exists is taken: a warm slot of this CPU, a warm slot of another CPU, a cold slot, a new slot,
+    /// and last the slot that has been free longest with another image, which is unmapped and gets this one.
     pub fn slot(&self, image: &Image, max_bytes: u64) -> Result<Slot> {
         let content = image.content();
         let max = usize::try_from(max_bytes).unwrap_or(RESERVED).min(RESERVED);
         let max = max - max % PAGE as usize;
         if content.len() > max {
             return Err(Error::config(format!(
-                "the module starts with {} bytes of memory, its limit is {max_bytes}; raise the limit",
+                "the module starts with {} bytes of memory, but its memory limit is {max_bytes} bytes; raise the limit",
                 content.len()
             )));
         }
@@ -90,7 +92,7 @@ impl Pool {
         Ok(Slot::new(mapped, list.shards()[home].clone(), max))
     }
 
-    /// How slots are reset: `Auto` resolved.
+    /// How slots are reset. Never `Auto`: the pool has chosen one.
     #[must_use]
     pub fn reset_mode(&self) -> ResetMode {
         match self.core.shared.reset {
@@ -100,7 +102,8 @@ impl Pool {
         }
     }
 
-    /// Why the page scan, the fastest reset, is not used although nothing else was asked for. Worth a line in the log.
+    /// Why the page scan, the fastest reset, is not used although the settings do not exclude it. Worth a line in the
+    /// log.
     #[must_use]
     pub fn scan_unavailable(&self) -> Option<&str> {
         self.core.shared.scan_unavailable.as_deref()
@@ -112,7 +115,7 @@ impl Pool {
         &self.core.shared.config
     }
 
-    /// What the pool has counted. Exact when nothing happens meanwhile.
+    /// What the pool has counted. Exact if no slot is taken or given back meanwhile.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         let Shared {
@@ -140,12 +143,12 @@ impl fmt::Debug for Pool {
         f.debug_struct("Pool")
             .field("config", self.config())
             .field("reset", &self.reset_mode())
-            .field("figures", &self.stats())
+            .field("stats", &self.stats())
             .finish()
     }
 }
 
-/// A pool, as its handles share it.
+/// What all handles of a pool share.
 pub(super) struct Core {
     list: FreeList<Mapped, Reservation, Home>,
     shared: Arc<Shared>,
@@ -153,7 +156,7 @@ pub(super) struct Core {
 }
 
 impl Core {
-    /// Lets the slots with the dropped image `id` go cold.
+    /// Makes the warm slots that hold the dropped image `id` cold.
     pub(super) fn forget(&self, id: u64) {
         let home = &self.list.shards()[self.list.home()].own;
         self.list.cool(id, |mapped| {
@@ -162,7 +165,7 @@ impl Core {
         });
     }
 
-    /// A slot newly mapped with `content`, for there is no warm one.
+    /// Maps `content` into a slot. Called when no warm slot holds it.
     #[cold]
     fn map(&self, home: usize, content: &Arc<Content>) -> Result<Mapped> {
         content.used_by(&self.this);
@@ -182,7 +185,7 @@ impl Core {
             }
             if let Some(oldest) = self.list.take_oldest() {
                 if oldest.content().id() == content.id() {
-                    // Given back just now.
+                    // It was given back after `take_warm` had looked.
                     return Ok(oldest);
                 }
                 self.shared.resident_changed(oldest.resident(), 0);
@@ -196,7 +199,7 @@ impl Core {
             }
             if let Some(error) = no_new_slot {
                 return Err(
-                    Error::host("every slot is busy, and there is no room for another")
+                    Error::host("every memory slot is busy, and there is no room for another; raise `ulimit -v`")
                         .because(error),
                 );
             }
@@ -204,12 +207,12 @@ impl Core {
                 return Err(Error::new(
                     ErrorKind::Rejected,
                     format!(
-                        "all {} memory slots are busy; try again, or allow more",
+                        "all {} memory slots are busy; try again later, or allow more slots",
                         self.shared.config.slots
                     ),
                 ));
             }
-            // Somebody gave a slot back while the shards were asked: ask again.
+            // A slot was given back while we looked through the shards; retry.
             std::hint::spin_loop();
         }
     }
@@ -228,7 +231,7 @@ impl Core {
 
 impl Drop for Core {
     fn drop(&mut self) {
-        // What is busy is unmapped when it is given back.
+        // A busy slot is unmapped when it is given back: the closed list refuses it.
         let (warm, cold) = self.list.close();
         for mapped in warm {
             self.shared.resident_changed(mapped.resident(), 0);
@@ -245,13 +248,13 @@ impl Drop for Core {
 /// The shard that a slot is given back to.
 pub(super) type HomeShard = Shard<Mapped, Reservation, Home>;
 
-/// Makes a used slot pristine. After an error it is out of use.
+/// Makes a used slot pristine. After an error the slot has been retired.
 pub(super) fn reset(shard: &HomeShard, mapped: Mapped) -> io::Result<Mapped> {
     let keep = shard.own.shared.may_keep(mapped.resident());
     reset_within(shard, mapped, keep)
 }
 
-/// The same, with no page that stays resident.
+/// Makes a used slot pristine, and keeps no page resident.
 pub(super) fn renew(shard: &HomeShard, mapped: Mapped) -> io::Result<Mapped> {
     reset_within(shard, mapped, 0)
 }
@@ -272,12 +275,12 @@ fn reset_within(shard: &HomeShard, mut mapped: Mapped, keep: usize) -> io::Resul
     Ok(mapped)
 }
 
-/// Counts a slot as one in which an instance waits, or no longer.
+/// Counts a slot as one in which an instance waits for its next sandbox, or as one no longer.
 pub(super) fn waits(shard: &HomeShard, waits: bool) {
     shard.own.counters.waits(waits);
 }
 
-/// Resets a slot whose sandbox is gone, and gives it back.
+/// Resets a slot whose sandbox has ended, and puts it on the free list.
 pub(super) fn give_back(shard: &HomeShard, mapped: Mapped) {
     let Ok(mapped) = reset(shard, mapped) else {
         return;
@@ -310,14 +313,14 @@ pub(super) struct Home {
 }
 
 impl Home {
-    /// A slot had to be taken out of use.
+    /// Counts a slot that had to be taken out of use.
     fn retired(&self, retired: Retired) {
         self.counters.retired();
         self.shared.gone(retired);
     }
 }
 
-/// What slots need of their pool, also when its last handle is gone.
+/// The part of a pool that slots need even after its last handle was dropped.
 pub(super) struct Shared {
     config: PoolConfig,
     reset: Reset,
@@ -328,7 +331,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// How many bytes a slot that has kept `before` until now may keep.
+    /// How many bytes a slot may keep resident that has kept `before` bytes until now.
     fn may_keep(&self, before: usize) -> usize {
         let others = self.resident.load(Ordering::Relaxed).saturating_sub(before);
         self.config
@@ -337,14 +340,15 @@ impl Shared {
     }
 
     fn resident_changed(&self, before: usize, now: usize) {
-        // Mostly nothing changes, and then no cache line moves.
+        // Mostly nothing changes, and then the shared cache line is not written to.
         if before != now {
             self.resident
                 .fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
         }
     }
 
-    /// A slot is out of use. One that could not be unmapped still counts: its address space is not free.
+    /// Counts a slot that is out of use. One that could not be unmapped still counts as existing: it occupies address
+    /// space.
     fn gone(&self, retired: Retired) {
         if retired.unmapped {
             self.slots.remove();
@@ -352,7 +356,7 @@ impl Shared {
     }
 }
 
-/// The reset to use, and why it is not the page scan if that was wanted.
+/// The reset to use; and, if `Auto` did not get the page scan, the reason.
 fn choose_reset(mode: ResetMode) -> Result<(Reset, Option<String>)> {
     let error = match mode {
         ResetMode::Copy => return Ok((Reset::Copy { up_to: usize::MAX }, None)),
@@ -362,11 +366,11 @@ fn choose_reset(mode: ResetMode) -> Result<(Reset, Option<String>)> {
             Err(error) => error,
         },
     };
-    const NEEDS: &str = "the page scan needs Linux 6.7 and a readable /proc/self/pagemap";
+    const NEEDS: &str = "the page scan needs Linux 6.7 or newer and a readable /proc/self/pagemap";
     if mode == ResetMode::Scan {
         return Err(Error::new(
             ErrorKind::Unsupported,
-            format!("{NEEDS}; use reset mode auto"),
+            format!("{NEEDS}; use reset mode `auto`"),
         )
         .because(error));
     }
@@ -376,8 +380,8 @@ fn choose_reset(mode: ResetMode) -> Result<(Reset, Option<String>)> {
     ))
 }
 
-/// Without the page scan, an image of up to so many bytes is copied as a whole: about as fast as giving 16 dirty pages back
-/// and faulting them in again (25 µs).
+/// Without the page scan, an image of up to this many bytes is copied as a whole. That takes about as long as giving 16
+/// dirty pages back and faulting them in again (25 µs).
 const COPY_UP_TO: usize = 256 << 10;
 
 fn unavailable(why: &str) -> Error {

@@ -1,4 +1,4 @@
-//! A slot's address range, and the only code that changes what is mapped in it.
+//! A slot's address range. No other file changes what is mapped in it.
 
 use std::io;
 use std::ops::Range;
@@ -8,10 +8,11 @@ use std::sync::LazyLock;
 
 use super::{GUARD, RESERVED};
 
-/// `RESERVED + GUARD` bytes of address space, inaccessible when made: a cold slot. Owns the range; dropping it unmaps.
+/// `RESERVED + GUARD` bytes of address space, inaccessible when made: a cold slot. It owns the range; dropping it
+/// unmaps it.
 ///
-/// No reference into the range is ever made while a method runs: whoever uses the memory does so through raw pointers
-/// taken from [`Reservation::base`], and only while it holds the `Slot`.
+/// No reference into the range exists while a method with `&mut self` runs: the memory is used through raw pointers from
+/// [`Reservation::base`] only, and only by the holder of the `Slot`.
 #[derive(Debug)]
 pub(super) struct Reservation {
     base: NonNull<u8>,
@@ -35,14 +36,14 @@ impl Reservation {
         self.base.as_ptr()
     }
 
-    /// Maps the first `len` bytes of `file` at the front, private and writable.
+    /// Maps the first `len` bytes of `file` at the front of the range, private and writable.
     #[cfg(target_os = "linux")]
     pub(super) fn map_file(&mut self, file: BorrowedFd<'_>, len: usize) -> io::Result<()> {
         use std::os::fd::AsRawFd;
 
         fault(Syscall::MapFile)?;
         let range = self.checked(0..len);
-        // SAFETY: MAP_FIXED replaces a part of this reservation only (`checked`), which nobody uses now.
+        // SAFETY: MAP_FIXED replaces a part of this reservation only (`checked`). `&mut self`: no other code uses it now.
         let at = unsafe {
             libc::mmap(
                 range.start.cast(),
@@ -56,13 +57,13 @@ impl Reservation {
         mapped(at).map(drop)
     }
 
-    /// Only Linux has images in files.
+    /// Images are in files on Linux only.
     #[cfg(not(target_os = "linux"))]
     pub(super) fn map_file(&mut self, _: BorrowedFd<'_>, _: usize) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Makes `range` readable and writable; what was not touched since `wipe` reads as zero.
+    /// Makes `range` readable and writable. Pages that were not touched since `wipe` read as zero.
     pub(super) fn open(&mut self, range: Range<usize>) -> io::Result<()> {
         fault(Syscall::Open)?;
         self.protect(range, libc::PROT_READ | libc::PROT_WRITE)
@@ -74,7 +75,8 @@ impl Reservation {
         self.protect(range, libc::PROT_NONE)
     }
 
-    /// Gives the private pages of `range` back: it reads as what is mapped there (the file, or zero) again.
+    /// Gives the private pages of `range` back to the kernel. The range then reads as what is mapped there: the file,
+    /// or zero.
     #[cfg(target_os = "linux")]
     pub(super) fn discard(&mut self, range: Range<usize>) -> io::Result<()> {
         if range.is_empty() {
@@ -83,12 +85,12 @@ impl Reservation {
         fault(Syscall::Discard)?;
         let len = range.len();
         let range = self.checked(range);
-        // SAFETY: drops private pages of this reservation only (`checked`), which nobody uses now.
+        // SAFETY: drops private pages of this reservation only (`checked`). `&mut self`: no other code uses them now.
         done(unsafe { libc::madvise(range.start.cast(), len, libc::MADV_DONTNEED) })
     }
 
-    /// Gives the pages of `range` back: it reads as zero again. Elsewhere than on Linux `madvise` does not promise that, so
-    /// the range is mapped anew.
+    /// Gives the pages of `range` back to the system. The range then reads as zero. Only Linux promises that of
+    /// `madvise`, so here the range is mapped again.
     #[cfg(not(target_os = "linux"))]
     pub(super) fn discard(&mut self, range: Range<usize>) -> io::Result<()> {
         if range.is_empty() {
@@ -98,7 +100,7 @@ impl Reservation {
         self.remap(range, libc::PROT_READ | libc::PROT_WRITE)
     }
 
-    /// Makes `range` what it was when reserved: no pages, inaccessible.
+    /// Makes `range` what it was when it was reserved: no pages, inaccessible.
     pub(super) fn wipe(&mut self, range: Range<usize>) -> io::Result<()> {
         if range.is_empty() {
             return Ok(());
@@ -109,7 +111,8 @@ impl Reservation {
         Ok(())
     }
 
-    /// Unmaps the range. `false`: the kernel refused, the address space is lost (but inaccessible if at all possible).
+    /// Unmaps the range. Returns false if the kernel refused; the address space is then lost, and made inaccessible if
+    /// possible.
     pub(super) fn retire(self) -> bool {
         let mut this = std::mem::ManuallyDrop::new(self);
         this.unmap()
@@ -117,7 +120,7 @@ impl Reservation {
 
     fn unmap(&mut self) -> bool {
         let unmapped = fault(Syscall::Unmap).is_ok() && {
-            // SAFETY: the reservation's own range; the owner is gone after this.
+            // SAFETY: the reservation's own range. Both callers give the reservation up, so it is unmapped once only.
             unsafe { libc::munmap(self.base.as_ptr().cast(), Self::BYTES) == 0 }
         };
         if !unmapped {
@@ -129,7 +132,7 @@ impl Reservation {
     fn remap(&mut self, range: Range<usize>, protection: libc::c_int) -> io::Result<()> {
         let len = range.len();
         let range = self.checked(range);
-        // SAFETY: MAP_FIXED replaces a part of this reservation only (`checked`), which nobody uses now.
+        // SAFETY: MAP_FIXED replaces a part of this reservation only (`checked`). `&mut self`: no other code uses it now.
         let at = unsafe {
             libc::mmap(
                 range.start.cast(),
@@ -153,12 +156,13 @@ impl Reservation {
         done(unsafe { libc::mprotect(range.start.cast(), len, protection) })
     }
 
-    /// With transparent huge pages, one store would dirty 2 MiB, all of which the reset would have to clear.
+    /// Turns transparent huge pages off. With them one store would dirty 2 MiB, all of which the reset would have to
+    /// restore.
     #[cfg(target_os = "linux")]
     fn forbid_huge_pages(&self, range: Range<usize>) {
         let len = range.len();
         let range = self.checked(range);
-        // SAFETY: sets a hint on a part of this reservation. A kernel without huge pages refuses, which is as good.
+        // SAFETY: sets a hint on a part of this reservation. A kernel without huge pages refuses it, which is fine.
         unsafe { libc::madvise(range.start.cast(), len, libc::MADV_NOHUGEPAGE) };
     }
 
@@ -172,7 +176,7 @@ impl Reservation {
             "{range:?} is not inside a slot"
         );
         debug_assert!((range.start | range.end).is_multiple_of(page_size()));
-        // SAFETY: both ends lie in the reservation, or one past its end.
+        // SAFETY: both ends are in the reservation, or one past its end.
         unsafe { self.base().add(range.start)..self.base().add(range.end) }
     }
 }
@@ -183,9 +187,9 @@ impl Drop for Reservation {
     }
 }
 
-/// Inaccessible address space of the kernel's choice, which costs no memory.
+/// Reserves inaccessible address space at an address that the kernel chooses. It costs no memory.
 pub(super) fn reserve(bytes: usize) -> io::Result<NonNull<u8>> {
-    // SAFETY: a new mapping where nothing is mapped touches nothing that exists.
+    // SAFETY: makes a new mapping at an address that the kernel chooses; no existing mapping is touched.
     let at = unsafe {
         libc::mmap(
             ptr::null_mut(),
@@ -202,7 +206,7 @@ pub(super) fn reserve(bytes: usize) -> io::Result<NonNull<u8>> {
 /// Bytes in a page of this machine.
 pub(super) fn page_size() -> usize {
     static PAGE_SIZE: LazyLock<usize> = LazyLock::new(|| {
-        // SAFETY: sysconf only reads.
+        // SAFETY: sysconf takes no pointers and only reads.
         let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
         usize::try_from(size).unwrap_or(4096)
     });
@@ -217,7 +221,7 @@ pub(super) fn mapped(at: *mut libc::c_void) -> io::Result<NonNull<u8>> {
     }
 }
 
-/// Whether a system call returned 0, or why it failed.
+/// `Ok` if a system call returned 0, otherwise why it failed.
 pub(super) fn done(result: libc::c_int) -> io::Result<()> {
     if result == 0 {
         Ok(())
@@ -226,7 +230,7 @@ pub(super) fn done(result: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// What a test can make fail.
+/// A system call that a test can make fail.
 #[cfg_attr(
     not(target_os = "linux"),
     allow(dead_code, reason = "some calls are Linux's alone")
@@ -244,7 +248,7 @@ pub(super) enum Syscall {
     Wipe,
 }
 
-/// Fails in a test that asked for it (`tests::faults`); costs nothing otherwise.
+/// Fails if a test asked for that (`tests::faults`). Outside of tests it does nothing.
 #[inline]
 pub(super) fn fault(syscall: Syscall) -> io::Result<()> {
     #[cfg(test)]

@@ -11,14 +11,14 @@ use super::pool::{HomeShard, give_back, renew, reset, waits};
 use crate::error::{Error, Result};
 use crate::limits::PAGE;
 
-/// The linear memory of one sandbox. Dropping it makes the memory pristine again and gives it back to its pool.
+/// The linear memory of one sandbox. Dropping it makes the memory pristine again and gives the slot back to its pool.
 ///
-/// Whoever drops it must be done with every pointer into it: drop the sandbox first.
+/// No pointer into the memory may be used after the drop: drop the sandbox first.
 pub struct Slot {
     mapped: ManuallyDrop<Mapped>,
     home: Arc<HomeShard>,
     max: usize,
-    /// Whether an instance waits in it.
+    /// Whether an instance waits in it for its next sandbox.
     is_waiting: bool,
 }
 
@@ -32,12 +32,12 @@ impl Slot {
         }
     }
 
-    /// Makes the first `bytes` bytes accessible, rounded up to whole wasm pages; what is new reads as zero. Fewer than there
-    /// are changes nothing.
+    /// Makes the first `bytes` bytes accessible, rounded up to whole wasm pages. The new memory reads as zero. Does
+    /// nothing if that many are accessible already.
     pub fn grow_to(&mut self, bytes: usize) -> Result<()> {
         if bytes > self.max {
             return Err(Error::host(format!(
-                "memory cannot grow to {bytes} bytes: the slot was taken for at most {}",
+                "memory cannot grow to {bytes} bytes: this slot may hold at most {} bytes",
                 self.max
             )));
         }
@@ -45,25 +45,26 @@ impl Slot {
         if bytes > self.mapped.len() {
             self.mapped
                 .grow_to(bytes)
-                .map_err(|error| Error::host("memory cannot grow").because(error))?;
+                .map_err(|error| Error::host("the guest's memory cannot grow").because(error))?;
         }
         Ok(())
     }
 
-    /// Makes the memory what it was when the slot was taken, and keeps the slot, for an instance that is used again. After an
-    /// error the slot is unmapped, and counted as retired.
+    /// Makes the memory pristine, as it was when the slot was taken from the pool, and keeps the slot: for an instance
+    /// that is used again. After an error the slot has been unmapped and is counted as retired.
     ///
-    /// Whoever resets it must hold no reference into it.
+    /// The caller must hold no reference into the memory.
     pub fn reset(self) -> Result<Self> {
         self.reset_by(reset)
     }
 
-    /// [`Slot::reset`], but no page stays resident: after all of the memory was written, as no sandbox does.
+    /// [`Slot::reset`], but no page stays resident. For slots whose whole memory was written to, as a sandbox never does.
     pub fn renew(self) -> Result<Self> {
         self.reset_by(renew)
     }
 
-    /// Whether an instance that is as new waits here for its next sandbox: the pool's figures then count the slot as warm.
+    /// Sets whether a pristine instance waits in this slot for its next sandbox. The pool's stats then count the slot
+    /// as warm.
     pub fn set_waiting(&mut self, is_waiting: bool) {
         if self.is_waiting != is_waiting {
             self.is_waiting = is_waiting;
@@ -74,22 +75,22 @@ impl Slot {
     fn reset_by(self, how: fn(&HomeShard, Mapped) -> io::Result<Mapped>) -> Result<Self> {
         let mut this = ManuallyDrop::new(self);
         this.set_waiting(false);
-        // SAFETY: both are taken once, here: `this` is neither used nor dropped afterwards.
+        // SAFETY: both are taken once, here. `this` is a ManuallyDrop that is not used afterwards, except for its `max`.
         let (mapped, home) =
             unsafe { (ManuallyDrop::take(&mut this.mapped), ptr::read(&this.home)) };
         let mapped = how(&home, mapped)
-            .map_err(|error| Error::host("memory cannot be reset").because(error))?;
+            .map_err(|error| Error::host("the guest's memory cannot be reset").because(error))?;
         Ok(Self::new(mapped, home, this.max))
     }
 
-    /// Where memory starts. [`RESERVED`](super::RESERVED) + [`GUARD`](super::GUARD) bytes from here belong to the slot,
-    /// inaccessible beyond `len()`.
+    /// The address of the memory's first byte. [`RESERVED`](super::RESERVED) + [`GUARD`](super::GUARD) bytes from here
+    /// belong to the slot. They are inaccessible beyond `len()`.
     #[must_use]
     pub fn base(&self) -> *mut u8 {
         self.mapped.base()
     }
 
-    /// Bytes that are accessible now.
+    /// The number of bytes that are accessible now.
     #[must_use]
     pub fn len(&self) -> usize {
         self.mapped.len()
@@ -101,7 +102,7 @@ impl Slot {
         self.len() == 0
     }
 
-    /// The most bytes that can become accessible.
+    /// The number of bytes to which the memory can grow.
     #[must_use]
     pub fn max_len(&self) -> usize {
         self.max

@@ -4,32 +4,32 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::mapped::ResetBy;
 
-/// A pool's figures at one moment.
+/// A pool's stats at one moment.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct PoolStats {
     /// Slots that exist.
     pub slots_total: u64,
     /// Slots that a sandbox uses.
     pub busy: u64,
-    /// Slots that hold an image, pristine: free ones, and those in which an instance waits for its next sandbox.
+    /// Slots that hold an image and are pristine: free ones, and those in which an instance waits for its next sandbox.
     pub warm: u64,
-    /// Those of the warm slots in which an instance waits.
+    /// The warm slots in which an instance waits for its next sandbox.
     pub waiting: u64,
     /// Slots taken out of use because a reset or a mapping failed, since the pool was made.
     pub retired: u64,
-    /// Bytes that slots keep resident, as counted at the last reset of each.
+    /// Bytes that slots keep resident. Each slot counts what its last reset kept.
     pub resident_bytes: u64,
     /// Resets by page scan.
     pub resets_scan: u64,
-    /// Resets by copying everything.
+    /// Resets by copying the whole image.
     pub resets_copy: u64,
-    /// Resets by giving everything back.
+    /// Resets by giving every page back to the kernel.
     pub resets_madvise: u64,
     /// Resets that failed.
     pub reset_failures: u64,
 }
 
-/// The counters of one shard: each CPU counts in cache lines of its own.
+/// The counters of one shard: each CPU has its own, on its own cache lines.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     scan: AtomicU64,

@@ -1,5 +1,5 @@
-//! The primitives of the free list, in a module of their own so that `engine-core/model` can put a model checker's in their
-//! place.
+//! The synchronisation primitives of the free list. They are a separate module so that `engine-core/model` can replace
+//! them with those of a model checker.
 
 pub(super) use std::sync::Arc;
 pub(super) use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! System calls that fail: nothing dirty is ever handed out, and nothing is lost uncounted.
+//! Tests with failing system calls: no sandbox gets a dirty slot, and every lost slot is counted.
 
 use super::super::reservation::Syscall;
 use super::super::{Pool, PoolStats, ResetMode};
@@ -97,7 +97,7 @@ fn a_scan_that_fails_gives_everything_back_instead() {
 }
 
 #[test]
-fn grown_memory_that_cannot_be_closed_is_mapped_anew() {
+fn grown_memory_that_cannot_be_closed_is_mapped_again() {
     for mode in [ResetMode::Auto, ResetMode::Copy, ResetMode::Madvise] {
         let (pool, image, expected, slot) = dirty(mode);
         faults::fail(Syscall::Close, 0, 1);

@@ -1,4 +1,4 @@
-//! System calls that fail on demand, on the thread of the test that asked.
+//! Makes system calls fail on demand, on the thread of the test that asked for it.
 
 use std::cell::RefCell;
 use std::io;
@@ -13,7 +13,7 @@ struct Plan {
     times: u32,
 }
 
-/// On this thread, lets the next `skip` calls of `syscall` pass and makes the `times` after them fail.
+/// On this thread, lets the next `skip` calls of `syscall` pass and makes the following `times` calls fail.
 pub(in super::super) fn fail(syscall: Syscall, skip: u32, times: u32) {
     PLANS.with_borrow_mut(|plans| {
         plans.retain(|plan| plan.syscall != syscall);
@@ -25,7 +25,7 @@ pub(in super::super) fn fail(syscall: Syscall, skip: u32, times: u32) {
     });
 }
 
-/// Nothing fails any more. Panics if something planned did not come to pass.
+/// Ends all plans. Panics if a planned failure has not happened.
 pub(in super::super) fn all_happened() {
     PLANS.with_borrow_mut(|plans| {
         for plan in plans.drain(..) {

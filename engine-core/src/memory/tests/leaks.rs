@@ -1,4 +1,5 @@
-//! Fifty thousand sandboxes later, the process has no more mappings and descriptors than before.
+//! A test that the pool leaks nothing: after 50 000 sandboxes the process has no more mappings and descriptors than
+//! before.
 
 use std::process::Command;
 
@@ -7,7 +8,7 @@ use super::*;
 
 const CYCLES: usize = 50_000;
 
-/// The counts are those of a whole process, so it has to be one of its own.
+/// Mappings and descriptors are counted for a whole process, so the test runs in a separate one.
 #[test]
 fn nothing_leaks() {
     let (_, inner) = concat!(module_path!(), "::nothing_leaks_alone")
@@ -24,7 +25,7 @@ fn nothing_leaks() {
 }
 
 #[test]
-#[ignore = "run by nothing_leaks, in a process of its own"]
+#[ignore = "run by nothing_leaks, in a separate process"]
 fn nothing_leaks_alone() {
     let before = (maps(), descriptors());
     let mut steady = None;
@@ -58,7 +59,7 @@ fn nothing_leaks_alone() {
             maps()
         );
     }
-    // One mapping more or less is the allocator's.
+    // The allocator may have made one or two mappings more.
     assert!(
         maps() <= before.0 + 2,
         "{} mappings before, {} after",

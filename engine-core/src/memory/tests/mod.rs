@@ -1,4 +1,4 @@
-//! The pool as a whole: pristine memory, whatever happens.
+//! Tests of the pool as a whole: a sandbox always gets pristine memory.
 
 pub(super) mod faults;
 
@@ -16,7 +16,7 @@ use crate::limits::PAGE;
 
 const WASM_PAGE: usize = PAGE as usize;
 
-/// 192 KiB of image with holes in it, then 128 KiB of zero: small enough for every mode to choose freely.
+/// 192 KiB of image with holes in it, then 128 KiB of zeros: small enough for every reset mode.
 const SPAN: usize = 3 * WASM_PAGE;
 const LEN: usize = 5 * WASM_PAGE;
 
@@ -45,7 +45,7 @@ fn image(bytes: &[u8]) -> Image {
     Image::from_bytes(bytes).expect("an image")
 }
 
-/// A small generator that repeats itself: a failure can be looked at again.
+/// A small random generator with a seed, so that a failure can be repeated.
 struct Random(u64);
 
 impl Random {
@@ -74,11 +74,11 @@ fn write(slot: &mut Slot, offset: usize, byte: u8) {
 }
 
 fn content(slot: &Slot) -> &[u8] {
-    // SAFETY: accessible, and nobody writes while `slot` is borrowed.
+    // SAFETY: accessible, and writing needs `&mut Slot`, so not while `slot` is borrowed.
     unsafe { std::slice::from_raw_parts(slot.base(), slot.len()) }
 }
 
-/// Whether the byte at `offset` can be read, asked of the kernel so that nothing crashes.
+/// Whether the byte at `offset` can be read. Asks the kernel, so that the test does not crash if it cannot.
 fn is_accessible(slot: &Slot, offset: usize) -> bool {
     let (_reader, writer) = std::io::pipe().expect("a pipe");
     let from = slot.base().wrapping_add(offset);

@@ -1,4 +1,4 @@
-//! What one sandbox wrote, the next must not see: canaries everywhere, in every mode, on many threads.
+//! Tests that no sandbox sees what an earlier one wrote: canaries everywhere, in every reset mode, on many threads.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ const MODES: [ResetMode; 4] = [
     ResetMode::Scan,
 ];
 
-/// What a guest may do: read, write, grow, in any order; then the next one looks.
+/// Does what a guest may do: read, write and grow, in any order. Then the next sandbox looks for traces of it.
 fn pairs(pool: &Pool, image: &Image, expected: &[u8], seed: u64, rounds: usize) {
     let mut random = Random(seed);
     for _ in 0..rounds {
@@ -44,7 +44,7 @@ fn pairs(pool: &Pool, image: &Image, expected: &[u8], seed: u64, rounds: usize) 
             write(&mut slot, offset, canary);
         }
         if random.below(16) == 0 {
-            // Everything at once: more than is kept resident.
+            // Write to every page: more than is kept resident.
             for offset in (0..slot.len()).step_by(page_size()) {
                 write(&mut slot, offset, !0);
             }
@@ -87,7 +87,7 @@ fn canaries_never_survive() {
     }
 }
 
-/// As everywhere but on Linux.
+/// Systems other than Linux have all images on the heap.
 #[test]
 #[cfg(target_os = "linux")]
 fn canaries_never_survive_in_images_on_the_heap() {
@@ -108,7 +108,7 @@ fn canaries_never_survive_in_images_on_the_heap() {
     }
 }
 
-/// A page that is just being moved is neither present nor the file's: the scan must not miss it.
+/// A page that compaction is moving is neither present nor the file's: the scan must not miss it.
 #[test]
 fn canaries_never_survive_while_memory_is_compacted() {
     let Ok(mut compact) = std::fs::OpenOptions::new()
@@ -127,7 +127,7 @@ fn canaries_never_survive_while_memory_is_compacted() {
                 std::thread::yield_now();
             }
         });
-        // Also when a canary is found: or the scope would wait for ever.
+        // Also when an assertion fails: otherwise the scope would wait for ever.
         let _end = OnDrop(|| ended.store(true, Ordering::Relaxed));
         pairs_on_threads(&pool, &image, &expected, 150);
     });
@@ -251,7 +251,7 @@ fn a_forked_child_scans_its_own_pages() {
             write(&mut slot, LEN - 1, 1);
             survived
         });
-        // SAFETY: ends the child at once.
+        // SAFETY: takes no pointer; ends the child at once.
         unsafe { libc::_exit(i32::from(survived)) };
     }
     let mut status = 0;

@@ -1,4 +1,4 @@
-//! Who gets which slot: affinity, stealing, eviction, the bound, and images that go away.
+//! Tests of which slot a sandbox gets: affinity, stealing, eviction, the bound, and images that are dropped.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,7 +26,7 @@ fn a_warm_slot_returns_to_its_image() {
     assert_eq!(pool.stats().warm, 3);
     for _ in 0..20 {
         for (image, base) in images.iter().zip(bases) {
-            // Also when this thread has moved to another CPU meanwhile: then it is stolen.
+            // If this thread has moved to another CPU meanwhile, the slot is stolen from the first CPU's shard.
             let slot = pool.slot(image, 64 * PAGE).expect("a slot");
             assert_eq!(slot.base() as usize, base);
         }
@@ -59,7 +59,7 @@ fn the_bound_holds_and_the_longest_waiting_slot_changes_its_image() {
         write(&mut slot, LEN, 1);
         bases.push(slot.base() as usize);
         drop(slot);
-        // The clock of the free list is coarse.
+        // The free list's clock is coarse: wait until it shows a later time.
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     let slot = pool.slot(&images[3], 64 * PAGE).expect("a slot");
@@ -77,9 +77,9 @@ fn the_bound_holds_and_the_longest_waiting_slot_changes_its_image() {
     );
 }
 
-/// As many threads as slots, each holding one at a time: none may ever be told that there is none.
+/// As many threads as slots, and each holds one slot at a time: none may be rejected.
 #[test]
-fn nobody_is_rejected_while_a_slot_is_free() {
+fn no_request_is_rejected_while_a_slot_is_free() {
     const THREADS: usize = 8;
     let pool = pool(THREADS + 1);
     let contents = [1, 2, 3].map(bytes);
@@ -99,7 +99,7 @@ fn nobody_is_rejected_while_a_slot_is_free() {
                 }
             });
         }
-        // Images that come and go meanwhile move slots about.
+        // Meanwhile images are made and dropped, which makes slots cold.
         let (pool, barrier) = (&pool, &barrier);
         scope.spawn(move || {
             barrier.wait();
@@ -128,7 +128,7 @@ fn a_dropped_image_leaves_no_warm_slot_behind() {
     let file = std::sync::Arc::downgrade(dropped.content());
     drop(dropped);
     assert_eq!(pool.stats().warm, 1);
-    // The one that is busy holds the content until it is given back.
+    // The busy slot holds the content until it is given back.
     assert!(file.upgrade().is_some());
     assert_eq!(read(&busy, 0), bytes(2)[0]);
     drop(busy);
@@ -235,7 +235,7 @@ fn all_slots_together_keep_no_more_than_allowed() {
 
 /// One large request must not make every later reset slow.
 #[test]
-fn what_nobody_writes_any_more_is_given_back() {
+fn pages_that_are_no_longer_written_are_given_back() {
     let pool = pool(32);
     if pool.reset_mode() != ResetMode::Scan {
         return;
