@@ -119,7 +119,7 @@ pub fn check(backend: Arc<dyn Backend>, case: fn(&Fixture)) {
         };
         case(&fixture);
         assert_eq!(
-            fixture.engine.places().0,
+            fixture.engine.permits().0,
             0,
             "every place for a call was given back"
         );
@@ -247,8 +247,8 @@ pub(crate) fn expect<T>(result: Result<T>) -> T {
     }
 }
 
-/// Functions of guests that look for what others left: `$check` exits with 99 if its argument is 0, `$zero` if any word in a
-/// range of memory is not; `$seven` is for tables. Needs `$proc_exit`.
+/// Functions of guests that look for what others left: `$check` exits with 99 if its argument is 0, `$zero` if any word
+/// in a range of memory is not; `$seven` is for tables. Needs `$proc_exit`.
 pub(crate) const CHECKS: &str = r#"
     (func $seven (result i32) (i32.const 7))
     (func $check (param i32) (if (i32.eqz (local.get 0)) (then (call $proc_exit (i32.const 99)))))

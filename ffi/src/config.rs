@@ -124,7 +124,7 @@ pub(crate) fn describe_engine(engine: &Engine) -> String {
         .iter()
         .map(|backend| backend.name())
         .collect();
-    let (_, places) = engine.places();
+    let (_, permits) = engine.permits();
     let cache = engine.cache_stats().map(|cache| {
         serde_json::json!({
             "hits": cache.hits,
@@ -139,7 +139,7 @@ pub(crate) fn describe_engine(engine: &Engine) -> String {
     serde_json::json!({
         "default_backend": engine.default_backend(),
         "backends": backends,
-        "max_concurrency": places,
+        "max_concurrency": permits,
         "functions": engine.functions(),
         "compilations": engine.compilations(),
         "pool_problem": engine.pool_problem(),

@@ -1,6 +1,6 @@
-//! The engine's own figures, pulled once per scrape.
+//! The engine's metrics: counted in atomics, and rendered as text when they are scraped.
 //!
-//! The request path touches plain atomics only; the registry of the `prometheus` crate is filled when somebody asks.
+//! Calls touch the atomics only. A registry of the `prometheus` crate is filled for each scrape.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -32,10 +32,10 @@ const STARTS: [SnapshotKind; 4] = [
     SnapshotKind::Warmed,
 ];
 
-/// Counters of one engine: plain atomics, which the request path touches.
+/// The counters of one engine.
 #[derive(Debug)]
 pub(super) struct Counters {
-    /// By processor, backend and outcome.
+    /// Calls that ended, by processor, backend and outcome.
     calls: PerCpu<CachePadded<Box<[CallsByOutcome]>>>,
     /// Functions that are alive, by what their sandboxes start from.
     functions: [AtomicU64; STARTS.len()],
@@ -44,7 +44,7 @@ pub(super) struct Counters {
 type CallsByOutcome = [AtomicU64; OUTCOMES.len()];
 
 impl Counters {
-    /// Counters of an engine with that many backends.
+    /// The counters of an engine with `backends` backends.
     pub(super) fn new(backends: usize) -> Self {
         let by_backend = || (0..backends).map(|_| CallsByOutcome::default()).collect();
         Self {
@@ -53,22 +53,22 @@ impl Counters {
         }
     }
 
-    /// A call on `backend` ended with `outcome`.
+    /// Counts a call on `backend` that ended with `outcome`.
     pub(super) fn called(&self, backend: BackendIndex, outcome: Outcome) {
         self.calls.here()[backend.0][outcome as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A function that starts from `kind` was deployed.
+    /// Counts a function that was deployed and starts from `kind`.
     pub(super) fn deployed(&self, kind: SnapshotKind) {
         self.functions[kind as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A function that started from `kind` is gone.
+    /// Counts a function that was dropped and started from `kind`.
     pub(super) fn gone(&self, kind: SnapshotKind) {
         self.functions[kind as usize].fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Functions that are alive.
+    /// The number of functions that are alive.
     pub(super) fn functions(&self) -> u64 {
         self.functions
             .iter()
@@ -77,12 +77,12 @@ impl Counters {
     }
 }
 
-/// The text format of Prometheus. Families without a value yet are left out.
+/// The metrics in the text format of Prometheus. Families without a value are left out.
 pub(super) fn render(engine: &Engine) -> String {
     let mut text = Vec::new();
     let families = registry(engine).map(|registry| registry.gather());
-    // Registering fixed names in an empty registry and writing to memory cannot fail; if it ever did, a scrape
-    // without figures is better than a panic.
+    // Registering fixed names in an empty registry and writing to memory cannot fail. If it ever does, a scrape without
+    // metrics is better than a panic.
     if let Ok(families) = families {
         let _ = TextEncoder::new().encode(&families, &mut text);
     }
@@ -154,7 +154,7 @@ fn registry(engine: &Engine) -> prometheus::Result<Registry> {
         engine.compiler().abandoned() as u64,
     )?;
 
-    let (taken, places) = engine.places();
+    let (taken, permits) = engine.permits();
     let functions = IntGaugeVec::new(
         Opts::new(
             "gojinn_engine_functions",
@@ -171,13 +171,13 @@ fn registry(engine: &Engine) -> prometheus::Result<Registry> {
     }
     gauge(
         "gojinn_engine_calls_running",
-        "Places for running calls that are taken.",
+        "Permits for running calls that are taken.",
         taken as u64,
     )?;
     gauge(
         "gojinn_engine_calls_max",
-        "Places for running calls.",
-        places as u64,
+        "Permits for running calls.",
+        permits as u64,
     )?;
     if let Some(cache) = engine.cache_stats() {
         for (name, help, value) in [
@@ -258,7 +258,7 @@ fn registry(engine: &Engine) -> prometheus::Result<Registry> {
         }
         counters(
             "gojinn_engine_no_slot_total",
-            "Sandboxes that found no slot in the pool and got memory of their own.",
+            "Sandboxes for which the pool had no free slot, so that their memory was allocated.",
             &[],
         )?
         .with_label_values(&[] as &[&str])

@@ -1,4 +1,9 @@
-//! The facade: deploys functions, and holds what their calls share. No process globals.
+//! The facade of the crate: [`Engine`] deploys functions and owns what their calls share. It uses no process globals.
+//!
+//! Invariants:
+//! - [`deploy`] and [`call`] are the only files that order the steps of a deployment and of a call.
+//! - A guest's fault is an [`Answer`]; an `Err` means that the caller made a mistake and nothing ran.
+//! - What a function needs stays alive with the function, even if the `Engine` is dropped.
 
 mod buffers;
 mod call;
@@ -24,30 +29,33 @@ pub use config::EngineConfig;
 pub use function::{Function, FunctionConfig, FunctionFacts};
 use shared::Shared;
 
-/// Deploys functions and holds what their calls share. Cheap to clone; lives until its last function is gone.
+/// Deploys functions and owns what their calls share. Cheap to clone. What it owns lives until the last function is
+/// dropped.
 #[derive(Clone, Debug)]
 pub struct Engine {
     shared: Arc<Shared>,
 }
 
 impl Engine {
-    /// An engine over `backends`, which have different names.
+    /// An engine that runs functions on `backends`, which must have different names.
     pub fn new(config: EngineConfig, backends: Vec<Arc<dyn Backend>>) -> Result<Self> {
         Ok(Self {
             shared: Arc::new(Shared::new(config, backends)?),
         })
     }
 
-    /// Makes a function of a module: validates, splits, compiles (or finds it compiled), loads, and tries one sandbox.
+    /// Makes a function of a module: validates it, splits it, compiles it (or finds it compiled), loads it, and tries one
+    /// sandbox.
     ///
-    /// Takes seconds for a large module that is new, and at most [`EngineConfig::compile_timeout`] longer than it would take if
-    /// it were compiled. Runs on a thread of its own, whatever the caller's stack, and behind those that serve.
+    /// Takes seconds for a large module that is new. Waits for the compilation for [`EngineConfig::compile_timeout`] at
+    /// most. The work is done on a separate thread, which has a large stack and a lower priority than the threads that
+    /// serve.
     pub fn deploy(&self, wasm: &[u8], config: FunctionConfig) -> Result<Function> {
         self.deploy_unless(&Cancel::new(), wasm, config)
     }
 
-    /// [`Engine::deploy`] that can be cancelled: it then returns [`ErrorKind::Cancelled`](crate::ErrorKind) at once, however long its module
-    /// still compiles.
+    /// [`Engine::deploy`] that can be cancelled: it then returns [`ErrorKind::Cancelled`](crate::ErrorKind) at once,
+    /// even if its module is still being compiled.
     pub fn deploy_unless(
         &self,
         cancel: &Cancel,
@@ -57,17 +65,18 @@ impl Engine {
         deploy::deploy_on_thread(&self.shared, wasm, config, cancel)
     }
 
-    /// Takes a place for a call that is about to begin; [`ErrorKind::Rejected`](crate::ErrorKind) when all are taken.
+    /// Takes a permit for a call that is about to begin. [`ErrorKind::Rejected`](crate::ErrorKind) if all are taken.
     pub fn reserve(&self) -> Result<Permit> {
         self.shared.calls.reserve()
     }
 
-    /// [`Engine::reserve`] for callers that can hold only a number. Every id must be [claimed](Engine::claim) once.
+    /// [`Engine::reserve`] for callers that can only store a number. Every id must be [claimed](Engine::claim) once.
     pub fn reserve_id(&self) -> Result<CallId> {
         self.reserve().map(Permit::into_id)
     }
 
-    /// Turns an id back into its permit. [`ErrorKind::Config`](crate::ErrorKind) if it is stale, unknown or claimed already.
+    /// Turns an id back into its permit. [`ErrorKind::Config`](crate::ErrorKind) if it is stale, unknown or claimed
+    /// already.
     pub fn claim(&self, id: CallId) -> Result<Permit> {
         self.shared.calls.claim(id).ok_or_else(|| {
             Error::config(format!(
@@ -77,7 +86,7 @@ impl Engine {
         })
     }
 
-    /// Cancels a call; does nothing if it has ended. True if the call was still there.
+    /// Cancels a call. Returns whether the call was still running or reserved; if it has ended, nothing happens.
     pub fn cancel(&self, id: CallId) -> bool {
         self.shared.calls.cancel(id)
     }
@@ -111,13 +120,13 @@ impl Engine {
         Ok(crate::snapshot::faults::prove(&trial, fault))
     }
 
-    /// The backends, in the order they were handed over.
+    /// The backends, in the order they were passed to [`Engine::new`].
     #[must_use]
     pub fn backends(&self) -> &[Arc<dyn Backend>] {
         &self.shared.backends
     }
 
-    /// The name of the backend of functions that name none.
+    /// The name of the backend of functions whose configuration names none.
     #[must_use]
     pub fn default_backend(&self) -> &'static str {
         self.shared
@@ -125,7 +134,7 @@ impl Engine {
             .map_or("", |(_, backend)| backend.name())
     }
 
-    /// Why there is no memory pool although one was asked for.
+    /// Why there is no memory pool although the configuration asks for one.
     #[must_use]
     pub fn pool_problem(&self) -> Option<&str> {
         self.shared.pool_problem.as_deref()
@@ -137,19 +146,19 @@ impl Engine {
         self.shared.slots.pool()
     }
 
-    /// Places for running calls: taken, and in all.
+    /// Permits for running calls: how many are taken, and how many there are.
     #[must_use]
-    pub fn places(&self) -> (usize, usize) {
-        (self.shared.calls.taken(), self.shared.calls.places())
+    pub fn permits(&self) -> (usize, usize) {
+        (self.shared.calls.taken(), self.shared.calls.permits())
     }
 
-    /// Functions that are alive.
+    /// The number of functions that are alive.
     #[must_use]
     pub fn functions(&self) -> u64 {
         self.shared.counters.functions()
     }
 
-    /// Compilations so far: an unchanged module is compiled once.
+    /// The number of compilations so far. An unchanged module is compiled once.
     #[must_use]
     pub fn compilations(&self) -> u64 {
         self.shared
@@ -159,35 +168,39 @@ impl Engine {
             .sum()
     }
 
-    /// Figures of the artifact cache, if one was asked for.
+    /// Stats of the artifact cache, if there is one.
     #[must_use]
     pub fn cache_stats(&self) -> Option<CacheStats> {
         self.shared.loader.cache.as_ref().map(|cache| cache.stats())
     }
 
-    /// Removes everything from the artifact cache: what is deployed from now on is compiled again. Functions that are alive
-    /// stay as they are. [`ErrorKind::Config`](crate::ErrorKind) if there is no cache.
+    /// Removes everything from the artifact cache: modules that are deployed from now on are compiled again. Functions
+    /// that are alive stay as they are. [`ErrorKind::Config`](crate::ErrorKind) if there is no cache.
     pub fn purge_cache(&self) -> Result<Purged> {
         match &self.shared.loader.cache {
             Some(cache) => cache.purge(),
-            None => Err(Error::config("there is no artifact cache: it is off")),
+            None => Err(Error::config(
+                "there is no artifact cache to purge: it is turned off in the configuration",
+            )),
         }
     }
 
-    /// What is not as it should be although nothing fails: no memory pool, no page scan, entries of the cache that were dropped,
-    /// a cache directory that cannot be used. For the log. The list only grows at its end, so a caller that has logged some
-    /// need not log them again; it is bounded, and [`Engine::cache_stats`] go on counting.
+    /// Problems that do not make anything fail: no memory pool, no page scan, cache entries that were dropped, a cache
+    /// directory that cannot be used. For the log.
+    ///
+    /// New warnings are added at the end only, so a caller can remember how many it has logged. The list is bounded;
+    /// [`Engine::cache_stats`] go on counting.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         warnings::all(&self.shared)
     }
 
-    /// What compiles.
+    /// The compiler of the engine's modules.
     pub(crate) fn compiler(&self) -> &Compiler {
         &self.shared.loader.compiler
     }
 
-    /// All figures of this engine in the Prometheus text format.
+    /// All metrics of this engine in the Prometheus text format.
     #[must_use]
     pub fn render_metrics(&self) -> String {
         metrics::render(self)
@@ -203,7 +216,7 @@ mod tests {
     use buffers::KEEP_BUFFER;
 
     #[test]
-    fn buffers_are_given_back_and_stay_small() {
+    fn buffers_are_reused_and_stay_small() {
         let fake = Arc::new(Fake::with(|host, _| {
             assert!(host.stdout.is_empty() && host.stdin_read == 0);
             host.stdout.extend_from_slice(b"{\"status\":200}");
@@ -231,7 +244,7 @@ mod tests {
             let (waiting, processors) = engine.shared.buffers.kept();
             assert!(
                 (1..=processors).contains(&waiting),
-                "used again, not made again: {waiting}"
+                "buffers are reused, but {waiting} exist"
             );
         }
         let buffers = engine.shared.buffers.take();

@@ -51,7 +51,7 @@ fn outcome(
     let engine = engine(&fake, 2);
     let (outcome, status, reason) = call(&engine, &deploy(&engine, 1), &[]);
     assert_eq!(reason.is_empty(), outcome == Outcome::Ok, "{reason}");
-    assert_eq!(engine.places().0, 0, "the place was given back");
+    assert_eq!(engine.permits().0, 0, "the permit was given back");
     let label = format!("outcome=\"{}\"}} 1", outcome.label());
     assert!(engine.render_metrics().contains(&label), "{label}");
     (outcome, status)
@@ -129,7 +129,7 @@ fn a_sandbox_that_cannot_be_made_is_the_hosts_fault() {
     let (outcome, status, reason) = call(&engine, &function, &[]);
     assert_eq!((outcome, status), (Outcome::Error, 500));
     assert!(reason.contains("no sandbox to be had"), "{reason}");
-    assert_eq!(engine.places().0, 0);
+    assert_eq!(engine.permits().0, 0);
 
     let config = FunctionConfig::default();
     let error = engine.deploy(&module(2), config).unwrap_err();
@@ -256,7 +256,7 @@ fn late_values_come_with_the_call() {
             )
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
-        assert_eq!(engine.places().0, 0, "nothing ran, the place is free");
+        assert_eq!(engine.permits().0, 0, "nothing ran, and the permit is free");
     }
 }
 
@@ -266,12 +266,12 @@ fn a_place_too_many_is_refused() {
     let engine = engine(&fake, 2);
     let held = (engine.reserve().unwrap(), engine.reserve_id().unwrap());
     assert_eq!(engine.reserve().unwrap_err().kind(), ErrorKind::Rejected);
-    assert_eq!(engine.places(), (2, 2));
+    assert_eq!(engine.permits(), (2, 2));
     drop(held.0);
     assert_eq!(call(&engine, &deploy(&engine, 1), &[]).0, Outcome::Ok);
     drop(engine.claim(held.1).unwrap());
     assert!(engine.claim(held.1).is_err(), "claimed once only");
-    assert_eq!(engine.places(), (0, 2));
+    assert_eq!(engine.permits(), (0, 2));
 }
 
 #[test]
@@ -291,5 +291,5 @@ fn a_body_too_large_runs_nothing() {
         })
         .unwrap();
     assert_eq!(answer, (Outcome::Rejected, 413));
-    assert_eq!(engine.places().0, 0);
+    assert_eq!(engine.permits().0, 0);
 }
