@@ -1,4 +1,4 @@
-//! Giving up a deployment from another thread.
+//! Cancels a deployment from another thread.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -7,16 +7,16 @@ use std::sync::Arc;
 use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
 use parking_lot::Mutex;
 
-/// Cancels the deployments that were given it, those to come included. All clones are one.
+/// Cancels the deployments that it was given to, running and future ones. All clones share one state.
 #[derive(Clone)]
 pub struct Cancel {
-    /// Dropped when it happens, which everybody who waits on the other end sees.
+    /// Dropped by `cancel`. Every receiver of the channel then sees that it is disconnected.
     pending: Arc<Mutex<Option<Sender<Infallible>>>>,
     happened: Receiver<Infallible>,
 }
 
 impl Cancel {
-    /// One that has not happened.
+    /// One that is not cancelled.
     #[must_use]
     pub fn new() -> Self {
         let (pending, happened) = bounded(0);
@@ -26,18 +26,18 @@ impl Cancel {
         }
     }
 
-    /// Lets it happen. The second time does nothing.
+    /// Cancels. Does nothing the second time.
     pub fn cancel(&self) {
         self.pending.lock().take();
     }
 
-    /// Whether it has happened.
+    /// Whether `cancel` has been called.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.happened.try_recv() == Err(TryRecvError::Disconnected)
     }
 
-    /// Disconnected once it has happened.
+    /// A channel that is disconnected once `cancel` has been called.
     pub(crate) fn happened(&self) -> &Receiver<Infallible> {
         &self.happened
     }

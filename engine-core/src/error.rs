@@ -1,11 +1,12 @@
-//! The one public error: an opaque word with a kind, whose fault it was, and a message that says what to do.
+//! The public error type: one machine word that holds a kind, whose fault it was, and a message that says what to do.
 //!
-//! There is one error type because callers act on two questions only: which family of problem is it ([`ErrorKind`]), and
-//! who has to change something ([`Fault`]). Wording and source types may change between versions.
+//! There is one error type because callers act on two questions only: which family of problem it is ([`ErrorKind`]), and
+//! which side has to change something ([`Fault`]). Wording and source types may change between versions.
 
 use std::fmt;
 
-/// A failure to build, deploy or start something. What a *guest* did is an [`GuestExit`](crate::GuestExit), never an `Error`.
+/// A failure to build, deploy or start something. What a *guest* did is a [`GuestExit`](crate::GuestExit), never an
+/// `Error`.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -39,12 +40,12 @@ impl Error {
         Self::new(ErrorKind::InvalidModule, message)
     }
 
-    /// Something on the host's side failed.
+    /// Something failed on the host's side.
     pub fn host(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Host, message)
     }
 
-    /// Blames somebody else than the kind's usual suspect.
+    /// Blames `fault` instead of the kind's usual [`Fault`].
     #[must_use]
     pub fn blame(mut self, fault: Fault) -> Self {
         self.0.fault = fault;
@@ -71,7 +72,7 @@ impl Error {
         self.0.kind
     }
 
-    /// Who has to change something.
+    /// Which side has to change something.
     #[must_use]
     pub fn fault(&self) -> Fault {
         self.0.fault
@@ -109,7 +110,7 @@ impl std::error::Error for Error {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The caller cancelled it.
+    /// The caller cancelled the operation.
     Cancelled,
     /// A backend could not compile a module that is valid.
     Compile,
@@ -121,7 +122,7 @@ pub enum ErrorKind {
     InvalidModule,
     /// A compiled artifact cannot be loaded.
     Load,
-    /// Every place for a running call is taken, or too many compilations go on in the background.
+    /// Every permit for a running call or every memory slot is taken, or too many compilations run in the background.
     Rejected,
     /// The backend, or this build, cannot do what was asked.
     Unsupported,
@@ -137,10 +138,10 @@ impl ErrorKind {
     }
 }
 
-/// Who has to change something for the error to go away.
+/// Which side has to change something for the error to go away.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Fault {
-    /// Whoever called: a setting or a request.
+    /// The caller: a setting or a request.
     Caller,
     /// The author of the guest.
     Guest,
@@ -148,7 +149,7 @@ pub enum Fault {
     Host,
 }
 
-/// What a panic said, as far as it can be known.
+/// The message of a panic, if it is a text.
 #[must_use]
 pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     panic
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn display_walks_the_causes() {
+    fn display_shows_all_causes() {
         let error = Error::host("the pool is gone")
             .because(std::io::Error::other("mmap failed"))
             .within("function hello");

@@ -5,17 +5,17 @@ use std::time::Duration;
 /// Bytes in one page of linear memory.
 pub const PAGE: u64 = 64 * 1024;
 
-/// Bounds on one sandbox. Every field has the default that `docs/contract.md` promises.
+/// Limits of one sandbox. Every field has the default that `docs/contract.md` documents.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Limits {
-    /// From the start of the call to the guest's end, whatever it does. 60 s.
+    /// The longest time from the start of the call to the guest's end, including all waiting. 60 s.
     pub timeout: Duration,
     /// Bytes of linear memory, rounded down to pages; at most 4 GiB. 128 MB.
     pub memory: u64,
-    /// Bytes of the decoded response body. 10 MB. Also bounds stdout, see [`stdout`](Self::stdout).
+    /// Bytes of the decoded response body. 10 MB. It also bounds stdout, see [`stdout`](Self::stdout).
     pub output: usize,
-    /// Bytes of log lines kept (stderr and `host_log`), and one line for each 64 of them; the rest is dropped and counted.
-    /// 64 KiB.
+    /// Bytes of log lines (stderr and `host_log`), and room for one line in each 64 of them. What a guest logs beyond that
+    /// is dropped and counted. 64 KiB.
     pub logs: usize,
     /// Bytes of the decoded request body. 10 MB.
     pub body: usize,

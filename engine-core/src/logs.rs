@@ -1,25 +1,26 @@
 //! The log lines of one call: stderr split into lines, and `gojinn.host_log` records, in the order they came.
 //!
-//! They are kept packed, as they cross the C ABI: per line one byte of level, four bytes of length (little endian), the
-//! bytes. Nothing is interpreted here; escaping and JSON lines are the business of whoever writes the log.
+//! They are kept packed, as they cross the C ABI: for each line one byte with the level, four bytes with the length
+//! (little endian), and the bytes. Nothing is interpreted here: the host that writes the log escapes the bytes and
+//! parses JSON lines.
 
-/// The level byte of a line of stderr, which has no level of its own.
+/// The level byte of a line of stderr, which has no level.
 pub const STDERR: u8 = 255;
 
 /// Bytes in front of each packed line.
 const HEADER: usize = 5;
 
-/// The longest line kept whole; the rest of a longer one is dropped and counted.
+/// The longest line that is kept whole. The rest of a longer line is dropped and counted.
 const LINE_MAX: usize = 8 * 1024;
 
-/// There is room for one line in so many bytes of the limit. A line costs whoever writes the log far more than its bytes: a
-/// record with a time, a function and a trace id.
+/// The limit has room for one line in each so many bytes. Writing a line to the log costs much more than its bytes: it
+/// becomes a record with a time, a function and a trace id.
 const BYTES_FOR_LINE: usize = 64;
 
-/// The lines that there is room for at the least.
+/// The number of lines for which there is always room.
 const LINES_LEAST: usize = 16;
 
-/// Bounded log lines.
+/// The log lines of one call, up to a limit.
 #[derive(Debug)]
 pub struct Logs {
     packed: Vec<u8>,
@@ -40,7 +41,7 @@ pub struct Dropped {
 }
 
 impl Logs {
-    /// No lines yet; at most `limit` packed bytes, and one line for each `BYTES_FOR_LINE` of them.
+    /// No lines yet, and room for `limit` packed bytes and for one line in each `BYTES_FOR_LINE` of them.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self {
@@ -51,7 +52,7 @@ impl Logs {
         }
     }
 
-    /// Takes bytes the guest wrote to stderr. Never fails: what exceeds the bounds is counted as dropped.
+    /// Adds bytes that the guest wrote to stderr. Never fails: bytes beyond the limits are counted as dropped.
     pub fn stderr(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
@@ -62,14 +63,15 @@ impl Logs {
         self.extend_partial(rest);
     }
 
-    /// Takes one `host_log` record. Levels: 0 debug, 1 info, 2 warn, 3 error; others count as the nearest.
+    /// Adds one `host_log` record. Levels: 0 debug, 1 info, 2 warn, 3 error. Any other level counts as the nearest of
+    /// these.
     pub fn record(&mut self, level: i32, bytes: &[u8]) {
         let kept = &bytes[..bytes.len().min(LINE_MAX)];
         self.dropped.bytes += (bytes.len() - kept.len()) as u64;
         self.push(level.clamp(0, 3) as u8, kept);
     }
 
-    /// Ends an unfinished line and hands out the packed lines and what was dropped.
+    /// Ends an unfinished line. Returns the packed lines, and what was dropped.
     #[must_use]
     pub fn finish(mut self) -> (Vec<u8>, Dropped) {
         if !self.partial.is_empty() {
@@ -109,7 +111,7 @@ impl Logs {
     }
 }
 
-/// Takes packed lines apart: (level, bytes). Stops at the first malformed one.
+/// The lines in `packed`, as (level, bytes). Ends at the first malformed line.
 pub fn lines(mut packed: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     std::iter::from_fn(move || {
         let (&level, rest) = packed.split_first()?;
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_exceeds_the_bounds_is_counted() {
+    fn bytes_beyond_the_limits_are_counted() {
         let mut logs = Logs::new(20);
         logs.stderr(b"0123456789\n0123456789\nabc");
         let (packed, dropped) = logs.finish();

@@ -5,9 +5,9 @@ use std::fmt;
 /// A guest's result. A trap is a result of the guest and never an `Err` of the host.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum GuestExit {
-    /// It returned (0) or called `proc_exit`.
+    /// It returned (code 0) or called `proc_exit`.
     Exit(i32),
-    /// It was stopped.
+    /// It was stopped before its end.
     Trap(Trap),
 }
 
@@ -16,12 +16,12 @@ pub enum GuestExit {
 pub struct Trap {
     /// The class of the trap, the same on every backend.
     pub code: TrapCode,
-    /// The backend's own words, for the log. May be empty.
+    /// The backend's description, for the log. May be empty.
     pub detail: String,
 }
 
 impl Trap {
-    /// A trap with the backend's own words about it.
+    /// A trap with the backend's description of it.
     pub fn new(code: TrapCode, detail: impl Into<String>) -> Self {
         Self {
             code,
@@ -88,7 +88,7 @@ impl TrapCode {
     }
 }
 
-/// What a call came to, as the client and the metrics see it: the table at the end of `docs/contract.md`.
+/// The result of a call, as the client and the metrics see it: the table at the end of `docs/contract.md`.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[repr(u32)]
 pub enum Outcome {
@@ -98,11 +98,11 @@ pub enum Outcome {
     Timeout = 1,
     /// A trap or a non-zero exit: 502.
     Trap = 2,
-    /// Growth of memory was refused and the guest then died: 502.
+    /// Growth of memory was refused, and the guest then failed: 502.
     Oom = 3,
     /// Output that is not a valid response: 502.
     BadOutput = 4,
-    /// No room, or a body over `max_body`: 503 or 413.
+    /// No permit was free, or the body is larger than `max_body`: 503 or 413.
     Rejected = 5,
     /// The client went away: 499.
     Cancelled = 6,

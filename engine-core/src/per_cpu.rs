@@ -5,18 +5,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// One `T` for each processor.
 ///
-/// A thread may move to another processor at any time, so this avoids contention and proves nothing: a `T` that several
-/// threads may change needs a lock or atomics as anywhere else.
+/// A thread may move to another processor at any time. So this makes contention rare, but gives no exclusive access: a
+/// `T` that several threads may change needs a lock or atomics, as anywhere else.
 #[derive(Debug)]
 pub(crate) struct PerCpu<T>(Box<[T]>);
 
 impl<T> PerCpu<T> {
-    /// What `make` makes, once for each processor.
+    /// Calls `make` once for each processor.
     pub(crate) fn new(make: impl FnMut() -> T) -> Self {
         Self::with_len(processors(), make)
     }
 
-    /// What `make` makes, `len` times: processors share a value where there are more of them. At least one is made.
+    /// Calls `make` `len` times, at least once. If there are more processors than values, several share one.
     pub(crate) fn with_len(len: usize, mut make: impl FnMut() -> T) -> Self {
         Self((0..len.max(1)).map(|_| make()).collect())
     }
@@ -26,7 +26,7 @@ impl<T> PerCpu<T> {
         &self.0[self.home()]
     }
 
-    /// The index of that value.
+    /// The index of the value of the processor that this thread runs on.
     pub(crate) fn home(&self) -> usize {
         index(self.0.len())
     }
@@ -56,24 +56,25 @@ impl<T> FromIterator<T> for PerCpu<T> {
     }
 }
 
-/// The index, below `len`, that belongs to the processor on which this thread runs. `len` is at least 1.
+/// The index below `len` that belongs to the processor on which this thread runs. `len` must be at least 1.
 pub(crate) fn index(len: usize) -> usize {
     processor() % len
 }
 
-/// How many processors there are.
+/// The number of processors that this process may use.
 pub(crate) fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// The processor this thread runs on at this moment: a few nanoseconds, from memory shared with the kernel (rseq).
+/// The processor that this thread runs on at this moment. Takes a few nanoseconds: it is read from memory that is
+/// shared with the kernel (rseq).
 #[cfg(target_os = "linux")]
 fn processor() -> usize {
-    // SAFETY: takes nothing and changes nothing.
+    // SAFETY: takes no arguments and only reads.
     usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0)
 }
 
-/// A number for this thread: threads take the place of processors.
+/// A number for this thread: on this system each thread counts as a processor.
 #[cfg(not(target_os = "linux"))]
 fn processor() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);

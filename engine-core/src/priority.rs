@@ -1,31 +1,33 @@
-//! How far threads step back behind those that serve.
+//! Lowers the priority of threads that compile and deploy, so that they do not slow down the threads that serve requests.
 
 use std::time::{Duration, Instant};
 
-/// Lowers the priority of the calling thread for the rest of its life, and so of the threads it starts: beside a thread that
-/// serves and never sleeps, it gets a tenth of the core.
+/// Lowers the priority of the calling thread, and of the threads that it starts from now on. It cannot be raised again.
+/// Beside a serving thread that never sleeps, such a thread gets a tenth of the core.
 pub fn step_back() {
     lower(10);
 }
 
-/// The same as far as it goes: a sixtieth of a core, and whatever serving leaves idle.
+/// Lowers the priority of the calling thread as far as possible: it gets a sixtieth of a core, and the time that
+/// serving leaves idle.
 ///
-/// Beside two threads that wake up 8 000 times a second for 60 µs of work, something that never sleeps made one in ten of them
-/// wait for more than 4 ms at nice 10, 2 ms at nice 19, and 0.2 ms like this. `SCHED_IDLE` did no better.
+/// Measured with two threads that wake up 8 000 times a second for 60 µs of work, beside a thread that never sleeps:
+/// one in ten wake-ups waited for more than 4 ms with that thread at nice 10, 2 ms at nice 19, and 0.2 ms with this
+/// function. `SCHED_IDLE` was not better.
 pub fn step_far_back() {
     lower(19);
 }
 
-/// Whether the threads that compile a module of `bytes` should step [far back](step_far_back). Not for a small one, which is
-/// compiled before anybody notices (64 KiB in some 50 ms); nor on a machine that is
-/// [crowded](is_crowded), where it would take for ever.
+/// Whether the threads that compile a module of `bytes` should step [far back](step_far_back). Not for a small module,
+/// which is compiled too fast to disturb (64 KiB in about 50 ms). And not on a [crowded](is_crowded) machine, where the
+/// compilation would hardly make progress.
 #[must_use]
 pub fn should_step_far_back(bytes: usize) -> bool {
     bytes > 64 << 10 && !is_crowded()
 }
 
-/// Whether serving leaves next to nothing of the machine at the moment: less than a tenth of a core to a thread that has
-/// stepped [far back](step_far_back), which tries it for a few milliseconds.
+/// Whether serving leaves almost nothing of the machine at the moment: a thread that has stepped [far
+/// back](step_far_back) gets less than a tenth of a core. Finds out by running such a thread for a few milliseconds.
 #[must_use]
 pub fn is_crowded() -> bool {
     const ENOUGH: Duration = Duration::from_millis(5);
@@ -52,7 +54,7 @@ pub fn is_crowded() -> bool {
     })
 }
 
-/// CPU time of the calling thread; where threads do not step back, simply the time.
+/// CPU time of the calling thread. On systems where threads do not step back, the time of the monotonic clock.
 pub(crate) fn cpu_time() -> Duration {
     #[cfg(target_os = "linux")]
     let clock = libc::CLOCK_THREAD_CPUTIME_ID;
@@ -62,7 +64,7 @@ pub(crate) fn cpu_time() -> Duration {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: `time` is writable.
+    // SAFETY: the kernel writes to `time`, which lives longer than the call.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
     Duration::new(
         u64::try_from(time.tv_sec).unwrap_or_default(),
@@ -70,25 +72,26 @@ pub(crate) fn cpu_time() -> Duration {
     )
 }
 
-/// Lowers the nice level, and lays no claim on the rest of a time slice: Linux (since 6.12) lets a thread that wakes up preempt
-/// at once one whose slice is longer than its own, and one that only works in batches preempts nobody.
+/// Raises the nice value, and makes the thread easy to preempt. Linux (since 6.12) lets a thread that wakes up preempt
+/// a thread with a longer time slice at once, and a `SCHED_BATCH` thread that wakes up preempts no other thread.
 fn lower(nice: i32) {
     #[cfg(target_os = "linux")]
     if !batch(nice) {
-        // SAFETY: no memory is involved. 0 is the calling thread, and lowering needs no permission; where it fails all the
-        // same, the thread only competes with serving.
+        // SAFETY: takes no pointer. 0 is the calling thread. Lowering needs no permission; if it fails anyway, the thread
+        // competes with serving, and nothing else happens.
         unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
     }
-    // Elsewhere it would be the whole process that steps back.
+    // On other systems this would lower the priority of the whole process.
     #[cfg(not(target_os = "linux"))]
     let _ = nice;
 }
 
-/// Nanoseconds of the longest time slice that Linux grants.
+/// The longest time slice that Linux grants, in nanoseconds.
 #[cfg(target_os = "linux")]
 const LONGEST_SLICE: u64 = 100_000_000;
 
-/// Whether the kernel has taken it. It refuses to raise a thread that has stepped back further.
+/// Sets policy, nice value and time slice, and returns whether the kernel has accepted. It refuses for a thread that
+/// has stepped back further already.
 #[cfg(target_os = "linux")]
 fn batch(nice: i32) -> bool {
     let wanted = libc::sched_attr {
@@ -111,10 +114,10 @@ mod tests {
 
     use super::*;
 
-    /// Policy and nice level of a thread started by one that did `step`.
+    /// Policy and nice value of a thread that was started by a thread that had called `step`.
     fn after(step: fn()) -> (libc::c_int, libc::c_int) {
         let read = || {
-            // SAFETY: no memory is involved; 0 is the calling thread.
+            // SAFETY: takes no pointers; 0 is the calling thread.
             unsafe {
                 (
                     libc::sched_getscheduler(0),
@@ -134,16 +137,16 @@ mod tests {
     }
 
     #[test]
-    fn what_a_thread_starts_stays_behind_with_it() {
+    fn threads_inherit_the_lowered_priority() {
         let own = after(|| {});
         assert_eq!(after(step_back), (libc::SCHED_BATCH, 10));
         assert_eq!(after(step_far_back), (libc::SCHED_BATCH, 19));
-        assert_eq!(after(|| {}), own, "nobody else's priority changed");
+        assert_eq!(after(|| {}), own, "other threads keep their priority");
     }
 
     #[test]
     fn a_machine_without_an_idle_core_is_crowded() {
-        // SAFETY: reads a number.
+        // SAFETY: takes no pointers and only reads.
         let cores = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -154,7 +157,7 @@ mod tests {
                     }
                 });
             }
-            // Unless they all came first, an attempt may succeed.
+            // An attempt may succeed as long as not all of these threads have started.
             let crowded = (0..50).any(|_| is_crowded());
             done.store(true, Ordering::Relaxed);
             assert!(crowded);

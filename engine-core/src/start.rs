@@ -1,30 +1,30 @@
-//! What all sandboxes of a function start from: memory, globals, and what is different in each of them.
+//! The state that all sandboxes of a function start from: memory, globals, and the bytes that differ in each sandbox.
 
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::memory::Image;
 
-/// What all sandboxes of a function start from: a module's own beginning, or a snapshot.
+/// What all sandboxes of a function start from: the module's initial state, or a snapshot.
 ///
-/// A backend makes memory what the image says, sets the globals, and then [patches](StartState::patch) the memory, in every
-/// sandbox and before any guest code runs: one that cannot do all three must refuse the start.
+/// In every sandbox, before any guest code runs, a backend fills the memory with the image, sets the globals, and then
+/// [patches](StartState::patch) the memory. A backend that cannot do all three must refuse the start.
 #[derive(Debug, Default)]
 pub struct StartState {
-    /// The initialised memory, where the split took it out of the code or a snapshot captured it; `None`: the module keeps its
-    /// segments (or has no memory), and instantiation writes them.
+    /// The initialised memory, which the split took out of the code or a snapshot captured. `None`: the module has no
+    /// memory, or it keeps its data segments, and instantiation writes them.
     pub image: Option<Arc<Image>>,
     /// Values for exported mutable globals. Empty for a plain start.
     pub globals: Vec<(String, GlobalValue)>,
-    /// What is different in each sandbox. Empty for a plain start.
+    /// What is written over the memory of each sandbox. Empty for a plain start.
     pub patches: Vec<Patch>,
-    /// Whether memory and the exported mutable globals are all that a guest can leave changed, so that an instance can be used
-    /// again once these are restored: the module has no [hidden state](crate::wasm::hidden_state).
+    /// Whether a guest can change nothing but memory and the exported mutable globals: the module has no
+    /// [hidden state](crate::wasm::hidden_state). An instance can then be used again once these are restored.
     pub is_restorable: bool,
 }
 
 impl StartState {
-    /// Another one: for another processor, see [`StartPlan`](crate::module::StartPlan).
+    /// A copy for another processor, see [`StartPlan`](crate::module::StartPlan).
     pub(crate) fn copy(&self) -> Self {
         Self {
             image: self.image.clone(),
@@ -34,7 +34,7 @@ impl StartState {
         }
     }
 
-    /// Writes the patches over `memory`, the guest's, which already holds the image.
+    /// Writes the patches to the guest's `memory`, which already holds the image.
     #[inline]
     pub fn patch(&self, memory: &mut [u8]) -> Result<()> {
         if self.patches.is_empty() {
@@ -59,41 +59,41 @@ pub enum GlobalValue {
     V128(u128),
 }
 
-/// Bytes to be written over the captured memory at each start, so that nothing is frozen that must be fresh.
+/// Bytes that are written over the captured memory at each start: those that must not be the same in every sandbox.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Patch {
     /// Fresh random bytes.
     Random {
         /// Offset in memory.
         at: u64,
-        /// How many.
+        /// The number of bytes.
         len: u32,
     },
-    /// The same bytes each time.
+    /// The same bytes in each sandbox.
     Bytes {
         /// Offset in memory.
         at: u64,
-        /// What to write there.
+        /// The bytes to write.
         bytes: Box<[u8]>,
     },
 }
 
 impl Patch {
-    /// The most random bytes of one patch: two keys of the generators there are.
+    /// The maximum length of a random patch: two keys of the known generators.
     pub const MOST_RANDOM: u32 = 64;
 
     /// Writes all of `patches` over `memory`.
     pub(crate) fn apply(patches: &[Self], memory: &mut [u8]) -> Result<()> {
-        // One call of the system for all, which is most of what patches cost.
+        // One system call for all patches: it is most of what patches cost.
         let mut buffer = [0; 4 * Self::MOST_RANDOM as usize];
         let wanted = patches.iter().map(Self::random_bytes).sum();
         let Some(mut random) = buffer.get_mut(..wanted) else {
             return Err(Error::host(format!(
-                "a bug: a snapshot's patches want {wanted} random bytes"
+                "a bug in Gojinn: a snapshot's patches need {wanted} random bytes, more than fit; please report it"
             )));
         };
         getrandom::fill(random).map_err(|error| {
-            Error::host("the system gives no random bytes").because(error.to_string())
+            Error::host("the system provides no random bytes").because(error.to_string())
         })?;
         for patch in patches {
             let mine = random
@@ -111,7 +111,7 @@ impl Patch {
         }
     }
 
-    /// Whether it can be written to a memory of `len` bytes.
+    /// Whether the patch can be written to a memory of `len` bytes.
     pub(crate) fn fits(&self, len: u64) -> bool {
         let (at, bytes) = match self {
             Self::Random { at, len } if *len <= Self::MOST_RANDOM => (*at, u64::from(*len)),
@@ -125,7 +125,7 @@ impl Patch {
         let len = memory.len() as u64;
         if !self.fits(len) {
             return Err(Error::host(format!(
-                "a bug: a snapshot's patch {self:?} does not fit in a memory of {len} bytes"
+                "a bug in Gojinn: a snapshot's patch {self:?} does not fit in a memory of {len} bytes; please report it"
             )));
         }
         match self {

@@ -1,8 +1,8 @@
-//! The memory pool's free list under a model checker: the very source file of engine-core, with the checker's mutexes and
-//! atomics in place of the real ones, through some 200 000 schedules.
+//! Runs the memory pool's free list under a model checker: the source file of engine-core, with the checker's mutexes and
+//! atomics instead of the real ones, in about 200 000 schedules.
 //!
-//! What must hold in each: no slot has two owners, none is lost, there are never more than allowed, nobody is turned away
-//! while one is free, and no slot of a dropped image stays warm.
+//! In each schedule: no slot has two owners, no slot is lost, there are never more slots than allowed, no request is
+//! rejected while a slot is free, and no slot of a dropped image stays warm.
 
 #![allow(
     dead_code,
@@ -16,12 +16,12 @@ mod free;
 #[path = "../../src/per_cpu.rs"]
 mod per_cpu;
 
-/// What engine-core/src/memory/sync.rs is in the real build.
+/// Replaces engine-core/src/memory/sync.rs.
 mod sync {
     pub(crate) use shuttle::sync::Arc;
     pub(crate) use shuttle::sync::atomic::{AtomicUsize, Ordering};
 
-    /// parking_lot's shape over the checker's mutex.
+    /// The checker's mutex with the interface of parking_lot's.
     pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
 
     impl<T> Mutex<T> {
@@ -52,7 +52,7 @@ fn main() {
         println!("{name}: {} schedules, no fault", 2 * schedules);
     };
     all(
-        "three threads, three slots: nobody is turned away",
+        "three threads, three slots: no request is rejected",
         60_000,
         3,
         3,
@@ -77,7 +77,7 @@ fn model(threads: usize, slots: usize, enough: bool) {
                     let home = shuttle::rand::thread_rng().gen_range(0..2usize);
                     let key = ((thread + round) % 2) as u64;
                     let Some(slot) = take(&list, &next, home, key) else {
-                        assert!(!enough, "turned away while a slot is free");
+                        assert!(!enough, "rejected while a slot is free");
                         continue;
                     };
                     hold(&owned, slot);
@@ -120,7 +120,7 @@ fn model(threads: usize, slots: usize, enough: bool) {
     );
 }
 
-/// What `Pool::slot` does, with numbers for slots.
+/// Does what `Pool::slot` does, with numbers for slots.
 fn take(list: &List, next: &AtomicUsize, home: usize, key: u64) -> Option<u32> {
     if let Some(warm) = list.take_warm(home, key) {
         return Some(warm);
@@ -142,13 +142,13 @@ fn take(list: &List, next: &AtomicUsize, home: usize, key: u64) -> Option<u32> {
     }
 }
 
-/// Owns a slot for a moment.
+/// Owns a slot for a moment, and fails if another thread owns it too.
 fn hold(owned: &[AtomicBool], slot: u32) {
     let owned = &owned[slot as usize];
     assert!(!owned.swap(true, Ordering::SeqCst), "two owners");
     shuttle::thread::yield_now();
     assert!(
         owned.swap(false, Ordering::SeqCst),
-        "somebody else let it go"
+        "another thread released it"
     );
 }

@@ -1,4 +1,4 @@
-//! The byte buffers of calls, used again.
+//! The byte buffers of calls, kept so that the next calls can reuse them.
 
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
@@ -6,20 +6,20 @@ use crossbeam::utils::CachePadded;
 use crate::per_cpu::PerCpu;
 use crate::sandbox::Buffers;
 
-/// A buffer above this size is shrunk to it before it is kept for the next call.
+/// A larger buffer is shrunk to this many bytes before it is kept.
 pub(super) const KEEP_BUFFER: usize = 256 * 1024;
 
-/// The buffers that no call uses at the moment.
+/// The buffers that no call uses at the moment, for each processor.
 #[derive(Debug)]
 pub(super) struct BufferPool(PerCpu<CachePadded<ArrayQueue<Buffers>>>);
 
 impl BufferPool {
-    /// A pool for `calls` that run at once.
+    /// A pool for as many calls at once as `calls`.
     pub(super) fn new(calls: usize) -> Self {
         Self(PerCpu::new(|| CachePadded::new(ArrayQueue::new(calls))))
     }
 
-    /// Buffers for one call, empty.
+    /// Empty buffers for one call.
     pub(super) fn take(&self) -> Buffers {
         self.0.here().pop().unwrap_or_default()
     }
@@ -30,7 +30,7 @@ impl BufferPool {
             buffer.clear();
             buffer.shrink_to(KEEP_BUFFER);
         }
-        // A full queue means there are enough of them.
+        // If the queue is full there are enough buffers, and these are freed.
         let _ = self.0.here().push(buffers);
     }
 

@@ -1,4 +1,4 @@
-//! A call, from the request to the answer.
+//! A call of a function, from the request to the answer.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -16,11 +16,11 @@ use crate::sandbox::{Buffers, HostState, Program};
 use super::function::{Function, Inner};
 
 impl Function {
-    /// Answers one request in a fresh sandbox, on the calling thread, and hands the answer to `sink` before the buffers it
-    /// borrows from are used again.
+    /// Answers one request in a fresh sandbox, on the calling thread. `sink` gets the answer, which borrows from
+    /// buffers that are reused afterwards.
     ///
-    /// `per_request` has one value for each `None` of `env`, then of `args`. `Err` means that the caller made a mistake and nothing
-    /// ran; whatever the guest or the host did wrong is an [`Answer`].
+    /// `per_request` has one value for each `None` of `env`, then of `args`. An `Err` means that the caller made a
+    /// mistake and nothing ran; faults of the guest or the host are an [`Answer`].
     pub fn call<R>(
         &self,
         permit: Permit,
@@ -83,7 +83,7 @@ impl Function {
         Ok(result)
     }
 
-    /// Runs one sandbox on a given stdin, without the contract: for tests, benches and oracles.
+    /// Runs one sandbox with the given stdin, without the contract. For tests, benchmarks and comparisons.
     pub fn run(&self, permit: Permit, stdin: Vec<u8>) -> Result<RawRun> {
         let inner = &*self.inner;
         let program = inner.program(&[])?;
@@ -104,22 +104,22 @@ impl Function {
     }
 }
 
-/// What a call came to.
+/// The result of a call.
 #[derive(Debug)]
 pub struct Answer<'a> {
     /// The row of the contract's table.
     pub outcome: Outcome,
-    /// The HTTP status the client gets. For [`Outcome::Cancelled`], 499: nobody is there to read it.
+    /// The HTTP status for the client. For [`Outcome::Cancelled`] it is 499, for logs only: the client has gone away.
     pub status: u16,
-    /// The function's response; there for [`Outcome::Ok`] only.
+    /// The function's response, for [`Outcome::Ok`] only.
     pub response: Option<&'a Response<'a>>,
     /// Which rule was broken, for the log. Empty for [`Outcome::Ok`].
     pub reason: &'a str,
     /// Packed log lines, see [`crate::logs`].
     pub logs: &'a [u8],
-    /// What the guest logged beyond the limit.
+    /// What the guest logged beyond the limit, which was dropped.
     pub logs_dropped: Dropped,
-    /// From the call's begin to the guest's end.
+    /// From the beginning of the call to the guest's end.
     pub duration: Duration,
     /// The most linear memory the guest had, in bytes.
     pub memory_peak: u64,
@@ -140,7 +140,7 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// A run without the contract.
+/// The result of a run without the contract.
 #[derive(Debug)]
 pub struct RawRun {
     /// How the guest ended.
@@ -149,7 +149,7 @@ pub struct RawRun {
     pub stdout: Vec<u8>,
     /// Packed log lines, see [`crate::logs`].
     pub logs: Vec<u8>,
-    /// From the call's begin to the guest's end.
+    /// From the beginning of the call to the guest's end.
     pub duration: Duration,
     /// The most linear memory it had, in bytes.
     pub memory_peak: u64,
@@ -158,11 +158,11 @@ pub struct RawRun {
 }
 
 impl Inner {
-    /// The program of one call.
+    /// The program of one call, with its per-request values.
     fn program(&self, per_request: &[&[u8]]) -> Result<Arc<Program>> {
         if per_request.len() != self.per_request_values {
             return Err(Error::config(format!(
-                "function {} takes {} per-request values per call, {} were given",
+                "function {} needs {} per-request values in each call, but {} were given",
                 self.config.name,
                 self.per_request_values,
                 per_request.len()
@@ -221,7 +221,10 @@ impl Inner {
         let end = match end {
             Ok(Ok(finished)) => Ok(finished),
             Ok(Err(error)) => Err(Error::to_string(&error)),
-            Err(panic) => Err(format!("a bug: the call panicked: {}", panic_text(&*panic))),
+            Err(panic) => Err(format!(
+                "a bug in Gojinn: the call panicked: {}; please report it",
+                panic_text(&*panic)
+            )),
         };
         Run {
             end,
@@ -235,14 +238,14 @@ struct Run {
     duration: Duration,
 }
 
-/// Why there is no response of the function's.
+/// Why the client does not get a response of the function.
 struct Refusal {
     outcome: Outcome,
     status: u16,
     reason: String,
 }
 
-/// The contract's table: what an outcome means to the client.
+/// The table at the end of `docs/contract.md`: which outcome and status a guest's exit leads to.
 fn judge<'a>(
     exit: &GuestExit,
     refused: u32,
@@ -286,7 +289,7 @@ fn judge<'a>(
             Outcome::Trap,
             502,
             format!(
-                "the guest ended with exit code {code}; a response counts only with exit code 0"
+                "the guest ended with exit code {code}; its output is used only with exit code 0"
             ),
         ),
         GuestExit::Trap(trap) => match trap.code {

@@ -6,20 +6,23 @@ use crate::artifacts::cache::CacheConfig;
 use crate::memory::PoolConfig;
 use crate::wasm::Bounds;
 
-/// What an engine is made of. Nothing in it derives from the functions: adding one never replaces the engine.
+/// The settings of an engine. Nothing in it depends on the functions, so that adding a function never replaces the
+/// engine.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
-    /// The name of the backend of functions that name none. `None`: the first one handed to [`Engine::new`](super::Engine::new).
+    /// The name of the backend of functions whose configuration names none. `None`: the first backend that is passed to
+    /// [`Engine::new`](super::Engine::new).
     pub default_backend: Option<String>,
-    /// Places for running calls, the hard bound of concurrency. max(32, 8 x cores).
+    /// The number of permits for running calls, which is the hard bound of concurrency. max(32, 8 x cores).
     pub max_concurrency: u32,
-    /// The memory pool; `None`: every sandbox gets memory of the backend's own.
+    /// The memory pool. `None`: the backend allocates the memory of every sandbox.
     pub pool: Option<PoolConfig>,
-    /// What a module may have.
+    /// How large a module may be.
     pub bounds: Bounds,
-    /// How long a deployment waits for its code to be compiled. `None`: a minute, and ten seconds for each MiB of the module.
+    /// How long a deployment waits for its code to be compiled. `None`: a minute, plus ten seconds for each MiB of the
+    /// module.
     pub compile_timeout: Option<Duration>,
-    /// Where compiled code is kept between two starts; `None`: in memory only.
+    /// Where compiled code is kept between two starts. `None`: in memory only.
     pub cache: Option<CacheConfig>,
 }
 

@@ -17,7 +17,8 @@ use crate::wasm::Wasm;
 use super::function::{Function, FunctionConfig, FunctionFacts, Inner};
 use super::shared::Shared;
 
-/// Deploys `wasm`, in this order: settings, validation, code and memory, one sandbox to try, snapshot.
+/// Deploys `wasm`, in this order: check the settings, validate the module, get its code and memory, try one sandbox,
+/// take the snapshot.
 pub(super) fn deploy(
     shared: &Arc<Shared>,
     wasm: &[u8],
@@ -83,7 +84,7 @@ pub(super) fn deploy(
     })
 }
 
-/// [`deploy`] on a thread with a large stack and a low priority, whatever the caller's are.
+/// [`deploy`] on a separate thread with a large stack and a low priority.
 pub(super) fn deploy_on_thread(
     shared: &Arc<Shared>,
     wasm: &[u8],
@@ -99,7 +100,7 @@ pub(super) fn deploy_on_thread(
                 catch_unwind(AssertUnwindSafe(|| deploy(shared, wasm, config, cancel)))
                     .unwrap_or_else(|panic| {
                         Err(Error::host(format!(
-                            "a bug: deploying panicked: {}",
+                            "a bug in Gojinn: the deployment panicked: {}; please report it",
                             panic_text(&*panic)
                         )))
                     })
@@ -108,20 +109,24 @@ pub(super) fn deploy_on_thread(
                 Error::host("cannot start a thread for the deployment").because(error)
             })?
             .join()
-            .unwrap_or_else(|_| Err(Error::host("a bug: the deployment's thread died")))
+            .unwrap_or_else(|_| {
+                Err(Error::host(
+                    "a bug in Gojinn: the deployment's thread panicked; please report it",
+                ))
+            })
     })
 }
 
-/// How many values of `env` and `args` each call brings.
+/// How many values of `env` and `args` each call must provide.
 fn count_per_request_values(config: &FunctionConfig) -> usize {
     let env = config.env.iter().filter(|(_, value)| value.is_none());
     env.count() + config.args.iter().filter(|value| value.is_none()).count()
 }
 
-/// Settings that no module can satisfy.
+/// Refuses limits that no module can satisfy.
 fn check_limits(limits: &Limits) -> Result<()> {
     if limits.timeout.is_zero() {
-        return Err(Error::config("timeout is 0; it must be longer"));
+        return Err(Error::config("timeout is 0; it must be longer than 0"));
     }
     if limits.memory < PAGE || limits.memory > 4 << 30 {
         return Err(Error::config(format!(
@@ -132,7 +137,7 @@ fn check_limits(limits: &Limits) -> Result<()> {
     Ok(())
 }
 
-/// The program with empty per-request values; also fills in `config.program`.
+/// The program, with empty per-request values. Also fills in `config.program` if it is empty.
 fn program(config: &mut FunctionConfig) -> Result<Program> {
     if config.program.is_empty() {
         config.program.clone_from(&config.name);
@@ -152,18 +157,18 @@ fn program(config: &mut FunctionConfig) -> Result<Program> {
     for (name, value) in &env {
         if name.is_empty() || name.contains(['=', '\0']) {
             return Err(Error::config(format!(
-                "env name {name:?} is empty or contains = or NUL"
+                "the env name {name:?} is empty or contains `=` or a NUL byte; rename it"
             )));
         }
         if value.contains('\0') {
             return Err(Error::config(format!(
-                "the value of env {name} contains a NUL byte"
+                "the value of env {name} contains a NUL byte, which no environment can hold; remove it"
             )));
         }
     }
     if let Some(arg) = args.iter().find(|arg| arg.contains('\0')) {
         return Err(Error::config(format!(
-            "argument {arg:?} contains a NUL byte"
+            "the argument {arg:?} contains a NUL byte, which no argument can hold; remove it"
         )));
     }
     Ok(Program {

@@ -1,4 +1,4 @@
-//! A deployed handler: what it is made of, and what is known about it.
+//! A deployed function: its configuration, its parts, and the facts about it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,23 +17,24 @@ use super::shared::{BackendIndex, Shared};
 /// How a module is deployed.
 #[derive(Clone, Debug)]
 pub struct FunctionConfig {
-    /// Label of metrics and logs.
+    /// The name in metrics and logs.
     pub name: String,
-    /// `argv[0]`: the module's file name. Empty: the name.
+    /// `argv[0]`, usually the module's file name. If it is empty, `name` is used.
     pub program: String,
-    /// The name of the backend to run on; `None`: the default one.
+    /// The name of the backend to run on. `None`: the default backend.
     pub backend: Option<String>,
-    /// Bounds of each sandbox.
+    /// Limits of each sandbox.
     pub limits: Limits,
-    /// Environment, in order. A value of `None` is given by each call (a *per-request* value).
+    /// Environment, in order. A value of `None` is a *per-request value*: each call provides it.
     pub env: Vec<(String, Option<String>)>,
-    /// Arguments after `argv[0]`. `None` is given by each call.
+    /// Arguments after `argv[0]`. `None` is a per-request value.
     pub args: Vec<Option<String>>,
     /// Directories the guest sees.
     pub mounts: Vec<MountSpec>,
     /// Whether its sandboxes may start from a snapshot.
     pub snapshot: SnapshotMode,
-    /// Requests to be served before the snapshot is taken; `None`: none, unless the module says that it may be warmed up.
+    /// The requests that the guest serves before the snapshot is taken. `None`: it serves none, unless the module
+    /// declares that it may be warmed up.
     pub warmup: Option<Warmup>,
     /// What requests and responses look like to the guest.
     pub contract: &'static dyn Contract,
@@ -56,7 +57,8 @@ impl Default for FunctionConfig {
     }
 }
 
-/// A deployed handler: module + limits + env/args + contract. Cheap to clone; a call keeps what it uses.
+/// A deployed function: module, limits, environment, arguments and contract. Cheap to clone. A call keeps what it uses
+/// alive.
 #[derive(Clone, Debug)]
 pub struct Function {
     pub(super) inner: Arc<Inner>,
@@ -68,16 +70,16 @@ pub(super) struct Inner {
     pub(super) config: FunctionConfig,
     pub(super) backend: BackendIndex,
     pub(super) loaded: Arc<Loaded>,
-    /// How sandboxes start where it is not at the module's own beginning.
+    /// How sandboxes start from a snapshot. `None`: they start as the module does.
     pub(super) snapshot: Option<StartPlan>,
-    /// The program with every per-request value empty, or complete if there are none.
+    /// The program. Per-request values are empty in it.
     pub(super) programs: PerCpu<Arc<Program>>,
     pub(super) per_request_values: usize,
     pub(super) mounts: Option<MountSet>,
     pub(super) facts: FunctionFacts,
 }
 
-/// What is known about a deployed function.
+/// Facts about a deployed function.
 #[derive(Clone, Debug)]
 pub struct FunctionFacts {
     /// The backend it runs on.
@@ -86,16 +88,16 @@ pub struct FunctionFacts {
     pub hash: [u8; 32],
     /// Bytes of the module.
     pub module_bytes: usize,
-    /// Bytes of initialised memory that every sandbox starts with, where they are shared copy-on-write.
+    /// Bytes of initialised memory that all sandboxes share copy-on-write. `None`: they do not share it.
     pub image_bytes: Option<u64>,
-    /// Why the memory is not shared, where it is not.
+    /// Why the sandboxes do not share their initialised memory, if they do not.
     pub plain_because: Option<String>,
     /// Where its code came from.
     pub source: CodeSource,
-    /// How long it took to have the code ready: compiled (and written to the cache), or read, verified and loaded; where it
-    /// was in memory, how long this deployment waited for it.
+    /// How long it took until the code was ready. It was compiled and written to the cache; or read from the cache,
+    /// verified and loaded; or it was in memory, and this deployment waited only until it could use it.
     pub loaded_in: Duration,
-    /// How long the compilation took, whoever caused it; that of an earlier process where the code came from the cache.
+    /// How long the compilation took, also if another function or an earlier process caused it.
     pub compiled_in: Duration,
     /// Command or reactor.
     pub form: Form,
@@ -104,7 +106,7 @@ pub struct FunctionFacts {
 }
 
 impl Function {
-    /// What is known about it.
+    /// The facts about it.
     #[must_use]
     pub fn facts(&self) -> &FunctionFacts {
         &self.inner.facts
@@ -116,20 +118,20 @@ impl Function {
         &self.inner.config.name
     }
 
-    /// How many per-request values each call must bring.
+    /// How many per-request values each call must provide.
     #[must_use]
     pub fn per_request_values(&self) -> usize {
         self.inner.per_request_values
     }
 
-    /// What is not as good as it could be, in words for the log: the function works all the same.
+    /// Problems that make the function slower but do not keep it from working, as texts for the log.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let facts = &self.inner.facts;
         let copied = facts.plain_because.as_ref().map(|why| {
             format!(
-                "the module's memory is copied for every sandbox and not mapped: {why}; requests take longer, in proportion \
-                 to the module's initial memory"
+                "the module's memory is copied for every sandbox instead of mapped: {why}; the more initial memory the \
+                 module has, the longer each request takes"
             )
         });
         copied.into_iter().collect()

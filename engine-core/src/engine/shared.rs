@@ -1,4 +1,4 @@
-//! What an engine's functions share, and keep alive.
+//! What an engine's functions share and keep alive.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use super::metrics::Counters;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct BackendIndex(pub(super) usize);
 
-/// What functions keep alive.
+/// What all functions of an engine share. It lives as long as the engine or one of its functions.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(super) backends: Vec<Arc<dyn Backend>>,
@@ -27,7 +27,7 @@ pub(crate) struct Shared {
     pub(crate) bounds: Bounds,
     pub(crate) calls: Calls,
     pub(crate) slots: SlotSource,
-    /// Why there is no memory pool although one was asked for.
+    /// Why there is no memory pool although the configuration asks for one.
     pub(super) pool_problem: Option<String>,
     pub(crate) loader: Loader,
     pub(super) buffers: BufferPool,
@@ -35,7 +35,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Checks `config` and makes what it asks for.
+    /// Checks `config` and makes the parts that it describes.
     pub(super) fn new(config: EngineConfig, backends: Vec<Arc<dyn Backend>>) -> Result<Self> {
         if backends.is_empty() {
             return Err(Error::config("an engine needs at least one backend"));
@@ -44,7 +44,7 @@ impl Shared {
             let name = backend.name();
             if backends[..index].iter().any(|other| other.name() == name) {
                 return Err(Error::config(format!(
-                    "there are two backends with the name {name}"
+                    "there are two backends with the name {name}; each backend may be passed once"
                 )));
             }
         }
@@ -75,7 +75,7 @@ impl Shared {
         })
     }
 
-    /// The backend with that name, or the default one; the error lists what this build has.
+    /// The backend with that name; for `None` the default one. The error lists the backends that there are.
     pub(crate) fn backend(&self, name: Option<&str>) -> Result<(BackendIndex, &Arc<dyn Backend>)> {
         let index = match name {
             Some(name) => find(&self.backends, name)?,
@@ -92,15 +92,15 @@ fn find(backends: &[Arc<dyn Backend>], name: &str) -> Result<BackendIndex> {
         Error::new(
             ErrorKind::Unsupported,
             format!(
-                "backend {name} is not in this build, which has: {}",
+                "backend {name} is not in this build, which has: {}; use one of these or build with it",
                 names.join(", ")
             ),
         )
     })
 }
 
-/// The memory pool that was asked for. A machine that cannot have one still serves, with memory of the backends; the second
-/// value says why. Where the settings name a way to reset slots, that is an error instead.
+/// The memory pool that `config` describes. If this machine cannot have one the engine works without, and the second
+/// value says why. But if the settings name a reset mode explicitly, that is an error.
 fn pool(config: Option<PoolConfig>) -> Result<(Option<Pool>, Option<String>)> {
     let Some(config) = config else {
         return Ok((None, None));
@@ -110,7 +110,7 @@ fn pool(config: Option<PoolConfig>) -> Result<(Option<Pool>, Option<String>)> {
         Ok(pool) => Ok((Some(pool), None)),
         Err(error) if reset == ResetMode::Auto => Ok((None, Some(error.to_string()))),
         Err(error) => Err(Error::config(format!(
-            "pool_reset {} cannot be had here: {error}; choose another one, or auto",
+            "pool_reset {} is not available on this machine: {error}; choose another mode, or auto",
             reset.name()
         ))),
     }

@@ -1,18 +1,18 @@
-//! One list of what is not as it should be, although nothing fails.
+//! The list of an engine's warnings: problems that do not make anything fail.
 
 use super::shared::Shared;
 
-/// Warnings of this engine, in words for the log. The list only grows at its end.
+/// The warnings of this engine, as texts for the log. New ones are added at the end only.
 pub(super) fn all(shared: &Shared) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Some(why) = &shared.pool_problem {
         warnings.push(format!(
-            "there is no memory pool: {why}; every sandbox gets its memory from its backend, which is slower"
+            "there is no memory pool: {why}; every sandbox allocates its memory, which is slower"
         ));
     }
     if let Some(why) = shared.slots.pool().and_then(|pool| pool.scan_unavailable()) {
         warnings.push(format!(
-            "memory slots are reset without a page scan: {why}; resets are slower, in proportion to the memory a guest has"
+            "memory slots are reset without a page scan: {why}; the more memory a guest has, the slower each reset is"
         ));
     }
     if let Some(cache) = &shared.loader.cache {

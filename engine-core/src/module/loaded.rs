@@ -1,4 +1,4 @@
-//! A loaded module with what the split took out of it, and the sandboxes that are made of it.
+//! A loaded module with the parts that the split took out of it, and how sandboxes are made from it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,19 +10,19 @@ use crate::memory::Image;
 use crate::module::{Split, StartPlan};
 use crate::sandbox::HostState;
 
-/// A module that is ready to be instantiated, with what the split took out of it.
+/// A module that is ready to be instantiated, with the parts that the split took out of it.
 pub(crate) struct Loaded {
     pub(crate) module: Arc<dyn Module>,
-    /// Its own beginning.
+    /// How sandboxes start without a snapshot.
     pub(crate) plain: StartPlan,
     pub(crate) split: Split,
     pub(crate) compiled_in: Duration,
-    /// Whether its sandboxes may have slots.
+    /// Whether its sandboxes may use slots of the pool.
     pub(crate) slots: bool,
 }
 
 impl Loaded {
-    /// Makes a sandbox: in a slot of the pool, or in memory that the backend makes where there is no free slot.
+    /// Makes a sandbox: in a slot of the pool, or in memory that the backend allocates if no slot is free.
     pub(crate) fn sandbox(
         &self,
         slots: &SlotSource,
@@ -35,7 +35,7 @@ impl Loaded {
             .instantiate(Start::new(plan.state(), source), limits)
     }
 
-    /// Makes a sandbox and runs it to its end. `host` is to be [prepared](StartPlan::prepare) for `launch`.
+    /// Makes a sandbox and runs it to its end. `host` must be [prepared](StartPlan::prepare) for `plan`.
     pub(crate) fn run(
         &self,
         slots: &SlotSource,

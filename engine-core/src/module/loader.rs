@@ -1,4 +1,5 @@
-//! From a validated module to a loaded one: the one that is alive, or its code out of the cache, or compiled.
+//! Makes a loaded module of a validated one: finds the one that is alive, or takes its code from the cache, or compiles
+//! it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -16,7 +17,7 @@ use crate::module::{Loaded, Split, StartPlan};
 use crate::start::StartState;
 use crate::wasm::Wasm;
 
-/// The modules that are alive, and what makes new ones.
+/// The modules that are alive, and the cache and the compiler for new ones.
 #[derive(Debug)]
 pub(crate) struct Loader {
     pub(crate) cache: Option<Arc<Cache>>,
@@ -25,7 +26,8 @@ pub(crate) struct Loader {
 }
 
 impl Loader {
-    /// A loader without modules. Deployments wait `compile_timeout` for their code; `None`: in proportion to its size.
+    /// A loader without modules. Deployments wait `compile_timeout` for their code. `None`: in proportion to the
+    /// module's size.
     pub(crate) fn new(compile_timeout: Option<Duration>, cache: Option<Arc<Cache>>) -> Self {
         Self {
             compiler: Compiler::new(compile_timeout, cache.clone()),
@@ -34,7 +36,8 @@ impl Loader {
         }
     }
 
-    /// The module for `wasm` on `backend`: the one that is alive, or a new one. Each is compiled once, however many ask.
+    /// The module for `wasm` on `backend`: the one that is alive, or a new one. Deployments of one module at the same
+    /// time compile it once.
     pub(crate) fn module(
         &self,
         slots: &SlotSource,
@@ -96,28 +99,28 @@ impl Loader {
             split,
             compiled_in,
         };
-        // Whatever depends on the module alone comes to light now, and never in a request.
+        // Make one sandbox now: a fault that depends on the module alone then fails the deployment and never a request.
         loaded.sandbox(slots, &loaded.plain, limits)?;
         Ok((loaded, Origin { source, loaded_in }))
     }
 
-    /// `code`, compiled: out of the cache if it is there, and there afterwards if it was not. Also how long compiling it
-    /// took, whoever did it.
+    /// The compiled `code`: from the cache, or compiled now and written to the cache. Also how long compiling it took,
+    /// then or now.
     fn code(
         &self,
         backend: &Arc<dyn Backend>,
         code: &Wasm,
         patience: &Patience<'_>,
     ) -> Result<(Arc<dyn Module>, Duration, CodeSource)> {
-        // What is not native code is the module itself: nothing to be saved.
+        // An artifact that is not native code is the module itself: caching it would save nothing.
         let native = backend.capabilities().native_artifact;
         let cache = self.cache.as_ref().filter(|_| native);
         if let Some(cache) = cache
             && let Some(found) = cache.find(&**backend, code)
         {
-            // SAFETY: the cache has verified these very bytes, which nobody else can reach any more, with a key that only
-            // this user can read: a process of this user wrote them as what a backend of this kind and fingerprint
-            // compiled of this code.
+            // SAFETY: the cache has verified these bytes, which no other code can change any more, with a key that only
+            // this user can read. So a process of this user wrote them, and they are what a backend of this name and
+            // fingerprint compiled from this code.
             match unsafe { Arc::clone(backend).load(&found.artifact) } {
                 Ok(module) => {
                     cache.used();
@@ -127,7 +130,7 @@ impl Loader {
             }
         }
         let Compiled { artifact, took } = self.compiler.compile(backend, code, patience)?;
-        // SAFETY: the artifact came out of `compile` of this very backend just now, and was not written to since.
+        // SAFETY: `compile` of this backend returned the artifact just now, and it has not been written to since.
         let module = unsafe { Arc::clone(backend).load(&artifact)? };
         Ok((module, took, CodeSource::Compiled))
     }
@@ -152,7 +155,7 @@ pub enum CodeSource {
     Compiled,
     /// From the artifact cache on disk.
     Cache,
-    /// Another function had it already.
+    /// Another function uses it already.
     Memory,
 }
 

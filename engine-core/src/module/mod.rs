@@ -1,4 +1,7 @@
-//! Modules that are ready to be instantiated: split into code and memory, loaded, with a plan of how sandboxes start.
+//! Modules that are ready to be instantiated: split into code and memory, loaded, and with a plan of how sandboxes start.
+//!
+//! Invariant: a [`Loaded`] module has made one sandbox successfully, so a request never meets a fault that depends on the
+//! module alone.
 
 mod loaded;
 mod loader;

@@ -1,4 +1,4 @@
-//! How the sandboxes of a function start: as the module does, or from a snapshot.
+//! The plan of how a function's sandboxes start: as the module does, or from a snapshot.
 
 use std::sync::Arc;
 
@@ -7,23 +7,23 @@ use crate::sandbox::wasi::Stdio;
 use crate::sandbox::{FIRST_READING, HostState, Reads};
 use crate::start::{GlobalValue, Patch, StartState};
 
-/// How the sandboxes of a function begin: as the module does, or from a snapshot.
+/// How the sandboxes of a function start: as the module does, or from a snapshot.
 ///
-/// What each call takes a reference on is there once for each processor: calls on different processors then count their
-/// references on different cache lines.
+/// Each call takes a reference on the state and on the entries. There is one copy of both for each processor, so that
+/// calls on different processors count their references on different cache lines.
 #[derive(Debug)]
 pub(crate) struct StartPlan {
     states: PerCpu<Arc<StartState>>,
     entries: PerCpu<Arc<[String]>>,
-    /// What the monotonic clock shows at the beginning, in nanoseconds.
+    /// What the guest's monotonic clock shows at the start, in nanoseconds.
     pub(crate) clock: u64,
     pub(crate) reads: Reads,
-    /// What has become of the standard descriptors.
+    /// The state of the standard descriptors at the start.
     pub(crate) stdio: Stdio,
 }
 
 impl StartPlan {
-    /// The beginning at `state`, with `entries` to call.
+    /// A start from `state`, with `entries` to call.
     pub(crate) fn new(state: StartState, entries: &[String]) -> Self {
         Self {
             states: PerCpu::new(|| Arc::new(state.copy())),
@@ -34,7 +34,7 @@ impl StartPlan {
         }
     }
 
-    /// Makes the host side of a call what a guest that begins here must find.
+    /// Sets up the host side of a call for a guest that starts with this plan.
     pub(crate) fn prepare(&self, host: &mut HostState) {
         host.clock_offset = self.clock;
         host.reads = self.reads;
@@ -45,12 +45,12 @@ impl StartPlan {
         Arc::clone(self.states.here())
     }
 
-    /// The same beginning, with `patches` that are written at each start.
+    /// The same plan, with `patches` that are written at each start.
     pub(crate) fn with_patches(self, patches: Vec<Patch>) -> Self {
         self.at(|state| state.patches = patches.clone())
     }
 
-    /// The same beginning, where globals that are `initial` anyway are not set.
+    /// The same plan, without the globals that have the values in `initial` anyway.
     pub(crate) fn without_globals(self, initial: &[(String, GlobalValue)]) -> Self {
         self.at(|state| state.globals.retain(|global| !initial.contains(global)))
     }
@@ -67,7 +67,7 @@ impl StartPlan {
         }
     }
 
-    /// The same beginning, with other entries to call.
+    /// The same plan, with other entries to call.
     pub(crate) fn with_entries(&self, entries: &[String]) -> Self {
         Self {
             states: self.states.iter().cloned().collect(),

@@ -1,9 +1,13 @@
-//! Takes a module apart: its code, to be compiled once, and its initial memory, to be mapped at every start.
+//! Splits a module into its code, which is compiled once, and its initial memory, which is mapped at every start.
 //!
-//! What changes in the code: active data segments go (or become empty, where the program counts on their indices), the
-//! start section becomes the export [`START_EXPORT`], mutable globals and the loop of a Go command get reserved exports, and
-//! custom sections other than the names go. Everything else is copied byte by byte, so function, type and table indices stay, and with them
-//! the offsets within functions that traps report.
+//! What changes in the code:
+//! - Active data segments are removed. If the program refers to segments by index, they become empty instead.
+//! - The start section becomes the export [`START_EXPORT`].
+//! - Mutable globals and the loop of a Go command get reserved exports.
+//! - Custom sections are removed, except for the names.
+//!
+//! Everything else is copied byte by byte. So function, type and table indices stay the same, and with them the offsets
+//! within functions that traps report.
 
 use std::sync::Arc;
 
@@ -23,29 +27,31 @@ use crate::wasm::{
     Form, RESERVED_PREFIX, RESUME_EXPORT, START_EXPORT, ValType, Wasm, hidden_state,
 };
 
-/// A module in its parts.
+/// The parts of a module.
 #[derive(Clone, Debug)]
 pub struct Split {
     /// What backends compile. Its [`Wasm::entries`] begin with the start function, if there is one.
     pub code: Wasm,
     /// The initialised memory. `None`: there is no memory, or `code` keeps its data segments.
     pub image: Option<Arc<Image>>,
-    /// Why `code` keeps its data segments, in words for the log.
+    /// Why `code` keeps its data segments, as a text for the log.
     pub why_not: Option<String>,
-    /// The exports of `code` that are its mutable globals, with their types: what a snapshot captures beside memory.
+    /// The exports under which `code` has its mutable globals, with their types: what a snapshot captures beside memory.
     pub globals: Vec<(String, ValType)>,
-    /// Mutable globals that hold references and so cannot be captured: a module that has any is not snapshotted.
+    /// The number of mutable globals that hold references. They cannot be captured: a module that has any is not
+    /// snapshotted.
     pub reference_globals: u32,
-    /// Why an instance of `code` may come to have state besides its memory and its exported globals, see
-    /// [`hidden_state`]; `None`: it has none.
+    /// Why an instance of `code` can have state besides its memory and its exported globals, see [`hidden_state`].
+    /// `None`: it cannot.
     pub hidden_state: Option<String>,
-    /// What is known of a Go command, which `code` lets resume by [`RESUME_EXPORT`]; or why it is none, in words for the log.
+    /// The facts about a Go command, which can be resumed through the export [`RESUME_EXPORT`] of `code`. `Err`: why
+    /// the module is not such a command, as a text for the log.
     pub(crate) go: Result<Arc<GoCommand>, String>,
 }
 
 impl Split {
-    /// Takes the module apart into code and initial memory, so that making a sandbox runs no guest code and copies no
-    /// data. Milliseconds; fails for a module that could never be instantiated.
+    /// Splits the module into code and initial memory, so that making a sandbox runs no guest code and copies no data.
+    /// Takes milliseconds. Fails for a module that can never be instantiated.
     pub fn of(wasm: &Wasm) -> Result<Self> {
         split(wasm)
     }
@@ -53,16 +59,17 @@ impl Split {
 
 fn split(wasm: &Wasm) -> Result<Split> {
     let broken = |error: wasmparser::Error| {
-        Error::host("a module that is valid cannot be read").because(error)
+        Error::host("a bug in Gojinn: a valid module cannot be read; please report it")
+            .because(error)
     };
     let facts = &*wasm.facts;
     if facts.is_split {
         return Err(Error::host(
-            "code that comes from a split was split again: keep the Split instead",
+            "the module is the code of a split, which cannot be split again; keep the `Split` instead",
         ));
     }
     let bytes = wasm.bytes();
-    // It was walked when it was parsed, and is whole.
+    // `Wasm::parse` has walked the sections already, so this does not fail.
     let sections = sections::sections(bytes).map_err(|cut| crate::wasm::sniff::truncated(&cut))?;
 
     check_element_segments(bytes, &sections).map_err(broken)??;
@@ -74,7 +81,7 @@ fn split(wasm: &Wasm) -> Result<Split> {
     };
     let go = match facts.form {
         Form::Command => go::recognise(bytes),
-        Form::Reactor { .. } => Err("it is a reactor".to_owned()),
+        Form::Reactor { .. } => Err("it is a reactor and not a command".to_owned()),
     };
     let (exports, globals) = added_exports(facts, go.as_ref().ok());
 
@@ -115,12 +122,12 @@ fn split(wasm: &Wasm) -> Result<Split> {
     })
 }
 
-/// The data section, read.
+/// The contents of the data section.
 #[derive(Default)]
 struct Data<'a> {
     /// Active segments with constant offsets: the segment's index, its offset and bytes.
     active: Vec<(usize, u64, &'a [u8])>,
-    /// Each segment as it stands in the file; `None` for those in `active`.
+    /// The bytes of each segment as they are in the file; `None` for those in `active`.
     others: Vec<Option<&'a [u8]>>,
     /// The first active segment whose offset is not constant.
     not_constant: Option<usize>,
@@ -159,7 +166,7 @@ impl<'a> Data<'a> {
     }
 }
 
-/// The image made of the active segments; or none, and why.
+/// The image made of the active segments; or `None`, and the reason.
 fn image(facts: &Facts, data: &Data<'_>) -> Result<(Option<Arc<Image>>, Option<String>)> {
     let keep = |why: String| Ok((None, Some(why)));
     let Some(memory) = facts.memory else {
@@ -206,19 +213,20 @@ fn image(facts: &Facts, data: &Data<'_>) -> Result<(Option<Arc<Image>>, Option<S
     Ok((Some(Arc::new(Image::new(len, &segments)?)), None))
 }
 
-/// What becomes of the data section.
+/// What the split does with the data section.
 enum Rewritten {
-    /// It stays as it is.
+    /// It is copied.
     Kept,
-    /// It goes, and the data count section with it.
+    /// It is removed, and the data count section with it.
     Removed,
     /// It is replaced by these contents.
     Replaced(Vec<u8>),
 }
 
 impl Rewritten {
-    /// An active segment is dropped once it is written, and an empty passive one behaves like a dropped one. So where
-    /// the code refers to segments, empty ones keep the indices; where it does not, no segment is needed at all.
+    /// An active segment counts as dropped once it has been written, and an empty passive segment behaves like a
+    /// dropped one. So if the code refers to segments, empty ones replace the active ones and keep the indices. If it
+    /// does not, no segment is needed.
     fn of(data: &Data<'_>, bytes: &[u8], sections: &[Section]) -> wasmparser::Result<Self> {
         if !refers_to_segments(bytes, sections)? {
             return Ok(Self::Removed);
@@ -235,7 +243,7 @@ impl Rewritten {
 
 /// Whether any function has a `memory.init` or `data.drop`.
 fn refers_to_segments(bytes: &[u8], sections: &[Section]) -> wasmparser::Result<bool> {
-    // A valid module that has one of them has a data count section.
+    // A valid module with one of these instructions has a data count section.
     if !sections
         .iter()
         .any(|section| section.id == sections::DATA_COUNT)
@@ -267,7 +275,7 @@ fn refers_to_segments(bytes: &[u8], sections: &[Section]) -> wasmparser::Result<
     Ok(false)
 }
 
-/// An active element segment out of bounds is found now rather than at the first request.
+/// Finds an active element segment that is out of bounds now, and not at the first request.
 fn check_element_segments(bytes: &[u8], sections: &[Section]) -> wasmparser::Result<Result<()>> {
     let mut tables = Vec::new();
     for section in sections {
@@ -301,7 +309,7 @@ fn check_element_segments(bytes: &[u8], sections: &[Section]) -> wasmparser::Res
                     if u64::from(offset) + count > size {
                         return Ok(Err(Error::invalid_module(format!(
                             "the module can never be instantiated: element segment {index} ({count} elements at {offset}) \
-                             does not fit into table {table} of {size} elements"
+                             does not fit into table {table} of {size} elements; declare a larger table"
                         ))));
                     }
                 }
@@ -312,7 +320,7 @@ fn check_element_segments(bytes: &[u8], sections: &[Section]) -> wasmparser::Res
     Ok(Ok(()))
 }
 
-/// The value of a constant expression of type i32, if it depends on nothing outside.
+/// The value of a constant expression of type i32. `None` if it depends on a global.
 fn constant(expression: &ConstExpr<'_>) -> wasmparser::Result<Option<u32>> {
     let mut stack: Vec<u32> = Vec::new();
     let mut operators = expression.get_operators_reader();
@@ -335,18 +343,18 @@ fn constant(expression: &ConstExpr<'_>) -> wasmparser::Result<Option<u32>> {
     }
 }
 
-/// One more export of the code.
+/// An export that the split adds to the code.
 struct Export {
     name: String,
     kind: ExportKind,
     index: u32,
 }
 
-/// The exports to add, and under which names all mutable globals are then exported.
+/// The exports to add, and the names under which all mutable globals are then exported.
 ///
-/// All are exported, also where no snapshot is wanted, so that there is one code for both. It costs nothing: wasmtime
-/// puts exported globals into one alias region, but a Go program of sorting, maps and JSON took 315 ms with them and
-/// 317 ms without (p50 of 21), and as long to compile.
+/// All mutable globals are exported even if no snapshot is wanted, so that there is one code for both. This costs
+/// nothing: wasmtime puts exported globals into one alias region, but a Go program of sorting, maps and JSON took 315
+/// ms with them and 317 ms without (p50 of 21), and compiling took as long.
 fn added_exports(facts: &Facts, go: Option<&GoCommand>) -> (Vec<Export>, Vec<(String, ValType)>) {
     let mut exports = Vec::new();
     let mut globals = Vec::new();
@@ -411,7 +419,7 @@ fn append(code: &mut Vec<u8>, id: u8, contents: &[u8]) {
     contents.encode(code);
 }
 
-/// Whether a custom section holds the names of functions, which traps are reported with.
+/// Whether a custom section holds the names of functions, which are used when traps are reported.
 fn is_names(mut reader: BinaryReader<'_>) -> bool {
     reader.read_string().is_ok_and(|name| name == "name")
 }

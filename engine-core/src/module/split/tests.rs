@@ -1,4 +1,4 @@
-//! What a split keeps, moves and refuses.
+//! Tests of what a split keeps, moves and refuses.
 
 use wasmparser::{ExportSectionReader, ExternalKind, Validator};
 
@@ -13,7 +13,7 @@ fn parse(text: &str) -> Wasm {
     Wasm::parse(bytes, Features::ALL, &Bounds::default()).expect(text)
 }
 
-/// Splits, and checks what holds for every split.
+/// Splits a module, and checks what must hold for every split.
 #[track_caller]
 fn split(text: &str) -> Split {
     let wasm = parse(text);
@@ -99,7 +99,7 @@ fn extended_constants_are_computed_as_the_engine_would() {
 
 #[test]
 fn an_offset_that_is_not_constant_is_recognised() {
-    // Such a module is refused before (no global is imported); the split does not rely on it.
+    // Validation refuses such a module (it would import a global), but the split does not rely on that.
     for (code, expected) in [
         (&[0x41, 0x7f, 0x0b][..], Some(u32::MAX)),
         (&[0x23, 0x00, 0x0b], None),
@@ -174,7 +174,7 @@ fn a_segment_out_of_bounds_is_refused_by_its_number() {
 }
 
 #[test]
-fn where_code_refers_to_segments_their_indices_hold() {
+fn segments_keep_their_indices_if_the_code_refers_to_them() {
     let module = |body: &str| {
         format!(
             r#"(module (memory (export "memory") 1) {START}
@@ -207,7 +207,7 @@ fn where_code_refers_to_segments_their_indices_hold() {
         assert!(ids(code).contains(&sections::DATA_COUNT));
         assert_eq!(split.code.counts().data_segments, 3);
     }
-    // The bytes of the two instructions, but as a constant: 0xfc 0x08 are within the literal.
+    // The bytes of the two instructions, but as part of a constant: 0xfc 0x08 are inside the literal.
     for body in [
         "",
         "(drop (i64.const 0x47c))",
