@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             Some(response) => {
                 println!("status: {}", response.status);
                 for (name, value) in &response.headers {
-                    println!("{name}: {value}");
+                    println!("{name}: {}", String::from_utf8_lossy(value));
                 }
                 println!("{}", String::from_utf8_lossy(&response.body));
             }
