@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-/// Why a guest's output was refused: the rule, where it was broken, and what to do.
+/// Why a guest's output was refused: which rule it breaks, where, and what to do.
 ///
-/// The message is for the log. It is bounded, and what it quotes of the guest's output is escaped.
+/// The message is for the log. Its length is bounded, and quoted parts of the guest's output are escaped.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct BadOutput(String);
 
@@ -13,7 +13,7 @@ impl BadOutput {
         Self(message.into())
     }
 
-    /// At the byte `offset` of the output.
+    /// A rule that is broken at the byte `offset` of the output.
     pub(super) fn at(offset: usize, message: impl fmt::Display) -> Self {
         Self(format!("byte {offset}: {message}"))
     }
@@ -27,7 +27,7 @@ impl fmt::Display for BadOutput {
 
 impl std::error::Error for BadOutput {}
 
-/// At most 40 characters of a guest's text, quoted and escaped to printable ASCII.
+/// Displays at most 40 characters of a guest's text, quoted and escaped to printable ASCII.
 pub(super) struct Excerpt<'a>(pub(super) &'a str);
 
 impl fmt::Display for Excerpt<'_> {

@@ -1,12 +1,13 @@
-//! Header names and values: the grammar, Go's canonical form, and what does not pass between a connection and a guest.
+//! Header names and values: their grammar, Go's canonical form, and the headers that are not passed on to or from a
+//! guest.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-/// The most headers of one response, as they are sent: each value of a name counts.
+/// The maximum number of headers of one response, counted as they are sent: each value of a name counts.
 pub const MAX_HEADERS: usize = 256;
 
-/// The most bytes of a response's headers, as they are sent: each value, and its name with it.
+/// The maximum size of a response's headers, counted as they are sent: each value, and its name with it.
 pub const MAX_HEADER_BYTES: usize = 64 * 1024;
 
 /// How a header name is spelled.
@@ -14,9 +15,9 @@ pub const MAX_HEADER_BYTES: usize = 64 * 1024;
 pub(super) enum Spelling {
     /// As Go spells it: `Content-Type`, `Etag`, `X-Request-Id`.
     Canonical,
-    /// A token, but not as Go spells it.
+    /// A valid name, but not as Go spells it.
     Other,
-    /// Empty, or with a byte that no header name may contain.
+    /// Empty, or with a byte that a header name may not contain.
     NotAToken,
 }
 
@@ -60,7 +61,7 @@ pub(super) fn canonicalize(name: &mut [u8]) {
     }
 }
 
-/// `name` in its canonical form; or as it is, if it is no token.
+/// `name` in its canonical form. `Err` returns it unchanged if it is not a valid name.
 pub(super) fn canonical(name: Cow<'_, str>) -> Result<Cow<'_, str>, Cow<'_, str>> {
     match spelling(name.as_bytes()) {
         Spelling::Canonical => Ok(name),
@@ -81,7 +82,8 @@ pub(super) fn canonical(name: Cow<'_, str>) -> Result<Cow<'_, str>, Cow<'_, str>
     }
 }
 
-/// Whether this canonical name is about one connection and not about the message: the list of Go's `ReverseProxy`.
+/// Whether the header with this canonical name describes one connection and not the message: the list of Go's
+/// `ReverseProxy`.
 pub(super) fn is_hop_by_hop(name: &[u8]) -> bool {
     matches!(
         name,
@@ -97,10 +99,10 @@ pub(super) fn is_hop_by_hop(name: &[u8]) -> bool {
     )
 }
 
-/// The first byte of `value` that no header value may contain: a control character other than the tab.
+/// The first byte of `value` that a header value may not contain: a control character other than the tab.
 pub(super) fn illegal_in_value(value: &[u8]) -> Option<u8> {
     let illegal = |&byte: &u8| (byte < 0x20 && byte != b'\t') || byte == 0x7f;
-    // Without an early exit the compiler checks 16 bytes at a time.
+    // Without an early return, so that the compiler checks 16 bytes at a time.
     if !value
         .iter()
         .fold(false, |found, byte| found | illegal(byte))
@@ -129,7 +131,7 @@ const WHITE_SPACE: [char; 2] = [' ', '\t'];
 
 /// The header names that the `Connection` headers of one message list.
 ///
-/// Looking one up takes a binary search: a client may send a hundred thousand of both.
+/// A lookup is a binary search, because a client may list a hundred thousand names and send as many headers.
 #[derive(Debug, Default)]
 pub(super) struct NamedByConnection<'a>(Vec<&'a [u8]>);
 
@@ -139,7 +141,8 @@ impl<'a> NamedByConnection<'a> {
         let mut names: Vec<_> = values
             .flat_map(|value| value.split(|&byte| byte == b','))
             .map(<[u8]>::trim_ascii)
-            // These name no header or one that is dropped anyway, and are all that is seen in practice.
+            // These name no header, or one that is dropped anyway. In practice there are no others, so the list stays
+            // empty.
             .filter(|name| {
                 ![b"".as_slice(), b"close", b"keep-alive", b"upgrade", b"te"]
                     .iter()
@@ -150,7 +153,7 @@ impl<'a> NamedByConnection<'a> {
         Self(names)
     }
 
-    /// Whether `name` is among them, in any case.
+    /// Whether `name` is in the list, in upper or lower case.
     pub(super) fn contains(&self, name: &[u8]) -> bool {
         self.0
             .binary_search_by(|named| compare_ignoring_case(named, name))
@@ -158,7 +161,7 @@ impl<'a> NamedByConnection<'a> {
     }
 }
 
-/// Orders texts that differ only in the case of ASCII letters as equal.
+/// Compares texts as if all ASCII letters were lower case.
 pub(super) fn compare_ignoring_case(a: &[u8], b: &[u8]) -> Ordering {
     let lower = |byte: &u8| byte.to_ascii_lowercase();
     a.iter().map(lower).cmp(b.iter().map(lower))
@@ -166,11 +169,11 @@ pub(super) fn compare_ignoring_case(a: &[u8], b: &[u8]) -> Ordering {
 
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Class {
-    /// Not in a header name.
+    /// A byte that a header name may not contain.
     Illegal,
     Lower,
     Upper,
-    /// A digit or one of the punctuation marks that a token may have.
+    /// A digit, or one of the punctuation marks that a header name may contain.
     Other,
 }
 

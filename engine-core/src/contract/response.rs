@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-/// A guest's answer. It keeps every rule of the contract, so it can be sent as it is.
+/// A guest's answer. It satisfies every rule of the contract, so it can be sent as it is.
 ///
-/// It borrows from the guest's output wherever that needed no decoding.
+/// It borrows the parts of the guest's output that needed no decoding.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Response<'a> {
     /// 200 to 599.

@@ -1,30 +1,31 @@
-//! Bytes of header values that are no UTF-8, as characters of JSON and back.
+//! Converts bytes of header values that are not UTF-8 to characters in JSON, and back.
 //!
-//! JSON is text, and a header value may have any byte from 0x80. Those that belong to no UTF-8 text are written as the last
-//! 128 characters of Unicode, U+10FF80 to U+10FFFF: private characters and noncharacters that no text has. On the way out
-//! each of them is its byte again, so a value that a guest passes on leaves as it came. If a value contains such a character
-//! as UTF-8, each of its four bytes is written in this way, so that nothing is ambiguous.
+//! JSON is text, but a header value may have any byte from 0x80. Bytes that are not part of UTF-8 text are written as
+//! the last 128 characters of Unicode, U+10FF80 to U+10FFFF: private characters and noncharacters, which texts do not
+//! use. In a response each of these characters becomes its byte again, so a value that a guest returns is sent as it
+//! came. If a value contains such a character as UTF-8, each of its four bytes is converted in this way, so that the
+//! result is not ambiguous.
 
 use std::borrow::Cow;
 
-/// The character in place of the byte 0x80. None is behind that of 0xFF.
+/// The character for the byte 0x80. The one for 0xFF is the last character of Unicode.
 const FIRST: char = '\u{10ff80}';
 
-/// Whether a character is in place of a byte.
+/// Whether a character represents a byte.
 pub(super) fn is_stand_in(character: char) -> bool {
     character >= FIRST
 }
 
-/// The character in place of a byte from 0x80.
+/// The character that represents a byte from 0x80.
 pub(super) fn of(byte: u8) -> char {
     debug_assert!(byte >= 0x80, "ASCII is text");
     char::from_u32(0x10_ff00 | u32::from(byte)).expect("it is below 0x110000 and no surrogate")
 }
 
-/// The first byte of each of them in UTF-8.
+/// The first byte of each of these characters in UTF-8.
 const LEAD: u8 = 0xf4;
 
-/// The bytes of a value in which characters may be in place of some.
+/// The bytes of a value in which some characters may represent bytes.
 pub(super) fn to_bytes(value: Cow<'_, str>) -> Cow<'_, [u8]> {
     if value.as_bytes().contains(&LEAD) {
         let mut bytes = Vec::with_capacity(value.len());

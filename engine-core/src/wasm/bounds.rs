@@ -1,12 +1,12 @@
-//! How large a module may be: checked before anything expensive is done with it.
+//! Bounds on the size of a module, which are checked before anything expensive is done with it.
 
 use wasmparser::{MemorySectionReader, TableSectionReader};
 
 use super::sections::{self, Section};
 use crate::error::{Error, Result};
 
-/// Bounds on a module. They keep a hostile or broken file from taking the machine's memory or hours of compilation;
-/// real programs are far below them.
+/// Bounds on a module. They keep a hostile or broken file from using up the machine's memory, or from being compiled
+/// for hours. Real programs are far below them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Bounds {
     /// Size of the file in bytes. 64 MiB.
@@ -51,7 +51,7 @@ impl Default for Bounds {
     }
 }
 
-/// How many of each a module has.
+/// The numbers of a module's parts.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Counts {
     /// Function types.
@@ -85,7 +85,7 @@ impl Bounds {
         )
     }
 
-    /// Counts what the sections declare and checks it. Sections that cannot be read are left to the validator.
+    /// Counts what the sections declare, and checks the numbers. The validator reports sections that cannot be read.
     pub(super) fn check_counts(&self, bytes: &[u8], sections: &[Section]) -> Result<Counts> {
         let mut counts = Counts::default();
         let mut pages = 0;

@@ -1,4 +1,4 @@
-//! Reads the facts out of a valid module, and checks what it imports and exports.
+//! Reads the facts about a valid module, and checks its imports and exports.
 
 use std::sync::Arc;
 
@@ -20,13 +20,13 @@ const MEMORY: &str = "memory";
 /// How many exports an error names.
 const NAMED: usize = 8;
 
-/// What is known of a valid module.
+/// The facts about a valid module.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
     pub(crate) form: Form,
     pub(crate) entries: Arc<[String]>,
     pub(crate) memory: Option<MemoryFacts>,
-    /// Whether the memory is exported under the name by which backends and hostcalls find it.
+    /// Whether the memory is exported as `memory`, the name by which backends and hostcalls find it.
     pub(crate) memory_exported: bool,
     pub(crate) counts: Counts,
     /// The function of the start section.
@@ -40,17 +40,17 @@ pub(crate) struct Facts {
 #[derive(Clone, Debug)]
 pub(crate) struct MutableGlobal {
     pub(crate) index: u32,
-    /// `None`: a reference.
+    /// `None`: it is a reference.
     pub(crate) ty: Option<ValType>,
-    /// The first name it is exported under.
+    /// The first name under which it is exported.
     pub(crate) export: Option<String>,
 }
 
 impl Facts {
-    /// Reads a module that is valid, so that reading fails no more.
+    /// Reads a valid module, so reading its sections does not fail.
     pub(crate) fn read(bytes: &[u8], sections: &[Section], counts: Counts) -> Result<Self> {
         let raw = Raw::read(bytes, sections)
-            .map_err(|error| Error::host("a module that is valid cannot be read").because(error))?;
+            .map_err(|error| Error::host("a bug in Gojinn: a valid module cannot be read; please report it").because(error))?;
         let needs_memory = imports::check(&raw.imports, &raw.types)?;
         raw.check_memory(needs_memory.as_deref())?;
         raw.check_reserved()?;
@@ -77,7 +77,7 @@ impl Facts {
     }
 }
 
-/// The sections that matter, read.
+/// The contents of the sections that matter here.
 #[derive(Default)]
 struct Raw<'a> {
     types: Vec<FuncType>,
@@ -124,7 +124,7 @@ impl<'a> Raw<'a> {
                         });
                     }
                 }
-                // No global is imported: `imports::check` refuses it. So indices count from 0 here.
+                // `imports::check` refuses imported globals, so indices begin at 0 here.
                 sections::GLOBAL => {
                     for (index, global) in (0..).zip(GlobalSectionReader::new(reader)?) {
                         let ty = global?.ty;
@@ -165,7 +165,7 @@ impl<'a> Raw<'a> {
             .map(|export| export.name.to_owned())
     }
 
-    /// Hostcalls reach the memory by its name.
+    /// Checks that the memory is exported, if hostcalls need it.
     fn check_memory(&self, needed_by: Option<&str>) -> Result<()> {
         let Some(import) = needed_by.filter(|_| !self.memory_exported()) else {
             return Ok(());
@@ -201,7 +201,8 @@ impl<'a> Raw<'a> {
         }
     }
 
-    /// The form, and the exports to call. `_start` wins over `gojinn_handle`: a module with a `main` is a program.
+    /// The form, and the exports to call. `_start` has precedence over `gojinn_handle`: a module with a `main` is a
+    /// program.
     fn entries(&self) -> Result<(Form, Arc<[String]>)> {
         if self.entry(COMMAND)? {
             return Ok((Form::Command, [COMMAND.to_owned()].into()));
@@ -228,7 +229,7 @@ impl<'a> Raw<'a> {
         )))
     }
 
-    /// Whether there is an entry point of that name; an error if it is something else than `[] -> []`.
+    /// Whether there is an entry point with that name. An error if it is not a function `[] -> []`.
     fn entry(&self, name: &str) -> Result<bool> {
         let Some(export) = self.export(name) else {
             return Ok(false);

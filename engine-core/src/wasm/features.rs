@@ -1,8 +1,9 @@
-//! The one list of WebAssembly features, the same for every backend, and which of them a refused module needs.
+//! The list of WebAssembly features, which is the same for all backends, and the features that a refused module needs.
 
 use wasmparser::{Validator, WasmFeatures};
 
-/// The optional features: on where every backend built in has them. The 2.0 core features are always on, all others off.
+/// The optional features. Each is on if all backends of the build have it. The features of the 2.0 core are always on,
+/// and all others are always off.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Features {
     /// 128-bit vectors (without the relaxed instructions).
@@ -28,7 +29,7 @@ impl Features {
         extended_const: false,
     };
 
-    /// What both have: how an engine with several backends arrives at its list.
+    /// The features that both have. An engine with several backends uses it to make its list.
     #[must_use]
     pub const fn intersect(self, other: Self) -> Self {
         Self {
@@ -51,9 +52,9 @@ impl Features {
         .collect()
     }
 
-    /// The same list in wasmparser's terms. Everything that is not named here is off.
+    /// The same list as wasmparser's flags. Everything that is not named here is off.
     pub(crate) fn to_wasmparser(self) -> WasmFeatures {
-        // FLOATS and GC_TYPES (externref) are no proposals but wasmparser's switches for parts of the core.
+        // FLOATS and GC_TYPES (externref) are not proposals, but wasmparser's switches for parts of the core.
         let mut features = WasmFeatures::FLOATS
             | WasmFeatures::GC_TYPES
             | WasmFeatures::MUTABLE_GLOBAL
@@ -69,10 +70,11 @@ impl Features {
     }
 }
 
-/// A feature that can be missing: wasmparser's flag, its name, and how to build without it.
+/// A feature that can be off: wasmparser's flag, its name, and how to build without it.
 type Missing = (WasmFeatures, &'static str, &'static str);
 
-/// Features a module may need and not get. Those that imply others come after them, so that [`missing`] finds the least.
+/// Features that a module may need and that may be off. A feature that implies others comes after them, so that
+/// [`missing`] finds the smallest set.
 const OPTIONAL: &[Missing] = &[
     (
         WasmFeatures::SIMD,
@@ -166,10 +168,10 @@ const OPTIONAL: &[Missing] = &[
     ),
 ];
 
-/// The features beyond `features` that make `bytes`, which `error` refused, valid; empty if none do.
+/// The features beyond `features` that make `bytes` valid, which were refused with `error`. Empty if there are none.
 ///
-/// wasmparser's own hint is tried first. It does not give one everywhere, so what it leaves open is found by validating
-/// with all features and then taking away what is not needed.
+/// wasmparser's hints are tried first. It does not always give one. Then the features are found by validating with all
+/// of them, and removing each that is not needed.
 pub(super) fn missing(
     bytes: &[u8],
     features: Features,

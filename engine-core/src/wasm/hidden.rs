@@ -1,4 +1,4 @@
-//! Finds out whether a sandbox has state besides its memory and its exported globals.
+//! Finds out whether a module's instances can have state besides their memory and their exported globals.
 
 use wasmparser::{
     ExportSectionReader, ExternalKind, FunctionBody, GlobalSectionReader, Operator,
@@ -8,15 +8,16 @@ use wasmparser::{
 use super::sections::{self, Section};
 use crate::error::{Error, Result};
 
-/// Why an instance of `module`, which is valid, may come to have state that cannot be read and set from outside: a table or a
-/// segment that its code changes, a mutable global that is a reference or has no export. `None`: memory and the exported
-/// globals are all of its state, so that restoring them makes a used instance a new one.
+/// Why an instance of `module`, which is valid, can have state that cannot be read and set from outside: its code
+/// changes a table or a segment, or it has a mutable global that is a reference or is not exported. `None`: memory and
+/// the exported globals are its whole state, so that restoring them makes a used instance pristine.
 ///
-/// Of the code of a [`Split`](crate::Split), all numeric globals are exported. Reads the whole code: 2 ms for the 2 MB of a Go program.
+/// The code of a [`Split`](crate::Split) exports all its numeric globals. This reads the whole code, which takes 2 ms
+/// for the 2 MB of a Go program.
 pub fn hidden_state(module: &[u8]) -> Result<Option<String>> {
     let sections = sections::sections(module).map_err(|cut| super::sniff::truncated(&cut))?;
     find(module, &sections)
-        .map_err(|error| Error::host("a module that is valid cannot be read").because(error))
+        .map_err(|error| Error::host("a bug in Gojinn: a valid module cannot be read; please report it").because(error))
 }
 
 fn find(module: &[u8], sections: &[Section]) -> wasmparser::Result<Option<String>> {
@@ -32,7 +33,7 @@ fn find(module: &[u8], sections: &[Section]) -> wasmparser::Result<Option<String
         }
     }
     for section in of(sections::GLOBAL) {
-        // Guests import no globals, so indices count from 0 here.
+        // Guests cannot import globals, so indices begin at 0 here.
         for (index, global) in (0u32..).zip(GlobalSectionReader::new(section.reader(module))?) {
             let ty = global?.ty;
             if ty.mutable && matches!(ty.content_type, ValType::Ref(_)) {
@@ -79,10 +80,11 @@ fn changing(operator: &Operator<'_>) -> Option<&'static str> {
     })
 }
 
-/// Whether a function could have such an instruction, by its bytes alone: decoding all code would take several times as long.
+/// Whether a function may have such an instruction, judged by its bytes only: decoding all code would take several
+/// times as long.
 ///
-/// `table.set` is 0x26 followed by a table's index, the others are 0xfc followed by their number; both as LEB128, whose
-/// first byte has the low seven bits, however many bytes there are.
+/// `table.set` is 0x26, followed by a table's index. The others are 0xfc, followed by their number. Both numbers are
+/// LEB128, whose first byte always has the low seven bits.
 fn may_change_state(code: &[u8], tables: u32) -> bool {
     code.windows(2).any(|pair| match pair[0] {
         0x26 => u32::from(pair[1] & 0x7f) < tables,
@@ -134,8 +136,8 @@ mod tests {
     }
 
     #[test]
-    fn a_table_set_is_found_however_its_table_is_written() {
-        // (table 1 funcref) and a function that is: i32.const 0, ref.null func, table.set 0 with an index of two bytes.
+    fn a_table_set_is_found_if_its_index_has_two_bytes() {
+        // (table 1 funcref), and the function: i32.const 0, ref.null func, table.set 0 with an index of two bytes.
         let module = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x04\x04\x01\x70\0\x01\
             \x0a\x0b\x01\x09\0\x41\0\xd0\x70\x26\x80\0\x0b";
         wasmparser::validate(module).unwrap();

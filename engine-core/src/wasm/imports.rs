@@ -1,4 +1,4 @@
-//! Checks that a module imports nothing but the functions Gojinn provides, and explains the rest.
+//! Checks that a module imports only functions that Gojinn provides, and explains what is wrong with other imports.
 
 use wasmparser::{FuncType, Import, TypeRef, ValType};
 
@@ -12,7 +12,7 @@ const NAMED: usize = 5;
 const WASI: &str = "wasi_snapshot_preview1";
 const GOJINN: &str = "gojinn";
 
-/// Functions that take no pointer, and so work without a memory.
+/// Functions that take no pointer, so that they work without a memory.
 const WITHOUT_MEMORY: &[&str] = &[
     "fd_advise",
     "fd_allocate",
@@ -30,7 +30,7 @@ const WITHOUT_MEMORY: &[&str] = &[
     "sock_shutdown",
 ];
 
-/// Checks all imports. Gives the first that needs a memory to work on, as `module.name`.
+/// Checks all imports. Returns the first that needs a memory, as `module.name`.
 pub(super) fn check(imports: &[Import<'_>], types: &[FuncType]) -> Result<Option<String>> {
     let mut unknown: Vec<&Import<'_>> = Vec::new();
     let mut mistyped = Vec::new();
@@ -64,15 +64,15 @@ pub(super) fn check(imports: &[Import<'_>], types: &[FuncType]) -> Result<Option
     if !mistyped.is_empty() {
         let more = more(&mut mistyped);
         return Err(Error::invalid_module(format!(
-            "the module imports functions with another type than they have: {}{more}; bring the declarations in line with \
-             WASI preview 1 (is another function of the program called like one of WASI's?)",
+            "the module imports functions with other types than they have: {}{more}; correct their declarations to those \
+             of WASI preview 1 (or does the program have a function with the name of one of WASI's?)",
             mistyped.join(", ")
         )));
     }
     Ok(needs_memory)
 }
 
-/// A function type as the text format's readers expect it: `[i32 i32] -> [i32]`.
+/// A function type as it is usually written: `[i32 i32] -> [i32]`.
 pub(super) fn signature(ty: &FuncType) -> String {
     let list = |types: &[ValType]| {
         let names: Vec<String> = types.iter().map(ToString::to_string).collect();
@@ -112,11 +112,11 @@ fn provided_signature(provided: &hostcalls::Import) -> String {
     format!("[{}] -> [{result}]", params.join(" "))
 }
 
-/// The error that names what is not provided, with a hint for each kind of module it is wanted from.
+/// The error that names the imports that are not provided, with a hint for each module that they are imported from.
 fn unprovided(unknown: &[&Import<'_>], types: &[FuncType]) -> Error {
     let mut named: Vec<String> = Vec::new();
     for import in unknown {
-        // Go imports a function once for each place that declares it.
+        // A Go program imports a function once for each declaration.
         let text = describe(import, types);
         if !named.contains(&text) {
             named.push(text);
@@ -151,7 +151,7 @@ fn describe(import: &Import<'_>, types: &[FuncType]) -> String {
     }
 }
 
-/// What an import that is not provided says about how the module was built.
+/// What to do about an import that is not provided: its name tells how the module was built.
 fn hint(import: &Import<'_>) -> String {
     match import.ty {
         TypeRef::Memory(_) => {
@@ -166,10 +166,10 @@ fn hint(import: &Import<'_>) -> String {
     }
     match import.module {
         WASI | GOJINN => format!(
-            "{} has no such function: see docs/contract.md for those there are",
+            "{} has no such function: docs/contract.md lists those that there are",
             import.module
         ),
-        "env" | "a" => "\"env\" stands for symbols the linker left unresolved, or for a browser as host: link the library \
+        "env" | "a" => "\"env\" means symbols that the linker left unresolved, or a browser as host: link the library \
                         that defines them; with Emscripten build with -sSTANDALONE_WASM"
             .into(),
         "wasi_unstable" => "\"wasi_unstable\" is WASI before preview 1: build with a newer compiler or wasi-sdk".into(),
@@ -195,7 +195,7 @@ fn hint(import: &Import<'_>) -> String {
     }
 }
 
-/// Keeps the first few of `named`, and says how many were left out.
+/// Keeps the first few of `named`, and returns a text about how many were left out.
 fn more(named: &mut Vec<String>) -> String {
     let left = named.len().saturating_sub(NAMED);
     named.truncate(NAMED);

@@ -1,11 +1,13 @@
-//! Guest modules: what a valid one is, and the facts about it.
+//! Guest modules: the rules for a valid one, and the facts about it.
 //!
 //! ```text
 //!   bytes ──parse──▶ Wasm (valid, within bounds, imports and entry points checked)
 //! ```
 //!
-//! Everything a backend may rely on is checked here, once, with one list of features for all of them; a backend never
-//! sees a module that breaks a rule. Nothing in here runs during a request.
+//! Invariants:
+//! - Everything that a backend relies on is checked here, once, and with one list of features for all backends. A
+//!   backend never gets a module that breaks a rule.
+//! - Nothing in here runs during a request.
 
 mod bounds;
 pub(crate) mod facts;
@@ -34,7 +36,7 @@ pub const RESERVED_PREFIX: &str = "gojinn:";
 /// The reserved export that a start section becomes.
 pub const START_EXPORT: &str = "gojinn:start";
 
-/// The reserved export by which a Go command goes on where it was parked: its loop over program counters.
+/// The reserved export that resumes a parked Go command: its loop over program counters.
 pub const RESUME_EXPORT: &str = "gojinn:resume";
 
 /// A validated module. Cheap to clone.
@@ -84,20 +86,20 @@ impl Wasm {
         &self.hash
     }
 
-    /// The optional features it was validated with. It need not use them.
+    /// The optional features that it was validated with. It need not use them.
     #[must_use]
     pub fn features(&self) -> Features {
         self.features
     }
 
-    /// How requests enter it.
+    /// How requests enter the module.
     #[must_use]
     pub fn form(&self) -> Form {
         self.facts.form
     }
 
-    /// The exports to call for one request, in this order, each `[] -> []`. Of the code of a [`Split`](crate::Split), they include the
-    /// start function ([`START_EXPORT`]).
+    /// The exports to call for one request, in this order. Each has the type `[] -> []`. For the code of a
+    /// [`Split`](crate::Split) they include the start function ([`START_EXPORT`]).
     #[must_use]
     pub fn entries(&self) -> Arc<[String]> {
         Arc::clone(&self.facts.entries)
@@ -115,13 +117,13 @@ impl Wasm {
         self.facts.counts.table_elements
     }
 
-    /// How many functions, segments and so on it has.
+    /// The numbers of its functions, segments and so on.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.facts.counts
     }
 
-    /// Whether a sandbox of it can exist within `limits` at all.
+    /// Checks that a sandbox of it can exist within `limits`.
     pub fn check_limits(&self, limits: &Limits) -> Result<()> {
         if let Some(memory) = self.facts.memory {
             let needed = memory.min_pages * PAGE;
@@ -161,7 +163,7 @@ impl fmt::Debug for Wasm {
 /// How requests enter a module.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Form {
-    /// It exports `_start`, which is its `main`. A module that exports `gojinn_handle` too is still a command.
+    /// It exports `_start`, which runs its `main`. A module that exports `gojinn_handle` too is still a command.
     Command,
     /// It exports `gojinn_handle` and no `_start`.
     Reactor {
@@ -170,16 +172,16 @@ pub enum Form {
     },
 }
 
-/// A module's linear memory, as declared.
+/// A module's linear memory, as it is declared.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct MemoryFacts {
-    /// Pages of 64 KiB it starts with.
+    /// The number of pages (of 64 KiB) that it starts with.
     pub min_pages: u64,
-    /// Pages it never exceeds, if it says so.
+    /// The number of pages that it never exceeds, if the module declares one.
     pub max_pages: Option<u64>,
 }
 
-/// A numeric type: that of a global whose value can be captured.
+/// A numeric type. Globals of these types can be captured.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum ValType {
     /// 32-bit float.
@@ -195,7 +197,7 @@ pub enum ValType {
 }
 
 impl ValType {
-    /// The numeric type among wasmparser's; `None` for references.
+    /// The numeric type that equals `ty`; `None` for references.
     fn from_wasmparser(ty: wasmparser::ValType) -> Option<Self> {
         match ty {
             wasmparser::ValType::F32 => Some(Self::F32),
@@ -208,13 +210,13 @@ impl ValType {
     }
 }
 
-/// Turns the validator's refusal into an error that says what to do.
+/// Turns the validator's error into one that says what to do.
 fn explain(bytes: &[u8], features: Features, error: &wasmparser::Error) -> Error {
     let missing = features::missing(bytes, features, error);
     if missing.is_empty() {
         return Error::invalid_module(format!(
-            "not a valid WebAssembly module: {} (at offset {:#x}); build it again, or report this to the maker of the \
-             compiler",
+            "the file is not a valid WebAssembly module: {} (at offset {:#x}); build it again, or report this to the \
+             maker of the compiler",
             error.message(),
             error.offset()
         ));
@@ -230,7 +232,7 @@ fn explain(bytes: &[u8], features: Features, error: &wasmparser::Error) -> Error
     ))
 }
 
-/// A name out of a module, fit for a message: quoted, escaped, not too long.
+/// A name from a module, prepared for a message: quoted, escaped and cut to a bounded length.
 fn quoted(name: &str) -> String {
     const LONGEST: usize = 60;
     if name.chars().count() <= LONGEST {

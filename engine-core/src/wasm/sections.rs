@@ -1,4 +1,4 @@
-//! Walks over the sections of a module, without reading into them.
+//! Lists the sections of a module, without reading their contents.
 
 use std::ops::Range;
 
@@ -21,7 +21,7 @@ pub(crate) const CODE: u8 = 10;
 pub(crate) const DATA: u8 = 11;
 pub(crate) const DATA_COUNT: u8 = 12;
 
-/// One section: its id and where its contents are.
+/// One section: its id, and the range of its contents.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Section {
     pub(crate) id: u8,
@@ -29,22 +29,22 @@ pub(crate) struct Section {
 }
 
 impl Section {
-    /// A reader of the contents, with offsets as in the whole file.
+    /// A reader of the contents. Its offsets are those in the whole file.
     pub(crate) fn reader<'a>(&self, bytes: &'a [u8]) -> BinaryReader<'a> {
         BinaryReader::new(&bytes[self.range.clone()], self.range.start)
     }
 }
 
-/// The file ends before its last section does.
+/// The error that the file ends before its last section does.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Truncated {
     /// The section that is cut off; `None`: the file ends within the size of a section.
     pub(crate) id: Option<u8>,
-    /// Bytes that are missing, as far as it is known.
+    /// The number of bytes that are missing at least.
     pub(crate) missing: usize,
 }
 
-/// All sections in their order. Fails only for a file that is cut off; anything else is the validator's to find.
+/// All sections in their order. Fails only for a file that is cut off. The validator finds all other faults.
 pub(crate) fn sections(bytes: &[u8]) -> Result<Vec<Section>, Truncated> {
     let mut sections = Vec::new();
     let mut at = HEADER;
@@ -73,7 +73,7 @@ pub(crate) fn sections(bytes: &[u8]) -> Result<Vec<Section>, Truncated> {
     Ok(sections)
 }
 
-/// What a section is called.
+/// The name of a section.
 pub(crate) fn name(id: u8) -> &'static str {
     match id {
         CUSTOM => "custom",

@@ -1,9 +1,9 @@
-//! Says what a file is that is not a core WebAssembly module.
+//! Recognises files that are not core WebAssembly modules, so that the error says what they are.
 
 use super::sections;
 use crate::error::{Error, Result};
 
-/// What people point at by mistake: how it begins, and what to say about it.
+/// Files that are configured by mistake: how they begin, and what to say about them.
 const KNOWN: &[(&[u8], &str)] = &[
     (
         b"\x7fELF",
@@ -34,11 +34,11 @@ const KNOWN: &[(&[u8], &str)] = &[
     (b"PK\x03\x04", "a zip archive; unpack it first"),
     (
         b"version https://git-lfs",
-        "a Git LFS pointer, not the file it stands for; run git lfs pull",
+        "a Git LFS pointer and not the file itself; run git lfs pull",
     ),
 ];
 
-/// The same for text, after leading white space, in lower case.
+/// The same for text files: compared in lower case, without leading white space.
 const KNOWN_TEXT: &[(&str, &str)] = &[
     (
         "(module",
@@ -69,7 +69,7 @@ const KNOWN_TEXT: &[(&str, &str)] = &[
     ),
 ];
 
-/// Checks that `bytes` begin as a core module does, and are not cut off within the header.
+/// Checks that `bytes` begin as a core module does, and that the header is complete.
 pub(crate) fn check(bytes: &[u8]) -> Result<()> {
     if bytes.is_empty() {
         return Err(Error::invalid_module(
@@ -105,19 +105,19 @@ pub(crate) fn check(bytes: &[u8]) -> Result<()> {
 
 /// The error for a file whose last section is not complete.
 pub(crate) fn truncated(cut: &sections::Truncated) -> Error {
-    let place = cut.id.map_or_else(
+    let end = cut.id.map_or_else(
         || "within the size of a section".to_owned(),
         |id| format!("in the middle of its {} section", sections::name(id)),
     );
     Error::invalid_module(format!(
-        "the file is cut off: it ends {place}, at least {} bytes are missing; copy or build it again",
+        "the file is cut off: it ends {end}, and at least {} bytes are missing; copy or build it again",
         cut.missing
     ))
 }
 
 fn truncated_header(bytes: usize) -> Error {
     Error::invalid_module(format!(
-        "the file is cut off: it has {bytes} bytes, and a module's header alone has 8; copy or build it again"
+        "the file is cut off: it has {bytes} bytes, but a module's header alone has 8; copy or build it again"
     ))
 }
 
@@ -126,7 +126,7 @@ fn describe(bytes: &[u8]) -> String {
         return (*what).to_owned();
     }
     let head = &bytes[..bytes.len().min(64)];
-    // A character may be cut in half at the end.
+    // The last character may be incomplete.
     let text = match std::str::from_utf8(head) {
         Ok(text) => text,
         Err(error) if error.error_len().is_none() => {

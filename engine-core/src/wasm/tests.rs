@@ -1,4 +1,4 @@
-//! Every rule of `docs/contract.md` about modules, and what its refusal says.
+//! Tests of every rule of `docs/contract.md` about modules, and of the errors for modules that break it.
 
 use super::*;
 use crate::error::ErrorKind;
@@ -12,7 +12,7 @@ fn parse_bytes(bytes: Vec<u8>) -> Result<Wasm> {
     Wasm::parse(bytes, Features::ALL, &Bounds::default())
 }
 
-/// The message that `text` is refused with; it must contain every one of `expected`.
+/// Checks that the module `text` is refused, with a message that contains each of `expected`.
 #[track_caller]
 fn refused(text: &str, expected: &[&str]) {
     let error = parse(text).expect_err(text);
@@ -150,7 +150,7 @@ fn a_file_that_is_cut_off_says_where() {
         .collect();
     for cut in 0..whole.len() {
         match parse_bytes(whole[..cut].to_vec()) {
-            // Between two sections nothing tells a cut from a smaller module.
+            // A file that is cut between two sections looks like a smaller module.
             Ok(_) => assert!(ends.contains(&cut), "{cut}"),
             Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidModule, "{cut}"),
         }
@@ -176,7 +176,7 @@ fn an_invalid_module_is_refused_with_the_offset() {
             &format!("at offset {at:#x}"),
         ],
     );
-    // Invalid in a way that looks like a feature, too: it is not valid with the feature either.
+    // Also if a feature seems to be missing: the module is not valid with that feature either.
     refused(
         "(module (memory 1 1 shared) (func (result i32)))",
         &["not a valid WebAssembly module"],
@@ -469,7 +469,7 @@ fn bounds_are_checked_before_anything_else() {
 }
 
 #[test]
-fn limits_below_what_the_module_starts_with_are_an_error_with_both_figures() {
+fn limits_below_what_the_module_starts_with_are_an_error_with_both_numbers() {
     let wasm =
         parse(r#"(module (memory 16) (table 100 funcref) (func (export "_start")))"#).unwrap();
     assert!(wasm.check_limits(&Limits::default()).is_ok());
@@ -505,7 +505,7 @@ fn limits_below_what_the_module_starts_with_are_an_error_with_both_figures() {
     assert_says(&error, &["100 table elements", "the 99"]);
 }
 
-/// Damage of any single byte must end in a refusal or in a module that splits: never in a panic.
+/// A module with any one byte damaged must be refused, or be split: never may it cause a panic.
 #[test]
 fn no_damaged_module_makes_it_panic() {
     let whole = wat::parse_str(

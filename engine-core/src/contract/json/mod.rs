@@ -37,30 +37,30 @@ impl Contract for Json {
 /// The same request gives the same bytes, whatever the order of its headers:
 /// - keys in the order `method`, `uri`, `headers`, `body`, (`body_base64`,) `trace_id`, and then `remote_addr`,
 ///   `client_ip`, `scheme`, `host`, `proto`, `original_uri`, as far as they are not empty;
-/// - header names in Go's canonical form and sorted, values of one name in their order; `Host` from the request;
-///   without `Proxy`, hop-by-hop headers, those that `Connection` names, and names that are not tokens. `Connection`
-///   cannot name `Host` or `X-Forwarded-*`, which are the server's;
-/// - header values as UTF-8, with U+10FF80 to U+10FFFF in place of bytes that belong to no UTF-8; in URIs everything beyond
-///   ASCII, spaces and control characters percent-encoded;
-/// - a body that is not UTF-8, or of which more than one byte in 16 (and more than 64) are control characters that take six
-///   bytes in JSON, as `"body":"","body_base64":"..."`.
+/// - header names in Go's canonical form and sorted, values of one name in their order; `Host` from the request.
+///   `Proxy`, hop-by-hop headers, those that `Connection` names, and those with invalid names are left out. If
+///   `Connection` names `Host` or `X-Forwarded-*`, which the server has set, that has no effect;
+/// - header values as UTF-8, with U+10FF80 to U+10FFFF in place of bytes that belong to no UTF-8; in URIs everything
+///   beyond ASCII, spaces and control characters percent-encoded;
+/// - a body that is not UTF-8, or of which more than one byte in 16 (and more than 64) are control characters that take
+///   six bytes in JSON, as `"body":"","body_base64":"..."`.
 pub fn write_request(out: &mut Vec<u8>, request: &Request<'_>) {
     write::request(out, request);
 }
 
 /// Reads a guest's whole stdout as one response.
 ///
-/// Where `docs/contract.md` leaves room, this is how it is read:
+/// Details beyond `docs/contract.md`:
 /// - a byte order mark may precede it;
-/// - keys match whatever the case of their ASCII letters. Any key of the response and any header name may stand there
-///   once only, also one that is unknown or `null`; at most 256 unknown keys. Inside the value of an unknown key any JSON
-///   goes, up to 127 arrays and objects inside of each other. A key in which other systems have the status, the headers or
-///   the body (`statusCode`, `isBase64Encoded`, `multiValueHeaders`, `cookies`) is refused;
-/// - `body` and `body_base64` may both be there if one of them is empty or `null`;
+/// - the case of ASCII letters in keys does not matter. Each key of the response and each header name may occur once
+///   only, also one that is unknown or `null`. There may be at most 256 unknown keys. The value of an unknown key may
+///   be any JSON with at most 127 nested arrays and objects. A key in which other systems have the status, the headers
+///   or the body (`statusCode`, `isBase64Encoded`, `multiValueHeaders`, `cookies`) is refused;
+/// - `body` and `body_base64` may both occur if one of them is empty or `null`;
 /// - the status is written in digits: `200.0` and `2e2` are refused;
 /// - each header value counts towards the 256 and, with its name, towards the 64 KiB; so does a name without values;
-/// - characters beyond ASCII in a header value are sent as UTF-8, and U+10FF80 to U+10FFFF as the bytes 0x80 to 0xFF. White
-///   space around a value is removed;
+/// - characters beyond ASCII in a header value are sent as UTF-8, and U+10FF80 to U+10FFFF as the bytes 0x80 to 0xFF.
+///   White space around a value is removed;
 /// - base64 is the standard alphabet with its padding; white space in it, and a byte order mark before it, are left out.
 ///
 /// # Errors

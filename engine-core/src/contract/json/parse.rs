@@ -1,4 +1,4 @@
-//! Reads a guest's output as a response, and refuses what breaks a rule.
+//! Parses a guest's output as a response, and refuses output that breaks a rule.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use super::super::headers::{
 use super::super::{BadOutput, Response, stand_in};
 use super::reader::{BYTE_ORDER_MARK, Reader};
 
-/// The most keys beside the four known ones. Each is remembered, to be refused when it comes again.
+/// The maximum number of keys beside the four known ones. Each is remembered, so that it is refused if it occurs again.
 const MAX_UNKNOWN_KEYS: usize = 256;
 
 type Headers<'a> = Vec<(Cow<'a, str>, Cow<'a, [u8]>)>;
@@ -37,7 +37,7 @@ pub(super) fn response(stdout: &[u8]) -> Result<Response<'_>, BadOutput> {
         let known = keys.add(reader, key)?;
         match known {
             None => return reader.skip(1),
-            // `null` is as good as a missing key.
+            // `null` means the same as a missing key.
             Some(_) if reader.take_null() => {}
             Some(Known::Status) => status = read_status(reader)?,
             Some(Known::Headers) => headers = read_headers(reader)?,
@@ -59,7 +59,7 @@ pub(super) fn response(stdout: &[u8]) -> Result<Response<'_>, BadOutput> {
         (true, false) => Cow::Owned(decode(&encoded, encoded_at)?),
         (false, false) => {
             return Err(BadOutput::new(
-                "the response has a body and a body_base64; send one of them",
+                "the response has both a body and a body_base64; send one of them",
             ));
         }
     };
@@ -99,18 +99,18 @@ impl Known {
 #[derive(Default)]
 struct Keys<'a> {
     known: [bool; 4],
-    /// Sorted, whatever their case.
+    /// Sorted without regard to their case.
     unknown: Vec<Cow<'a, str>>,
 }
 
 impl<'a> Keys<'a> {
-    /// Takes note of `key`.
+    /// Remembers `key`, and returns which of the known ones it is. An error if it has occurred before.
     fn add(&mut self, reader: &Reader<'a>, key: Cow<'a, str>) -> Result<Option<Known>, BadOutput> {
         let twice = |key: &str| {
             BadOutput::at(
                 reader.at(),
                 format!(
-                    "the key {} comes a second time (case does not matter); write each key once",
+                    "the key {} occurs a second time (case does not matter); write each key once",
                     Excerpt(key)
                 ),
             )
@@ -138,14 +138,14 @@ impl<'a> Keys<'a> {
                     ),
                 ));
             }
-            Err(place) => self.unknown.insert(place, key),
+            Err(index) => self.unknown.insert(index, key),
         }
         Ok(None)
     }
 }
 
-/// What to write instead of a key in which other systems have what a response is made of. Ignoring it as other unknown keys
-/// would send something else than the guest means.
+/// What to write instead of a key in which other systems have a part of the response. If such a key were ignored as other
+/// unknown keys are, the client would get another response than the guest means.
 fn advice(key: &str) -> Option<&'static str> {
     const LONGEST: usize = "multi_value_headers".len();
     if key.len() > LONGEST {
@@ -166,7 +166,7 @@ fn advice(key: &str) -> Option<&'static str> {
     })
 }
 
-/// A status; 0 is as good as none.
+/// Takes a status. 0 means the same as none.
 fn read_status(reader: &mut Reader<'_>) -> Result<u16, BadOutput> {
     let wrong = |at, found: &str| {
         BadOutput::at(
@@ -176,7 +176,7 @@ fn read_status(reader: &mut Reader<'_>) -> Result<u16, BadOutput> {
     };
     if !matches!(reader.peek(), Some(b'-' | b'0'..=b'9')) {
         let at = reader.at();
-        // Garbage is not a wrong status but a wrong text: skipping says so.
+        // If the value is not even JSON, `skip` returns the more precise error.
         reader.skip(1)?;
         return Err(wrong(at, "not a number"));
     }
@@ -208,7 +208,7 @@ fn read_headers<'a>(reader: &mut Reader<'a>) -> Result<Headers<'a>, BadOutput> {
         ));
     }
     let mut headers = Headers::new();
-    // Names with `null` or an empty array: not sent, but not to be written twice either.
+    // Names with `null` or an empty array. They are not sent, but may not occur twice either.
     let mut valueless: Vec<Cow<'a, str>> = Vec::new();
     let mut size = Size::default();
     reader.object(|reader, name| {
@@ -217,7 +217,7 @@ fn read_headers<'a>(reader: &mut Reader<'a>) -> Result<Headers<'a>, BadOutput> {
             BadOutput::at(
                 at,
                 format!(
-                    "{} is no header name; it may contain letters, digits, hyphens and !#$%&'*+.^_`|~ only",
+                    "{} is not a valid header name; a name may contain letters, digits, hyphens and !#$%&'*+.^_`|~ only",
                     Excerpt(&name)
                 ),
             )
@@ -226,7 +226,7 @@ fn read_headers<'a>(reader: &mut Reader<'a>) -> Result<Headers<'a>, BadOutput> {
             return Err(BadOutput::at(
                 at,
                 format!(
-                    "the header {} comes a second time (case does not matter); write its values as one array",
+                    "the header {} occurs a second time (case does not matter); write its values as one array",
                     Excerpt(&name)
                 ),
             ));
@@ -286,7 +286,7 @@ fn read_header_value<'a>(reader: &mut Reader<'a>, name: &str) -> Result<Cow<'a, 
     Ok(stand_in::to_bytes(headers::trimmed(value)))
 }
 
-/// How much of the bounds the headers have used.
+/// How many headers there are so far, and their size.
 #[derive(Default)]
 struct Size {
     count: usize,
@@ -303,14 +303,14 @@ impl Size {
         Err(BadOutput::at(
             reader.at(),
             format!(
-                "more than {MAX_HEADERS} headers or {} KiB of them",
+                "the response has more than {MAX_HEADERS} headers, or more than {} KiB of them; send fewer",
                 MAX_HEADER_BYTES / 1024
             ),
         ))
     }
 }
 
-/// Removes what only the server can say: the framing of the body and what is about the connection.
+/// Removes headers that only the server can set: those about the framing of the body and about the connection.
 fn remove_framing(headers: &mut Headers<'_>) {
     let framing = |name: &[u8]| name == b"Content-Length" || headers::is_hop_by_hop(name);
     if !headers.iter().any(|(name, _)| framing(name.as_bytes())) {

@@ -1,7 +1,8 @@
-//! A strict reader of one JSON text (RFC 8259) that borrows where it can and says where it stumbled.
+//! A strict reader of one JSON text (RFC 8259), which borrows strings where it can.
 //!
-//! Not `serde_json`: the authors of guests read these errors, keys that come twice in any case have to be noticed, and
-//! strings without escapes are borrowed. The tests compare the two.
+//! It is used instead of `serde_json` for three reasons: the authors of guests read its errors, it must notice keys
+//! that occur twice (in upper or lower case), and it borrows strings without escapes. The tests compare it with
+//! `serde_json`.
 
 use std::borrow::Cow;
 
@@ -9,10 +10,10 @@ use super::super::BadOutput;
 use super::super::bad_output::Excerpt;
 use super::scan;
 
-/// How deep arrays and objects may be nested, the outermost object included; what `serde_json` allows.
+/// How deep arrays and objects may be nested, including the outermost object. `serde_json` has the same bound.
 pub(super) const MAX_DEPTH: usize = 127;
 
-/// What some programs put in front of any text that they write.
+/// The character that some programs write in front of any text.
 pub(super) const BYTE_ORDER_MARK: char = '\u{feff}';
 
 const PRINT_ONE_OBJECT: &str =
@@ -24,7 +25,7 @@ pub(super) struct Reader<'a> {
     at: usize,
 }
 
-/// A string as it stands between its quotes, checked but not decoded.
+/// A string as it is between its quotes: checked, but not decoded.
 #[derive(Clone, Copy)]
 pub(super) struct Raw<'a> {
     text: &'a str,
@@ -33,7 +34,7 @@ pub(super) struct Raw<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// At the start of `text`, which must be UTF-8. A byte order mark in front of it is passed over.
+    /// A reader at the start of `text`, which must be UTF-8. A byte order mark is skipped.
     pub(super) fn new(text: &'a [u8]) -> Result<Self, BadOutput> {
         match std::str::from_utf8(text) {
             Ok(text) => {
@@ -52,12 +53,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The offset in bytes, for errors.
+    /// The position as an offset in bytes, for errors.
     pub(super) fn at(&self) -> usize {
         self.at
     }
 
-    /// The next byte behind any white space, if there is one.
+    /// Skips white space, and returns the next byte, if there is one.
     #[inline]
     pub(super) fn peek(&mut self) -> Option<u8> {
         loop {
@@ -68,7 +69,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Takes `byte`, if it is the next one.
+    /// Skips white space, and takes `byte` if it is next.
     #[inline]
     pub(super) fn take(&mut self, byte: u8) -> bool {
         let found = self.peek() == Some(byte);
@@ -81,7 +82,7 @@ impl<'a> Reader<'a> {
         self.peek() == Some(b'n') && self.take_word("null")
     }
 
-    /// Takes an object; `member` has to take the value of each key it is called with.
+    /// Takes an object. `member` is called with each key, and must take its value.
     pub(super) fn object(
         &mut self,
         mut member: impl FnMut(&mut Self, Raw<'a>) -> Result<(), BadOutput>,
@@ -110,7 +111,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Takes an array; `element` has to take one value each time it is called.
+    /// Takes an array. `element` is called for each element, and must take it.
     pub(super) fn array(
         &mut self,
         mut element: impl FnMut(&mut Self) -> Result<(), BadOutput>,
@@ -179,7 +180,7 @@ impl<'a> Reader<'a> {
             return Err(self.unexpected("digits without leading zeros"));
         }
         if self.take_now(|byte| byte == b'.') && self.digits() == 0 {
-            return Err(self.unexpected("a digit behind the decimal point"));
+            return Err(self.unexpected("a digit after the decimal point"));
         }
         if self.take_now(|byte| matches!(byte, b'e' | b'E')) {
             self.take_now(|byte| matches!(byte, b'+' | b'-'));
@@ -190,13 +191,13 @@ impl<'a> Reader<'a> {
         Ok(&self.text[start..self.at])
     }
 
-    /// Takes any one value, inside of `depth` arrays and objects.
+    /// Takes one value of any kind, which is inside of `depth` arrays and objects.
     pub(super) fn skip(&mut self, depth: usize) -> Result<(), BadOutput> {
         let next = self.peek();
         if matches!(next, Some(b'{' | b'[')) && depth >= MAX_DEPTH {
             return Err(BadOutput::at(
                 self.at,
-                format!("more than {MAX_DEPTH} arrays and objects inside of each other"),
+                format!("more than {MAX_DEPTH} arrays and objects inside of each other; nest them less deeply"),
             ));
         }
         match next {
@@ -211,7 +212,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// That something else than `expected` is next.
+    /// The error that something else than `expected` is next.
     #[cold]
     pub(super) fn unexpected(&self, expected: &str) -> BadOutput {
         let rest = &self.text[self.at..];
@@ -236,14 +237,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// That nothing but white space is left.
+    /// Checks that only white space is left.
     pub(super) fn end(&mut self) -> Result<(), BadOutput> {
         match self.peek() {
             None => Ok(()),
             Some(_) => Err(BadOutput::at(
                 self.at,
                 format!(
-                    "more output behind the response: {}; {PRINT_ONE_OBJECT}",
+                    "more output after the response: {}; {PRINT_ONE_OBJECT}",
                     Excerpt(&self.text[self.at..])
                 ),
             )),
@@ -260,7 +261,7 @@ impl<'a> Reader<'a> {
             }
             _ => Err(BadOutput::at(
                 self.at,
-                "a string contains a backslash that begins no escape of JSON; write a backslash as \\\\",
+                "a string contains a backslash that does not begin a JSON escape; write a backslash as \\\\",
             )),
         }
     }
@@ -271,7 +272,7 @@ impl<'a> Reader<'a> {
         found
     }
 
-    /// As [`take`](Self::take), but allows no white space in between.
+    /// Takes the next byte if it `matches`. Unlike [`take`](Self::take) it does not skip white space.
     fn take_now(&mut self, matches: impl Fn(u8) -> bool) -> bool {
         let found = self
             .text
@@ -291,7 +292,7 @@ impl<'a> Reader<'a> {
 }
 
 impl<'a> Raw<'a> {
-    /// The text, its escapes resolved.
+    /// The text with its escapes decoded.
     #[inline]
     pub(super) fn decode(self) -> Result<Cow<'a, str>, BadOutput> {
         if self.escapes {
@@ -302,11 +303,11 @@ impl<'a> Raw<'a> {
     }
 
     fn unescape(self) -> Result<String, BadOutput> {
-        // An escape is never shorter than what it stands for.
+        // An escape is never shorter than the character that it encodes.
         let mut text = String::with_capacity(self.text.len());
         let mut rest = self.text;
         loop {
-            // Only escapes are left that could end a run.
+            // The string was checked, so only an escape can end a run.
             let (run, escape) = rest.split_at(scan::plain(rest.as_bytes()));
             text.push_str(run);
             let Some(&kind) = escape.as_bytes().get(1) else {
@@ -335,7 +336,7 @@ impl<'a> Raw<'a> {
     }
 }
 
-/// The character that a checked `\u....`, or a pair of them, stands for, and the length of that.
+/// The character that a checked `\u....`, or a pair of them, encodes; and the length of the escape or the pair.
 fn unicode(escape: &str) -> Option<(char, usize)> {
     let unit = |text: &str| u32::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok();
     let first = unit(escape)?;

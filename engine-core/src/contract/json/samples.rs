@@ -1,10 +1,10 @@
-//! Sample requests of the contract `json`, and the check of a user's.
+//! Sample requests of the contract `json`.
 
 use crate::contract::{Contract, Request};
 
 use super::Json;
 
-/// Sample requests, as they are on stdin: a GET, a POST with JSON, and no request at all.
+/// Sample requests, as they are on stdin: a GET, a POST with JSON, and an empty stdin.
 pub(super) fn all() -> Vec<Vec<u8>> {
     let json: &[(&[u8], &[u8])] = &[(b"Content-Type", b"application/json")];
     vec![

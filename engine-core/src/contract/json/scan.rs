@@ -1,11 +1,11 @@
-//! Finds the next byte of a text that a JSON string cannot hold as it is, eight bytes at a time.
+//! Finds the next byte of a text that needs an escape in a JSON string, eight bytes at a time.
 
-/// How many bytes `text` begins with that are neither `"`, `\` nor a control character.
+/// The number of bytes at the start of `text` that are neither `"`, `\` nor a control character.
 pub(super) fn plain(text: &[u8]) -> usize {
     find::<false>(text)
 }
 
-/// As [`plain`], and ASCII.
+/// The number of bytes at the start of `text` that are ASCII, and neither `"`, `\` nor a control character.
 pub(super) fn plain_ascii(text: &[u8]) -> usize {
     find::<true>(text)
 }
@@ -26,8 +26,8 @@ fn find<const ASCII: bool>(text: &[u8]) -> usize {
     length + tail.iter().position(stops).unwrap_or(tail.len())
 }
 
-/// A word with the high bit set of each byte that stops the search. Bytes above the lowest mark may be marked wrongly (a
-/// subtraction borrows from them), the lowest mark is right.
+/// A word in which the high bit of each byte that stops the search is set. Only the lowest mark is reliable: bytes
+/// above it may be marked wrongly, because a subtraction borrows from them.
 #[inline]
 fn marks<const ASCII: bool>(word: u64) -> u64 {
     const ONES: u64 = u64::MAX / 0xff;
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_is_found_at_every_place() {
+    fn every_byte_is_found_at_every_offset() {
         for byte in 0..=255_u8 {
             for filler in [b'a', 0x20, 0x21, 0x23, 0x5b, 0x5d, 0x7f] {
                 for before in 0..20 {

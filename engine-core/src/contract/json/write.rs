@@ -1,4 +1,4 @@
-//! Writes a request as the JSON object a guest reads.
+//! Writes a request as the JSON object that a guest reads.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +10,7 @@ use super::scan;
 
 /// See [`write_request`](super::write_request).
 pub(super) fn request(out: &mut Vec<u8>, request: &Request<'_>) {
-    // What the keys, the short fields and a few escapes need; the buffer grows by itself if that is not enough.
+    // Room for the keys, the short fields and a few escapes. The buffer grows if that is not enough.
     let headers: usize = request
         .headers
         .iter()
@@ -49,14 +49,14 @@ pub(super) fn request(out: &mut Vec<u8>, request: &Request<'_>) {
 
 /// One header on its way to the guest.
 struct Header<'a> {
-    /// The first bytes of the name as a number that sorts as they do: decides nearly all comparisons.
+    /// The first bytes of the name, as a number that sorts as the names do. It decides nearly all comparisons.
     prefix: u64,
     name: &'a [u8],
     value: &'a [u8],
     canonical: bool,
 }
 
-/// The members of the object `headers`, sorted by name, the values of one name in their order.
+/// Writes the members of the object `headers`: sorted by name, and the values of one name in their order.
 fn header_map(out: &mut Vec<u8>, request: &Request<'_>) {
     let mut headers = Vec::with_capacity(request.headers.len() + 1);
     for &(name, value) in request.headers {
@@ -73,7 +73,7 @@ fn header_map(out: &mut Vec<u8>, request: &Request<'_>) {
         });
     }
 
-    // Go's maps have canonical names already; other hosts of the engine may not.
+    // The names in Go's header maps are canonical already. Those of other hosts of the engine may not be.
     let respelled = respelled(&headers);
     let mut rest = respelled.as_slice();
     for header in headers.iter_mut().filter(|header| !header.canonical) {
@@ -106,7 +106,7 @@ fn header_map(out: &mut Vec<u8>, request: &Request<'_>) {
             out.push(b',');
         }
         out.push(b'"');
-        // A token needs no escapes.
+        // A valid name needs no escapes.
         out.extend_from_slice(same_name[0].name);
         out.extend_from_slice(b"\":[");
         for (index, header) in same_name.iter().enumerate() {
@@ -119,7 +119,7 @@ fn header_map(out: &mut Vec<u8>, request: &Request<'_>) {
     }
 }
 
-/// The canonical forms of the names that are spelled otherwise, one after the other.
+/// The canonical forms of the names that are not canonical, one after the other.
 fn respelled(headers: &[Header<'_>]) -> Vec<u8> {
     let mut respelled = Vec::new();
     for header in headers.iter().filter(|header| !header.canonical) {
@@ -130,17 +130,17 @@ fn respelled(headers: &[Header<'_>]) -> Vec<u8> {
     respelled
 }
 
-/// Whether a guest gets to see this header.
+/// Whether the guest gets this header.
 fn passes(name: &[u8], named: &NamedByConnection<'_>) -> bool {
-    // CGI programs and their libraries take HTTP_PROXY from it: https://httpoxy.org.
+    // CGI programs and their libraries would read this header as the variable HTTP_PROXY: https://httpoxy.org.
     if name == b"Proxy" || name == b"Host" || headers::is_hop_by_hop(name) {
         return false;
     }
-    // The server has set these by now, and a client must not be able to take them away.
+    // The server has set these, and a client must not be able to remove them.
     name.starts_with(b"X-Forwarded-") || !named.contains(name)
 }
 
-/// The first eight bytes, so that numbers sort as names do (no name contains a zero byte).
+/// The first eight bytes of a name, as a number that sorts as names do (no name contains a zero byte).
 fn prefix(name: &[u8]) -> u64 {
     if let Some(first) = name.first_chunk::<8>() {
         return u64::from_be_bytes(*first);
@@ -150,14 +150,14 @@ fn prefix(name: &[u8]) -> u64 {
     })
 }
 
-/// Control characters without a short escape that a body may have and still be sent as text, however short it is.
+/// A body with at most this many control characters without a short escape is sent as text, however short it is.
 const FEW: usize = 64;
 
-/// One in so many of its bytes may be such a control character in a body that is sent as text.
+/// A longer body is sent as text if at most one in this many of its bytes is such a control character.
 const ONE_IN: usize = 16;
 
-/// The value of `body`, and `body_base64` behind it if the body is not UTF-8, or has so many control characters that text
-/// would be much longer than the body: each takes six bytes.
+/// Writes the value of `body`. Writes `body_base64` after it if the body is not UTF-8, or if it has so many control
+/// characters that its text would be much longer than the body: each takes six bytes.
 fn body(out: &mut Vec<u8>, body: &[u8]) {
     let before = out.len();
     if std::str::from_utf8(body).is_ok() {
@@ -170,20 +170,20 @@ fn body(out: &mut Vec<u8>, body: &[u8]) {
     }
     out.extend_from_slice(b"\"\",\"body_base64\":\"");
     let start = out.len();
-    // Three bytes make four characters, and a rest of one or two likewise.
+    // Three bytes make four characters, and a rest of one or two bytes does too.
     out.resize(start + body.len().div_ceil(3) * 4, b'=');
     let written = STANDARD.encode_slice(body, &mut out[start..]);
     debug_assert_eq!(written, Ok(out.len() - start));
     out.push(b'"');
 }
 
-/// The inside of a JSON string of UTF-8 text.
+/// Writes the inside of a JSON string of UTF-8 text.
 fn escaped(out: &mut Vec<u8>, text: &[u8]) {
     escaped_within(out, text, usize::MAX);
 }
 
-/// The inside of a JSON string of UTF-8 text, unless it has more than `most` characters that have no short escape: then it
-/// stops and says `false`.
+/// Writes the inside of a JSON string of UTF-8 text. Stops and returns false if the text has more than `most`
+/// characters that have no short escape.
 fn escaped_within(out: &mut Vec<u8>, text: &[u8], most: usize) -> bool {
     let mut left = most;
     let mut rest = text;
@@ -203,8 +203,8 @@ fn escaped_within(out: &mut Vec<u8>, text: &[u8], most: usize) -> bool {
     }
 }
 
-/// A JSON string of the bytes of a header value, or of what is like one: UTF-8 as it is, and a character in place of each
-/// byte that belongs to none, see [`stand_in`].
+/// Writes a header value, or a field like it, as a JSON string: UTF-8 as it is, and a character in place of each byte
+/// that is not part of any, see [`stand_in`].
 fn value(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
     let mut rest = bytes;
@@ -226,7 +226,7 @@ fn value(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
 }
 
-/// The rest of a [`value`], from its first byte that is not ASCII.
+/// Writes the rest of a [`value`], from its first byte that is not ASCII.
 #[cold]
 fn beyond_ascii(out: &mut Vec<u8>, bytes: &[u8]) {
     let stand_ins = |out: &mut Vec<u8>, bytes: &[u8]| {
@@ -245,7 +245,8 @@ fn beyond_ascii(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-/// A JSON string of a URI: what no URI may contain, and would break a request line, is percent-encoded.
+/// Writes a URI as a JSON string. Bytes that a URI may not contain, and that would break a request line, are
+/// percent-encoded.
 fn uri(out: &mut Vec<u8>, uri: &[u8]) {
     out.push(b'"');
     let stops = |&byte: &u8| byte <= b' ' || byte >= 0x7f || byte == b'"' || byte == b'\\';
@@ -276,7 +277,7 @@ enum Escape {
     Long,
 }
 
-/// The escape of `"`, `\` or a control character.
+/// Writes the escape of `"`, `\` or a control character.
 fn escape(out: &mut Vec<u8>, byte: u8) -> Escape {
     let short = match byte {
         b'"' | b'\\' => byte,

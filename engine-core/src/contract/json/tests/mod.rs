@@ -1,4 +1,4 @@
-//! The rules of `docs/contract.md`, one by one and in both directions.
+//! Tests of the rules of `docs/contract.md`, one by one and in both directions.
 
 mod hostile;
 mod request;

@@ -1,4 +1,4 @@
-//! What a guest reads.
+//! Tests of what a guest reads.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -217,7 +217,7 @@ fn headers_that_connection_names_are_dropped_but_the_servers_own_are_not() {
     );
 }
 
-/// A text as it is, and bytes that are none as the last characters of Unicode.
+/// UTF-8 is passed as it is; bytes that are not UTF-8 become the last characters of Unicode.
 #[test]
 fn utf8_in_a_header_value_is_itself_and_other_bytes_have_characters_in_their_place() {
     for (sent, expected) in [
@@ -229,13 +229,13 @@ fn utf8_in_a_header_value_is_itself_and_other_bytes_have_characters_in_their_pla
         (b"\xeb\xc3\xab\xff", "\u{10ffeb}\u{eb}\u{10ffff}"),
         (b"\xe2\x82!\xe2\x82\xac", "\u{10ffe2}\u{10ff82}!\u{20ac}"),
         (b"\x80\"\x80\n", "\u{10ff80}\"\u{10ff80}\n"),
-        // Surrogates and what is beyond Unicode are no UTF-8.
+        // Surrogates and numbers beyond Unicode are not UTF-8.
         (b"\xed\xa0\x80", "\u{10ffed}\u{10ffa0}\u{10ff80}"),
         (
             b"\xf4\x90\x80\x80",
             "\u{10fff4}\u{10ff90}\u{10ff80}\u{10ff80}",
         ),
-        // The last character that is itself, and the first that is in place of a byte.
+        // The last character that is passed as it is, and the first that represents a byte.
         (b"\xf4\x8f\xbd\xbf", "\u{10ff7f}"),
         (
             b"a\xf4\x8f\xbe\x80b",
@@ -258,7 +258,7 @@ fn utf8_in_a_header_value_is_itself_and_other_bytes_have_characters_in_their_pla
     }
 }
 
-/// What a guest passes on leaves as it came, whatever is around it.
+/// A value that a guest returns is sent with the bytes that came in, whatever is around them.
 #[test]
 fn every_header_value_leaves_as_it_came() {
     let mut values: Vec<Vec<u8>> = (0x80..=0xff).map(|byte| vec![b'a', byte, b'z']).collect();
@@ -336,7 +336,7 @@ fn a_utf8_body_is_sent_as_text() {
     }
 }
 
-/// Text stays text, and is at most a little more than twice as long in JSON.
+/// A text body stays text, and its JSON is at most a little more than twice as long.
 #[test]
 fn a_body_with_many_long_escapes_is_sent_as_base64() {
     let few = |count: usize, length: usize| [vec![0; count], vec![b'a'; length - count]].concat();
@@ -347,7 +347,7 @@ fn a_body_with_many_long_escapes_is_sent_as_base64() {
         (few(100, 1600), true),
         (few(101, 1600), false),
         (vec![0x1f; 100_000], false),
-        // The shortest escapes are no reason, and neither is DEL, which needs none.
+        // Characters with short escapes do not make it base64, and neither does DEL, which needs no escape.
         (b"\"\\\n\r\t\x08\x0c".repeat(1000), true),
         (vec![0x7f; 10_000], true),
         (

@@ -1,4 +1,4 @@
-//! What a guest may write.
+//! Tests of what a guest may write.
 
 use std::borrow::Cow;
 
@@ -41,7 +41,7 @@ fn refused_because(output: &str, reason: &str) {
     assert!(message.contains(reason), "{output}: {message}");
 }
 
-/// The headers of a response whose `headers` is `text`.
+/// The headers of a response with the JSON `text` as its `headers`.
 fn headers(text: &str) -> Vec<(String, String)> {
     accepted(&format!(r#"{{"headers":{text}}}"#))
         .headers
@@ -109,7 +109,7 @@ fn keys_match_in_any_case() {
     assert_eq!(&*response.body, b"b");
     assert_eq!(&*accepted(r#"{"BODY_BASE64":"/w=="}"#).body, b"\xff");
     assert_eq!(accepted(r#"{"stat\u0075s":404}"#).status, 404);
-    // Unicode has other letters that fold to ASCII ones; they make other keys.
+    // Unicode has other letters whose lower case is ASCII. Keys with such a letter are other keys.
     assert_eq!(accepted("{\"\u{17f}tatus\":404}").status, 200);
 }
 
@@ -254,7 +254,7 @@ fn bytes_outside_of_the_field_grammar_are_refused() {
     ] {
         refused_because(
             &format!(r#"{{"headers":{{"{name}":"x"}}}}"#),
-            "is no header name",
+            "is not a valid header name",
         );
     }
     for value in [
@@ -325,7 +325,7 @@ fn a_key_comes_once() {
         r#"{"headers":{"X":["1"],"Y":"","x":[]}}"#,
         r#"{"headers":{"Content-Length":"1","content-length":"2"}}"#,
     ] {
-        refused_because(output, "comes a second time (case does not matter)");
+        refused_because(output, "occurs a second time (case does not matter)");
     }
 }
 
@@ -414,7 +414,7 @@ fn white_space_in_base64_is_left_out() {
     assert_eq!(&*accepted(&output).body, [7; 1000]);
 }
 
-/// What other systems call the parts of a response would be ignored like any unknown key, and the client would get a 200.
+/// The keys that other systems use are refused: ignored like other unknown keys, they would make the client get a 200.
 #[test]
 fn the_keys_of_other_systems_are_refused_with_the_right_ones() {
     for (member, advice) in [
@@ -443,7 +443,7 @@ fn the_keys_of_other_systems_are_refused_with_the_right_ones() {
         refused_because(&format!("{{{member}}}"), advice);
         refused_because(&format!(r#"{{"status":201,{member},"x":1}}"#), advice);
     }
-    // They are only keys of the response itself.
+    // Inside of the value of an unknown key they are allowed.
     let output =
         r#"{"meta":{"statusCode":1,"cookies":[]},"headers":{"StatusCode":"1"},"codeStatus":2}"#;
     assert_eq!(accepted(output).headers.len(), 1);
@@ -454,7 +454,7 @@ fn a_byte_order_mark_may_precede_the_response() {
     assert_eq!(accepted("\u{feff}{\"status\":201}\n").status, 201);
     refused_because("\u{feff}", "no output");
     refused_because("\u{feff}\u{feff}{}", "byte 3: expected `{`");
-    refused_because("{}\u{feff}", "more output behind the response");
+    refused_because("{}\u{feff}", "more output after the response");
 }
 
 #[test]
@@ -482,9 +482,9 @@ fn output_that_is_not_one_json_object_is_refused() {
         ("\"{}\"", "expected `{`"),
         ("[{}]", "expected `{`"),
         ("200", "expected `{`"),
-        ("{} {}", "byte 3: more output behind the response: \"{}\""),
-        ("{}x", "byte 2: more output behind the response: \"x\""),
-        ("{}\nbye\n", "more output behind the response: \"bye\\n\""),
+        ("{} {}", "byte 3: more output after the response: \"{}\""),
+        ("{}x", "byte 2: more output after the response: \"x\""),
+        ("{}\nbye\n", "more output after the response: \"bye\\n\""),
         ("{}\0", "more output"),
         ("{}}", "more output"),
         ("debug: 1\n{}", "expected `{`, found \"debug:\""),
@@ -515,13 +515,13 @@ fn output_that_is_not_one_json_object_is_refused() {
             "{\"a\":01}",
             "expected digits without leading zeros, found \"01}\"",
         ),
-        ("{\"a\":1.e5}", "expected a digit behind the decimal point"),
+        ("{\"a\":1.e5}", "expected a digit after the decimal point"),
         ("{\"a\":1e+}", "expected a digit in the exponent"),
         ("{\"a\":- 1}", "byte 6: expected digits"),
-        ("{\"a\":\"\\x\"}", "begins no escape of JSON"),
-        ("{\"a\":\"\\u12g4\"}", "begins no escape of JSON"),
-        ("{\"a\":\"\\u12", "begins no escape of JSON"),
-        ("{\"a\":\"\\", "begins no escape of JSON"),
+        ("{\"a\":\"\\x\"}", "does not begin a JSON escape"),
+        ("{\"a\":\"\\u12g4\"}", "does not begin a JSON escape"),
+        ("{\"a\":\"\\u12", "does not begin a JSON escape"),
+        ("{\"a\":\"\\", "does not begin a JSON escape"),
         (
             "{\"a\":\"\n\"}",
             "the control character 0x0a; write it as \\u000a",
@@ -612,7 +612,7 @@ fn every_body_survives_the_way_through_an_echoing_guest() {
                 ..Request::default()
             },
         );
-        // The keys of a request that a response does not know are ignored, so a request is a response too.
+        // A response may have unknown keys, so a request with its other keys is a valid response too.
         let response = parse_response(&output).expect("an echo is a response");
         assert_eq!(&*response.body, body);
     }
