@@ -106,7 +106,8 @@ fn recursion_without_end_is_a_trap_on_small_stacks() {
 #[test]
 fn deep_recursion_with_hostcalls_works_on_small_stacks() {
     let engine = engine(MemoryMode::Slots);
-    // Each frame keeps its argument across the calls; the hostcall is made where the stack is deepest, and on the way back.
+    // Each frame keeps its argument across the calls; the hostcall is made where the stack is deepest, and on the way
+    // back.
     let function = deploy(
         &engine,
         r#"(module
@@ -198,10 +199,10 @@ fn one_thread_is_enough_to_compile() {
 
 #[test]
 fn code_from_the_cache_is_mapped_and_not_copied() {
-    let folder = std::env::temp_dir().join(format!("gojinn-mapped-{}", std::process::id()));
+    let directory = std::env::temp_dir().join(format!("gojinn-mapped-{}", std::process::id()));
     let engine = || {
         let config = EngineConfig {
-            cache: Some(CacheConfig::new(&folder)),
+            cache: Some(CacheConfig::new(&directory)),
             ..EngineConfig::default()
         };
         Engine::new(config, vec![backend(MemoryMode::Slots)]).unwrap()
@@ -223,5 +224,5 @@ fn code_from_the_cache_is_mapped_and_not_copied() {
     assert_eq!(mapped(), usize::from(cfg!(target_os = "linux")));
     drop(function);
     assert_eq!(mapped(), 0);
-    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
 }

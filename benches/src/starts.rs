@@ -32,7 +32,8 @@ pub const WHOLE: &str = "second start: whole deployments";
 /// The same bytes as are loaded, copied and authenticated, and nothing else.
 pub const COPY: &str = "the same bytes: copied, MAC computed";
 
-/// Starts with `modules`, on backends that `backend` makes; later starts take turns with the reference for `rounds` rounds.
+/// Starts with `modules`, on backends that `backend` makes; later starts take turns with the reference for `rounds`
+/// rounds.
 ///
 /// # Errors
 /// If anything cannot be deployed, is compiled twice, or is not found in the cache.
@@ -42,7 +43,7 @@ pub fn starts(
     modules: &[Vec<u8>],
     rounds: usize,
 ) -> Result<Vec<Row>, Box<dyn Error>> {
-    let folder = Folder::new()?;
+    let directory = Directory::new()?;
     let row = |mode: &str, samples: Samples, kind: &'static str| Row {
         group: "deploy",
         guest: guest.into(),
@@ -55,8 +56,8 @@ pub fn starts(
 
     let made = backend()?;
     let kind = made.name();
-    let cold = cold(&engine(made, &folder.0)?, modules)?;
-    let entries: Vec<PathBuf> = fs::read_dir(&folder.0)?
+    let cold = cold(&engine(made, &directory.0)?, modules)?;
+    let entries: Vec<PathBuf> = fs::read_dir(&directory.0)?
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<Result<_, _>>()?;
     let entries: Vec<_> = entries
@@ -69,7 +70,7 @@ pub fn starts(
 
     let [mut loads, mut whole, mut copies] = [const { Vec::new() }; 3];
     for _ in 0..rounds {
-        let engine = engine(backend()?, &folder.0)?;
+        let engine = engine(backend()?, &directory.0)?;
         let (mut load, mut deploy, mut copy) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
         let mut alive = Vec::new();
         for (module, entry) in modules.iter().zip(&entries) {
@@ -161,10 +162,10 @@ fn cold(engine: &Engine, modules: &[Vec<u8>]) -> Result<Duration, Box<dyn Error>
     Ok(sums.iter().sum())
 }
 
-fn engine(backend: Arc<dyn Backend>, folder: &Path) -> engine_core::Result<Engine> {
+fn engine(backend: Arc<dyn Backend>, directory: &Path) -> engine_core::Result<Engine> {
     let config = EngineConfig {
         cache: Some(CacheConfig {
-            folder: folder.into(),
+            directory: directory.into(),
             max_bytes: 4 << 30,
         }),
         ..EngineConfig::default()
@@ -186,10 +187,10 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A folder that is gone when this is dropped.
-struct Folder(PathBuf);
+/// A directory that is gone when this is dropped.
+struct Directory(PathBuf);
 
-impl Folder {
+impl Directory {
     fn new() -> std::io::Result<Self> {
         let path = std::env::temp_dir().join(format!("gojinn-bench-{}", std::process::id()));
         fs::create_dir(&path)?;
@@ -197,7 +198,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for Directory {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }

@@ -23,7 +23,7 @@ pub(crate) fn engine(json: &[u8]) -> Result<EngineConfig> {
         pool: config.pool.map_or(Ok(defaults.pool), pool)?,
         compile_timeout: config.compile_timeout.map(timeout).transpose()?,
         cache: config.cache.map(|cache| CacheConfig {
-            folder: cache.folder,
+            directory: cache.directory,
             max_bytes: cache.max_bytes.unwrap_or(CacheConfig::DEFAULT_BYTES),
         }),
         ..defaults
@@ -198,7 +198,8 @@ struct EngineJson {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CacheJson {
-    folder: PathBuf,
+    #[serde(rename = "folder")]
+    directory: PathBuf,
     max_bytes: Option<u64>,
 }
 

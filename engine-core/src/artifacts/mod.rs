@@ -1,4 +1,4 @@
-//! Compiled code: compilations, and the cache of what they made.
+//! Compiled code: the compilations, and the cache of their results on disk.
 
 pub(crate) mod cache;
 pub(crate) mod compile;

@@ -49,8 +49,10 @@ pub(crate) struct MutableGlobal {
 impl Facts {
     /// Reads a valid module, so reading its sections does not fail.
     pub(crate) fn read(bytes: &[u8], sections: &[Section], counts: Counts) -> Result<Self> {
-        let raw = Raw::read(bytes, sections)
-            .map_err(|error| Error::host("a bug in Gojinn: a valid module cannot be read; please report it").because(error))?;
+        let raw = Raw::read(bytes, sections).map_err(|error| {
+            Error::host("a bug in Gojinn: a valid module cannot be read; please report it")
+                .because(error)
+        })?;
         let needs_memory = imports::check(&raw.imports, &raw.types)?;
         raw.check_memory(needs_memory.as_deref())?;
         raw.check_reserved()?;

@@ -16,8 +16,10 @@ use crate::error::{Error, Result};
 /// for the 2 MB of a Go program.
 pub fn hidden_state(module: &[u8]) -> Result<Option<String>> {
     let sections = sections::sections(module).map_err(|cut| super::sniff::truncated(&cut))?;
-    find(module, &sections)
-        .map_err(|error| Error::host("a bug in Gojinn: a valid module cannot be read; please report it").because(error))
+    find(module, &sections).map_err(|error| {
+        Error::host("a bug in Gojinn: a valid module cannot be read; please report it")
+            .because(error)
+    })
 }
 
 fn find(module: &[u8], sections: &[Section]) -> wasmparser::Result<Option<String>> {

@@ -1,4 +1,4 @@
-//! One entry: which code it is of, its bytes, and the MAC over both.
+//! One entry of the cache: which code it holds, its bytes, and the MAC over both.
 //!
 //! ```text
 //!   magic 8 ‖ version 4 ‖ backend's length 4 ‖ fingerprint's length 4 ‖ 0 4 ‖ artifact's length 8 ‖ compiled in (ns) 8 ‖
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::Found;
-use super::folder::{Folder, Unfit, hex};
+use super::directory::{Directory, Unfit, hex};
 use super::key::Key;
 use crate::backend::{Artifact, Backend, Content, Fingerprint};
 use crate::memory::Sealed;
@@ -28,7 +28,7 @@ const MAC: usize = blake3::OUT_LEN;
 
 const SUFFIX: &str = ".code";
 
-/// Which code an entry holds: of which module, compiled by what.
+/// Which code an entry holds: of which module, and compiled by which backend.
 pub(super) struct Identity {
     hash: blake3::Hash,
     backend: &'static str,
@@ -36,7 +36,7 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// The identity of `code` as compiled by `backend`.
+    /// The identity of what `backend` compiles from `code`.
     pub(super) fn new(backend: &dyn Backend, code: &Wasm) -> Self {
         let (kind, fingerprint) = (backend.name(), backend.fingerprint());
         let features = code.features().names().join(",");
@@ -60,7 +60,7 @@ impl Identity {
         format!("{}{SUFFIX}", self.hash.to_hex())
     }
 
-    /// Enough of its name for a log line.
+    /// The first digits of its name, for a log line.
     pub(super) fn short(&self) -> String {
         hex(&self.hash.as_bytes()[..8])
     }
@@ -82,23 +82,24 @@ impl Identity {
     }
 }
 
-/// Whether a file of that name is an entry.
+/// Whether a file with that name is an entry.
 pub(super) fn is_entry(name: &str) -> bool {
     name.strip_suffix(SUFFIX).is_some_and(|hash| {
         hash.len() == 2 * blake3::OUT_LEN && hash.bytes().all(|digit| digit.is_ascii_hexdigit())
     })
 }
 
-/// Reads an entry of at most `largest` bytes, and verifies what it read. `sealed`: into a sealed file, where there is such.
+/// Reads an entry of at most `largest` bytes, and verifies the bytes that it has read. With `sealed` it reads into a
+/// sealed file where the system has them.
 pub(super) fn read(
-    folder: &Folder,
+    directory: &Directory,
     key: &Key,
     identity: &Identity,
     largest: u64,
     sealed: bool,
 ) -> Result<Found, Unfit> {
     let bad = |why: &str| Unfit::Unsafe(why.into());
-    let (file, len) = folder.read(&identity.name(), false)?;
+    let (file, len) = directory.read(&identity.name(), false)?;
     if len > largest {
         return Err(bad("it is larger than an entry may be"));
     }
@@ -108,8 +109,8 @@ pub(super) fn read(
     };
     let exactly = |bytes: &mut [u8]| (&file).read_exact(bytes).map_err(failed);
 
-    // The header is known but for two numbers. Both are believed only as far as the file's length, then the MAC, bears
-    // them out.
+    // All of the header is known, except for two numbers. They are checked too: the artifact's length against the
+    // file's length, and both by the MAC.
     let mut fixed = [0; FIXED];
     exactly(&mut fixed)?;
     if &fixed[..MAGIC.len()] != MAGIC {
@@ -124,7 +125,7 @@ pub(super) fn read(
     let expected = identity.header(artifact_len, compiled_nanos);
     if expected[..FIXED] != fixed {
         return Err(bad(
-            "it is of another module, engine or version, or damaged",
+            "it belongs to another module, engine or version, or is damaged",
         ));
     }
     if (expected.len() as u64)
@@ -137,14 +138,14 @@ pub(super) fn read(
     let mut names = vec![0; expected.len() - FIXED];
     exactly(&mut names)?;
     if expected[FIXED..] != names {
-        return Err(bad("it is of another engine, or damaged"));
+        return Err(bad("it belongs to another engine, or is damaged"));
     }
 
-    // Straight to where it is loaded from, without another copy.
-    let file_of_its_own = if sealed && artifact_len > 0 {
+    // Read to where it is loaded from, without another copy.
+    let sealed_copy = if sealed && artifact_len > 0 {
         match Sealed::copy_of(&file, artifact_len as usize) {
             Ok(copy) => Some(Content::Sealed(Arc::new(copy))),
-            // No memfd here, or no descriptor left: the heap serves as well.
+            // There is no memfd, or no descriptor left: read it to the heap.
             Err(_) => {
                 let begin = SeekFrom::Start(expected.len() as u64);
                 (&file).seek(begin).map_err(Unfit::Io)?;
@@ -154,7 +155,7 @@ pub(super) fn read(
     } else {
         None
     };
-    let content = match file_of_its_own {
+    let content = match sealed_copy {
         Some(content) => content,
         None => {
             let mut bytes = Vec::with_capacity(artifact_len as usize);
@@ -169,14 +170,14 @@ pub(super) fn read(
     exactly(&mut mac)?;
     let mut hasher = key.hasher();
     hasher.update(&expected).update(content.bytes());
-    // Comparing hashes takes the same time wherever they differ.
+    // Comparing two `blake3::Hash` takes the same time wherever they differ.
     if hasher.finalize() != blake3::Hash::from_bytes(mac) {
         return Err(bad(
-            "its MAC does not fit: it is damaged, or was written with another key",
+            "its MAC is wrong: it is damaged, or was written with another key",
         ));
     }
 
-    // What was used last is removed last. On a file system that is read-only, nothing is removed anyway.
+    // Entries are evicted by this time. On a read-only file system it cannot be set, but there nothing is evicted either.
     let _ = file.set_modified(SystemTime::now());
     Ok(Found {
         artifact: Artifact::from_cache(identity.backend, identity.fingerprint.clone(), content),
@@ -184,9 +185,9 @@ pub(super) fn read(
     })
 }
 
-/// Writes an entry of at most `largest` bytes. `Err` says in words why it could not.
+/// Writes an entry of at most `largest` bytes. `Err` says why it was not written.
 pub(super) fn write(
-    folder: &Folder,
+    directory: &Directory,
     key: &Key,
     identity: &Identity,
     artifact: &[u8],
@@ -198,13 +199,13 @@ pub(super) fn write(
     let len = (header.len() + artifact.len() + MAC) as u64;
     if len > largest {
         return Err(format!(
-            "the entry has {len} bytes, more than the {largest} it may have; raise the cache's bound"
+            "the entry has {len} bytes, more than the allowed {largest}; raise the cache's bound"
         ));
     }
     let mut hasher = key.hasher();
     hasher.update(&header).update(artifact);
     let mac = hasher.finalize();
-    folder
+    directory
         .write(&identity.name(), &[&header, artifact, mac.as_bytes()])
         .map_err(|error| error.to_string())
 }

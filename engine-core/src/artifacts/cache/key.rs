@@ -1,10 +1,10 @@
-//! The key of an installation: what tells this user's entries from anybody else's.
+//! The key of an installation, which tells entries that this user's processes wrote from all others.
 
 use std::fmt;
 use std::io::Read;
 
+use super::directory::{Directory, Unfit};
 use super::entry::is_entry;
-use super::folder::{Folder, Unfit};
 
 const NAME: &str = "key";
 const LEN: usize = 32;
@@ -12,51 +12,52 @@ const LEN: usize = 32;
 /// 32 random bytes that only this user can read.
 pub(super) struct Key([u8; LEN]);
 
-/// A key that was there, or must have been, and is no good any more.
+/// A key that existed and cannot be used any more.
 pub(super) struct Lost {
     pub(super) why: String,
-    /// Entries that were removed with it.
+    /// The number of entries that were removed, because they had been written with it.
     pub(super) removed: u64,
 }
 
 impl Key {
-    /// The folder's key; a new one where there is none, or none that is fit, together with what became of the old one.
-    pub(super) fn of(folder: &Folder) -> Result<(Self, Option<Lost>), String> {
-        if let Ok(key) = read(folder) {
+    /// The directory's key. If there is none, or none that can be trusted, a new key is made; `Lost` then describes the
+    /// old one.
+    pub(super) fn of(directory: &Directory) -> Result<(Self, Option<Lost>), String> {
+        if let Ok(key) = read(directory) {
             return Ok((key, None));
         }
-        // One process makes the key, all that start at the same time take it.
-        let _lock = folder
+        // One process makes the key. Others that start at the same time wait here, and then read it.
+        let _lock = directory
             .lock()
             .map_err(|error| format!("its lock cannot be taken: {error}"))?;
-        let (why, missing) = match read(folder) {
+        let (why, missing) = match read(directory) {
             Ok(key) => return Ok((key, None)),
-            Err(Unfit::Missing) => ("the old one is gone".to_string(), true),
-            Err(Unfit::Unsafe(why)) => (format!("the old one cannot be trusted: {why}"), false),
-            // It may be fine: not to be replaced.
+            Err(Unfit::Missing) => ("the old key is gone".to_string(), true),
+            Err(Unfit::Unsafe(why)) => (format!("the old key cannot be trusted: {why}"), false),
+            // The key may be fine, so do not replace it.
             Err(Unfit::Io(error)) => return Err(format!("its key cannot be read: {error}")),
         };
-        let entries = folder
+        let entries = directory
             .list()
             .map_err(|error| format!("it cannot be listed: {error}"))?;
         let mut removed = 0;
         for file in entries.iter().filter(|file| is_entry(&file.name)) {
-            folder.remove(&file.name);
+            directory.remove(&file.name);
             removed += 1;
         }
         if !missing {
-            folder.remove(NAME);
+            directory.remove(NAME);
         }
         let mut bytes = [0; LEN];
         getrandom::fill(&mut bytes).map_err(|error| format!("no key can be made: {error}"))?;
-        folder
+        directory
             .write(NAME, &[&bytes])
             .map_err(|error| format!("its key cannot be written: {error}"))?;
         let lost = (removed > 0 || !missing).then_some(Lost { why, removed });
         Ok((Self(bytes), lost))
     }
 
-    /// A hash that nobody without the key can make.
+    /// A hasher for hashes that cannot be made without the key.
     pub(super) fn hasher(&self) -> blake3::Hasher {
         blake3::Hasher::new_keyed(&self.0)
     }
@@ -68,8 +69,8 @@ impl fmt::Debug for Key {
     }
 }
 
-fn read(folder: &Folder) -> Result<Key, Unfit> {
-    let (mut file, len) = folder.read(NAME, true)?;
+fn read(directory: &Directory) -> Result<Key, Unfit> {
+    let (mut file, len) = directory.read(NAME, true)?;
     let mut bytes = [0; LEN];
     if len != LEN as u64 {
         return Err(Unfit::Unsafe(format!(

@@ -1,20 +1,21 @@
-//! Compiled code on disk: found again after a restart, and never trusted further than its MAC goes.
+//! The cache of compiled code on disk: code is found again after a restart, and loaded only after its MAC was verified.
 //!
 //! ```text
-//!   folder (0700, ours, no link)
-//!     key               32 random bytes (0600): what entries are authenticated with
+//!   directory (0700, owned by this user, not a link)
+//!     key               32 random bytes (0600) that authenticate the entries
 //!     <identity>.code   header ‖ artifact ‖ keyed BLAKE3 of both
-//!     tmp-<random>      an entry being written; renamed when it is whole and on disk
+//!     tmp-<random>      an entry that is being written; renamed when it is complete and on disk
 //!     lock              held while the key is made or old entries are removed
 //! ```
 //!
-//! Loading native code executes it, so the bytes that are verified are the bytes that are loaded: an entry is read once, into
-//! memory of our own or into a sealed memfd, and the file is not looked at again. Whatever is wrong with an entry, it is dropped, counted, named in a
-//! warning, and compiled again; whatever is wrong with the folder, the engine serves without it. Nothing here fails a
-//! deployment.
+//! Invariants:
+//! - The bytes that are verified are the bytes that are loaded, because loading native code executes it. An entry is read
+//!   once, into private memory or into a sealed memfd, and the file is not read again.
+//! - An entry with any fault is dropped, counted, named in a warning, and its module is compiled again.
+//! - If the directory has any fault, the engine works without the cache. The cache never makes a deployment fail.
 
+mod directory;
 mod entry;
-mod folder;
 mod key;
 mod warnings;
 
@@ -30,71 +31,71 @@ use crate::backend::{Artifact, Backend};
 use crate::error::{Error, Result};
 use crate::wasm::Wasm;
 
+use directory::{Directory, Unfit};
 use entry::Identity;
-use folder::{Folder, Unfit};
 use key::Key;
 use warnings::{About, Warnings};
 
-/// Bytes of the largest entry, whatever the folder may hold: it is read into memory as a whole.
+/// The largest size of an entry in bytes, even if the cache may hold more: an entry is read into memory as a whole.
 const LARGEST_ENTRY: u64 = 1 << 30;
 
-/// Age at which a file that somebody began to write counts as left behind by a process that died.
+/// The age from which a temporary file counts as left behind by a process that has died.
 const STALE: Duration = Duration::from_secs(3600);
 
 /// Where compiled code is kept, and how much of it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CacheConfig {
-    /// The folder, for this purpose only. Made (0700) if it is missing; must belong to the process's user, must not be a
-    /// link, and nobody else may be able to write to it.
-    pub folder: PathBuf,
-    /// Bytes of all entries together, beyond which those that were used longest ago are removed.
+    /// The directory, for this purpose only. It is made (mode 0700) if it is missing. It must belong to the process's
+    /// user, must not be a link, and no other user may be allowed to write to it.
+    pub directory: PathBuf,
+    /// The maximum size of all entries together, in bytes. Beyond it, the entries that were used longest ago are removed.
     pub max_bytes: u64,
 }
 
 impl CacheConfig {
-    /// Bytes that are kept unless said otherwise: 1 GiB.
+    /// The default of `max_bytes`: 1 GiB.
     pub const DEFAULT_BYTES: u64 = 1 << 30;
 
-    /// A cache in `folder`.
-    pub fn new(folder: impl Into<PathBuf>) -> Self {
+    /// A cache in `directory`.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self {
-            folder: folder.into(),
+            directory: directory.into(),
             max_bytes: Self::DEFAULT_BYTES,
         }
     }
 }
 
-/// Figures of an engine's cache, counted since the engine was made.
+/// Stats of an engine's cache, counted since the engine was made.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct CacheStats {
     /// Modules whose code was found and loaded.
     pub hits: u64,
-    /// Modules whose code was not there.
+    /// Modules whose code was not found, or could not be used.
     pub misses: u64,
-    /// Entries that were damaged, foreign, or would not load; all were removed.
+    /// Entries that were removed because they were damaged, of another installation, or could not be loaded.
     pub dropped: u64,
     /// Entries written.
     pub stored: u64,
     /// Entries that could not be written.
     pub write_failures: u64,
-    /// Entries removed to stay within the bound.
+    /// Entries that were removed to stay within `max_bytes`.
     pub evicted: u64,
-    /// Bytes of all entries when they were last counted: at the start and after every write.
+    /// Bytes of all entries when they were last counted: at the start, after every write and after a purge.
     pub bytes: u64,
 }
 
 /// What a purge has removed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Purged {
-    /// Entries.
+    /// The number of entries.
     pub entries: u64,
-    /// Bytes of all of them.
+    /// Their bytes together.
     pub bytes: u64,
 }
 
 /// The artifact cache of one engine.
 pub(crate) struct Cache {
-    /// `None`: the folder cannot be used; a warning says why.
+    /// `None`: the directory cannot be used, and a warning says why.
     store: Option<Store>,
     max_bytes: u64,
     hits: AtomicU64,
@@ -104,27 +105,27 @@ pub(crate) struct Cache {
     write_failures: AtomicU64,
     evicted: AtomicU64,
     bytes: AtomicU64,
-    /// Whether the last write failed: a full disk is worth one warning, and another once it has been well in between.
+    /// Whether the last write failed. A full disk causes one warning, and another one only after a write has succeeded.
     write_failing: AtomicBool,
     warnings: Warnings,
 }
 
-/// A folder that can be used.
+/// A directory that can be used.
 struct Store {
-    folder: Folder,
+    directory: Directory,
     key: Key,
 }
 
-/// What the cache had.
+/// An entry that was found.
 pub(crate) struct Found {
-    /// Verified: unchanged since a backend with this fingerprint compiled it, for a process of this user.
+    /// The verified artifact: unchanged since a backend with this fingerprint compiled it in a process of this user.
     pub(crate) artifact: Artifact,
-    /// How long that took then.
+    /// How long the compilation took.
     pub(crate) compiled_in: Duration,
 }
 
 impl Cache {
-    /// The cache that `config` describes; one that finds and keeps nothing where the folder cannot be used.
+    /// The cache that `config` describes. If the directory cannot be used, it finds and keeps nothing.
     pub(crate) fn open(config: &CacheConfig) -> Self {
         let mut cache = Self {
             store: None,
@@ -142,10 +143,10 @@ impl Cache {
         match cache.prepare(config) {
             Ok(store) => cache.store = Some(store),
             Err(why) => cache.warnings.add(
-                About::Folder,
+                About::Directory,
                 format!(
                     "the artifact cache {} is not used: {why}; modules are compiled at every start",
-                    config.folder.display()
+                    config.directory.display()
                 ),
             ),
         }
@@ -154,30 +155,36 @@ impl Cache {
     }
 
     fn prepare(&self, config: &CacheConfig) -> Result<Store, String> {
-        let folder = Folder::open(&config.folder)?;
-        let (key, lost) = Key::of(&folder)?;
+        let directory = Directory::open(&config.directory)?;
+        let (key, lost) = Key::of(&directory)?;
         if let Some(lost) = lost {
             add(&self.dropped, lost.removed);
             self.warnings.add(
                 About::Key,
                 format!(
-                    "the artifact cache {} has a new key, because {}; {} entries that nothing vouches for any more were \
-                     removed",
-                    config.folder.display(),
+                    "the artifact cache {} has a new key, because {}; {} entries that can no longer be verified were \
+                     removed, and their modules are compiled again",
+                    config.directory.display(),
                     lost.why,
                     lost.removed
                 ),
             );
         }
-        Ok(Store { folder, key })
+        Ok(Store { directory, key })
     }
 
-    /// The code of `code` as compiled by `backend`, if it is there and sound.
+    /// The artifact that `backend` compiled from `code`, if there is an entry and it can be verified.
     pub(crate) fn find(&self, backend: &dyn Backend, code: &Wasm) -> Option<Found> {
         let store = self.store.as_ref()?;
         let identity = Identity::new(backend, code);
         let sealed = backend.capabilities().maps_artifacts;
-        match entry::read(&store.folder, &store.key, &identity, self.largest(), sealed) {
+        match entry::read(
+            &store.directory,
+            &store.key,
+            &identity,
+            self.largest(),
+            sealed,
+        ) {
             Ok(found) => Some(found),
             Err(Unfit::Missing) => {
                 add(&self.misses, 1);
@@ -188,7 +195,7 @@ impl Cache {
                 self.discard(store, &identity, &why);
                 None
             }
-            // Nothing is wrong with the entry as far as is known (too many open files, say): it may stay.
+            // The entry itself may be fine (the process has too many open files, for example), so it stays.
             Err(Unfit::Io(error)) => {
                 add(&self.misses, 1);
                 self.warnings.add(
@@ -203,12 +210,12 @@ impl Cache {
         }
     }
 
-    /// Notes that what was [found](Self::find) could be loaded.
+    /// Counts a hit: the artifact that was [found](Self::find) has been loaded.
     pub(crate) fn used(&self) {
         add(&self.hits, 1);
     }
 
-    /// Drops an entry that is what its backend once compiled, and that the backend refuses all the same.
+    /// Drops an entry that was verified, but that its backend refuses to load.
     pub(crate) fn refused(&self, backend: &dyn Backend, code: &Wasm, why: &Error) {
         add(&self.misses, 1);
         if let Some(store) = &self.store {
@@ -217,7 +224,7 @@ impl Cache {
     }
 
     fn discard(&self, store: &Store, identity: &Identity, why: &str) {
-        store.folder.remove(&identity.name());
+        store.directory.remove(&identity.name());
         add(&self.dropped, 1);
         self.warnings.add(
             About::Entry,
@@ -228,7 +235,7 @@ impl Cache {
         );
     }
 
-    /// Keeps what `backend` just compiled of `code`.
+    /// Writes an entry with the artifact that `backend` compiled from `code`.
     pub(crate) fn keep(
         &self,
         backend: &dyn Backend,
@@ -241,7 +248,7 @@ impl Cache {
         };
         let identity = Identity::new(backend, code);
         let kept = entry::write(
-            &store.folder,
+            &store.directory,
             &store.key,
             &identity,
             artifact.bytes(),
@@ -262,7 +269,7 @@ impl Cache {
                         format!(
                             "the artifact cache {} cannot be written to: {why}; code is kept in memory only and compiled \
                              again at the next start",
-                            store.folder.path().display()
+                            store.directory.path().display()
                         ),
                     );
                 }
@@ -270,16 +277,17 @@ impl Cache {
         }
     }
 
-    /// Removes what a dead process left behind and, beyond the bound, the entries that were used longest ago.
+    /// Removes temporary files that a dead process left behind and, beyond `max_bytes`, the entries that were used
+    /// longest ago.
     fn make_room(&self, newest: Option<&str>) {
         let Some(store) = &self.store else {
             return;
         };
-        // One process at a time: two that remove the same surplus remove it twice.
-        let Ok(Some(_lock)) = store.folder.try_lock() else {
+        // One process at a time: two processes that both see too many entries would remove too many.
+        let Ok(Some(_lock)) = store.directory.try_lock() else {
             return;
         };
-        let Ok(mut files) = store.folder.list() else {
+        let Ok(mut files) = store.directory.list() else {
             return;
         };
         let now = SystemTime::now();
@@ -287,15 +295,15 @@ impl Cache {
             let stale = now
                 .duration_since(file.modified)
                 .is_ok_and(|age| age > STALE);
-            if folder::is_temporary(&file.name) && stale {
-                store.folder.remove(&file.name);
+            if directory::is_temporary(&file.name) && stale {
+                store.directory.remove(&file.name);
             }
             if !entry::is_entry(&file.name) {
                 return false;
             }
-            // Such a file would push out everything else.
+            // Such a file would evict all other entries.
             if file.len > LARGEST_ENTRY {
-                store.folder.remove(&file.name);
+                store.directory.remove(&file.name);
                 add(&self.dropped, 1);
                 self.warnings.add(
                     About::Entry,
@@ -321,33 +329,33 @@ impl Cache {
             if total <= self.max_bytes {
                 break;
             }
-            store.folder.remove(&file.name);
+            store.directory.remove(&file.name);
             total = total.saturating_sub(file.len);
             add(&self.evicted, 1);
         }
         self.bytes.store(total, Ordering::Relaxed);
     }
 
-    /// Removes every entry. Code that is loaded stays in use.
+    /// Removes every entry. Loaded code stays in use.
     pub(crate) fn purge(&self) -> Result<Purged> {
         let Some(store) = &self.store else {
             return Err(Error::config(
-                "the artifact cache is not in use: a warning at the start of the engine says why",
+                "the artifact cache cannot be purged, because it is not used: a warning at the start of the engine says why",
             ));
         };
         let failed = |error: std::io::Error| {
-            let folder = store.folder.path().display();
-            Error::host(format!("the artifact cache {folder} cannot be purged")).because(error)
+            let directory = store.directory.path().display();
+            Error::host(format!("the artifact cache {directory} cannot be purged")).because(error)
         };
-        // Not beside another process that makes room, or both would count the same entries.
-        let _lock = store.folder.lock().map_err(failed)?;
+        // Not at the same time as a process that makes room, or both would count the same entries.
+        let _lock = store.directory.lock().map_err(failed)?;
         let (mut purged, mut left) = (Purged::default(), 0);
-        for file in store.folder.list().map_err(failed)? {
+        for file in store.directory.list().map_err(failed)? {
             if !entry::is_entry(&file.name) {
                 continue;
             }
-            store.folder.remove(&file.name);
-            if store.folder.has(&file.name) {
+            store.directory.remove(&file.name);
+            if store.directory.has(&file.name) {
                 left += file.len;
                 continue;
             }
@@ -357,18 +365,18 @@ impl Cache {
         self.bytes.store(left, Ordering::Relaxed);
         if left > 0 {
             return Err(failed(std::io::Error::other(format!(
-                "{left} bytes of entries are still there; is the folder read-only?"
+                "{left} bytes of entries are still there; check that the directory and what is in it can be written to"
             ))));
         }
         Ok(purged)
     }
 
-    /// What went wrong so far, in words for the log. Only ever grows at its end, up to a bound.
+    /// The warnings so far, as texts for the log. New ones are added at the end only, up to a bound.
     pub(crate) fn warnings(&self) -> Vec<String> {
         self.warnings.all()
     }
 
-    /// The figures so far.
+    /// The stats so far.
     pub(crate) fn stats(&self) -> CacheStats {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         CacheStats {
@@ -390,8 +398,11 @@ impl Cache {
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cache")
-            .field("folder", &self.store.as_ref().map(|s| s.folder.path()))
-            .field("figures", &self.stats())
+            .field(
+                "directory",
+                &self.store.as_ref().map(|s| s.directory.path()),
+            )
+            .field("stats", &self.stats())
             .finish_non_exhaustive()
     }
 }

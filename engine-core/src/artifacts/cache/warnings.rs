@@ -1,20 +1,20 @@
-//! What went wrong with the cache, in words for the log, and never too many of them.
+//! The warnings about the cache, as texts for the log, and bounded in number.
 
 use parking_lot::Mutex;
 
-/// Warnings of one family, beyond which they are only counted.
+/// The maximum number of warnings of one family. Further ones are not kept; the problems are counted in the stats.
 const PER_FAMILY: usize = 32;
 
-/// Families of warnings: none can crowd out another.
+/// Families of warnings. Each has its own bound, so that many of one family do not displace those of another.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum About {
     Entry,
-    Folder,
+    Directory,
     Key,
     Write,
 }
 
-/// A list that only grows, up to a bound per family.
+/// A list of warnings that only grows, up to a bound for each family.
 #[derive(Debug, Default)]
 pub(super) struct Warnings {
     list: Mutex<Vec<(About, String)>>,
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_family_crowds_out_another() {
+    fn no_family_displaces_another() {
         let warnings = Warnings::default();
         for index in 0..1000 {
             warnings.add(About::Entry, format!("entry {index}"));

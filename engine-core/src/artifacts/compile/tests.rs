@@ -14,12 +14,12 @@ use crate::fake::{Fake, module};
 const LONG: Duration = Duration::from_secs(300);
 
 /// An engine over `fake` whose deployments wait for `timeout`.
-fn engine(fake: &Arc<Fake>, timeout: Duration, cache: Option<&Folder>) -> Engine {
+fn engine(fake: &Arc<Fake>, timeout: Duration, cache: Option<&Directory>) -> Engine {
     let config = EngineConfig {
         pool: None,
         max_concurrency: 1,
         compile_timeout: Some(timeout),
-        cache: cache.map(|folder| CacheConfig::new(&folder.0)),
+        cache: cache.map(|directory| CacheConfig::new(&directory.0)),
         ..EngineConfig::default()
     };
     Engine::new(config, vec![Arc::clone(fake) as Arc<dyn Backend>]).expect("an engine")
@@ -40,9 +40,9 @@ fn until(reached: impl Fn() -> bool) {
     }
 }
 
-struct Folder(PathBuf);
+struct Directory(PathBuf);
 
-impl Folder {
+impl Directory {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -51,7 +51,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for Directory {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
@@ -59,8 +59,8 @@ impl Drop for Folder {
 
 #[test]
 fn what_takes_too_long_goes_on_alone_and_ends_in_the_cache() {
-    let (fake, folder) = (Arc::new(Fake::new()), Folder::new());
-    let hasty = engine(&fake, Duration::from_millis(30), Some(&folder));
+    let (fake, directory) = (Arc::new(Fake::new()), Directory::new());
+    let hasty = engine(&fake, Duration::from_millis(30), Some(&directory));
     let gate = fake.gate.lock();
     for _ in 0..2 {
         // The second joins the first one's compilation.

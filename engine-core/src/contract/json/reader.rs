@@ -197,7 +197,9 @@ impl<'a> Reader<'a> {
         if matches!(next, Some(b'{' | b'[')) && depth >= MAX_DEPTH {
             return Err(BadOutput::at(
                 self.at,
-                format!("more than {MAX_DEPTH} arrays and objects inside of each other; nest them less deeply"),
+                format!(
+                    "more than {MAX_DEPTH} arrays and objects inside of each other; nest them less deeply"
+                ),
             ));
         }
         match next {

@@ -1,7 +1,7 @@
-//! Attacks on the cache: every one ends in the right answer, one warning and one count.
+//! Tests that attack the cache: the engine always answers correctly, with one warning and one count for each attack.
 
 mod attacks;
-mod folders;
+mod directories;
 mod processes;
 
 use std::path::{Path, PathBuf};
@@ -17,10 +17,10 @@ use crate::engine::{Function, FunctionConfig};
 use crate::fake::{Fake, module};
 use crate::module::Split;
 
-/// A folder that is gone when the test ends.
-pub(super) struct Folder(PathBuf);
+/// A directory that is removed when the test ends.
+pub(super) struct Directory(PathBuf);
 
-impl Folder {
+impl Directory {
     pub(super) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!(
@@ -29,11 +29,11 @@ impl Folder {
             NEXT.fetch_add(1, Ordering::Relaxed)
         );
         let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path).expect("a folder of this test");
+        std::fs::create_dir(&path).expect("a directory of this test");
         Self(path)
     }
 
-    /// The folder for the cache in it, which does not exist yet.
+    /// The path of the cache's directory in it, which does not exist yet.
     pub(super) fn cache(&self) -> PathBuf {
         self.0.join("cache")
     }
@@ -45,7 +45,7 @@ impl Folder {
 
     pub(super) fn named(&self, part: &str) -> Vec<PathBuf> {
         let mut entries: Vec<PathBuf> = std::fs::read_dir(self.cache())
-            .expect("the cache's folder")
+            .expect("the cache's directory")
             .map(|entry| entry.expect("an entry").path())
             .filter(|path| path.to_string_lossy().contains(part))
             .collect();
@@ -61,13 +61,13 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for Directory {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-/// A process's worth of engine: with a backend of its own and nothing in memory.
+/// An engine as in a new process: with its own backend, and no module in memory.
 pub(super) struct Host {
     pub(super) fake: Arc<Fake>,
     pub(super) engine: Engine,
@@ -87,21 +87,21 @@ impl Host {
             ..EngineConfig::default()
         };
         let engine = Engine::new(config, vec![Arc::clone(&fake) as Arc<dyn Backend>])
-            .expect("an engine, whatever the cache");
+            .expect("an engine, whatever is wrong with the cache");
         Self { fake, engine }
     }
 
-    /// Deploys module `number`, checks that it answers with its own code, and says where that came from.
+    /// Deploys module `number`, checks that it answers with its own code, and returns where the code came from.
     pub(super) fn deploy(&self, number: u32) -> CodeSource {
         let function = self
             .engine
             .deploy(&module(number), FunctionConfig::default())
-            .expect("a function, whatever the cache");
+            .expect("a function, whatever is wrong with the cache");
         assert_eq!(answer(&self.engine, &function), code(number));
         assert_eq!(
             self.fake.garbage.load(Ordering::SeqCst),
             0,
-            "nothing but what was compiled is ever loaded"
+            "only compiled code may be loaded"
         );
         function.facts().source
     }
@@ -122,7 +122,7 @@ impl Host {
 fn answer(engine: &Engine, function: &Function) -> String {
     function
         .call(
-            engine.reserve().expect("a place"),
+            engine.reserve().expect("a permit"),
             &Request::default(),
             &[],
             |answer| {
@@ -133,7 +133,7 @@ fn answer(engine: &Engine, function: &Function) -> String {
         .expect("an answer")
 }
 
-/// What module `number` answers: the hash of its code, found without any cache.
+/// What module `number` answers: the hash of its code, computed without any cache.
 fn code(number: u32) -> String {
     let wasm = crate::wasm::Wasm::parse(
         module(number),
@@ -147,10 +147,10 @@ fn code(number: u32) -> String {
         .to_string()
 }
 
-/// A folder whose cache has the code of modules 1 to `modules`.
-pub(super) fn filled(modules: u32) -> Folder {
-    let folder = Folder::new();
-    let host = Host::new(&folder.cache());
+/// A directory with a cache that has the code of modules 1 to `modules`.
+pub(super) fn filled(modules: u32) -> Directory {
+    let directory = Directory::new();
+    let host = Host::new(&directory.cache());
     for number in 1..=modules {
         assert_eq!(host.deploy(number), CodeSource::Compiled);
     }
@@ -158,13 +158,14 @@ pub(super) fn filled(modules: u32) -> Folder {
     assert_eq!(stats.stored, u64::from(modules));
     assert_eq!(stats.misses, u64::from(modules));
     assert_eq!(host.engine.warnings(), [""; 0]);
-    folder
+    directory
 }
 
-/// Deploys module 1 on a new engine after an attack on its entry: it is dropped, named, compiled, and whole again.
+/// Deploys module 1 on a new engine after an attack on its entry. The entry is dropped and named in a warning, the
+/// module is compiled, and the next engine finds a sound entry.
 #[track_caller]
-pub(super) fn dropped_and_healed(folder: &Folder, what: &str) -> String {
-    let host = Host::new(&folder.cache());
+pub(super) fn dropped_and_healed(directory: &Directory, what: &str) -> String {
+    let host = Host::new(&directory.cache());
     assert_eq!(host.deploy(1), CodeSource::Compiled, "{what}");
     let stats = host.stats();
     assert_eq!(
@@ -173,7 +174,7 @@ pub(super) fn dropped_and_healed(folder: &Folder, what: &str) -> String {
         "{what}"
     );
     let warning = host.warning();
-    let next = Host::new(&folder.cache());
+    let next = Host::new(&directory.cache());
     assert_eq!(next.deploy(1), CodeSource::Cache, "{what}");
     assert_eq!(next.fake.compiled(), 0, "{what}");
     assert_eq!(next.engine.warnings(), [""; 0], "{what}");

@@ -1,20 +1,20 @@
-//! Several processes on one folder, processes that are killed, and disks that are full.
+//! Tests with several processes on one directory, processes that are killed, and full disks.
 //!
-//! The processes are this test program, started again to run one test that does nothing on its own.
+//! The processes are this test program, started again to run one of the ignored tests.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::{Folder, Host, filled};
+use super::{Directory, Host, filled};
 use crate::CodeSource;
 use crate::artifacts::cache::CacheConfig;
 use crate::fake::Fake;
 
-const FOLDER: &str = "GOJINN_TEST_CACHE";
+const DIRECTORY: &str = "GOJINN_TEST_CACHE";
 
-/// Bytes of an artifact that takes a while to write.
+/// Bytes of an artifact that takes some time to write.
 const LARGE: usize = 1 << 20;
 
 fn host(cache: &Path) -> Host {
@@ -25,8 +25,8 @@ fn host(cache: &Path) -> Host {
     Host::with(fake, CacheConfig::new(cache))
 }
 
-fn child(test: &str, folder: &Path, limit: &str) -> Child {
-    // The shell's limits and ignored signals are handed down.
+fn child(test: &str, directory: &Path, limit: &str) -> Child {
+    // The program inherits the shell's limits and ignored signals.
     Command::new("sh")
         .arg("-c")
         .arg(format!("{limit} exec \"$@\""))
@@ -34,21 +34,21 @@ fn child(test: &str, folder: &Path, limit: &str) -> Child {
         .arg(std::env::current_exe().expect("this program"))
         .args(["--exact", "--ignored", "--nocapture", "--quiet"])
         .arg(format!("artifacts::cache::tests::processes::{test}"))
-        .env(FOLDER, folder)
+        .env(DIRECTORY, directory)
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
         .spawn()
         .expect("a process of this program")
 }
 
-fn folder_of_child() -> std::path::PathBuf {
-    std::env::var_os(FOLDER).expect("a parent").into()
+fn directory_of_child() -> std::path::PathBuf {
+    std::env::var_os(DIRECTORY).expect("a parent").into()
 }
 
 #[test]
 #[ignore = "a process that other tests start"]
 fn deploys_one() {
-    let host = host(&folder_of_child());
+    let host = host(&directory_of_child());
     let source = host.deploy(1);
     assert_eq!(host.engine.warnings(), [""; 0]);
     println!("compiled {} {source:?}", host.fake.compiled());
@@ -59,14 +59,14 @@ fn deploys_one() {
 fn deploys_for_ever() {
     println!("begun");
     for number in 1.. {
-        host(&folder_of_child()).deploy(number);
+        host(&directory_of_child()).deploy(number);
     }
 }
 
 #[test]
 #[ignore = "a process that other tests start"]
 fn deploys_on_a_full_disk() {
-    let host = host(&folder_of_child());
+    let host = host(&directory_of_child());
     for number in 1..=3 {
         assert_eq!(host.deploy(number), CodeSource::Compiled);
     }
@@ -78,9 +78,9 @@ fn deploys_on_a_full_disk() {
 
 #[test]
 fn sixteen_processes_cold_at_once() {
-    let folder = Folder::new();
+    let directory = Directory::new();
     let children: Vec<Child> = (0..16)
-        .map(|_| child("deploys_one", &folder.cache(), ""))
+        .map(|_| child("deploys_one", &directory.cache(), ""))
         .collect();
     for mut child in children {
         let mut said = String::new();
@@ -90,18 +90,18 @@ fn sixteen_processes_cold_at_once() {
         let sound = said.contains("compiled 1 Compiled") || said.contains("compiled 0 Cache");
         assert!(sound, "{said}");
     }
-    let next = host(&folder.cache());
+    let next = host(&directory.cache());
     assert_eq!(next.deploy(1), CodeSource::Cache);
     assert_eq!(next.engine.warnings(), [""; 0]);
-    folder.entry();
-    assert_eq!(folder.named("tmp-").len(), 0);
+    directory.entry();
+    assert_eq!(directory.named("tmp-").len(), 0);
 }
 
 #[test]
 fn killed_while_it_writes() {
-    let folder = Folder::new();
+    let directory = Directory::new();
     for round in 0..100 {
-        let mut child = child("deploys_for_ever", &folder.cache(), "");
+        let mut child = child("deploys_for_ever", &directory.cache(), "");
         let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
         let begun = lines.any(|line| line.is_ok_and(|line| line.contains("begun")));
         assert!(begun, "round {round}");
@@ -109,25 +109,25 @@ fn killed_while_it_writes() {
         child.kill().expect("a process to kill");
         child.wait().expect("its end");
 
-        let next = host(&folder.cache());
+        let next = host(&directory.cache());
         for number in 1..=3 {
             next.deploy(number);
         }
         assert_eq!(next.stats().dropped, 0, "an entry is whole or not there");
         assert_eq!(next.engine.warnings(), [""; 0], "round {round}");
         if round % 10 == 0 {
-            std::fs::remove_dir_all(folder.cache()).expect("a cache to begin anew");
+            std::fs::remove_dir_all(directory.cache()).expect("the cache's directory is removed");
         }
     }
 }
 
 #[test]
 fn a_full_disk() {
-    let folder = Folder::new();
-    // No file above 64 KiB; the signal that says so is ignored, so that the write fails.
+    let directory = Directory::new();
+    // No file may exceed 64 KiB. The signal for that is ignored, so that the write fails.
     let mut child = child(
         "deploys_on_a_full_disk",
-        &folder.cache(),
+        &directory.cache(),
         "trap '' XFSZ; ulimit -f 128;",
     );
     let mut said = String::new();
@@ -135,14 +135,14 @@ fn a_full_disk() {
     out.read_to_string(&mut said).expect("its output");
     assert!(child.wait().expect("its end").success(), "{said}");
     assert!(said.contains("served"), "{said}");
-    assert_eq!(folder.entries().len(), 0);
-    assert_eq!(folder.named("tmp-").len(), 0, "half an entry is removed");
+    assert_eq!(directory.entries().len(), 0);
+    assert_eq!(directory.named("tmp-").len(), 0, "half an entry is removed");
 }
 
 #[test]
-fn what_others_wrote_meanwhile_is_found() {
-    let folder = filled(1);
-    let (one, two) = (Host::new(&folder.cache()), Host::new(&folder.cache()));
+fn entries_that_another_process_wrote_meanwhile_are_found() {
+    let directory = filled(1);
+    let (one, two) = (Host::new(&directory.cache()), Host::new(&directory.cache()));
     assert_eq!(one.deploy(2), CodeSource::Compiled);
     assert_eq!(two.deploy(2), CodeSource::Cache);
 }

@@ -1,4 +1,4 @@
-//! A folder that only this user can write to, held open: every name is looked up in it and nowhere else.
+//! A directory that only this user can write to. It is held open, and every name is looked up in it.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -12,20 +12,20 @@ use cap_std::fs::{Dir, OpenOptionsExt as _};
 const LOCK: &str = "lock";
 const TEMPORARY: &str = "tmp-";
 
-/// How long to wait for another process that makes the key, which takes it milliseconds.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait for another process that holds the lock, which it usually does for milliseconds.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Permissions that let somebody else write.
+/// Permissions that let other users write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// Permissions of anybody else.
+/// All permissions of other users.
 const OTHERS: u32 = 0o077;
 
-/// The folder.
-pub(super) struct Folder {
+/// The cache's directory.
+pub(super) struct Directory {
     path: PathBuf,
     dir: Dir,
-    /// The same once more, as what can be synced.
+    /// The same directory, as a file that can be synced.
     file: File,
 }
 
@@ -33,34 +33,34 @@ pub(super) struct Folder {
 #[derive(Debug)]
 pub(super) enum Unfit {
     Missing,
-    /// Its content, its kind or its permissions are wrong, for the reason given: it must not be trusted, ever.
+    /// Its content, its kind or its permissions are wrong, for the given reason. It must never be trusted.
     Unsafe(String),
-    /// The system refused, for reasons that may pass.
+    /// The system refused, for a reason that may be temporary.
     Io(io::Error),
 }
 
-/// A file that is there.
+/// A file in the directory.
 pub(super) struct Listed {
     pub(super) name: String,
     pub(super) len: u64,
     pub(super) modified: SystemTime,
 }
 
-/// Held until dropped.
+/// The directory's lock, held until it is dropped.
 pub(super) struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing would do, but for a process that another thread is just starting: until it has become another program, it
-        // has the file open too.
+        // Closing the file is not enough if another thread is starting a process at this moment: between `fork` and
+        // `exec` the child has the file open too, and would hold the lock.
         let _ = self.0.unlock();
     }
 }
 
-impl Folder {
-    /// Opens the folder at `path`, made if it is missing. `Err` says in words why it cannot be used.
+impl Directory {
+    /// Opens the directory at `path`, and makes it if it is missing. `Err` says why it cannot be used.
     pub(super) fn open(path: &Path) -> Result<Self, String> {
-        // Without a slash at its end, which would have the last link followed.
+        // Collecting the components removes a slash at the end, which would make the system follow a link.
         let path: PathBuf = path.components().collect();
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
         let file = OpenOptions::new()
@@ -69,23 +69,23 @@ impl Folder {
             .open(&path)
             .map_err(|error| match (error.raw_os_error(), made) {
                 _ if path.is_symlink() => {
-                    "it is a symbolic link; name the folder it leads to".to_string()
+                    "it is a symbolic link; configure the directory that it leads to".to_string()
                 }
-                (Some(libc::ENOTDIR), _) if path.exists() => "it is not a folder".to_string(),
+                (Some(libc::ENOTDIR), _) if path.exists() => "it is not a directory".to_string(),
                 (_, Err(made)) => format!("it cannot be made: {made}"),
                 (_, Ok(())) => error.to_string(),
             })?;
         let facts = file.metadata().map_err(|error| error.to_string())?;
         if facts.uid() != own_uid() {
             return Err(format!(
-                "it belongs to user {}, this process runs as {}: chown it, or name another",
+                "it belongs to user {}, but this process runs as user {}; change its owner, or configure another directory",
                 facts.uid(),
                 own_uid()
             ));
         }
         if facts.mode() & WRITABLE_BY_OTHERS != 0 {
             return Err(format!(
-                "others than its owner can write to it (mode {:03o}): chmod 700",
+                "other users than its owner can write to it (mode {:03o}); chmod 700 it",
                 facts.mode() & 0o777
             ));
         }
@@ -100,8 +100,9 @@ impl Folder {
         &self.path
     }
 
-    /// Opens a file for reading that is regular, ours, and writable by nobody else (`private`: not even readable).
-    /// Follows no link and waits for nobody, whatever stands under that name. Also tells its length.
+    /// Opens a file for reading, and returns its length too. The file must be regular, must belong to this user, and no
+    /// other user may be able to write to it (nor to read it, if `private`). Follows no link, and never blocks: a FIFO
+    /// of that name is refused.
     pub(super) fn read(&self, name: &str, private: bool) -> Result<(File, u64), Unfit> {
         let mut options = cap_std::fs::OpenOptions::new();
         options.read(true).follow(FollowSymlinks::No).nonblock(true);
@@ -117,7 +118,7 @@ impl Folder {
             format!("it belongs to user {}", facts.uid())
         } else if facts.mode() & forbidden != 0 {
             format!(
-                "others have access to it (mode {:03o})",
+                "other users have access to it (mode {:03o})",
                 facts.mode() & 0o777
             )
         } else {
@@ -132,13 +133,13 @@ impl Folder {
         }
         match self.dir.symlink_metadata(name) {
             Ok(facts) if facts.is_symlink() => Unfit::Unsafe("it is a symbolic link".into()),
-            // A socket cannot be opened at all.
+            // Opening a socket fails, so its kind has to be asked for here.
             Ok(facts) if !facts.is_file() => Unfit::Unsafe("it is not a regular file".into()),
             _ => Unfit::Io(error),
         }
     }
 
-    /// Puts `parts` under `name`, on disk and as a whole, or leaves everything as it was.
+    /// Writes `parts` to the file `name`: the whole file is on disk afterwards, or nothing has changed.
     pub(super) fn write(&self, name: &str, parts: &[&[u8]]) -> io::Result<()> {
         let mut random = [0; 12];
         getrandom::fill(&mut random).map_err(io::Error::other)?;
@@ -150,7 +151,7 @@ impl Folder {
             self.remove(&temporary);
         }
         written?;
-        // Not a failure of the write: whether the name survives a power cut is all that is open.
+        // An error here is no failure of the write: it only means that the new name may not survive a power cut.
         let _ = self.file.sync_all();
         Ok(())
     }
@@ -169,25 +170,25 @@ impl Folder {
         file.sync_all()
     }
 
-    /// Removes whatever stands under `name`, as far as it can be removed. A link is removed, not what it leads to.
+    /// Removes the file, link or empty directory `name`. A link is removed, not what it leads to.
     pub(super) fn remove(&self, name: &str) {
         if self.dir.remove_file(name).is_err() {
-            // A folder, perhaps. Where that fails too, the name stays unusable and every use of it is counted.
+            // It may be a directory. If that fails too, the name stays unusable, and every attempt to use it is counted.
             let _ = self.dir.remove_dir(name);
         }
     }
 
-    /// Whether anything stands under `name`. A link counts as itself.
+    /// Whether there is anything with the name `name`. A link counts, even if it leads nowhere.
     pub(super) fn has(&self, name: &str) -> bool {
         self.dir.symlink_metadata(name).is_ok()
     }
 
-    /// Every file.
+    /// All files in the directory.
     pub(super) fn list(&self) -> io::Result<Vec<Listed>> {
         let mut files = Vec::new();
         for entry in self.dir.entries()? {
             let entry = entry?;
-            // A file that is gone meanwhile, or whose name is none of ours, is none of ours.
+            // Skip files that were removed meanwhile, and those whose names cannot be ours.
             let (Ok(facts), Ok(name)) = (entry.metadata(), entry.file_name().into_string()) else {
                 continue;
             };
@@ -202,7 +203,7 @@ impl Folder {
         Ok(files)
     }
 
-    /// The folder's lock if no other process has it.
+    /// The directory's lock, if no other process holds it.
     pub(super) fn try_lock(&self) -> io::Result<Option<Lock>> {
         let mut options = cap_std::fs::OpenOptions::new();
         options
@@ -219,17 +220,17 @@ impl Folder {
         }
     }
 
-    /// The folder's lock, waited for, but not for ever: its holder may have been stopped.
+    /// The directory's lock. Waits for it, but not for ever: the process that holds it may have been stopped.
     pub(super) fn lock(&self) -> io::Result<Lock> {
         let begun = Instant::now();
         loop {
             if let Some(lock) = self.try_lock()? {
                 return Ok(lock);
             }
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > LOCK_TIMEOUT {
                 return Err(io::Error::new(
                     io::ErrorKind::TimedOut,
-                    "another process has held its lock for seconds",
+                    "another process has held it for seconds",
                 ));
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -237,7 +238,7 @@ impl Folder {
     }
 }
 
-/// Whether a file of that name is one that somebody has not finished writing.
+/// Whether a file with that name is a temporary one, whose writer has not finished.
 pub(super) fn is_temporary(name: &str) -> bool {
     name.starts_with(TEMPORARY)
 }
@@ -249,6 +250,6 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 
 /// The user whose rights this process has.
 fn own_uid() -> u32 {
-    // SAFETY: reads a number; cannot fail.
+    // SAFETY: takes no arguments and cannot fail.
     unsafe { libc::geteuid() }
 }
