@@ -8,34 +8,34 @@
 #include <stdint.h>
 #include <stddef.h>
 
-// The version of the ABI in this header. Raised by every change that an old caller would notice.
+// The version of the ABI in this header. Every change that is not compatible with older callers increases it.
 #define GOJINN_ABI_VERSION 3
 
-// Done.
+// Success.
 #define GOJINN_OK 0
 
-// A pointer that must not be NULL was.
+// A pointer is NULL that must not be.
 #define GOJINN_NULL_ARGUMENT 100
 
-// The configuration is malformed, out of bounds or contradictory; the message says where.
+// The configuration is malformed, out of bounds or contradictory. The message says where.
 #define GOJINN_BAD_CONFIG 101
 
-// The head of a request is malformed, or a buffer is too small for a rest.
+// The head of a request is malformed, or the buffer is too small for a rest.
 #define GOJINN_BAD_FRAME 102
 
-// This build, or the backend, cannot do what was asked.
+// This build or the backend does not support what was asked for.
 #define GOJINN_UNSUPPORTED 103
 
 // The call id is stale, unknown or used already.
 #define GOJINN_STALE_CALL 104
 
-// Every place for a running call is taken, or too many compilations go on that nobody waits for.
+// Every permit for a running call is taken, or too many compilations of cancelled deployments are still running.
 #define GOJINN_REJECTED 105
 
-// The caller cancelled it.
+// The caller cancelled the deployment.
 #define GOJINN_CANCELLED 106
 
-// The module breaks a rule; the message names it.
+// The module breaks a rule, which the message names.
 #define GOJINN_INVALID_MODULE 200
 
 // The host failed.
@@ -47,22 +47,22 @@
 // A compiled artifact could not be loaded.
 #define GOJINN_LOAD 302
 
-// A bug: the library panicked.
+// A bug in Gojinn: the library panicked.
 #define GOJINN_PANIC 399
 
-// What deployments are cancelled with. A box of one owner; freed by `gojinn_cancel_free`.
+// A handle that cancels deployments. It has one owner, who frees it with `gojinn_cancel_free`.
 typedef struct gojinn_cancel gojinn_cancel;
 
-// An engine. A box of one owner; freed by `gojinn_engine_free`.
+// An engine. It has one owner, who frees it with `gojinn_engine_free`.
 typedef struct gojinn_engine gojinn_engine;
 
-// An error. A box of one owner; freed by `gojinn_error_free`.
+// An error. It has one owner, who frees it with `gojinn_error_free`.
 typedef struct gojinn_error gojinn_error;
 
-// A deployed function. A box of one owner that holds its engine too; freed by `gojinn_function_free`.
+// A deployed function, which keeps its engine alive. It has one owner, who frees it with `gojinn_function_free`.
 typedef struct gojinn_function gojinn_function;
 
-// A frame that did not fit into the caller's buffer. A box of one owner; freed by `gojinn_rest_free`.
+// A frame that did not fit into the caller's buffer. It has one owner, who frees it with `gojinn_rest_free`.
 typedef struct gojinn_rest gojinn_rest;
 
 // The numbers of an answer, and the lengths of the four parts of its frame.
@@ -71,19 +71,19 @@ typedef struct gojinn_answer {
   uint32_t verdict;
   // The HTTP status for the client.
   uint32_t status;
-  // Headers in the frame.
+  // The number of headers in the frame.
   uint32_t headers;
-  // 1 if the function named the status, 0 if it did not and `status` is 200 for that reason (or verdict is not ok).
+  // 1 if the function named the status. 0 if it did not, so that `status` is 200; or if verdict is not 0.
   uint32_t names_status;
-  // Nanoseconds from the call's begin to the guest's end.
+  // Nanoseconds from the beginning of the call to the guest's end.
   uint64_t duration_ns;
   // The most linear memory the guest had, in bytes.
   uint64_t memory_peak;
-  // Bytes of log lines beyond `max_logs`.
+  // Bytes of log lines that were dropped because of `max_logs`.
   uint64_t logs_dropped;
-  // Whole lines beyond it.
+  // Whole log lines that were dropped because of `max_logs`.
   uint64_t log_lines_dropped;
-  // Bytes of the frame's first part.
+  // Bytes of the first part.
   uint64_t headers_len;
   // Bytes of the second part.
   uint64_t reason_len;
@@ -97,10 +97,10 @@ typedef struct gojinn_answer {
 extern "C" {
 #endif // __cplusplus
 
-// The version of the ABI that this library was built with; compare it with `GOJINN_ABI_VERSION` of the header.
+// The version of the ABI that this library was built with. Compare it with `GOJINN_ABI_VERSION` of the header.
 uint32_t gojinn_abi_version(void);
 
-// Makes an engine of a configuration in JSON (`{}` for the defaults).
+// Makes an engine from a configuration in JSON (`{}` for the defaults).
 //
 // # Safety
 // `config` is readable for `config_len` bytes; `engine` and `error` are writable.
@@ -109,14 +109,14 @@ int32_t gojinn_engine_new(const uint8_t *config,
                           struct gojinn_engine **engine,
                           struct gojinn_error **error);
 
-// Frees an engine. Its functions live on.
+// Frees an engine. Its functions stay alive.
 //
 // # Safety
 // `engine` is NULL or came from `gojinn_engine_new` and was not freed.
 void gojinn_engine_free(struct gojinn_engine *engine);
 
-// Describes the engine as JSON: its backends, the default one, places for calls, and why there is no memory pool if there
-// is none.
+// Describes the engine as JSON: its backends, the default one, the number of permits for calls, and why there is no
+// memory pool if there is none.
 //
 // # Safety
 // `engine` is a live engine; `out` is writable for `out_cap` bytes; `len` is writable.
@@ -125,7 +125,7 @@ int32_t gojinn_engine_describe(const struct gojinn_engine *engine,
                                size_t out_cap,
                                size_t *len);
 
-// Removes everything from the engine's artifact cache and tells how much that was. Functions stay as they are.
+// Removes everything from the engine's artifact cache, and writes how much that was. Functions stay as they are.
 // `GOJINN_BAD_CONFIG` if there is no cache, `GOJINN_HOST` if something could not be removed.
 //
 // # Safety
@@ -135,7 +135,7 @@ int32_t gojinn_engine_purge_cache(const struct gojinn_engine *engine,
                                   uint64_t *bytes,
                                   struct gojinn_error **error);
 
-// All figures of the engine in the text format of Prometheus.
+// All metrics of the engine in the text format of Prometheus.
 //
 // # Safety
 // `engine` is a live engine; `out` is writable for `out_cap` bytes; `len` is writable.
@@ -144,24 +144,24 @@ int32_t gojinn_engine_metrics(const struct gojinn_engine *engine,
                               size_t out_cap,
                               size_t *len);
 
-// Makes something that deployments can be cancelled with.
+// Makes a handle that cancels deployments.
 struct gojinn_cancel *gojinn_cancel_new(void);
 
-// Cancels the deployments that were given `cancel`, from any thread and at any time, and those that will be. The second time
-// does nothing.
+// Cancels the deployments that `cancel` was or will be passed to, from any thread and at any time. The second time does
+// nothing.
 //
 // # Safety
 // `cancel` is NULL or came from `gojinn_cancel_new` and was not freed.
 void gojinn_cancel_set(const struct gojinn_cancel *cancel);
 
-// Frees it; what it was given to goes on.
+// Frees a cancel handle. Deployments that it was passed to go on.
 //
 // # Safety
 // `cancel` is NULL or came from `gojinn_cancel_new` and was not freed.
 void gojinn_cancel_free(struct gojinn_cancel *cancel);
 
-// Deploys a module. Takes seconds for a large module that is new, and at most the engine's `compile_timeout` for its
-// compilation. `cancel` may be NULL; a deployment that it cancels returns `GOJINN_CANCELLED` soon.
+// Deploys a module. Takes seconds for a large module that is new. It waits for the compilation for the engine's
+// `compile_timeout` at most. `cancel` may be NULL. A deployment that it cancels returns `GOJINN_CANCELLED` soon.
 //
 // # Safety
 // `engine` is a live engine; `wasm` and `config` are readable for their lengths; `cancel` is NULL, or live until this
@@ -175,13 +175,13 @@ int32_t gojinn_function_new(const struct gojinn_engine *engine,
                             struct gojinn_function **function,
                             struct gojinn_error **error);
 
-// Frees a function. Calls that run keep what they use.
+// Frees a function. Running calls keep what they use alive.
 //
 // # Safety
 // `function` is NULL or came from `gojinn_function_new` and was not freed.
 void gojinn_function_free(struct gojinn_function *function);
 
-// Describes a function as JSON: backend, hash, sizes, form, how long its compilation took.
+// Describes a function as JSON: its backend, hash, sizes, form, and how long its compilation took.
 //
 // # Safety
 // `function` is a live function; `out` is writable for `out_cap` bytes; `len` is writable.
@@ -190,30 +190,31 @@ int32_t gojinn_function_describe(const struct gojinn_function *function,
                                  size_t out_cap,
                                  size_t *len);
 
-// Takes a place for a call and gives its id, which is never 0. `GOJINN_REJECTED` when every place is taken.
+// Takes a permit for a call and writes the call's id, which is never 0. `GOJINN_REJECTED` if every permit is taken.
 //
 // # Safety
 // `engine` is a live engine; `call` is writable.
 int32_t gojinn_call_new(const struct gojinn_engine *engine,
                         uint64_t *call);
 
-// Gives back the place of a call that was never used. A stale id does nothing.
+// Gives back the permit of a call that was not used. Does nothing for a stale id.
 //
 // # Safety
 // `engine` is NULL or a live engine.
 void gojinn_call_free(const struct gojinn_engine *engine, uint64_t call);
 
-// Cancels a call, from any thread and at any time. A stale id does nothing.
+// Cancels a call, from any thread and at any time. Does nothing for a stale id.
 //
 // # Safety
 // `engine` is NULL or a live engine.
 void gojinn_call_cancel(const struct gojinn_engine *engine, uint64_t call);
 
-// Answers one request in a fresh sandbox, on the calling thread. Uses the call id up, whatever it returns.
+// Answers one request in a fresh sandbox, on the calling thread. The call's id is stale afterwards, whatever this
+// returns.
 //
 // # Safety
 // `function` is a live function; `head` and `body` are readable for their lengths; `out` is writable for `out_cap` bytes
-// and overlaps with neither; `answer` and `rest` are writable.
+// and overlaps with neither of them; `answer` and `rest` are writable.
 int32_t gojinn_function_call(const struct gojinn_function *function,
                              uint64_t call,
                              const uint8_t *head,
@@ -225,7 +226,8 @@ int32_t gojinn_function_call(const struct gojinn_function *function,
                              struct gojinn_answer *answer,
                              struct gojinn_rest **rest);
 
-// Copies a whole frame that did not fit. `GOJINN_BAD_FRAME` if `out_cap` is less than its length.
+// Copies a whole frame that did not fit into the buffer of the call. `GOJINN_BAD_FRAME` if `out_cap` is less than its
+// length.
 //
 // # Safety
 // `rest` is a live rest; `out` is writable for `out_cap` bytes.
@@ -243,7 +245,7 @@ void gojinn_rest_free(struct gojinn_rest *rest);
 // `error` is NULL or a live error.
 int32_t gojinn_error_code(const struct gojinn_error *error);
 
-// Copies as much of an error's message (UTF-8, no NUL at its end) as fits; returns its whole length.
+// Copies as much of an error's message (UTF-8, without NUL at its end) as fits, and returns its whole length.
 //
 // # Safety
 // `error` is NULL or a live error; `out` is writable for `out_cap` bytes.
@@ -254,7 +256,7 @@ size_t gojinn_error_message(const struct gojinn_error *error,
 // Frees an error.
 //
 // # Safety
-// `error` is NULL or came from one of the calls above and was not freed.
+// `error` is NULL or came from one of the functions above and was not freed.
 void gojinn_error_free(struct gojinn_error *error);
 
 #ifdef __cplusplus

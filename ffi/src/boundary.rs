@@ -1,4 +1,4 @@
-//! The panic boundary, and the ways bytes and handles cross the ABI.
+//! The panic boundary of the ABI, and how bytes and handles cross it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -7,12 +7,12 @@ use crate::handles::gojinn_error;
 
 /// Runs the body of an exported function; a panic becomes `fallback`.
 pub(crate) fn guard<R>(fallback: R, body: impl FnOnce() -> R) -> R {
-    // Nothing of the body's is looked at after a panic but what the engine itself keeps consistent (it unlocks and frees in
-    // `Drop`), so unwinding past it leaves nothing half done.
+    // AssertUnwindSafe: after a panic only the engine's own state is used again, and the engine keeps it consistent
+    // while it unwinds (it unlocks and frees in `Drop`).
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(fallback)
 }
 
-/// A slice of the caller's. `None` for NULL with a length.
+/// The caller's bytes as a slice. `None` if `pointer` is NULL and `len` is not 0.
 ///
 /// # Safety
 /// `pointer` is NULL, or readable for `len` bytes for as long as the exported function runs.
@@ -23,14 +23,14 @@ pub(crate) unsafe fn bytes<'a>(pointer: *const u8, len: usize) -> Option<&'a [u8
     if pointer.is_null() || len > isize::MAX as usize {
         return None;
     }
-    // SAFETY: not NULL, and readable for `len` bytes by the caller's promise.
+    // SAFETY: not NULL, and the caller guarantees that it is readable for `len` bytes.
     Some(unsafe { std::slice::from_raw_parts(pointer, len) })
 }
 
-/// A buffer of the caller's. `None` for NULL with a length.
+/// The caller's buffer as a slice. `None` if `pointer` is NULL and `len` is not 0.
 ///
 /// # Safety
-/// `pointer` is NULL, or writable for `len` bytes and aliased by nobody for as long as the exported function runs.
+/// `pointer` is NULL, or writable for `len` bytes, which nothing else accesses for as long as the exported function runs.
 pub(crate) unsafe fn bytes_mut<'a>(pointer: *mut u8, len: usize) -> Option<&'a mut [u8]> {
     if len == 0 {
         return Some(&mut []);
@@ -38,17 +38,17 @@ pub(crate) unsafe fn bytes_mut<'a>(pointer: *mut u8, len: usize) -> Option<&'a m
     if pointer.is_null() || len > isize::MAX as usize {
         return None;
     }
-    // SAFETY: not NULL, writable for `len` bytes and unaliased by the caller's promise.
+    // SAFETY: not NULL, and the caller guarantees that it is writable for `len` bytes and not aliased.
     Some(unsafe { std::slice::from_raw_parts_mut(pointer, len) })
 }
 
-/// Copies as much of `from` as fits.
+/// Copies as much of `from` as fits into `to`.
 pub(crate) fn copy_prefix(from: &[u8], to: &mut [u8]) {
     let len = from.len().min(to.len());
     to[..len].copy_from_slice(&from[..len]);
 }
 
-/// Makes a handle and gives it to the caller, or an error in its place.
+/// Makes a handle and writes it to `out`, or an error to `error`. Returns the code.
 ///
 /// # Safety
 /// `out` and `error` are NULL or writable.
@@ -62,15 +62,15 @@ pub(crate) unsafe fn give<T>(
     }
     let work = || {
         let made = make()?;
-        // SAFETY: not NULL, so writable by the caller's promise.
+        // SAFETY: not NULL, so the caller guarantees that it is writable.
         unsafe { out.write(Box::into_raw(Box::new(made))) };
         Ok(())
     };
-    // SAFETY: the caller's promise is passed on.
+    // SAFETY: the same precondition, which the caller guarantees.
     unsafe { attempt(work, error) }
 }
 
-/// Does something that gives nothing but an error.
+/// Runs `work`, and writes its error to `error` if it fails. Returns the code.
 ///
 /// # Safety
 /// `error` is NULL or writable.
@@ -86,26 +86,26 @@ pub(crate) unsafe fn attempt(
         Ok(Err(problem)) => problem,
         Err(_) => gojinn_error {
             code: GOJINN_PANIC,
-            message: "a bug: the library panicked".into(),
+            message: "a bug in Gojinn: the library panicked; please report it".into(),
         },
     };
     let code = problem.code;
-    // SAFETY: not NULL, so writable by the caller's promise.
+    // SAFETY: not NULL, so the caller guarantees that it is writable.
     unsafe { error.write(Box::into_raw(Box::new(problem))) };
     code
 }
 
-/// Gives as much of a text as fits, and its whole length. `text` is `None` when its object was NULL.
+/// Writes as much of a text as fits to `out`, and its whole length to `len`. `text` is `None` if the handle was NULL.
 ///
 /// # Safety
-/// `out` is NULL or writable for `out_cap` bytes and aliased by nobody; `len` is NULL or writable.
+/// `out` is NULL, or writable for `out_cap` bytes, which nothing else accesses meanwhile; `len` is NULL or writable.
 pub(crate) unsafe fn give_text(
     text: Option<impl FnOnce() -> String>,
     out: *mut u8,
     out_cap: usize,
     len: *mut usize,
 ) -> i32 {
-    // SAFETY: the caller's promise is passed on.
+    // SAFETY: the same precondition, which the caller guarantees.
     let out = unsafe { bytes_mut(out, out_cap) };
     let (Some(text), Some(out), false) = (text, out, len.is_null()) else {
         return GOJINN_NULL_ARGUMENT;
@@ -113,7 +113,7 @@ pub(crate) unsafe fn give_text(
     guard(GOJINN_PANIC, || {
         let text = text();
         copy_prefix(text.as_bytes(), out);
-        // SAFETY: not NULL, so writable by the caller's promise.
+        // SAFETY: not NULL, so the caller guarantees that it is writable.
         unsafe { len.write(text.len()) };
         GOJINN_OK
     })

@@ -4,26 +4,26 @@ use engine_core::{Error, ErrorKind};
 
 use crate::handles::gojinn_error;
 
-/// The version of the ABI in this header. Raised by every change that an old caller would notice.
+/// The version of the ABI in this header. Every change that is not compatible with older callers increases it.
 pub const GOJINN_ABI_VERSION: u32 = 3;
 
-/// Done.
+/// Success.
 pub const GOJINN_OK: i32 = 0;
-/// A pointer that must not be NULL was.
+/// A pointer is NULL that must not be.
 pub const GOJINN_NULL_ARGUMENT: i32 = 100;
-/// The configuration is malformed, out of bounds or contradictory; the message says where.
+/// The configuration is malformed, out of bounds or contradictory. The message says where.
 pub const GOJINN_BAD_CONFIG: i32 = 101;
-/// The head of a request is malformed, or a buffer is too small for a rest.
+/// The head of a request is malformed, or the buffer is too small for a rest.
 pub const GOJINN_BAD_FRAME: i32 = 102;
-/// This build, or the backend, cannot do what was asked.
+/// This build or the backend does not support what was asked for.
 pub const GOJINN_UNSUPPORTED: i32 = 103;
 /// The call id is stale, unknown or used already.
 pub const GOJINN_STALE_CALL: i32 = 104;
-/// Every place for a running call is taken, or too many compilations go on that nobody waits for.
+/// Every permit for a running call is taken, or too many compilations of cancelled deployments are still running.
 pub const GOJINN_REJECTED: i32 = 105;
-/// The caller cancelled it.
+/// The caller cancelled the deployment.
 pub const GOJINN_CANCELLED: i32 = 106;
-/// The module breaks a rule; the message names it.
+/// The module breaks a rule, which the message names.
 pub const GOJINN_INVALID_MODULE: i32 = 200;
 /// The host failed.
 pub const GOJINN_HOST: i32 = 300;
@@ -31,10 +31,10 @@ pub const GOJINN_HOST: i32 = 300;
 pub const GOJINN_COMPILE: i32 = 301;
 /// A compiled artifact could not be loaded.
 pub const GOJINN_LOAD: i32 = 302;
-/// A bug: the library panicked.
+/// A bug in Gojinn: the library panicked.
 pub const GOJINN_PANIC: i32 = 399;
 
-/// The code of an error of the engine's.
+/// The code of an engine's error.
 pub(crate) fn code(error: &Error) -> i32 {
     match error.kind() {
         ErrorKind::Cancelled => GOJINN_CANCELLED,
@@ -48,11 +48,11 @@ pub(crate) fn code(error: &Error) -> i32 {
     }
 }
 
-/// The error for a NULL that must not be.
+/// The error for a pointer that must not be NULL.
 pub(crate) fn null_argument() -> gojinn_error {
     gojinn_error {
         code: GOJINN_NULL_ARGUMENT,
-        message: "a pointer that must not be NULL is".into(),
+        message: "an argument is NULL that must not be NULL; pass a valid pointer".into(),
     }
 }
 

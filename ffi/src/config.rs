@@ -1,4 +1,4 @@
-//! The JSON that configures engines and functions, and the JSON that describes them.
+//! Parses the JSON that configures engines and functions, and writes the JSON that describes them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use engine_core::{
 };
 use serde::Deserialize;
 
-/// Reads the configuration of an engine.
+/// Parses the configuration of an engine.
 pub(crate) fn engine(json: &[u8]) -> Result<EngineConfig> {
     let config: EngineJson = parse(json, "the engine's configuration")?;
     let defaults = EngineConfig::default();
@@ -30,17 +30,17 @@ pub(crate) fn engine(json: &[u8]) -> Result<EngineConfig> {
     })
 }
 
-/// Reads how long a deployment waits for its code, in nanoseconds.
+/// Checks `compile_timeout`, which is in nanoseconds.
 fn timeout(nanos: u64) -> Result<Duration> {
     if nanos == 0 {
         return Err(Error::config(
-            "compile_timeout is 0; it must be at least 1 (nanosecond), or left out for a default",
+            "compile_timeout is 0; it must be at least 1 (nanosecond), or left out for the default",
         ));
     }
     Ok(Duration::from_nanos(nanos))
 }
 
-/// Reads the bounds of the memory pool. -1 slots means no pool.
+/// Reads the settings of the memory pool. -1 slots means no pool.
 fn pool(config: PoolJson) -> Result<Option<PoolConfig>> {
     if config.slots == Some(-1) {
         return Ok(None);
@@ -50,7 +50,7 @@ fn pool(config: PoolJson) -> Result<Option<PoolConfig>> {
         None => ResetMode::Auto,
         Some(name) => ResetMode::named(name).ok_or_else(|| {
             Error::config(format!(
-                "unknown pool reset {name:?}; there are auto, scan, copy and madvise"
+                "pool reset {name:?} is unknown; use auto, scan, copy or madvise"
             ))
         })?,
     };
@@ -61,7 +61,7 @@ fn pool(config: PoolJson) -> Result<Option<PoolConfig>> {
                 .filter(|&slots| slots > 0)
                 .ok_or_else(|| {
                     Error::config(format!(
-                        "pool slots is {slots}; it must be -1 (no pool) or at least 1"
+                        "the pool's slots is {slots}; it must be -1 (no pool) or at least 1"
                     ))
                 })
         })?,
@@ -73,7 +73,7 @@ fn pool(config: PoolJson) -> Result<Option<PoolConfig>> {
     }))
 }
 
-/// Reads the configuration of a function.
+/// Parses the configuration of a function.
 pub(crate) fn function(json: &[u8]) -> Result<FunctionConfig> {
     let config: FunctionJson = parse(json, "the function's configuration")?;
     let defaults = Limits::default();
@@ -117,7 +117,7 @@ pub(crate) fn function(json: &[u8]) -> Result<FunctionConfig> {
     })
 }
 
-/// What an engine is.
+/// Describes an engine.
 pub(crate) fn describe_engine(engine: &Engine) -> String {
     let backends: Vec<_> = engine
         .backends()
@@ -149,7 +149,7 @@ pub(crate) fn describe_engine(engine: &Engine) -> String {
     .to_string()
 }
 
-/// What a function is.
+/// Describes a function.
 pub(crate) fn describe_function(function: &Function) -> String {
     let facts = function.facts();
     let hash: String = facts
@@ -252,7 +252,7 @@ struct MountJson {
 
 fn parse<'a, T: Deserialize<'a>>(json: &'a [u8], what: &str) -> Result<T> {
     serde_json::from_slice(json)
-        .map_err(|error| Error::config(format!("{what} is wrong")).because(error))
+        .map_err(|error| Error::config(format!("{what} is not valid")).because(error))
 }
 
 fn contract(name: &str) -> Result<&'static dyn Contract> {
@@ -262,18 +262,15 @@ fn contract(name: &str) -> Result<&'static dyn Contract> {
             .map(|contract| contract.name())
             .collect();
         Error::config(format!(
-            "contract {name:?} is not supported; there is: {}",
+            "contract {name:?} is unknown; use one of: {}",
             names.join(", ")
         ))
     })
 }
 
 fn snapshot(name: &str) -> Result<SnapshotMode> {
-    SnapshotMode::from_name(name).ok_or_else(|| {
-        Error::config(format!(
-            "unknown snapshot {name:?}; there are auto, on and off"
-        ))
-    })
+    SnapshotMode::from_name(name)
+        .ok_or_else(|| Error::config(format!("snapshot {name:?} is unknown; use auto, on or off")))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The packed bytes of a request's head and of an answer's frame. `docs/abi.md` has the layout.
+//! Parses the packed head of a request, and writes the packed frame of an answer. `docs/abi.md` describes the layouts.
 
 use engine_core::Answer;
 use engine_core::contract::Request;
@@ -14,19 +14,19 @@ pub struct gojinn_answer {
     pub verdict: u32,
     /// The HTTP status for the client.
     pub status: u32,
-    /// Headers in the frame.
+    /// The number of headers in the frame.
     pub headers: u32,
-    /// 1 if the function named the status, 0 if it did not and `status` is 200 for that reason (or verdict is not ok).
+    /// 1 if the function named the status. 0 if it did not, so that `status` is 200; or if verdict is not 0.
     pub names_status: u32,
-    /// Nanoseconds from the call's begin to the guest's end.
+    /// Nanoseconds from the beginning of the call to the guest's end.
     pub duration_ns: u64,
     /// The most linear memory the guest had, in bytes.
     pub memory_peak: u64,
-    /// Bytes of log lines beyond `max_logs`.
+    /// Bytes of log lines that were dropped because of `max_logs`.
     pub logs_dropped: u64,
-    /// Whole lines beyond it.
+    /// Whole log lines that were dropped because of `max_logs`.
     pub log_lines_dropped: u64,
-    /// Bytes of the frame's first part.
+    /// Bytes of the first part.
     pub headers_len: u64,
     /// Bytes of the second part.
     pub reason_len: u64,
@@ -36,15 +36,15 @@ pub struct gojinn_answer {
     pub body_len: u64,
 }
 
-/// A request's head, taken apart.
+/// The parsed head of a request.
 pub(crate) struct Head<'a> {
     fields: [&'a [u8]; 9],
     headers: Vec<(&'a [u8], &'a [u8])>,
-    pub(crate) late: Vec<&'a [u8]>,
+    pub(crate) per_request: Vec<&'a [u8]>,
 }
 
 impl<'a> Head<'a> {
-    /// `None` if anything is missing, out of bounds or left over.
+    /// Parses a head. `None` if anything is missing, out of bounds or left over.
     pub(crate) fn parse(head: &'a [u8]) -> Option<Self> {
         let mut rest = Reader(head);
         let mut fields = [&[][..]; 9];
@@ -57,18 +57,18 @@ impl<'a> Head<'a> {
             headers.push((rest.string()?, rest.string()?));
         }
         let count = rest.count(4)?;
-        let mut late = Vec::with_capacity(count);
+        let mut per_request = Vec::with_capacity(count);
         for _ in 0..count {
-            late.push(rest.string()?);
+            per_request.push(rest.string()?);
         }
         rest.0.is_empty().then_some(Self {
             fields,
             headers,
-            late,
+            per_request,
         })
     }
 
-    /// The request with that body.
+    /// The request with this head and `body`.
     pub(crate) fn request<'b>(&'b self, body: &'b [u8]) -> Request<'b> {
         let [
             method,
@@ -97,7 +97,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Writes an answer's frame into `out`, or into a rest where it does not fit.
+/// Writes an answer's frame to `out`, or to a rest if it does not fit.
 pub(crate) fn write(answer: &Answer<'_>, out: &mut [u8]) -> (gojinn_answer, Option<gojinn_rest>) {
     let (headers, body) = match answer.response {
         Some(response) => (response.headers.as_slice(), &*response.body),
@@ -157,7 +157,8 @@ impl<'a> Reader<'a> {
         Some(u32::from_le_bytes(*number) as usize)
     }
 
-    /// A number of things that take at least `least` bytes each: no allocation is larger than what was sent.
+    /// Takes a number of items of at least `least` bytes each. It is refused if so many cannot follow: a head cannot
+    /// make us allocate much more than its own size.
     fn count(&mut self, least: usize) -> Option<usize> {
         self.number()
             .filter(|count| count.saturating_mul(least) <= self.0.len())
@@ -171,7 +172,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Fills a buffer of exactly the right length.
+/// Fills a buffer that has exactly the right length.
 struct Writer<'a>(&'a mut [u8]);
 
 impl Writer<'_> {
@@ -205,12 +206,12 @@ mod tests {
         string(&mut head, "Accept");
         string(&mut head, "*/*");
         head.extend(1u32.to_le_bytes());
-        string(&mut head, "late");
+        string(&mut head, "value");
         head
     }
 
     #[test]
-    fn a_head_is_taken_apart() {
+    fn a_head_is_parsed() {
         let bytes = head();
         let head = Head::parse(&bytes).unwrap();
         let request = head.request(b"body");
@@ -219,7 +220,7 @@ mod tests {
             (&b"GET"[..], &b"/x"[..], &b"/y"[..])
         );
         assert_eq!(request.headers, [(&b"Accept"[..], &b"*/*"[..])]);
-        assert_eq!(head.late, [b"late"]);
+        assert_eq!(head.per_request, [b"value"]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The opaque types of the ABI and what is done with them, in plain Rust.
+//! The opaque types of the ABI, and the safe Rust functions that use them.
 
 use std::sync::Arc;
 
@@ -9,50 +9,50 @@ use crate::codes::{self, GOJINN_BAD_FRAME, GOJINN_STALE_CALL};
 use crate::config;
 use crate::frame::{self, Head, gojinn_answer};
 
-/// An engine. A box of one owner; freed by `gojinn_engine_free`.
+/// An engine. It has one owner, who frees it with `gojinn_engine_free`.
 #[allow(non_camel_case_types, reason = "the name in C")]
 pub struct gojinn_engine(pub(crate) Engine);
 
-/// What deployments are cancelled with. A box of one owner; freed by `gojinn_cancel_free`.
+/// A handle that cancels deployments. It has one owner, who frees it with `gojinn_cancel_free`.
 #[allow(non_camel_case_types, reason = "the name in C")]
 pub struct gojinn_cancel(pub(crate) Cancel);
 
-/// A deployed function. A box of one owner that holds its engine too; freed by `gojinn_function_free`.
+/// A deployed function, which keeps its engine alive. It has one owner, who frees it with `gojinn_function_free`.
 #[allow(non_camel_case_types, reason = "the name in C")]
 pub struct gojinn_function {
     pub(crate) function: Function,
     pub(crate) engine: Engine,
 }
 
-/// An error. A box of one owner; freed by `gojinn_error_free`.
+/// An error. It has one owner, who frees it with `gojinn_error_free`.
 #[allow(non_camel_case_types, reason = "the name in C")]
 pub struct gojinn_error {
     pub(crate) code: i32,
     pub(crate) message: String,
 }
 
-/// A frame that did not fit into the caller's buffer. A box of one owner; freed by `gojinn_rest_free`.
+/// A frame that did not fit into the caller's buffer. It has one owner, who frees it with `gojinn_rest_free`.
 #[allow(non_camel_case_types, reason = "the name in C")]
 pub struct gojinn_rest(pub(crate) Vec<u8>);
 
-/// Frees a handle; NULL is nothing to do.
+/// Frees a handle. Does nothing for NULL.
 ///
 /// # Safety
 /// `handle` is NULL, or came from `Box::into_raw` and was not freed.
 pub(crate) unsafe fn free<T>(handle: *mut T) {
     if !handle.is_null() {
-        // SAFETY: by the caller's promise this is the one owner of the box.
+        // SAFETY: the caller guarantees that this is the only owner of the box.
         drop(unsafe { Box::from_raw(handle) });
     }
 }
 
-/// An engine with every backend of this build.
+/// Makes an engine with all backends of this build.
 pub(crate) fn new_engine(config: &[u8]) -> Result<gojinn_engine, gojinn_error> {
     let config = config::engine(config)?;
     Ok(gojinn_engine(Engine::new(config, backends()?)?))
 }
 
-/// A function on `engine`.
+/// Deploys a function on `engine`.
 pub(crate) fn new_function(
     engine: &Engine,
     wasm: &[u8],
@@ -72,7 +72,7 @@ pub(crate) fn new_function(
     })
 }
 
-/// One call. The frame is in `out`, or in the rest where it did not fit.
+/// Runs one call. The frame is in `out`, or in the rest if it did not fit.
 pub(crate) fn call(
     function: &gojinn_function,
     id: CallId,
@@ -84,17 +84,17 @@ pub(crate) fn call(
     let head = Head::parse(head).ok_or(GOJINN_BAD_FRAME)?;
     function
         .function
-        .call(permit, &head.request(body), &head.late, |answer| {
+        .call(permit, &head.request(body), &head.per_request, |answer| {
             frame::write(answer, out)
         })
         .map_err(|error| match error.kind() {
-            // What a request can get wrong here is the number of per-request values or a NUL in one.
+            // The only mistakes that a request can make here: a wrong number of per-request values, or a NUL byte in one.
             ErrorKind::Config => GOJINN_BAD_FRAME,
             _ => codes::code(&error),
         })
 }
 
-/// Every backend of this build, the default one first.
+/// All backends of this build, the default one first.
 fn backends() -> Result<Vec<Arc<dyn Backend>>, Error> {
     Ok(vec![
         #[cfg(feature = "wasmtime")]

@@ -1,6 +1,7 @@
-//! Gojinn's C ABI: translation only, no logic. `docs/abi.md` says what the signatures cannot.
+//! Gojinn's C ABI. It only translates between C and Rust. `docs/abi.md` documents what the signatures cannot express.
 //!
-//! Every exported function is a few lines: check the pointers, call plain Rust inside the panic boundary, translate.
+//! Every exported function has a few lines: it checks the pointers, calls safe Rust inside the panic boundary, and
+//! translates the result.
 
 mod boundary;
 mod codes;
@@ -21,13 +22,13 @@ pub use codes::{
 pub use frame::gojinn_answer;
 pub use handles::{gojinn_cancel, gojinn_engine, gojinn_error, gojinn_function, gojinn_rest};
 
-/// The version of the ABI that this library was built with; compare it with `GOJINN_ABI_VERSION` of the header.
+/// The version of the ABI that this library was built with. Compare it with `GOJINN_ABI_VERSION` of the header.
 #[unsafe(no_mangle)]
 pub extern "C" fn gojinn_abi_version() -> u32 {
     GOJINN_ABI_VERSION
 }
 
-/// Makes an engine of a configuration in JSON (`{}` for the defaults).
+/// Makes an engine from a configuration in JSON (`{}` for the defaults).
 ///
 /// # Safety
 /// `config` is readable for `config_len` bytes; `engine` and `error` are writable.
@@ -45,7 +46,7 @@ pub unsafe extern "C" fn gojinn_engine_new(
     unsafe { give(made, engine, error) }
 }
 
-/// Frees an engine. Its functions live on.
+/// Frees an engine. Its functions stay alive.
 ///
 /// # Safety
 /// `engine` is NULL or came from `gojinn_engine_new` and was not freed.
@@ -55,8 +56,8 @@ pub unsafe extern "C" fn gojinn_engine_free(engine: *mut gojinn_engine) {
     guard((), || unsafe { handles::free(engine) });
 }
 
-/// Describes the engine as JSON: its backends, the default one, places for calls, and why there is no memory pool if there
-/// is none.
+/// Describes the engine as JSON: its backends, the default one, the number of permits for calls, and why there is no
+/// memory pool if there is none.
 ///
 /// # Safety
 /// `engine` is a live engine; `out` is writable for `out_cap` bytes; `len` is writable.
@@ -80,7 +81,7 @@ pub unsafe extern "C" fn gojinn_engine_describe(
     }
 }
 
-/// Removes everything from the engine's artifact cache and tells how much that was. Functions stay as they are.
+/// Removes everything from the engine's artifact cache, and writes how much that was. Functions stay as they are.
 /// `GOJINN_BAD_CONFIG` if there is no cache, `GOJINN_HOST` if something could not be removed.
 ///
 /// # Safety
@@ -112,7 +113,7 @@ pub unsafe extern "C" fn gojinn_engine_purge_cache(
     unsafe { attempt(purge, error) }
 }
 
-/// All figures of the engine in the text format of Prometheus.
+/// All metrics of the engine in the text format of Prometheus.
 ///
 /// # Safety
 /// `engine` is a live engine; `out` is writable for `out_cap` bytes; `len` is writable.
@@ -134,7 +135,7 @@ pub unsafe extern "C" fn gojinn_engine_metrics(
     }
 }
 
-/// Makes something that deployments can be cancelled with.
+/// Makes a handle that cancels deployments.
 #[unsafe(no_mangle)]
 pub extern "C" fn gojinn_cancel_new() -> *mut gojinn_cancel {
     guard(ptr::null_mut(), || {
@@ -142,8 +143,8 @@ pub extern "C" fn gojinn_cancel_new() -> *mut gojinn_cancel {
     })
 }
 
-/// Cancels the deployments that were given `cancel`, from any thread and at any time, and those that will be. The second time
-/// does nothing.
+/// Cancels the deployments that `cancel` was or will be passed to, from any thread and at any time. The second time does
+/// nothing.
 ///
 /// # Safety
 /// `cancel` is NULL or came from `gojinn_cancel_new` and was not freed.
@@ -158,7 +159,7 @@ pub unsafe extern "C" fn gojinn_cancel_set(cancel: *const gojinn_cancel) {
     });
 }
 
-/// Frees it; what it was given to goes on.
+/// Frees a cancel handle. Deployments that it was passed to go on.
 ///
 /// # Safety
 /// `cancel` is NULL or came from `gojinn_cancel_new` and was not freed.
@@ -168,8 +169,8 @@ pub unsafe extern "C" fn gojinn_cancel_free(cancel: *mut gojinn_cancel) {
     guard((), || unsafe { handles::free(cancel) });
 }
 
-/// Deploys a module. Takes seconds for a large module that is new, and at most the engine's `compile_timeout` for its
-/// compilation. `cancel` may be NULL; a deployment that it cancels returns `GOJINN_CANCELLED` soon.
+/// Deploys a module. Takes seconds for a large module that is new. It waits for the compilation for the engine's
+/// `compile_timeout` at most. `cancel` may be NULL. A deployment that it cancels returns `GOJINN_CANCELLED` soon.
 ///
 /// # Safety
 /// `engine` is a live engine; `wasm` and `config` are readable for their lengths; `cancel` is NULL, or live until this
@@ -204,7 +205,7 @@ pub unsafe extern "C" fn gojinn_function_new(
     unsafe { give(made, function, error) }
 }
 
-/// Frees a function. Calls that run keep what they use.
+/// Frees a function. Running calls keep what they use alive.
 ///
 /// # Safety
 /// `function` is NULL or came from `gojinn_function_new` and was not freed.
@@ -214,7 +215,7 @@ pub unsafe extern "C" fn gojinn_function_free(function: *mut gojinn_function) {
     guard((), || unsafe { handles::free(function) });
 }
 
-/// Describes a function as JSON: backend, hash, sizes, form, how long its compilation took.
+/// Describes a function as JSON: its backend, hash, sizes, form, and how long its compilation took.
 ///
 /// # Safety
 /// `function` is a live function; `out` is writable for `out_cap` bytes; `len` is writable.
@@ -238,7 +239,7 @@ pub unsafe extern "C" fn gojinn_function_describe(
     }
 }
 
-/// Takes a place for a call and gives its id, which is never 0. `GOJINN_REJECTED` when every place is taken.
+/// Takes a permit for a call and writes the call's id, which is never 0. `GOJINN_REJECTED` if every permit is taken.
 ///
 /// # Safety
 /// `engine` is a live engine; `call` is writable.
@@ -261,7 +262,7 @@ pub unsafe extern "C" fn gojinn_call_new(engine: *const gojinn_engine, call: *mu
     })
 }
 
-/// Gives back the place of a call that was never used. A stale id does nothing.
+/// Gives back the permit of a call that was not used. Does nothing for a stale id.
 ///
 /// # Safety
 /// `engine` is NULL or a live engine.
@@ -274,7 +275,7 @@ pub unsafe extern "C" fn gojinn_call_free(engine: *const gojinn_engine, call: u6
     });
 }
 
-/// Cancels a call, from any thread and at any time. A stale id does nothing.
+/// Cancels a call, from any thread and at any time. Does nothing for a stale id.
 ///
 /// # Safety
 /// `engine` is NULL or a live engine.
@@ -287,11 +288,12 @@ pub unsafe extern "C" fn gojinn_call_cancel(engine: *const gojinn_engine, call: 
     });
 }
 
-/// Answers one request in a fresh sandbox, on the calling thread. Uses the call id up, whatever it returns.
+/// Answers one request in a fresh sandbox, on the calling thread. The call's id is stale afterwards, whatever this
+/// returns.
 ///
 /// # Safety
 /// `function` is a live function; `head` and `body` are readable for their lengths; `out` is writable for `out_cap` bytes
-/// and overlaps with neither; `answer` and `rest` are writable.
+/// and overlaps with neither of them; `answer` and `rest` are writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gojinn_function_call(
     function: *const gojinn_function,
@@ -336,7 +338,8 @@ pub unsafe extern "C" fn gojinn_function_call(
     })
 }
 
-/// Copies a whole frame that did not fit. `GOJINN_BAD_FRAME` if `out_cap` is less than its length.
+/// Copies a whole frame that did not fit into the buffer of the call. `GOJINN_BAD_FRAME` if `out_cap` is less than its
+/// length.
 ///
 /// # Safety
 /// `rest` is a live rest; `out` is writable for `out_cap` bytes.
@@ -380,7 +383,7 @@ pub unsafe extern "C" fn gojinn_error_code(error: *const gojinn_error) -> i32 {
     unsafe { error.as_ref() }.map_or(GOJINN_NULL_ARGUMENT, |error| error.code)
 }
 
-/// Copies as much of an error's message (UTF-8, no NUL at its end) as fits; returns its whole length.
+/// Copies as much of an error's message (UTF-8, without NUL at its end) as fits, and returns its whole length.
 ///
 /// # Safety
 /// `error` is NULL or a live error; `out` is writable for `out_cap` bytes.
@@ -402,7 +405,7 @@ pub unsafe extern "C" fn gojinn_error_message(
 /// Frees an error.
 ///
 /// # Safety
-/// `error` is NULL or came from one of the calls above and was not freed.
+/// `error` is NULL or came from one of the functions above and was not freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gojinn_error_free(error: *mut gojinn_error) {
     // SAFETY: by the caller's promise this is the one Box that `give` leaked.

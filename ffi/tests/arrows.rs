@@ -1,11 +1,11 @@
-//! Which crate may know which: the arrows of docs/architecture.md, read from `cargo metadata`.
+//! Tests which crate depends on which: the arrows of docs/architecture.md, compared with `cargo metadata`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use serde_json::Value;
 
-/// Per member, the crates of interest that it may depend on outside of its tests.
+/// For each member, those of the guarded crates that it may depend on outside of its tests.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("engine-core", &["wasi-common"]),
     ("conformance", &["engine-core"]),
@@ -28,7 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "backend-wasmtime",
             "backend-wasmer",
             "backend-wasmi",
-            // The references: each engine as its own documentation shows it.
+            // For the comparison with each engine, used as its documentation shows.
             "wasmer",
             "wasmtime",
         ],
@@ -44,7 +44,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Crates that not everybody may know.
+/// Crates that only some members may depend on.
 const GUARDED: &[&str] = &[
     "engine-core",
     "conformance",
@@ -106,7 +106,7 @@ fn no_arrow_points_the_wrong_way() {
         for known in &arrows[*member] {
             assert!(
                 allowed.contains(&known.as_str()),
-                "{member} must not depend on {known}; docs/architecture.md, \"Arrows\", says who may know whom"
+                "{member} must not depend on {known}; see \"Arrows\" in docs/architecture.md"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! The committed header is the generated one. `GOJINN_WRITE_HEADER=1 cargo test --release -p gojinn-ffi --test header` writes it.
+//! Tests that the committed C header is the generated one. `make header` writes it.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ fn the_committed_header_is_up_to_date() {
     let committed = std::fs::read(&header).unwrap_or_default();
     assert!(
         committed == generated,
-        "ffi/include/gojinn.h is not what the sources say; run `make header` and commit the result"
+        "ffi/include/gojinn.h differs from what is generated from ffi/src; run `make header` and commit the result"
     );
     let copy = crate_dir.join("../caddy/internal/engine/gojinn.h");
     assert!(

@@ -1,4 +1,4 @@
-//! The lock file holds one of each engine, in the version that docs/backends.md names.
+//! Tests that the lock file has each engine once, in the version that docs/backends.md names.
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
-/* The whole ABI from C, with nothing but the header: abi <hello.wasm>
+/* Tests the whole ABI from C, with only the header: abi <hello.wasm>
  *
- * Every backend of the build makes an engine, deploys, calls, cancels and frees. run.sh runs it plain, under ASAN and under
- * Valgrind. hello.wasm is guests/c/hello. */
+ * For every backend of the build it makes an engine, deploys, calls, cancels and frees. run.sh runs it plain, under ASAN and
+ * under Valgrind. hello.wasm is guests/c/hello. */
 #include "gojinn.h"
 
 #include <pthread.h>
@@ -13,7 +13,7 @@
 #define CHECK(condition)                                                                       \
     do {                                                                                       \
         if (!(condition)) {                                                                    \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);            \
+            fprintf(stderr, "%s:%d: check failed: %s\n", __FILE__, __LINE__, #condition);      \
             exit(1);                                                                           \
         }                                                                                      \
     } while (0)
@@ -50,7 +50,7 @@ static void string(struct bytes *out, const char *text) {
     out->len += strlen(text);
 }
 
-/* GET /from-c, one header, no late values. */
+/* GET /from-c with one header, and no per-request values. */
 static struct bytes head(void) {
     struct bytes head = {malloc(4096), 0};
     const char *fields[] = {"GET", "/from-c", "trace-c", "", "", "http", "localhost", "HTTP/1.1", "/from-c"};
@@ -115,7 +115,7 @@ static void answers(gojinn_engine *engine, gojinn_function *hello) {
     CHECK(answer.body_len == strlen(expected) && memcmp(body, expected, strlen(expected)) == 0);
     CHECK(answer.duration_ns > 0 && answer.memory_peak >= 65536 && answer.reason_len == 0);
 
-    /* The id is used up. */
+    /* The id is stale now. */
     CHECK(gojinn_function_call(hello, call, request.at, request.len, NULL, 0, out, sizeof out, &answer, &rest)
           == GOJINN_STALE_CALL);
 
@@ -170,7 +170,7 @@ static void cancels(gojinn_engine *engine, gojinn_function *spin, gojinn_functio
           == GOJINN_OK);
     CHECK(answer.verdict == 6 && answer.status == 499 && rest == NULL);
     pthread_join(thread, NULL);
-    gojinn_call_cancel(engine, cancellation.call); /* stale: nothing */
+    gojinn_call_cancel(engine, cancellation.call); /* a stale id: does nothing */
 
     /* Its own deadline: 504. */
     CHECK(gojinn_function_call(hasty, new_call(engine), request.at, request.len, NULL, 0, out, sizeof out, &answer, &rest)
@@ -212,7 +212,7 @@ static void refusals(gojinn_engine *engine) {
     gojinn_cancel_set(NULL);
     gojinn_cancel_free(NULL);
 
-    /* A deployment that is cancelled already. */
+    /* A deployment that is cancelled before it begins. */
     gojinn_cancel *cancel = gojinn_cancel_new();
     CHECK(cancel != NULL);
     gojinn_cancel_set(cancel);
@@ -229,11 +229,11 @@ static void refusals(gojinn_engine *engine) {
     CHECK(gojinn_engine_purge_cache(engine, NULL, &bytes, &error) == GOJINN_NULL_ARGUMENT);
     CHECK(gojinn_engine_purge_cache(engine, &entries, &bytes, NULL) == GOJINN_NULL_ARGUMENT);
 
-    /* Two places, and both taken. */
+    /* Two permits, and both are taken. */
     uint64_t one = new_call(engine), two = new_call(engine), three = 7;
     CHECK(gojinn_call_new(engine, &three) == GOJINN_REJECTED && three == 7);
     gojinn_call_free(engine, one);
-    gojinn_call_free(engine, one); /* stale: nothing */
+    gojinn_call_free(engine, one); /* a stale id: does nothing */
     gojinn_call_free(engine, two);
     gojinn_call_free(engine, 0);
     gojinn_call_free(engine, UINT64_MAX);
@@ -256,11 +256,11 @@ static void describes(gojinn_engine *engine, gojinn_function *hello, const char 
     CHECK(gojinn_engine_metrics(NULL, out, sizeof out, &len) == GOJINN_NULL_ARGUMENT);
 }
 
-/* Compiled code is kept in a folder until it is purged. */
+/* Compiled code is kept in a directory until it is purged. */
 static void caches(const uint8_t *wasm, size_t len) {
-    char folder[] = P_tmpdir "/gojinn-abi-XXXXXX", config[128];
-    CHECK(mkdtemp(folder) != NULL);
-    snprintf(config, sizeof config, "{\"cache\":{\"folder\":\"%s\"},\"compile_timeout\":600000000000}", folder);
+    char directory[] = P_tmpdir "/gojinn-abi-XXXXXX", config[128];
+    CHECK(mkdtemp(directory) != NULL);
+    snprintf(config, sizeof config, "{\"cache\":{\"folder\":\"%s\"},\"compile_timeout\":600000000000}", directory);
     gojinn_engine *engine = new_engine(config);
     gojinn_cancel *unused = gojinn_cancel_new();
     gojinn_function *hello = NULL;
@@ -275,7 +275,7 @@ static void caches(const uint8_t *wasm, size_t len) {
     gojinn_engine_free(engine);
     const char *left[] = {"key", "lock", ""};
     for (size_t i = 0; i < sizeof left / sizeof *left; i++) {
-        snprintf(config, sizeof config, "%s/%s", folder, left[i]);
+        snprintf(config, sizeof config, "%s/%s", directory, left[i]);
         CHECK(remove(config) == 0);
     }
 }
@@ -298,7 +298,7 @@ int main(int argc, char **argv) {
         refusals(engine);
         gojinn_function_free(spin);
         gojinn_function_free(hasty);
-        gojinn_engine_free(engine); /* before its last function: fine */
+        gojinn_engine_free(engine); /* its last function keeps it alive */
         gojinn_function_free(hello);
         printf("%s: ok\n", backends[i]);
     }
