@@ -1,4 +1,4 @@
-//! Every backend x every guest, side by side. `benches/README.md` says what each row means.
+//! The benchmark of all backends with all guests. `benches/README.md` explains the rows.
 //!
 //!     cargo bench --workspace --bench engine -- --quick     the rows behind the goals, in under five minutes
 //!     cargo bench --workspace --bench engine -- --all       everything, into docs/benchmarks.md
@@ -25,7 +25,7 @@ use gojinn_benches::wazero::Wazero;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
-/// Modules that a server starts with in `deploy`: variants of the Go guest.
+/// The number of modules that a server starts with in `deploy`: variants of the Go guest.
 const MODULES: u32 = 50;
 
 fn main() -> Result {
@@ -34,20 +34,20 @@ fn main() -> Result {
     let (mut only, mut only_guest, mut only_mode) = (None, None, None);
     while let Some(arg) = args.next() {
         match arg.as_str() {
-            // What cargo itself passes.
+            // Cargo passes this option.
             "--bench" => {}
             "--all" => task = Task::All,
             "--quick" => task = Task::Quick,
             "--soak" => {
-                let requests = args.next().ok_or("--soak wants a number of requests")?;
+                let requests = args.next().ok_or("--soak needs a number of requests")?;
                 task = Task::Soak(requests.parse()?);
             }
-            "--group" => only = Some(args.next().ok_or("--group wants a name")?),
-            "--mode" => only_mode = Some(args.next().ok_or("--mode wants a part of a name")?),
-            "--guest" => only_guest = Some(args.next().ok_or("--guest wants a part of a name")?),
+            "--group" => only = Some(args.next().ok_or("--group needs a name")?),
+            "--mode" => only_mode = Some(args.next().ok_or("--mode needs a part of a name")?),
+            "--guest" => only_guest = Some(args.next().ok_or("--guest needs a part of a name")?),
             other => {
                 return Err(format!(
-                    "unknown option {other}; there are --all, --quick, --group <name>, --guest and --mode <part of a name>, --soak <requests>"
+                    "unknown option {other}; use --all, --quick, --group <name>, --guest and --mode <part of a name>, --soak <requests>"
                 )
                 .into());
             }
@@ -128,7 +128,7 @@ struct Run {
     only: Option<String>,
     only_guest: Option<String>,
     only_mode: Option<String>,
-    /// The version of wazero, once it took part.
+    /// The version of wazero, if it has taken part.
     wazero: Option<String>,
     /// Rows that could not be measured, and why.
     missing: Vec<String>,
@@ -201,7 +201,7 @@ impl Run {
         self.nothing_run(&Kind::ALL)?;
         self.starts(&[Kind::Wasmtime, Kind::Wasmer])?;
         self.beside(&[Kind::Wasmtime, Kind::Wasmer])?;
-        // Whatever was compiled is out of the way before resident memory is looked at.
+        // Drop the compiled modules before resident memory is measured.
         self.workshop.forget();
         self.memory(&real)?;
         Ok(())
@@ -259,7 +259,7 @@ impl Run {
                 compiling.compile(&code).expect("it compiled before");
             }));
             load.push(Contender::new(row("load"), move || {
-                // SAFETY: the artifact came out of `compile` of this very backend, above.
+                // SAFETY: `compile` of this backend returned the artifact above.
                 let module = unsafe { Arc::clone(&backend).load(&artifact) };
                 drop(module.expect("it is the backend's own"));
             }));
@@ -273,7 +273,7 @@ impl Run {
         Ok(())
     }
 
-    /// Creates, runs and resets sandboxes of `guest` on `kinds`, in every mode of ours and of theirs.
+    /// Creates, runs and resets sandboxes of `guest` on `kinds`, in all our modes and those of the engines themselves.
     fn sandboxes(&mut self, guest: &Arc<Guest>, kinds: &[Kind]) -> Result {
         if !self.wanted("instantiate", guest) {
             return Ok(());
@@ -347,11 +347,11 @@ impl Run {
         Ok(contenders)
     }
 
-    /// Whole requests to Go functions, by where their sandboxes begin; and the same on wazero.
+    /// Whole requests to Go functions, by what their sandboxes start from; and the same on wazero.
     fn snapshots(&mut self) -> Result {
         let mut contenders = Vec::new();
         let once = Arc::new(guests::go(GO_ONCE));
-        // A program that says itself that it may be warmed up is.
+        // A program that declares that it may be warmed up is always warmed up.
         let looping = guests::go_looping().map(Arc::new);
         let guests = [
             (Some(&once), &Beginning::ALL[..]),
@@ -401,7 +401,7 @@ impl Run {
         Ok(())
     }
 
-    /// Sandboxes that are made and reset, and run nothing: what a snapshot costs beside the least there is.
+    /// Sandboxes that are made and reset but run nothing: the cost of a snapshot compared with the smallest guest.
     fn nothing_run(&mut self, kinds: &[Kind]) -> Result {
         let tiny = Arc::new(guests::tiny());
         let parked = Arc::new(guests::go(GO_PARKED));
@@ -426,7 +426,7 @@ impl Run {
                                 all.take(length, || subject.shared.sandbox());
                                 let made_in = prepared.made_in();
                                 if mode == ONLY_MADE {
-                                    // Nothing waits in there.
+                                    // These sandboxes never wait for each other, so the sum is the time.
                                     let sum = made_in.iter().sum();
                                     samples.add(&made_in, Duration::from_nanos(sum));
                                 } else {
@@ -478,7 +478,7 @@ impl Run {
                 "deploy: {MODULES} modules on {}, compiled first",
                 kind.name()
             );
-            // New ones, as in a new process.
+            // New backends, as in a new process.
             let backend = || Workshop::default().backend(kind, Mode::Scan);
             let rows = starts(FIFTY, &backend, &modules, 5)?;
             self.report.rows.extend(rows);
@@ -580,7 +580,7 @@ impl Run {
         if leaks {
             return Err("a backend holds more after the soak than it did after warm-up".into());
         }
-        println!("\nAll of them ended where they were after warm-up.");
+        println!("\nNo backend holds more than it did after warm-up.");
         Ok(())
     }
 

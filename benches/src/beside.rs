@@ -1,4 +1,5 @@
-//! Requests to one function while another one's module compiles, beside the same requests with nothing else going on.
+//! Measures requests to one function while the module of another one compiles, and compares them with the same requests
+//! alone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,26 +15,26 @@ use crate::measure::{Row, Samples};
 use crate::report::{Report, nanos};
 use crate::synthetic::Synthetic;
 
-/// Nothing else goes on. Taken before [`COMPILING`], in each turn.
+/// No compilation is running. Measured before [`COMPILING`] in each turn.
 pub const ALONE: &str = "alone";
 
-/// Once more: how far two figures of the same thing are apart.
+/// The same again, to show how much two measurements of the same thing differ.
 pub const AGAIN: &str = "alone, again";
 
-/// A module of 100 000 functions compiles.
+/// A module of 100 000 functions is compiling.
 pub const COMPILING: &str = "while 100 000 functions compile";
 
-/// How requests come.
+/// How requests arrive.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Arrival {
-    /// Each caller's next one when its last one is answered: no caller ever sleeps.
+    /// Each caller makes its next request when its last one is answered. No caller ever sleeps.
     Closed,
-    /// Each caller's at random, this long apart in the mean, whether the last one is answered or not: most of them wake their
-    /// caller up. What a request waits for its caller counts.
+    /// Requests arrive at random times, with this mean distance for each caller, whether its last one is answered or
+    /// not. Most of them wake their caller up. The time that a request waits for its caller is included.
     Random(Duration),
 }
 
-/// The ways in which `make bench` has requests come, with as many callers.
+/// The ways in which requests arrive in `make bench`, each with its number of callers.
 pub const WAYS: [(usize, Arrival); 3] = [
     (1, Arrival::Closed),
     (2, Arrival::Closed),
@@ -62,8 +63,8 @@ pub fn hostile() -> Vec<u8> {
     .build()
 }
 
-/// Calls `guest` on `callers` threads: alone, again, each for `turn`, and while `hostile` compiles, for at most twice
-/// as long; `turns` times.
+/// Calls `guest` on `callers` threads, `turns` times: alone, and alone again, each for `turn`; and while `hostile`
+/// compiles, for at most twice as long.
 ///
 /// # Errors
 /// If something cannot be deployed.
@@ -77,7 +78,7 @@ pub fn beside(
 ) -> Result<Vec<Row>> {
     let kind = backend.name();
     let config = EngineConfig {
-        // However busy the callers keep the machine.
+        // Long enough even if the callers keep the machine busy.
         compile_timeout: Some(Duration::from_secs(3600)),
         ..EngineConfig::default()
     };
@@ -116,7 +117,7 @@ pub fn beside(
     let mut compiling = Samples::default();
     for_a_turn(&mut Samples::default());
     for index in 0..turns {
-        // Who comes first has no advantage.
+        // Alternate the order, so that being first is no advantage.
         if index % 2 == 0 {
             for_a_turn(&mut alone);
             for_a_turn(&mut again);
@@ -131,7 +132,7 @@ pub fn beside(
                 done.store(true, Ordering::Relaxed);
                 deployed
             });
-            // Beside callers that never sleep it would take minutes: the rest of it is left to itself.
+            // With callers that never sleep it would take minutes, so the rest of it runs without them.
             let end = Instant::now() + 2 * turn;
             let until = || done.load(Ordering::Relaxed) || Instant::now() >= end;
             serve(&until, &mut compiling);
@@ -154,7 +155,7 @@ pub fn beside(
     ])
 }
 
-/// What is promised about them: by the 99th percentile.
+/// The goals about these rows, by the 99th percentile.
 pub(crate) fn goals(report: &Report, goals: &mut Vec<Goal>) {
     for backend in ["wasmtime", "wasmer"] {
         for (callers, arrival) in WAYS {
@@ -177,7 +178,7 @@ pub(crate) fn goals(report: &Report, goals: &mut Vec<Goal>) {
     }
 }
 
-/// One caller's requests, until it is told to stop.
+/// Makes one caller's requests until it is told to stop.
 fn serve(
     engine: &Engine,
     function: &Function,
@@ -203,7 +204,7 @@ fn serve(
                 std::thread::sleep(next.saturating_duration_since(Instant::now()));
             }
         }
-        let permit = engine.reserve().expect("places are free");
+        let permit = engine.reserve().expect("permits are free");
         function
             .call(permit, &request(), &[], |answer| {
                 let body = answer

@@ -1,4 +1,4 @@
-//! What slots hold of memory: while sandboxes run in them, and afterwards.
+//! Measures how much memory slots hold, while sandboxes run in them and afterwards.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,32 +10,32 @@ use crate::machine;
 use crate::prepared::Prepared;
 use crate::subjects::{Kind, Mode, Subject};
 
-/// Sandboxes that are looked at together, unless the backend keeps fewer slots for a module.
+/// The number of sandboxes that are measured together, unless the backend keeps fewer slots for a module.
 const TOGETHER: usize = 24;
 
-/// How long after they were started. Sleepers have dirtied their pages by then, and sleep for as long again.
+/// When they are measured after their start. Sleepers have dirtied their pages by then, and sleep for as long again.
 const MEANWHILE: Duration = Duration::from_millis(350);
 
-/// Anonymous bytes for each of the slots that were looked at.
+/// The anonymous bytes of each measured slot.
 #[derive(Clone, Copy, Debug)]
 pub struct Footprint {
-    /// How many slots, or sandboxes where there are none.
+    /// The number of slots; or of sandboxes if there are no slots.
     pub count: usize,
-    /// While their sandboxes run: right for sleepers only.
+    /// Bytes while their sandboxes run. Correct for sleepers only.
     pub busy: u64,
-    /// After their reset.
+    /// Bytes after their reset.
     pub idle: u64,
 }
 
 impl Footprint {
-    /// That of `compiled` in `mode`. The heap must be [kept small](machine::keep_heap_small).
+    /// Measures `compiled` in `mode`. The heap must be [kept small](machine::keep_heap_small).
     pub fn of(compiled: &Prepared, kind: Kind, mode: Mode, guest: &Arc<Guest>) -> Result<Self> {
         let count = warm(compiled, kind, mode, guest)?;
-        // A module of its own again: some keep what a sandbox leaves.
+        // Load the module again: some backends keep a module's used instances.
         let prepared = compiled.reloaded()?;
         let subject = Subject::deploy(Arc::new(prepared.clone()), kind, mode, guest)?;
         machine::trim();
-        // Deploying it took a slot on trial, which is one of those that are counted below.
+        // The deployment has tried one sandbox in a slot, which is one of those that are counted below.
         let pool = subject.shared.engine.pool();
         let on_trial = pool.map_or(0, |pool| pool.stats().resident_bytes);
         let before = machine::anonymous().saturating_sub(on_trial);
@@ -55,7 +55,7 @@ impl Footprint {
     }
 }
 
-/// Brings the thread stacks and arenas that come with the callers, and finds out how many slots to look at.
+/// Makes the callers' thread stacks and arenas resident, and finds out how many slots to measure.
 fn warm(compiled: &Prepared, kind: Kind, mode: Mode, guest: &Arc<Guest>) -> Result<usize> {
     let prepared = compiled.reloaded()?;
     let subject = Subject::deploy(Arc::new(prepared.clone()), kind, mode, guest)?;
@@ -63,13 +63,13 @@ fn warm(compiled: &Prepared, kind: Kind, mode: Mode, guest: &Arc<Guest>) -> Resu
     let pool = subject.shared.engine.pool();
     let waiting = pool.map_or(0, |pool| pool.stats().waiting);
     Ok(match usize::try_from(waiting) {
-        // Only its kept instances are in slots: more sandboxes at once would have memory of their own.
+        // Only the pooled instances are in slots. The memory of further sandboxes would be allocated.
         Ok(waiting) if waiting > 0 && kind == Kind::Wasmi => waiting.min(TOGETHER),
         _ => TOGETHER,
     })
 }
 
-/// Runs `count` sandboxes that all exist at one moment, and `meanwhile` beside them.
+/// Runs `count` sandboxes that all exist at the same moment, and `meanwhile` at the same time.
 fn together(prepared: &Prepared, subject: &Subject, count: usize, meanwhile: impl FnOnce()) {
     prepared.meet(Some(count));
     std::thread::scope(|scope| {

@@ -1,36 +1,36 @@
-//! What is promised about the figures, and whether it is kept.
+//! The goals: bounds on measured numbers, and whether they are met.
 
 use crate::beside;
 use crate::measure::Times;
 use crate::report::{Report, nanos};
 use crate::starts;
 
-/// One promise about the figures.
+/// One goal, with its measured numbers.
 #[derive(Clone, Debug)]
 pub struct Goal {
-    /// What is promised.
+    /// What the goal is about.
     pub what: String,
     /// The bound, with its direction.
     pub goal: Bound,
-    /// Our figure and the other's, as they are shown.
+    /// Our number and the other one, as they are shown.
     pub stats: (String, String),
-    /// What the bound is on.
+    /// The ratio that the bound is about.
     pub ratio: f64,
 }
 
 /// The bound of a [`Goal`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Bound {
-    /// At least so many times.
+    /// The ratio must be at least this.
     AtLeast(f64),
-    /// At most so many times.
+    /// The ratio must be at most this.
     AtMost(f64),
-    /// None: the ratio is only reported.
+    /// No bound: the ratio is only reported.
     None,
 }
 
 impl Goal {
-    /// Ours beside theirs, in nanoseconds: how many times less it is, or for [`Bound::AtMost`] how many times as much.
+    /// A goal about two times in nanoseconds. Its ratio is theirs / ours; for [`Bound::AtMost`] it is ours / theirs.
     pub(crate) fn of(what: String, goal: Bound, ours: u64, theirs: u64) -> Self {
         let times = |much: u64, little: u64| much as f64 / little.max(1) as f64;
         Self {
@@ -44,7 +44,7 @@ impl Goal {
         }
     }
 
-    /// Whether the promise is kept.
+    /// Whether the goal is met. `None` if it has no bound.
     #[must_use]
     pub fn met(&self) -> bool {
         match self.goal {
@@ -55,7 +55,7 @@ impl Goal {
     }
 }
 
-/// The promises whose rows were measured.
+/// The goals whose rows were measured.
 pub(crate) fn of(report: &Report) -> Vec<Goal> {
     let mut goals = Vec::new();
     sandboxes(report, &mut goals);
@@ -66,7 +66,7 @@ pub(crate) fn of(report: &Report) -> Vec<Goal> {
     goals
 }
 
-/// Our pool beside what there is otherwise.
+/// Goals that compare our pool with the alternatives.
 fn sandboxes(report: &Report, goals: &mut Vec<Goal>) {
     let (image, ruby, quickjs) = (
         "1 MiB image, 16 dirty",
@@ -82,7 +82,7 @@ fn sandboxes(report: &Report, goals: &mut Vec<Goal>) {
         (ruby, "wasmtime", "on-demand, as shipped", 10.0),
         (quickjs, "wasmtime", "on-demand, as shipped", 10.0),
     ] {
-        // The mode that a server is in, as far as it was measured.
+        // The mode that a server uses, if it was measured.
         let served = match report.times("instantiate", guest, backend, "scan", 1) {
             Some(_) => "scan",
             None => "no pool",
@@ -99,7 +99,7 @@ fn sandboxes(report: &Report, goals: &mut Vec<Goal>) {
     }
 }
 
-/// Whole requests, alone and beside each other.
+/// Goals about whole requests, alone and at the same time.
 fn requests(report: &Report, goals: &mut Vec<Goal>) {
     let request = |mode| report.times("request", "C hello", "wasmtime", mode, 1);
     if let (Some(ours), Some(reused)) = (request("scan"), request("reused, never reset")) {
@@ -129,23 +129,23 @@ fn requests(report: &Report, goals: &mut Vec<Goal>) {
 /// The Go function of the group `snapshot`: it handles one request and exits.
 pub const GO_ONCE: &str = "Go JSON";
 
-/// The one that loops over its requests.
+/// The Go function that serves requests in a loop.
 pub const GO_LOOPING: &str = "Go JSON, looping";
 
-/// [`GO_ONCE`] in a parked snapshot, where only instances are made.
+/// [`GO_ONCE`] from a parked snapshot, in rows where instances are only made.
 pub const GO_PARKED: &str = "Go JSON, parked";
 
-/// [`GO_ONCE`] in a warmed snapshot, likewise.
+/// [`GO_ONCE`] from a warmed snapshot, in rows where instances are only made.
 pub const GO_WARMED: &str = "Go JSON, warmed";
 
-/// Mode of rows in `instantiate` that end when the sandbox could run.
+/// The mode of rows in `instantiate` that end when the sandbox is ready to run.
 pub const ONLY_MADE: &str = "scan, only made";
 
-/// Mode of rows in `instantiate` whose sandboxes run nothing, and are reset.
+/// The mode of rows in `instantiate` whose sandboxes run nothing and are reset.
 pub const NOTHING_RUN: &str = "scan, nothing run";
 
-/// Snapshots beside the plain form, other engines, and the least there is. By CPU time: of the whole process for wazero, whose
-/// garbage is collected on threads beside the caller's.
+/// Goals that compare snapshots with plain starts, with other engines, and with the smallest guest. By CPU time; for
+/// wazero that of the whole process, because it collects garbage on other threads than the caller's.
 fn snapshots(report: &Report, goals: &mut Vec<Goal>) {
     let mut add = |what: String, goal, ours: Option<Times>, theirs: Option<Times>| {
         if let (Some(ours), Some(theirs)) = (ours, theirs) {
@@ -266,7 +266,7 @@ mod tests {
             row("instantiate", "Go JSON, warmed", "wasmtime", ONLY_MADE, 5),
         ];
         let expected = [
-            // Warmed vs plain; wasmer's vs wasmtime's; both vs wazero; an instance vs the tiny one.
+            // Warmed vs plain; wasmer's vs wasmtime's; both vs wazero; an instance vs an instance of the tiny guest.
             (10.0, true),
             (2.5, false),
             (140.0, true),

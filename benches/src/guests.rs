@@ -1,4 +1,4 @@
-//! The guests: what runs in the sandboxes, what they are asked, and what they must answer.
+//! The guests: the modules that run in the sandboxes, their request, and the answers that they must give.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -9,20 +9,20 @@ use engine_core::wasm::{Bounds, Features, Wasm};
 use crate::goals::GO_LOOPING;
 use crate::synthetic::{BODY, Synthetic};
 
-/// A guest that stops in the first request whose answer is wrong: an error page must never be measured.
+/// A guest. The benchmark stops at the first wrong answer, so that an error page is never measured.
 #[derive(Debug)]
 pub struct Guest {
     /// Its name in tables.
     pub name: &'static str,
-    /// The module, whole.
+    /// The whole module.
     pub wasm: Wasm,
-    /// Whether it answers requests. One that does not is only instantiated, run and reset.
+    /// Whether it answers requests. A guest that does not is only instantiated, run and reset.
     pub answers: bool,
-    /// Whether compiling it takes long enough to matter (seconds).
+    /// Whether compiling it takes seconds.
     pub heavy: bool,
     /// What every body must contain.
     contains: &'static str,
-    /// The whole body, from the first answer on.
+    /// The whole body of the first answer. All later ones must be equal.
     body: OnceLock<Vec<u8>>,
 }
 
@@ -46,10 +46,10 @@ impl Guest {
         self.contains
     }
 
-    /// Holds an answer against what this guest must answer.
+    /// Checks an answer.
     ///
     /// # Panics
-    /// If it is anything else.
+    /// If it is not what this guest must answer.
     pub fn check(&self, status: u16, body: &[u8], reason: &str) {
         let name = self.name;
         assert_eq!(status, 200, "guest {name}: {reason}");
@@ -102,7 +102,7 @@ pub fn stdin() -> Vec<u8> {
     out
 }
 
-/// The smallest guest there is: one constant answer.
+/// The smallest guest: one constant answer.
 #[must_use]
 pub fn tiny() -> Guest {
     Guest::new("tiny wat", file("wat/hello.wat"), Some("Hello from wat"))
@@ -128,7 +128,7 @@ pub fn rust_hello() -> Guest {
     )
 }
 
-/// Hello in Go, in its plain form: its runtime starts in each sandbox. Built by `make -C guests go`.
+/// Hello in Go with a plain start: its runtime starts in each sandbox. Built by `make -C guests go`.
 #[must_use]
 pub fn go_hello() -> Guest {
     go("Go JSON, plain start")
@@ -144,7 +144,7 @@ pub fn go(name: &'static str) -> Guest {
     )
 }
 
-/// The same answer from a program that loops over its requests, by our Go module. `None`: it is not built.
+/// The same answer from a program that serves requests in a loop, with our Go module. `None`: it is not built.
 #[must_use]
 pub fn go_looping() -> Option<Guest> {
     path(GO_LOOPING_FILE).exists().then(|| {
@@ -167,7 +167,7 @@ pub fn image_1m(answer: bool) -> Guest {
     image("1 MiB image, 16 dirty", 1 << 20, 16, answer)
 }
 
-/// An image of 1 MiB with a few bytes in each of its 16 wasm pages: what engines that copy segments do best with.
+/// An image of 1 MiB with a few bytes in each of its 16 wasm pages: the best case for engines that copy segments.
 #[must_use]
 pub fn sparse_1m() -> Guest {
     Guest::new(
@@ -214,7 +214,7 @@ pub fn ruby_class() -> Guest {
     Guest::new("ruby-class 16 MB", guest.build(), None)
 }
 
-/// A sleeper: dirties its pages, and keeps them busy for a while.
+/// A guest that dirties its pages, and then sleeps.
 #[must_use]
 pub fn sleeper(name: &'static str, image: u32, dirty: u32, sleep_ms: u32) -> Guest {
     let guest = Synthetic {
@@ -224,7 +224,7 @@ pub fn sleeper(name: &'static str, image: u32, dirty: u32, sleep_ms: u32) -> Gue
     Guest::new(name, guest.build(), None)
 }
 
-/// Half a million steps of xorshift32, whose result it checks: nothing but CPU.
+/// Half a million steps of xorshift32, whose result it checks. It only uses the CPU.
 #[must_use]
 pub fn cpu_kernel() -> Guest {
     const STEPS: u32 = 500_000;
@@ -276,11 +276,11 @@ fn hello(name: &'static str, path: &str, contains: &'static str) -> Guest {
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
-        .expect("the crate stands in the repository")
+        .expect("the crate is in the repository")
         .to_path_buf()
 }
 
-/// Where a file below `guests/` is.
+/// The path of a file below `guests/`.
 #[must_use]
 pub fn path(file: &str) -> PathBuf {
     root().join("guests").join(file)

@@ -1,11 +1,12 @@
-//! What the benchmarks are made of: guests, the things compared, rounds, reports. Over the same public API that the C ABI uses.
+//! The parts of the benchmarks: guests, subjects that are compared, rounds and reports. They use the same public API as
+//! the C ABI.
 //!
 //! ```text
-//!   guests ─▶ subjects (backend x mode, all alike to the clock) ─▶ measure (round robin) ─▶ report (json, table, chart), goals
+//!   guests ─▶ subjects (backend x mode, all called alike) ─▶ measure (round robin) ─▶ report (json, table, chart), goals
 //!               ├─ prepared: compiled once, deployed in every mode; as shipped, for reference
-//!               ├─ reused, stock: the references that need an engine's own API
-//!               ├─ starts, beside: what a deployment costs, and what others feel of it
-//!               └─ wazero: the reference in a process of its own (benches/wazero)
+//!               ├─ reused, stock: the references that use an engine's own API
+//!               ├─ starts, beside: what a deployment costs, and how it slows down other requests
+//!               └─ wazero: the reference in a separate process (benches/wazero)
 //! ```
 
 pub mod beside;

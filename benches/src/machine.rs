@@ -1,4 +1,4 @@
-//! What the machine is, and what this process uses of it.
+//! Facts about the machine, and how much of it this process uses.
 
 use std::fs;
 use std::time::Duration;
@@ -10,7 +10,7 @@ pub fn thread_cpu() -> Duration {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: `time` is a timespec to write to, and lives as long as the call.
+    // SAFETY: the kernel writes to `time`, which lives longer than the call.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     Duration::new(
         u64::try_from(time.tv_sec).unwrap_or_default(),
@@ -18,16 +18,16 @@ pub fn thread_cpu() -> Duration {
     )
 }
 
-/// Lets the calling thread sleep as long as it says, and not up to 50 µs longer.
+/// Makes sleeps of the calling thread exact. By default they can take up to 50 µs longer.
 pub fn wake_on_time() {
     #[cfg(target_os = "linux")]
-    // SAFETY: sets a number of the calling thread's.
+    // SAFETY: takes no pointers; sets a number of the calling thread.
     unsafe {
         libc::prctl(libc::PR_SET_TIMERSLACK, 1);
     }
 }
 
-/// One line about processor, kernel and versions.
+/// One line about the processor, the kernel and the versions.
 #[must_use]
 pub fn describe() -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -45,7 +45,7 @@ pub fn describe() -> String {
     )
 }
 
-/// Cores this process may use.
+/// The number of cores that this process may use.
 #[must_use]
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
@@ -61,10 +61,10 @@ pub fn load() -> String {
         .join(" ")
 }
 
-/// What this process holds right now.
+/// What this process holds at one moment.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Held {
-    /// Resident bytes, of what is shared its share.
+    /// Resident bytes. Of memory that is shared with other processes, this process's share.
     pub resident: u64,
     /// Open descriptors.
     pub descriptors: usize,
@@ -81,7 +81,7 @@ impl Held {
         let entries = |path: &str| fs::read_dir(path).map_or(0, Iterator::count);
         Self {
             resident: resident(),
-            // One of them is the folder being read.
+            // One of them is the directory that is being read.
             descriptors: entries("/proc/self/fd").saturating_sub(1),
             mappings: fs::read_to_string("/proc/self/maps").map_or(0, |maps| maps.lines().count()),
             threads: entries("/proc/self/task"),
@@ -89,13 +89,13 @@ impl Held {
     }
 }
 
-/// Resident bytes of this process; of pages that several mappings share, this counts each once.
+/// Resident bytes of this process. A page that several mappings share counts once.
 #[must_use]
 pub fn resident() -> u64 {
     rollup("Pss:")
 }
 
-/// Resident bytes that are this process's own and in no file. An image, which slots share until they write, is in one.
+/// Resident bytes of this process that are in no file. An image, which slots share until they write to it, is in a file.
 #[must_use]
 pub fn anonymous() -> u64 {
     rollup("Anonymous:")
@@ -111,22 +111,22 @@ fn rollup(field: &str) -> u64 {
         * 1024
 }
 
-/// From now on, large pieces of heap go back to the system when they are freed. Left alone, the allocator keeps up to 32 MiB of
-/// what was freed at the end of each thread's arena, where [`trim`] does not reach: a guest's memory would be found there
-/// when it is gone, and missing where it is measured.
+/// Makes the allocator give large freed blocks back to the system from now on. By default it keeps up to 32 MiB at the
+/// end of each thread's arena, which [`trim`] does not free: a guest's memory would then still be counted after the
+/// guest has ended, and reused memory would not be counted while the next guest runs.
 pub fn keep_heap_small() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: it may be called at any time, from any thread; both are parameters that it knows.
+    // SAFETY: `mallopt` takes no pointers and may be called from any thread.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10);
         libc::mallopt(libc::M_TRIM_THRESHOLD, 128 << 10);
     }
 }
 
-/// Gives freed memory back to the system, so that what is resident is in use.
+/// Gives freed memory back to the system, so that all resident memory is in use.
 pub fn trim() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: it may be called at any time, from any thread.
+    // SAFETY: `malloc_trim` takes no pointers and may be called from any thread.
     unsafe {
         libc::malloc_trim(0);
     }

@@ -1,4 +1,4 @@
-//! Rounds, samples, rows: things that are compared take turns, so that whatever else the machine does hits all of them.
+//! Rounds, samples and rows. The contenders take turns, so that other load on the machine affects all of them alike.
 
 use std::time::{Duration, Instant};
 
@@ -7,32 +7,32 @@ use crate::machine;
 /// One line of the results.
 #[derive(Clone, Debug, Default)]
 pub struct Row {
-    /// What is done: `compile`, `load`, `instantiate`, `request`, `snapshot`, `parallel`, `deploy`, `memory`.
+    /// What is measured: `compile`, `load`, `instantiate`, `request`, `snapshot`, `parallel`, `deploy`, `memory`.
     pub group: &'static str,
-    /// The guest it is done with.
+    /// The guest.
     pub guest: String,
-    /// The backend it is done on.
+    /// The backend.
     pub backend: &'static str,
-    /// Where memory comes from, or which reference this is.
+    /// How sandboxes get their memory, or which reference is measured.
     pub mode: String,
-    /// Threads that do it at once.
+    /// The number of threads that do it at the same time.
     pub callers: usize,
-    /// What came of it; `None` for `memory`.
+    /// The measured times; `None` for `memory`.
     pub time: Option<Times>,
     /// Bytes; for `memory` only.
     pub bytes: Option<u64>,
 }
 
-/// What the samples of one row come to.
+/// The statistics of one row's samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Times {
     /// The median.
     pub p50_ns: u64,
-    /// 99 of 100 are below.
+    /// The 99th percentile.
     pub p99_ns: u64,
-    /// CPU time of the callers' threads, per sample; of the whole process for one that runs elsewhere.
+    /// CPU time of the callers' threads for each sample. For a contender in another process, that process's CPU time.
     pub cpu_ns: u64,
-    /// How many samples there are.
+    /// The number of samples.
     pub n: usize,
     /// Samples per second of all callers together.
     pub per_second: f64,
@@ -43,7 +43,7 @@ pub struct Times {
 pub struct Samples {
     nanos: Vec<u64>,
     cpu: Duration,
-    /// Time that was spent taking them, once for all callers.
+    /// The time that it took to take them. Callers that ran at the same time count once.
     wall: Duration,
 }
 
@@ -67,7 +67,7 @@ impl Samples {
         self.cpu += machine::thread_cpu().saturating_sub(cpu);
     }
 
-    /// Adds what somebody else took.
+    /// Adds samples that another process has taken.
     pub fn add(&mut self, nanos: &[u64], cpu: Duration) {
         self.nanos.extend_from_slice(nanos);
         self.cpu += cpu;
@@ -78,7 +78,7 @@ impl Samples {
             .sum::<Duration>();
     }
 
-    /// Adds what the callers of one round took beside each other.
+    /// Adds the samples that the callers of one round took at the same time.
     pub fn join(&mut self, callers: Vec<Samples>, wall: Duration) {
         for caller in callers {
             self.nanos.extend(caller.nanos);
@@ -87,12 +87,12 @@ impl Samples {
         self.wall += wall;
     }
 
-    /// Forgets everything.
+    /// Removes all samples.
     pub fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// What they come to.
+    /// Their statistics.
     #[must_use]
     pub fn times(mut self) -> Times {
         self.nanos.sort_unstable();
@@ -114,10 +114,10 @@ impl Samples {
     }
 }
 
-/// Takes samples for about so long.
+/// Takes samples for about the given time.
 type Round = dyn FnMut(Duration, &mut Samples);
 
-/// One of the things compared.
+/// One of the subjects that are compared in a race.
 pub struct Contender {
     /// Its row; the times are filled in by [`race`].
     pub row: Row,
@@ -125,7 +125,7 @@ pub struct Contender {
 }
 
 impl Contender {
-    /// Something one thread does again and again.
+    /// An operation that one thread repeats.
     pub fn new(row: Row, mut op: impl FnMut() + 'static) -> Self {
         Self {
             row: Row { callers: 1, ..row },
@@ -133,7 +133,7 @@ impl Contender {
         }
     }
 
-    /// Something that takes its samples itself, for about as long as it is told.
+    /// An operation that takes its samples itself, for about the given time.
     pub fn elsewhere(row: Row, round: impl FnMut(Duration, &mut Samples) + 'static) -> Self {
         Self {
             row: Row { callers: 1, ..row },
@@ -141,7 +141,7 @@ impl Contender {
         }
     }
 
-    /// Something that `callers` threads do beside each other.
+    /// An operation that `callers` threads do at the same time.
     pub fn parallel(row: Row, callers: usize, op: impl Fn() + Sync + 'static) -> Self {
         Self {
             row: Row { callers, ..row },
@@ -171,21 +171,21 @@ impl Contender {
 /// How long a race takes.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Time for each contender in all.
+    /// Time for each contender in total.
     pub each: Duration,
     /// Time for each contender in one round.
     pub round: Duration,
 }
 
-/// Lets the contenders take turns until each had its time. What comes first in a round moves on with every round; the first
-/// tenth of each turn warms caches and branch predictors again, and is not counted. What takes longer than all its time is
-/// done once.
+/// Lets the contenders take turns until each has had its time. Every round begins with the next contender. The first
+/// tenth of each turn warms caches and branch predictors, and is not counted. An operation that takes longer than its
+/// whole time is done once.
 #[must_use]
 pub fn race(mut contenders: Vec<Contender>, pace: Pace) -> Vec<Row> {
     let mut samples: Vec<Samples> = contenders.iter().map(|_| Samples::default()).collect();
     let mut spent = vec![Duration::ZERO; contenders.len()];
     let mut unseen = Samples::default();
-    // Everything lazy happens now.
+    // Do everything once, so that lazy initialisation is not measured.
     for (index, contender) in contenders.iter_mut().enumerate() {
         let begun = Instant::now();
         (contender.round)(pace.round, &mut unseen);
@@ -199,7 +199,7 @@ pub fn race(mut contenders: Vec<Contender>, pace: Pace) -> Vec<Row> {
     let rounds = (pace.each.as_nanos() / pace.round.as_nanos().max(1)).max(1) as usize;
     for round in 0..rounds {
         for index in turns(round, contenders.len()) {
-            // What takes longer than a round needs fewer of them.
+            // An operation that takes longer than its turn gets fewer turns.
             if spent[index] >= pace.each {
                 continue;
             }
@@ -220,7 +220,7 @@ pub fn race(mut contenders: Vec<Contender>, pace: Pace) -> Vec<Row> {
         .collect()
 }
 
-/// Who comes when in a round of `contenders`.
+/// The order of the contenders in a round.
 fn turns(round: usize, contenders: usize) -> impl Iterator<Item = usize> {
     (0..contenders).map(move |turn| (round + turn) % contenders)
 }

@@ -1,5 +1,5 @@
-//! A backend around a module that is compiled already: one compilation serves every mode, and a module that was not split can
-//! go where engine-core would only hand over split ones.
+//! A backend around a module that is compiled already. One compilation is used for every mode, and engine-core, which
+//! always splits modules, can then run a module that was not split.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
@@ -23,10 +23,10 @@ pub struct Prepared {
     unusual: Arc<Unusual>,
 }
 
-/// What sandboxes are asked to do beside what a server's do.
+/// What sandboxes do beside what those of a server do.
 #[derive(Default)]
 struct Unusual {
-    /// Whether there is anything at all: callers on different processors only read it.
+    /// Whether anything is set. Callers on different processors only read this.
     any: AtomicBool,
     together: Mutex<Option<Arc<Barrier>>>,
     idle: AtomicBool,
@@ -35,19 +35,19 @@ struct Unusual {
 }
 
 impl Prepared {
-    /// The code of `wasm` as engine-core compiles it: its data taken out, to be put into an image.
+    /// The code of `wasm` as engine-core compiles it: without its data, which become an image.
     pub fn split(inner: Arc<dyn Backend>, wasm: &Wasm) -> Result<Self> {
         Self::new(inner, &Split::of(&wasm)?.code, false)
     }
 
-    /// `wasm` as it is, its data segments in place, with memory of the engine's own: as the engine is shipped.
+    /// `wasm` with its data segments, and with memory that the engine allocates: as the engine is shipped.
     pub fn whole(inner: Arc<dyn Backend>, wasm: &Wasm) -> Result<Self> {
         Self::new(inner, wasm, true)
     }
 
     fn new(inner: Arc<dyn Backend>, wasm: &Wasm, whole: bool) -> Result<Self> {
         let artifact = inner.compile(wasm)?;
-        // SAFETY: the artifact came out of `compile` of this very backend just now.
+        // SAFETY: `compile` of this backend returned the artifact just now.
         let module = unsafe { Arc::clone(&inner).load(&artifact)? };
         Ok(Self {
             inner,
@@ -58,9 +58,9 @@ impl Prepared {
         })
     }
 
-    /// The same artifact loaded anew: it shares nothing with what ran before.
+    /// The same artifact, loaded again: it shares nothing with modules that were loaded before.
     pub fn reloaded(&self) -> Result<Self> {
-        // SAFETY: as in `new`; nobody can write to an artifact.
+        // SAFETY: `compile` of this backend returned the artifact, and an artifact cannot be changed.
         let module = unsafe { Arc::clone(&self.inner).load(&self.artifact)? };
         Ok(Self {
             module,
@@ -69,7 +69,7 @@ impl Prepared {
         })
     }
 
-    /// Makes the next `callers` instantiations wait for each other, so that as many sandboxes exist at one moment.
+    /// Makes the next `callers` instantiations wait for each other, so that as many sandboxes exist at the same moment.
     pub fn meet(&self, callers: Option<usize>) {
         self.unusual.any.store(true, Ordering::Relaxed);
         *self.unusual.together.lock() = callers.map(|callers| Arc::new(Barrier::new(callers)));
@@ -81,8 +81,8 @@ impl Prepared {
         self.unusual.idle.store(true, Ordering::Relaxed);
     }
 
-    /// How long it took to make each idle sandbox since this was last asked, in nanoseconds: from before its slot was taken
-    /// until it could run.
+    /// How long it took to make each idle sandbox since the last call of this, in nanoseconds: from before its slot was
+    /// taken until it was ready to run.
     pub fn made_in(&self) -> Vec<u64> {
         std::mem::take(&mut self.unusual.made_in.lock())
     }
@@ -140,7 +140,7 @@ impl Module for Prepared {
     }
 }
 
-/// A sandbox that is not to run anything: whatever comes before the first entry is done, and what comes after the last.
+/// A sandbox that runs no guest code. Everything before the first entry and after the last one is done.
 struct Idle<'a>(Box<dyn Sandbox + 'a>);
 
 impl Sandbox for Idle<'_> {

@@ -1,4 +1,4 @@
-//! What the rows come to: JSON, tables, a chart.
+//! Writes the results as JSON, tables and a chart.
 
 use std::fmt::Write as _;
 use std::io;
@@ -17,7 +17,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// The figures of one row, if it was measured.
+    /// The times of one row, if it was measured.
     #[must_use]
     pub fn times(
         &self,
@@ -39,7 +39,7 @@ impl Report {
             .time
     }
 
-    /// The promises whose rows were measured.
+    /// The goals whose rows were measured.
     #[must_use]
     pub fn goals(&self) -> Vec<Goal> {
         goals::of(self)
@@ -74,8 +74,8 @@ impl Report {
         out
     }
 
-    /// How the second core scales, by CPU time for each request: holds on a machine that others use too, where throughput
-    /// does not. Empty without the rows.
+    /// How much a second caller changes the CPU time of a request. Unlike throughput, this can be measured on a machine
+    /// that has other load. Empty if the rows were not measured.
     #[must_use]
     pub fn scaling(&self) -> String {
         let mut out = String::new();
@@ -139,8 +139,8 @@ impl Report {
         out
     }
 
-    /// All rows as JSON: a list of objects `group, guest, backend, mode, callers, p50_ns, p99_ns, cpu_ns, n`. Rows of the group
-    /// `memory` have `bytes`, and `null` for the times.
+    /// All rows as JSON: a list of objects `group, guest, backend, mode, callers, p50_ns, p99_ns, cpu_ns, n`. Rows of
+    /// the group `memory` have `bytes`, and `null` for the times.
     #[must_use]
     pub fn json(&self) -> String {
         let rows: Vec<_> = self
@@ -237,8 +237,8 @@ impl Report {
     }
 }
 
-/// Puts `text` between `<!-- name -->` and `<!-- /name -->` in the file at `path`, which is made if it is missing. What
-/// stands outside of the marks stays.
+/// Puts `text` between `<!-- name -->` and `<!-- /name -->` in the file at `path`, which is made if it is missing. Text
+/// outside of the marks is kept.
 pub fn replace_between(path: &Path, name: &str, text: &str) -> io::Result<()> {
     let old = match std::fs::read_to_string(path) {
         Ok(old) => old,
@@ -257,7 +257,7 @@ fn replaced(old: &str, name: &str, text: &str) -> String {
     format!("{before}{open}{text}{close}{after}")
 }
 
-/// A duration, as people read it.
+/// A duration with a unit and three digits.
 #[must_use]
 pub fn nanos(nanos: u64) -> String {
     let value = nanos as f64;

@@ -1,8 +1,8 @@
-//! The reference that isolates nothing: wasmtime, one instance for all requests, never reset.
+//! The reference without isolation: wasmtime with one instance for all requests, which is never reset.
 //!
-//! A C program's `_start` may run only once: its libc remembers that it did, and where the heap ended. So the few pages that
-//! hold that are put back by a `memcpy` before each run; which they are is found by trial, see [`Reused::put_back`]. Everything
-//! else is left as the request before left it.
+//! The `_start` of a C program can run once only: its libc remembers that it has run, and where the heap ended. So the
+//! few pages with that state are restored by a `memcpy` before each run. [`Reused::put_back`] finds these pages by
+//! trial. Everything else stays as the previous request left it.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use wasmtime::{Caller, Config, Engine, Linker, Memory, Store, TypedFunc};
 
 const PAGE: usize = 4096;
 
-/// A backend whose sandboxes are one and the same instance.
+/// A backend whose sandboxes are all the same instance.
 #[derive(Clone)]
 pub struct Reused {
     shared: Arc<Shared>,
@@ -32,7 +32,7 @@ struct Shared {
     module: Mutex<Option<wasmtime::Module>>,
     /// The one instance, while no request uses it.
     parked: Mutex<Option<Instance>>,
-    /// The memory a fresh instance starts with.
+    /// The memory that a new instance starts with.
     pristine: Mutex<Vec<u8>>,
     put_back: Mutex<Vec<usize>>,
 }
@@ -88,7 +88,7 @@ macro_rules! define_all {
 for_each_hostcall!(define_all);
 
 impl Reused {
-    /// The backend, compiling with the settings that decide the speed of code in `backend-wasmtime`.
+    /// Makes the backend. It compiles with those settings of `backend-wasmtime` that determine the speed of code.
     pub fn new() -> Result<Self> {
         let mut config = Config::new();
         config
@@ -112,11 +112,11 @@ impl Reused {
         })
     }
 
-    /// Finds the fewest pages that must be put back for `works` to be true again and again. `works` makes one request and
-    /// says whether its answer is right; the first of a new instance always is.
+    /// Finds the fewest pages that must be restored so that `works` is true repeatedly. `works` makes one request and
+    /// returns whether its answer is right, which the first answer of a new instance always is.
     ///
     /// # Panics
-    /// If the guest cannot be reused even with every dirty page put back.
+    /// If the guest cannot be reused even if every dirty page is restored.
     pub fn put_back(&self, works: impl Fn() -> bool) -> usize {
         let renew = || *self.shared.parked.lock() = None;
         renew();

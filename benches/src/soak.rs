@@ -1,4 +1,4 @@
-//! Many requests, and whether the process is afterwards what it was before.
+//! A soak test: many requests, after which the process must not hold more than before.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,20 +7,20 @@ use crate::guests::Guest;
 use crate::machine::Held;
 use crate::subjects::Deployed;
 
-/// What resident memory may differ by: the allocator's own ups and downs.
+/// How many bytes of resident memory may differ, because of the allocator.
 const SLACK: u64 = 2 << 20;
 
-/// What a soak found.
+/// The result of a soak test.
 #[derive(Clone, Copy, Debug)]
 pub struct Soak {
-    /// After warm-up.
+    /// What the process held after warm-up.
     pub before: Held,
-    /// After everything.
+    /// What it held at the end.
     pub after: Held,
 }
 
 impl Soak {
-    /// Whether it all ended where it was.
+    /// Whether the process holds no more than after warm-up.
     #[must_use]
     pub fn steady(&self) -> bool {
         self.after.resident <= self.before.resident + SLACK
@@ -30,7 +30,7 @@ impl Soak {
     }
 }
 
-/// Makes `requests` requests on `callers` threads, after a tenth of that (at most 20 000) to warm up.
+/// Makes `requests` requests on `callers` threads, and before them a tenth as many (at most 20 000) to warm up.
 #[must_use]
 pub fn soak(subject: &Arc<Deployed>, guest: &Guest, requests: u64, callers: usize) -> Soak {
     let make = |requests: u64| {

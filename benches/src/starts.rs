@@ -1,4 +1,5 @@
-//! Starts of a server that has many modules: the first one compiles them, the others find their code in the cache.
+//! Measures starts of a server that has many modules: the first start compiles them, later ones find their code in the
+//! cache.
 
 use std::error::Error;
 use std::fs;
@@ -17,23 +18,23 @@ use crate::machine;
 use crate::measure::{Row, Samples};
 use crate::report::Report;
 
-/// The guest of the rows that `make bench` has.
+/// The guest in the rows of `make bench`.
 pub const FIFTY: &str = "50 x Go JSON";
 
-/// The first start: each module compiled. One sample is all of them.
+/// The first start, which compiles each module. One sample is all of them.
 pub const COLD: &str = "first start: compiled";
 
-/// A later one: each entry read, verified, loaded and linked.
+/// A later start: each entry is read, verified, loaded and linked.
 pub const LOADS: &str = "second start: loaded from the cache";
 
-/// A later one, all of it: modules validated, split, loaded, and one sandbox made of each.
+/// A whole later start: the modules are validated, split and loaded, and one sandbox is made of each.
 pub const WHOLE: &str = "second start: whole deployments";
 
-/// The same bytes as are loaded, copied and authenticated, and nothing else.
+/// The reference: the bytes of the entries are copied and authenticated, and nothing else.
 pub const COPY: &str = "the same bytes: copied, MAC computed";
 
-/// Starts with `modules`, on backends that `backend` makes; later starts take turns with the reference for `rounds`
-/// rounds.
+/// Measures starts with `modules`, on backends that `backend` makes. Later starts take turns with the reference for
+/// `rounds` rounds.
 ///
 /// # Errors
 /// If anything cannot be deployed, is compiled twice, or is not found in the cache.
@@ -113,7 +114,7 @@ pub fn starts(
     ])
 }
 
-/// What is promised about them.
+/// The goals about these rows.
 pub(crate) fn goals(report: &Report, goals: &mut Vec<Goal>) {
     for backend in ["wasmtime", "wasmer"] {
         let times = |mode| report.times("deploy", FIFTY, backend, mode, 1);
@@ -134,7 +135,7 @@ pub(crate) fn goals(report: &Report, goals: &mut Vec<Goal>) {
     }
 }
 
-/// Deploys each module on as many threads as there are cores; the time that all compilations took together.
+/// Deploys each module, on as many threads as there are cores. Returns the time of all compilations together.
 fn cold(engine: &Engine, modules: &[Vec<u8>]) -> Result<Duration, Box<dyn Error>> {
     let next = AtomicUsize::new(0);
     let deploy = || -> engine_core::Result<Duration> {
@@ -176,7 +177,7 @@ fn engine(backend: Arc<dyn Backend>, directory: &Path) -> engine_core::Result<En
 fn deploy_one(engine: &Engine, module: &[u8]) -> engine_core::Result<Function> {
     let config = FunctionConfig {
         name: "bench".into(),
-        // What a snapshot costs is another figure.
+        // The cost of snapshots is measured elsewhere.
         snapshot: SnapshotMode::Off,
         ..FunctionConfig::default()
     };
@@ -187,7 +188,7 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A directory that is gone when this is dropped.
+/// A directory that is removed when this is dropped.
 struct Directory(PathBuf);
 
 impl Directory {

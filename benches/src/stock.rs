@@ -1,4 +1,5 @@
-//! The reference for wasmer and wasmi: the engine as its own documentation shows it, a store and an instance for each request.
+//! The reference for wasmer and wasmi: the engine as its documentation shows it, with a store and an instance for each
+//! request.
 
 use std::sync::Arc;
 
@@ -13,14 +14,15 @@ use wasmer::{
     Extern, Function, FunctionEnv, FunctionEnvMut, Imports, Instance, Memory, RuntimeError, Store,
 };
 
-/// wasmer with its own memories, tunables and imports. It has no deadline: what polling for one costs is not in it.
+/// wasmer with its own memories, tunables and imports. It has no deadline, so the cost of checking for one is not
+/// included.
 #[derive(Clone, Debug)]
 pub struct StockWasmer {
     wasm: Wasm,
 }
 
 impl StockWasmer {
-    /// For `wasm`, whole.
+    /// A backend for the whole module `wasm`.
     #[must_use]
     pub fn new(wasm: Wasm) -> Self {
         Self { wasm }
@@ -70,7 +72,7 @@ struct Env {
 
 macro_rules! import_all {
     ( $( $module:literal { $( fn $name:ident ( $( $arg:ident : $ty:ty ),* ) $( -> $ret:ty )? ; )* } )* ) => {
-        /// The hostcall of that name as a function of `store`.
+        /// The hostcall with that name as a function of `store`.
         fn import(module: &str, name: &str, store: &mut Store, env: &FunctionEnv<Env>) -> Option<Function> {
             $( $(
                 if module == $module && name == stringify!($name) {
@@ -83,8 +85,8 @@ macro_rules! import_all {
                                 return Err(RuntimeError::new("a hostcall before the job"));
                             };
                             let view = memory.view(&store);
-                            // SAFETY: the guest that owns this memory waits for this very call, on this thread, and no
-                            // other view of it is in use.
+                            // SAFETY: the guest that owns this memory waits for this call, on this thread, and no other
+                            // view of it is in use.
                             let memory = unsafe { view.data_unchecked_mut() };
                             hostcalls::$name(host, memory $(, $arg )*).map_err(|why| {
                                 host.stop(why);
@@ -109,7 +111,7 @@ impl Module for Loaded {
     }
 }
 
-/// A sandbox that is made when it runs: wasmer's store must not go from thread to thread.
+/// A sandbox that is made when it runs, because wasmer's store must not move between threads.
 struct Fresh<'a> {
     module: &'a Loaded,
 }
@@ -124,7 +126,7 @@ impl Sandbox for Fresh<'_> {
         let env = FunctionEnv::new(&mut store, env);
         let end = self.module.enter(&mut store, &env, &job.entries);
         let host = env.as_mut(&mut store).host.take();
-        // Its memory is given back here.
+        // This frees its memory.
         drop(store);
         let host = host.expect("put there above, and hostcalls only borrow it");
         let trap = end.err().map(|why| Trap::new(TrapCode::Unreachable, why));
@@ -137,7 +139,7 @@ impl Sandbox for Fresh<'_> {
 }
 
 impl Loaded {
-    /// Instantiates the module and calls its entries, as far as they return.
+    /// Instantiates the module and calls its entries, until one does not return.
     fn enter(
         &self,
         store: &mut Store,

@@ -24,28 +24,29 @@ const POOLED: u32 = 64;
 /// Where a sandbox's memory comes from, or which reference this is.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Mode {
-    /// Engine-core's split, memory of the backend's own, the image copied into it.
+    /// Engine-core's split, and memory that the backend allocates, with the image copied into it.
     NoPool,
     /// Slots, reset by copying the whole image.
     Copy,
-    /// Slots, reset by giving all pages back.
+    /// Slots, reset by giving all pages back to the kernel.
     Madvise,
     /// Slots, reset by the page scan.
     Scan,
-    /// The engine as shipped: module whole, fresh memory for every sandbox. For wasmtime, with its own copy-on-write images.
+    /// The engine as shipped: the whole module, and new memory for every sandbox. For wasmtime, with its copy-on-write
+    /// images.
     Fresh,
-    /// wasmtime's pooling allocator as shipped, module whole.
+    /// wasmtime's pooling allocator as shipped, with the whole module.
     Pooling,
-    /// wasmtime's pooling allocator with its page scan, module whole.
+    /// wasmtime's pooling allocator with its page scan, with the whole module.
     PoolingScan,
-    /// wasmer used as its documentation shows, without a deadline.
+    /// wasmer as its documentation shows, without a deadline.
     Stock,
     /// One instance for all requests, never reset.
     Reused,
 }
 
 impl Mode {
-    /// Those that are ours.
+    /// Our modes.
     pub const OURS: [Self; 4] = [Self::NoPool, Self::Copy, Self::Madvise, Self::Scan];
 
     /// The name in tables.
@@ -64,7 +65,7 @@ impl Mode {
         }
     }
 
-    /// How slots are reset; `None`: there are none.
+    /// How slots are reset. `None`: the mode has no slots.
     fn reset(self) -> Option<ResetMode> {
         match self {
             Self::Copy => Some(ResetMode::Copy),
@@ -75,14 +76,14 @@ impl Mode {
     }
 }
 
-/// Where sandboxes begin.
+/// What sandboxes start from.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Beginning {
-    /// At the entry point: no snapshot.
+    /// The module's initial state: no snapshot.
     Plain,
-    /// In a snapshot, where the program waits for its first request.
+    /// A snapshot in which the program waits for its first request.
     Parked,
-    /// In a snapshot taken after three warm-up requests.
+    /// A snapshot that was taken after three warm-up requests.
     Warmed,
 }
 
@@ -90,7 +91,7 @@ impl Beginning {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Plain, Self::Parked, Self::Warmed];
 
-    /// Warm-up requests, of the default sample.
+    /// The number of warm-up requests, which are the default sample.
     const ROUNDS: u32 = 3;
 
     /// The name in tables.
@@ -118,7 +119,7 @@ impl Beginning {
         }
     }
 
-    /// What the facts of a function call it.
+    /// What the facts of a function must say.
     fn kind(self) -> SnapshotKind {
         match self {
             Self::Plain => SnapshotKind::None,
@@ -153,7 +154,7 @@ impl Kind {
         }
     }
 
-    /// The references that there are for it.
+    /// The references for this engine.
     #[must_use]
     pub fn references(self) -> &'static [Mode] {
         match self {
@@ -183,7 +184,7 @@ impl Workshop {
         }
         let pooling = |scan| MemoryMode::Pooling {
             instances: POOLED,
-            // What the scan may keep: a trial measured both with the same bound.
+            // The scan may keep as much resident as our own pool kept when both were compared.
             keep_resident: if scan { 4 << 20 } else { 0 },
             scan,
         };
@@ -204,7 +205,7 @@ impl Workshop {
         Ok(backend)
     }
 
-    /// `guest`, compiled for `kind` in `mode`, once.
+    /// `guest`, compiled for `kind` in `mode`. It is compiled once.
     pub fn prepared(&mut self, kind: Kind, mode: Mode, guest: &Guest) -> Result<Prepared> {
         let whole = matches!(mode, Mode::Fresh | Mode::Pooling | Mode::PoolingScan);
         let variant = if whole { mode } else { Mode::Scan };
@@ -222,25 +223,25 @@ impl Workshop {
         Ok(prepared)
     }
 
-    /// Forgets compiled modules.
+    /// Drops the compiled modules.
     pub fn forget(&mut self) {
         self.modules.clear();
     }
 
-    /// The modes of ours that `kind` can be in.
+    /// Those of our modes that `kind` supports.
     pub fn ours(&mut self, kind: Kind) -> Result<&'static [Mode]> {
         let slots = self.backend(kind, Mode::Scan)?.capabilities().slots;
         Ok(if slots { &Mode::OURS } else { &Mode::OURS[..1] })
     }
 
-    /// The mode that a server is in.
+    /// The mode that a server uses.
     pub fn served(&mut self, kind: Kind) -> Result<Mode> {
         Ok(*self.ours(kind)?.last().expect("there is at least one"))
     }
 
-    /// `guest` on `kind` in `mode`, deployed on an engine of its own.
+    /// `guest` on `kind` in `mode`, deployed on a separate engine.
     ///
-    /// What its module keeps from sandbox to sandbox is its own, as in a server.
+    /// Its module is loaded separately, so that it shares no pooled instances with other subjects.
     pub fn subject(&mut self, kind: Kind, mode: Mode, guest: &Arc<Guest>) -> Result<Subject> {
         let backend: Arc<dyn Backend> = match mode {
             Mode::Reused => {
@@ -248,7 +249,7 @@ impl Workshop {
                 let subject = Subject::deploy(Arc::new(backend.clone()), kind, mode, guest)?;
                 let pages = backend.put_back(|| subject.works());
                 println!(
-                    "reused instance: {pages} pages of libc's own are put back before each run"
+                    "reused instance: {pages} pages of libc's state are restored before each run"
                 );
                 return Ok(subject);
             }
@@ -258,7 +259,7 @@ impl Workshop {
         Subject::deploy(backend, kind, mode, guest)
     }
 
-    /// `guest` on `kind` as a server runs it, its sandboxes starting as `beginning` says.
+    /// `guest` on `kind` as a server runs it, with sandboxes that start from `beginning`.
     pub fn beginning(
         &mut self,
         kind: Kind,
@@ -270,7 +271,7 @@ impl Workshop {
         Subject::start(backend, kind, mode, guest, beginning)
     }
 
-    /// The same, with sandboxes that are made and reset, and run nothing; and its module, which knows how long that took.
+    /// The same, with sandboxes that are made and reset but run nothing. Also returns the module, which measures that.
     pub fn idle(
         &mut self,
         kind: Kind,
@@ -301,14 +302,14 @@ pub struct Subject {
 /// A deployed function with its engine.
 #[derive(Debug)]
 pub struct Deployed {
-    /// The engine, for the places of calls and the pool's figures.
+    /// The engine, for its permits and the pool's stats.
     pub engine: Engine,
     function: Function,
     stdin: Vec<u8>,
 }
 
 impl Subject {
-    /// Deploys `guest` on an engine with nothing but `backend`, without a snapshot.
+    /// Deploys `guest` on an engine that has only `backend`, without a snapshot.
     pub fn deploy(
         backend: Arc<dyn Backend>,
         kind: Kind,
@@ -318,7 +319,7 @@ impl Subject {
         Self::start(backend, kind, mode, guest, Beginning::Plain)
     }
 
-    /// The same, with sandboxes that begin as said.
+    /// The same, with sandboxes that start from `beginning`.
     fn start(
         backend: Arc<dyn Backend>,
         kind: Kind,
@@ -330,7 +331,7 @@ impl Subject {
             pool: mode.reset().map(|reset| PoolConfig {
                 reset,
                 keep_resident: if mode == Mode::Copy {
-                    // So that the mode is what its name says, and a large image is not given back instead.
+                    // Large enough that the whole image is copied, and nothing is given back instead.
                     64 << 20
                 } else {
                     PoolConfig::default().keep_resident
@@ -348,10 +349,10 @@ impl Subject {
             guest.name,
             facts.plain_because
         );
-        // A row is what it is called, or there is none.
+        // A row must measure what its name says.
         if facts.snapshot.kind != beginning.kind() {
             return Err(Error::host(format!(
-                "guest {} on {} is to be {}, and is {:?}: {}",
+                "guest {} on {} must be {}, but is {:?}: {}",
                 guest.name,
                 kind.name(),
                 beginning.name(),
@@ -375,17 +376,17 @@ impl Subject {
         })
     }
 
-    /// One whole request, its answer checked.
+    /// Makes one whole request, and checks its answer.
     pub fn request(&self) {
         self.shared.request(&self.guest);
     }
 
-    /// Whether one request is answered rightly.
+    /// Makes one request, and returns whether its answer is right.
     fn works(&self) -> bool {
         let Deployed {
             engine, function, ..
         } = &*self.shared;
-        let permit = engine.reserve().expect("places are free");
+        let permit = engine.reserve().expect("permits are free");
         function
             .call(permit, &request(), &[], |answer| {
                 answer.response.is_some_and(|response| {
@@ -403,7 +404,7 @@ impl Deployed {
     /// # Panics
     /// If the answer is not what the guest must answer.
     pub fn request(&self, guest: &Guest) {
-        let permit = self.engine.reserve().expect("places are free");
+        let permit = self.engine.reserve().expect("permits are free");
         self.function
             .call(permit, &request(), &[], |answer| {
                 let body = answer
@@ -419,7 +420,7 @@ impl Deployed {
     /// # Panics
     /// If it did not.
     pub fn sandbox(&self) {
-        let permit = self.engine.reserve().expect("places are free");
+        let permit = self.engine.reserve().expect("permits are free");
         let run = self
             .function
             .run(permit, self.stdin.clone())

@@ -1,5 +1,5 @@
-//! Guests that are made here: images of any size, sandboxes that dirty a known number of pages, modules as large as an
-//! interpreter's.
+//! Generated guests: images of any size, sandboxes that dirty a known number of pages, and modules as large as an
+//! interpreter.
 
 use std::borrow::Cow;
 
@@ -9,13 +9,13 @@ use wasm_encoder::{
     MemoryType, Module, RefType, TableSection, TableType, TypeSection, ValType,
 };
 
-/// Bytes of one page as the kernel counts them.
+/// Bytes of one page of the kernel.
 const PAGE: u32 = 4096;
 
-/// Bytes of one page as wasm counts them.
+/// Bytes of one page of wasm.
 const WASM_PAGE: u32 = 65_536;
 
-/// Where the clock subscription of a sleeping guest stands in its image.
+/// The offset of a sleeping guest's clock subscription in its image.
 const SUBSCRIPTION: u32 = 1024;
 
 /// The response of a guest that answers.
@@ -25,8 +25,8 @@ pub const RESPONSE: &str =
 /// The body in [`RESPONSE`].
 pub const BODY: &str = "Hello from an image\n";
 
-/// What a synthetic guest is like. It checks that every page it is about to dirty holds its image, and traps if not: an
-/// answer is the proof that the reset before it was complete, as far as this guest can see.
+/// The properties of a synthetic guest. It checks that every page that it will dirty holds its image, and traps if not.
+/// So an answer shows that the reset before it was complete, as far as this guest can see.
 #[derive(Clone, Copy, Debug)]
 pub struct Synthetic {
     /// Bytes of initial memory, all of which are data: whole wasm pages.
@@ -37,14 +37,14 @@ pub struct Synthetic {
     pub functions: u32,
     /// Bytes of code in each of them, about.
     pub function_bytes: u32,
-    /// Whether it answers as the contract wants. If not, it imports nothing.
+    /// Whether it answers according to the contract. If not, it imports nothing.
     pub answer: bool,
     /// How long it sleeps once its pages are dirty.
     pub sleep_ms: u32,
 }
 
 impl Synthetic {
-    /// A guest that is nothing but an image and the pages it dirties.
+    /// A guest that only has an image and dirties pages.
     #[must_use]
     pub fn image(image: u32, dirty: u32) -> Self {
         Self {
@@ -128,7 +128,7 @@ impl Synthetic {
         code.function(&self.entry(fd_write, poll_oneoff, WORK));
 
         let mut data = DataSection::new();
-        // As many segments as a linker makes of a large program, and no more: the number is Go's affair.
+        // About as many segments as a linker makes for a large program. Go's linker makes far more.
         let bytes = self.image_bytes();
         for (index, part) in bytes.chunks(256 * 1024).enumerate() {
             let offset = i32::try_from(index * 256 * 1024).expect("images are far below 2 GiB");
@@ -152,12 +152,12 @@ impl Synthetic {
         module.finish()
     }
 
-    /// The address of the first word that is dirtied.
+    /// The address of the first word that the guest dirties.
     fn first(&self) -> u32 {
         PAGE + PAGE / 2
     }
 
-    /// From one dirtied word to the next: whole pages.
+    /// The distance from one dirtied word to the next, in whole pages.
     fn stride(&self) -> u32 {
         let pages = self.image / PAGE - 1;
         (pages / self.dirty.max(1)).max(1) * PAGE
@@ -193,7 +193,7 @@ impl Synthetic {
         if self.dirty > 0 {
             body.i32_const(self.first() as i32).local_set(1);
             body.loop_(BlockType::Empty);
-            // The image's word?
+            // Trap unless it is the image's word.
             body.local_get(1).i32_load(word);
             body.local_get(1)
                 .i32_const(FACTOR as i32)
@@ -226,7 +226,7 @@ impl Synthetic {
                 .call_indirect(0, work)
                 .drop();
         }
-        // What the hostcalls write lands in the page that was dirtied first.
+        // The hostcalls write to the page that was dirtied first.
         let result = self.first() + 64;
         if let Some(poll_oneoff) = poll_oneoff {
             body.i32_const(SUBSCRIPTION as i32)
@@ -255,12 +255,12 @@ impl Synthetic {
 
 const FACTOR: u32 = 0x9e37_79b1;
 
-/// The image's word at `address`: never zero.
+/// The image's word at `address`, which is never zero.
 fn expected(address: u32) -> u32 {
     address.wrapping_mul(FACTOR) | 1
 }
 
-/// A function of about `bytes` bytes: arithmetic and loads, so that a compiler has registers to allocate and checks to place.
+/// A function of about `bytes` bytes. Its arithmetic and loads make a compiler allocate registers and emit bounds checks.
 fn work(index: u32, bytes: u32) -> Function {
     let load = MemArg {
         offset: u64::from(index % 1024),
@@ -269,7 +269,7 @@ fn work(index: u32, bytes: u32) -> Function {
     };
     let mut function = Function::new([(2, ValType::I32)]);
     let mut body = function.instructions();
-    // 23 bytes a turn.
+    // Each iteration appends 23 bytes.
     for turn in 0..bytes / 23 {
         let constant = expected(index.wrapping_mul(31).wrapping_add(turn) * 4) as i32;
         body.local_get(0)
@@ -321,7 +321,7 @@ mod tests {
             let guest = Synthetic::image(1 << 20, dirty);
             let last = guest.first() + (dirty - 1) * guest.stride();
             assert!(guest.stride().is_multiple_of(PAGE));
-            // 256 pages do not fit behind the first of 256.
+            // The first page is not dirtied, so 256 pages do not fit into an image of 256 pages.
             assert_eq!(last + 4 <= guest.image, dirty < 256);
         }
     }

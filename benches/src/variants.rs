@@ -1,11 +1,12 @@
-//! Modules that differ in code by one function, for whatever must not be shared.
+//! Variants of a module, which differ in one function so that they share no compiled code.
 
-/// `wasm` with one function more, which nothing calls and which only `number` has. `None` if it has no code, or is not a module.
+/// `wasm` with one more function, which is never called and which differs for each `number`. `None` if `wasm` has no
+/// code, or is not a module.
 #[must_use]
 pub fn variant(wasm: &[u8], number: u32) -> Option<Vec<u8>> {
     const FUNCTIONS: u8 = 3;
     const CODE: u8 = 10;
-    // No locals; `i32.const number`, `drop`, `unreachable`, `end`: valid whatever type it has.
+    // No locals; `i32.const number`, `drop`, `unreachable`, `end`: valid for every function type.
     let mut body = vec![0, 0x41];
     leb(&mut body, number & 0x3f);
     for part in [number >> 6, number >> 12] {
@@ -26,7 +27,7 @@ pub fn variant(wasm: &[u8], number: u32) -> Option<Vec<u8>> {
         rest = after;
         out.push(id);
         let added: &[u8] = match id {
-            // The type is the first one.
+            // It has the first type.
             FUNCTIONS => &[0],
             CODE => &entry,
             _ => {
@@ -56,7 +57,7 @@ fn leb(out: &mut Vec<u8>, mut number: u32) {
     out.push(number as u8);
 }
 
-/// An unsigned number, and what follows it.
+/// An unsigned number, and the bytes after it.
 fn read_leb(bytes: &[u8]) -> Option<(u32, &[u8])> {
     let mut number = 0u32;
     for (index, &byte) in bytes.iter().enumerate().take(5) {

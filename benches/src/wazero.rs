@@ -1,4 +1,4 @@
-//! The reference outside of this process: the same guest on wazero, which takes its turns like every other contender.
+//! The reference in another process: the same guest on wazero, which takes turns with the other contenders.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::guests::{GO_HELLO, Guest, path, root, stdin};
 use crate::measure::{Contender, Row, Samples};
 
-/// The program of `benches/wazero`, ready for its turns. It ends with this.
+/// The program of `benches/wazero`, ready for its turns. Dropping this ends it.
 #[derive(Debug)]
 pub struct Wazero {
     process: Child,
@@ -21,7 +21,8 @@ pub struct Wazero {
 }
 
 impl Wazero {
-    /// Starts it with [`GO_HELLO`], whose bodies must contain what those of `guest` must. `Err` says what is missing.
+    /// Starts it with [`GO_HELLO`], whose answers must contain the same text as those of `guest`. `Err` says what is
+    /// missing.
     pub fn start(guest: &Guest) -> Result<Self, String> {
         let program = program();
         let failed = |file: &Path, error: io::Error| {
@@ -59,7 +60,7 @@ impl Wazero {
     /// Its row.
     ///
     /// # Panics
-    /// In the contender's turn, if an answer was wrong: the program said why, and ended.
+    /// In the contender's turn, if an answer was wrong. The program has then printed why, and ended.
     #[must_use]
     pub fn contender(mut self, row: Row) -> Contender {
         Contender::elsewhere(row, move |length, samples| {
@@ -69,7 +70,7 @@ impl Wazero {
     }
 
     fn turn(&mut self, length: Duration, samples: &mut Samples) -> Result<(), String> {
-        let turns = self.turns.as_mut().ok_or("its stdin is closed")?;
+        let turns = self.turns.as_mut().ok_or("the program's stdin is closed")?;
         writeln!(turns, "{}", length.as_nanos()).map_err(|error| error.to_string())?;
         let turn = self.read()?;
         let nanos: Option<Vec<u64>> = turn["nanos"]
@@ -77,7 +78,7 @@ impl Wazero {
             .and_then(|list| list.iter().map(Value::as_u64).collect());
         let cpu = turn["cpu_ns"].as_u64();
         let (Some(nanos), Some(cpu)) = (nanos, cpu) else {
-            return Err(format!("its answer is {turn}"));
+            return Err(format!("unexpected answer of the program: {turn}"));
         };
         samples.add(&nanos, Duration::from_nanos(cpu));
         Ok(())
@@ -88,7 +89,7 @@ impl Wazero {
         self.answers
             .read_line(&mut line)
             .map_err(|error| error.to_string())?;
-        serde_json::from_str(&line).map_err(|error| format!("it said {line:?}: {error}"))
+        serde_json::from_str(&line).map_err(|error| format!("the program wrote {line:?}: {error}"))
     }
 }
 
