@@ -1,4 +1,4 @@
-//! Takes values from the front of bytes; what is missing is zero, so that every input means something.
+//! Takes values from the front of an input. Missing bytes are zero, so that every input has a meaning.
 
 /// The rest of an input.
 #[derive(Clone, Copy, Debug)]
@@ -31,13 +31,13 @@ impl<'a> Cursor<'a> {
         taken
     }
 
-    /// A byte of length, and as many bytes.
+    /// A byte with a length, and as many bytes.
     pub(crate) fn field(&mut self) -> &'a [u8] {
         let len = self.byte();
         self.take(len.into())
     }
 
-    /// All that is left.
+    /// All remaining bytes.
     pub(crate) fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.0)
     }

@@ -5,7 +5,7 @@
 //!                                        no:  Disagreement (input, both results, how to replay it)
 //! ```
 //!
-//! A target is one function over bytes. Where the bytes come from is not its business: from libFuzzer (feature
+//! A target is a function that checks the code under test with some bytes. The bytes can come from libFuzzer (feature
 //! `libfuzzer`), from the [`standalone`] loop, from files, or from a test that replays the seeds.
 
 mod cursor;
@@ -20,21 +20,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use report::Disagreement;
 
-/// What a fuzz target is.
+/// A fuzz target.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
-    /// The name of its program and of its folder below `seeds/`.
+    /// The name of its program, and of its directory below `seeds/`.
     pub name: &'static str,
-    /// Says what is wrong, if the code under test does wrong on these bytes. May panic: that is wrong too.
+    /// Runs the code under test with these bytes, and returns what is wrong. A panic is a fault too.
     pub check: fn(&[u8]) -> Result<(), Disagreement>,
-    /// Byte strings that mean something to the code under test.
+    /// Byte strings that have a meaning to the code under test.
     pub dictionary: &'static [&'static [u8]],
-    /// The most bytes worth trying.
+    /// The maximum length of an input.
     pub max_len: usize,
 }
 
 impl Target {
-    /// [`Target::check`], where a panic is a disagreement like others.
+    /// [`Target::check`], but a panic becomes a disagreement too.
     pub fn run(&self, input: &[u8]) -> Result<(), Disagreement> {
         catch_unwind(AssertUnwindSafe(|| (self.check)(input))).unwrap_or_else(|panic| {
             Err(Disagreement::new(
@@ -43,12 +43,12 @@ impl Target {
                     "code under test",
                     engine_core::panic_text(&*panic).to_owned(),
                 ),
-                ("expected", "no panic, whatever the input".to_owned()),
+                ("expected", "no panic for any input".to_owned()),
             ))
         })
     }
 
-    /// [`Target::run`] for libFuzzer, which takes a panic for a finding and keeps the input.
+    /// [`Target::run`] for libFuzzer, which treats a panic as a finding and keeps the input.
     ///
     /// # Panics
     /// With the report, if something is wrong.
@@ -58,7 +58,7 @@ impl Target {
         }
     }
 
-    /// The folder of its seeds.
+    /// The directory of its seeds.
     #[must_use]
     pub fn seeds(&self) -> std::path::PathBuf {
         std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -70,7 +70,7 @@ impl Target {
 /// All targets.
 pub const TARGETS: [Target; 2] = [json_response::TARGET, wasi::TARGET];
 
-/// The whole of a fuzz target's program.
+/// Defines the whole program of a fuzz target.
 #[cfg(feature = "libfuzzer")]
 #[macro_export]
 macro_rules! fuzz {
@@ -79,7 +79,7 @@ macro_rules! fuzz {
     };
 }
 
-/// The whole of a fuzz target's program.
+/// Defines the whole program of a fuzz target.
 #[cfg(not(feature = "libfuzzer"))]
 #[macro_export]
 macro_rules! fuzz {

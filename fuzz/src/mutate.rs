@@ -1,12 +1,12 @@
-//! A small mutator that knows no coverage: what [`crate::standalone`] changes seeds with.
+//! A small mutator without coverage, with which [`crate::standalone`] changes seeds.
 
-/// Xorshift: the same seed gives the same run on every machine.
+/// Xorshift random numbers: the same seed gives the same run on every machine.
 #[derive(Clone, Debug)]
 pub(crate) struct Rng(u64);
 
 impl Rng {
     pub(crate) fn new(seed: u64) -> Self {
-        // Zero is the one state that xorshift never leaves.
+        // Xorshift never leaves the state 0.
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
@@ -17,9 +17,9 @@ impl Rng {
         self.0
     }
 
-    /// From 0 to below `bound`; 0 if that is 0.
+    /// A number below `bound`; 0 if `bound` is 0.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
-        // The high half: the low bits of xorshift are the weakest.
+        // Use the high half: the low bits of xorshift are the least random.
         ((self.next() >> 32) as usize)
             .checked_rem(bound)
             .unwrap_or(0)
@@ -33,7 +33,7 @@ impl Rng {
 /// Bytes at the edges of ranges.
 const EDGES: [u8; 8] = [0, 1, 0x7f, 0x80, 0xff, b' ', b'"', b'\\'];
 
-/// One of the `seeds`, changed a few times.
+/// One of the `seeds`, with a few changes.
 pub(crate) fn mutate(
     rng: &mut Rng,
     seeds: &[Vec<u8>],
@@ -41,7 +41,7 @@ pub(crate) fn mutate(
     max_len: usize,
 ) -> Vec<u8> {
     let mut bytes = rng.pick(seeds).cloned().unwrap_or_default();
-    // Mostly one or two changes: after many, nothing of a seed's meaning is left.
+    // Mostly one or two changes: many changes would leave nothing of a seed's meaning.
     let changes = 1 + rng.below(3) * rng.below(4);
     for _ in 0..changes {
         change(rng, &mut bytes, seeds, dictionary);
@@ -83,13 +83,13 @@ fn change(rng: &mut Rng, bytes: &mut Vec<u8>, seeds: &[Vec<u8>], dictionary: &[&
         }
         7 | 8 => {
             if let Some(word) = rng.pick(dictionary) {
-                // Half of the time in place of something.
+                // Half of the time it replaces something.
                 let end = if rng.below(2) == 0 { at } else { end };
                 bytes.splice(at..end, word.iter().copied());
             }
         }
         _ => {
-            // The front of this one and the back of another.
+            // The front of this seed and the back of another.
             if let Some(other) = rng.pick(seeds) {
                 let from = rng.below(other.len() + 1);
                 bytes.truncate(at);

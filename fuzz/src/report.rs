@@ -1,21 +1,21 @@
-//! What is printed when the code under test and an oracle disagree.
+//! The report that is printed when the code under test and an oracle disagree.
 
 use std::fmt::Write as _;
 
-/// Two results that should be one.
+/// Two results that should be equal and are not.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Disagreement {
     /// What was compared.
     pub about: String,
-    /// Who said what.
+    /// The name of each side, and its result.
     pub sides: Vec<(String, String)>,
 }
 
-/// The most characters of one side that are printed.
+/// How many characters of one side are printed at most.
 const MOST: usize = 8000;
 
 impl Disagreement {
-    /// That two sides differ `about` something.
+    /// A disagreement of two sides `about` something.
     #[must_use]
     pub fn new(about: &str, one: (&str, String), other: (&str, String)) -> Self {
         Self {
@@ -26,14 +26,14 @@ impl Disagreement {
         }
     }
 
-    /// Adds what helps to understand it.
+    /// Adds a text that helps to understand it.
     #[must_use]
     pub fn with(mut self, name: &str, text: String) -> Self {
         self.sides.push((name.to_owned(), text));
         self
     }
 
-    /// The input, both sides, and the command that shows it again.
+    /// The report: the input, both sides, and the command that repeats it.
     #[must_use]
     pub fn report(&self, target: &str, input: &[u8]) -> String {
         let hex = hex(input);
@@ -57,7 +57,7 @@ impl Disagreement {
     }
 }
 
-/// Fails with both values unless they are the same.
+/// Fails with both values unless they are equal.
 pub(crate) fn same<T: PartialEq + std::fmt::Debug>(
     about: &str,
     (one_name, one): (&str, &T),
@@ -80,7 +80,7 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The bytes that [`Disagreement::report`] printed.
+/// The bytes of hexadecimal digits, as [`Disagreement::report`] prints them.
 pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;

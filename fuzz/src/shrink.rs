@@ -1,9 +1,10 @@
-//! Makes a bad input smaller while it stays bad.
+//! Makes an input that shows a fault smaller, while it still shows the fault.
 
-/// The most tries of one shrinking.
+/// The maximum number of tries for one input.
 const TRIES: usize = 2000;
 
-/// A smaller `input` for which `bad` still holds. Removes runs of bytes, long ones first, then makes bytes plain.
+/// A smaller `input` for which `bad` is still true. Removes runs of bytes, long ones first, and then replaces bytes by
+/// simple ones.
 pub(crate) fn shrink(input: &[u8], mut bad: impl FnMut(&[u8]) -> bool) -> Vec<u8> {
     let mut best = input.to_vec();
     let mut tries = 0;

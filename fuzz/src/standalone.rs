@@ -1,4 +1,4 @@
-//! The targets' program without libFuzzer: replays files, or changes seeds for a while.
+//! The targets' program without libFuzzer: it replays files, or tries changed seeds for some time.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use crate::shrink::shrink;
 use crate::{Disagreement, Target};
 
 const USAGE: &str = "\
-replay:  TARGET FILE-OR-FOLDER...      each file is an input
+replay:  TARGET FILE-OR-DIRECTORY...   each file is an input
          TARGET --hex 7b7d             one input, as a report prints it
 search:  TARGET [--seconds 5] [--seed NUMBER]
-         changes the target's seeds for that long; prints the number that repeats the run";
+         tries changed seeds for that long, and prints the seed number that repeats the run";
 
 /// What the command line asks for.
 #[derive(Debug, Eq, PartialEq)]
@@ -30,7 +30,7 @@ enum Task {
     },
 }
 
-/// The `main` of a target. Fails if there is a disagreement.
+/// The `main` of a target. The exit code is a failure if there is a disagreement.
 #[must_use]
 pub fn main(target: &Target) -> ExitCode {
     let done = match parse(std::env::args_os().skip(1)) {
@@ -81,13 +81,15 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Task, String> {
         match argument.to_str() {
             Some("--hex") => {
                 let value = value()?;
-                inputs.push(unhex(&value).ok_or_else(|| format!("{value:?} is not hex"))?);
+                inputs.push(unhex(&value).ok_or_else(|| {
+                    format!("--hex {value:?}: not an even number of hexadecimal digits")
+                })?);
             }
             Some("--seconds") => {
                 let value = value()?;
                 let seconds = value
                     .parse()
-                    .map_err(|_| format!("{value:?} are no seconds"))?;
+                    .map_err(|_| format!("--seconds {value:?}: not a number of seconds"))?;
                 time = Duration::from_secs(seconds);
             }
             Some("--seed") => {
@@ -95,7 +97,7 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Task, String> {
                 seed = Some(
                     value
                         .parse()
-                        .map_err(|_| format!("{value:?} is no number"))?,
+                        .map_err(|_| format!("--seed {value:?}: not a number"))?,
                 );
             }
             Some(other) if other.starts_with('-') => return Err(format!("unknown option {other}")),
@@ -129,8 +131,8 @@ fn replay(target: &Target, paths: &[PathBuf], given: Vec<Vec<u8>>) -> Result<Str
 }
 
 fn search(target: &Target, time: Duration, seed: Option<u64>) -> Result<String, String> {
-    let folder = target.seeds();
-    let seeds = inputs(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let directory = target.seeds();
+    let seeds = inputs(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
     let seeds: Vec<_> = seeds.into_iter().map(|(_, input)| input).collect();
     let seed = seed.unwrap_or_else(|| {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -150,13 +152,13 @@ fn search(target: &Target, time: Duration, seed: Option<u64>) -> Result<String, 
     Ok(format!("{tried} inputs in {time:?}, no disagreement"))
 }
 
-/// Makes the input smaller, keeps it in a file, and says all about it.
+/// Shrinks the input, writes it to a file, and returns the report.
 fn found(target: &Target, input: &[u8], disagreement: &Disagreement) -> String {
     let small = shrink(input, |smaller| {
         let about = target.run(smaller).map_err(|found| found.about);
         about.is_err_and(|about| about == disagreement.about)
     });
-    // Not every disagreement shows twice; then the first report is the one there is.
+    // If the disagreement does not occur again, the first report is used.
     let (input, disagreement) = match target.run(&small) {
         Err(disagreement) => (small.as_slice(), disagreement),
         Ok(()) => (input, disagreement.clone()),
@@ -169,15 +171,15 @@ fn found(target: &Target, input: &[u8], disagreement: &Disagreement) -> String {
 }
 
 fn keep(target: &Target, input: &[u8]) -> io::Result<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("artifacts")
         .join(target.name);
-    fs::create_dir_all(&folder)?;
-    // FNV-1a: a name that is the same for the same input.
+    fs::create_dir_all(&directory)?;
+    // FNV-1a: the same input always gets the same name.
     let name = input.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    let path = folder.join(format!("found-{name:016x}"));
+    let path = directory.join(format!("found-{name:016x}"));
     fs::write(&path, input)?;
     Ok(path)
 }

@@ -1,4 +1,5 @@
-//! Every seed agrees, on stable and without libFuzzer; and the seeds of `wasi` are those of their source.
+//! Tests that no seed shows a disagreement, on stable Rust and without libFuzzer; and that the seeds of `wasi` equal
+//! their source.
 
 use std::path::Path;
 
@@ -25,22 +26,22 @@ fn every_target_has_its_program_and_its_seeds() {
     }
 }
 
-/// `GOJINN_WRITE_SEEDS=1` writes them instead.
+/// With `GOJINN_WRITE_SEEDS=1` it writes them instead.
 #[test]
 fn the_files_of_wasi_are_those_of_the_source() {
-    let folder = wasi::TARGET.seeds();
+    let directory = wasi::TARGET.seeds();
     let mut expected: Vec<_> = wasi::seeds::all()
         .into_iter()
-        .map(|(name, scenario)| (folder.join(name), scenario.encode()))
+        .map(|(name, scenario)| (directory.join(name), scenario.encode()))
         .collect();
     expected.sort();
     if std::env::var_os("GOJINN_WRITE_SEEDS").is_some() {
         for (path, bytes) in &expected {
-            std::fs::write(path, bytes).expect("the folder of seeds can be written");
+            std::fs::write(path, bytes).expect("the directory of seeds can be written");
         }
     }
-    let found = standalone::inputs(&folder).expect("the folder of seeds can be read");
-    // What was found by fuzzing and is kept has a name that says so.
+    let found = standalone::inputs(&directory).expect("the directory of seeds can be read");
+    // Inputs that fuzzing has found have a name that says so.
     let found: Vec<_> = found
         .into_iter()
         .filter(|(path, _)| {
@@ -52,7 +53,7 @@ fn the_files_of_wasi_are_those_of_the_source() {
 }
 
 fn replay(target: &Target) {
-    let seeds = standalone::inputs(&target.seeds()).expect("the folder of seeds can be read");
+    let seeds = standalone::inputs(&target.seeds()).expect("the directory of seeds can be read");
     assert!(!seeds.is_empty(), "{} has no seeds", target.name);
     for (path, input) in seeds {
         if let Err(disagreement) = target.run(&input) {

@@ -1,6 +1,6 @@
-//! The contract `json` against a second reading of its rules.
+//! Compares the contract `json` with a second implementation of its rules.
 //!
-//! The input is taken twice: as all that a guest wrote to stdout, and, cut into pieces, as a request. Both models stand on
+//! The input is used twice: as a guest's whole stdout, and, cut into pieces, as a request. Both models are based on
 //! `serde_json` and share no code with the contract.
 
 mod request;
@@ -11,7 +11,7 @@ use engine_core::contract::json;
 use crate::Target;
 use crate::report::{Disagreement, same};
 
-/// See the module.
+/// The target, as the module documentation describes it.
 pub const TARGET: Target = Target {
     name: "json_response",
     check,
@@ -19,7 +19,7 @@ pub const TARGET: Target = Target {
     max_len: 4096,
 };
 
-/// The most characters of a refusal; the excerpts in it are of 40 characters with at most ten for each.
+/// The maximum length of a refusal. Excerpts in it have at most 40 characters, with at most ten bytes for each.
 const LONGEST_REFUSAL: usize = 700;
 
 fn check(input: &[u8]) -> Result<(), Disagreement> {
@@ -27,7 +27,7 @@ fn check(input: &[u8]) -> Result<(), Disagreement> {
     request::agrees(&request::cut(input))
 }
 
-/// The contract and the model read `output` alike, and a refusal is fit for a log line.
+/// Checks that the contract and the model parse `output` alike, and that a refusal fits into a log line.
 fn response_agrees(output: &[u8]) -> Result<(), Disagreement> {
     let read = json::parse_response(output);
     let refusal = read.as_ref().err().map(ToString::to_string);
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn any_short_text_of_json_agrees() {
-        // All texts of up to three of these.
+        // All texts made of up to three of these.
         let parts: [&[u8]; 12] = [
             b"",
             b"{",

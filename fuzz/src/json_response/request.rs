@@ -1,4 +1,4 @@
-//! A request of any bytes, and what the guest has to read of it.
+//! A request made of any bytes, and what the guest must read of it.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::response::{canonical, is_framing, named};
 use crate::cursor::Cursor;
 use crate::report::{Disagreement, same};
 
-/// How many pieces in front of the headers an input is cut into, each with a byte of length before it.
+/// The number of pieces in front of the headers. Each follows a byte with its length.
 const PIECES: usize = 9;
 
 /// The parts of a request, owned by the input.
@@ -35,7 +35,7 @@ pub(super) fn cut(input: &[u8]) -> Parts<'_> {
     }
 }
 
-/// What is written is one line of JSON, and says what the request says.
+/// Checks that the contract writes one line of JSON, with the contents of the request.
 pub(super) fn agrees(parts: &Parts<'_>) -> Result<(), Disagreement> {
     let request = parts.request(&parts.headers);
     let mut written = Vec::new();
@@ -65,7 +65,7 @@ pub(super) fn agrees(parts: &Parts<'_>) -> Result<(), Disagreement> {
         ("model", &model(&request)),
     )?;
 
-    // The order of different headers does not matter, that of one name's values does.
+    // The order of different headers does not matter. The order of one name's values does.
     let mut sorted = parts.headers.clone();
     sorted.sort_by_key(|(name, _)| name.to_ascii_lowercase());
     let mut again = Vec::new();
@@ -113,7 +113,7 @@ fn model(request: &Request<'_>) -> Value {
     set("method", text(request.method).into());
     set("uri", uri(request.uri).into());
     set("headers", headers(request));
-    // Those that JSON has no short escape for.
+    // Control characters without a short escape in JSON.
     let long = request.body.iter().filter(|&&byte| byte < 0x20);
     let long = long
         .filter(|byte| !b"\x08\t\n\x0c\r".contains(byte))
@@ -152,10 +152,10 @@ fn headers(request: &Request<'_>) -> Value {
     let mut passing: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, value) in all {
         let servers = name.starts_with("X-Forwarded-");
-        // A request's Content-Length is about its body, which the guest gets whole.
+        // The Content-Length of a request is passed on, because the guest gets the whole body.
         let hop_by_hop = is_framing(&name) && name != "Content-Length";
-        let taken_away = !servers && named.contains(&name.to_ascii_lowercase());
-        if !hop_by_hop && !taken_away && name != "Proxy" && name != "Host" {
+        let is_named = !servers && named.contains(&name.to_ascii_lowercase());
+        if !hop_by_hop && !is_named && name != "Proxy" && name != "Host" {
             passing.entry(name).or_default().push(value);
         }
     }
@@ -168,8 +168,8 @@ fn headers(request: &Request<'_>) -> Value {
         .collect()
 }
 
-/// UTF-8 as it is, and each byte that belongs to none as one of the last 128 characters of Unicode. Where one of these is
-/// sent, so are its bytes.
+/// The bytes as text: UTF-8 as it is, and each byte that is not UTF-8 as one of the last 128 characters of Unicode. If
+/// the bytes contain such a character, each of its bytes becomes one too.
 fn text(mut bytes: &[u8]) -> String {
     let mut text = String::new();
     while let Some((&byte, rest)) = bytes.split_first() {

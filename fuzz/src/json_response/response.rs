@@ -1,4 +1,4 @@
-//! The rules of a response, read a second time over `serde_json`.
+//! A second implementation of the rules for a response, based on `serde_json`.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-/// A response that keeps every rule.
+/// A response that satisfies every rule.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Model {
     pub(super) status: u16,
@@ -17,7 +17,7 @@ pub(super) struct Model {
     pub(super) body: Vec<u8>,
 }
 
-/// About one connection, or about the framing that the server does.
+/// Headers about one connection, or about the framing, which the server does.
 const FRAMING: [&str; 10] = [
     "Connection",
     "Content-Length",
@@ -34,7 +34,7 @@ const FRAMING: [&str; 10] = [
 /// Options of `Connection` that name no header.
 const OPTIONS: [&str; 4] = ["close", "keep-alive", "te", "upgrade"];
 
-/// What other systems call the parts of a response, in lower case and without hyphens and underscores.
+/// The keys that other systems use for the parts of a response, in lower case and without hyphens and underscores.
 const OTHERS: [&str; 5] = [
     "statuscode",
     "isbase64encoded",
@@ -54,7 +54,7 @@ pub(super) fn read(output: &[u8]) -> Option<Model> {
 
     let status = match raw.status {
         Value::Null => 200,
-        // What is written with a point, an exponent or a minus is a float to serde_json, or negative.
+        // serde_json parses numbers with a point, an exponent or a minus as floats or negative numbers.
         Value::Number(number) => match number.as_u64()? {
             0 => 200,
             status @ 200..=599 => status as u16,
@@ -84,7 +84,7 @@ pub(super) fn read(output: &[u8]) -> Option<Model> {
     })
 }
 
-/// The name as Go spells it, if it is a header name.
+/// The name as Go spells it, if it is a valid header name.
 pub(super) fn canonical(name: &str) -> Option<String> {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || !name.bytes().all(token) {
@@ -109,7 +109,7 @@ pub(super) fn named<'a>(values: impl Iterator<Item = &'a str>) -> HashSet<String
         .collect()
 }
 
-/// Whether a header with this canonical name passes from one side of a server to the other.
+/// Whether a header with this canonical name is about one connection or about the framing.
 pub(super) fn is_framing(name: &str) -> bool {
     FRAMING.contains(&name)
 }
@@ -157,7 +157,7 @@ fn headers(raw: Option<Vec<(String, Value)>>) -> Option<Vec<(String, Vec<u8>)>> 
     Some(headers.collect())
 }
 
-/// The bytes of a value, in which the last 128 characters of Unicode are in place of bytes that are no UTF-8.
+/// The bytes of a value, in which the last 128 characters of Unicode represent bytes that are not UTF-8.
 fn sent(value: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     for character in value.chars() {
@@ -177,7 +177,7 @@ fn string(value: Value) -> Option<String> {
     }
 }
 
-/// How deep arrays and objects are nested in a text that is JSON.
+/// How deep arrays and objects are nested in a JSON text.
 fn depth(text: &str) -> usize {
     let (mut deepest, mut now, mut in_string, mut escaped) = (0, 0usize, false, false);
     for byte in text.bytes() {
@@ -194,7 +194,7 @@ fn depth(text: &str) -> usize {
     deepest
 }
 
-/// The members of the outer object, none of them twice in any case.
+/// The members of the outer object. No key occurs twice, in upper or lower case.
 #[derive(Default)]
 struct Raw {
     status: Value,
@@ -247,7 +247,7 @@ impl<'de> Deserialize<'de> for Raw {
     }
 }
 
-/// The members of an object in their order, also those that come twice.
+/// The members of an object in their order, including those that occur twice.
 struct Pairs(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Pairs {

@@ -1,12 +1,12 @@
-//! The guest that plays a scenario: a module that is the same for all of them.
+//! The guest that runs scenarios: one module for all of them.
 //!
 //! ```text
-//!   memory  0 ............ 65 535  arena: what the steps' pointers usually point into
-//!           65 536 ...... 131 071  the script, and a little room for the driver; calls may overwrite it as any memory
+//!   memory  0 ............ 65 535  arena: the steps' pointers usually point into it
+//!           65 536 ...... 131 071  the script, and some room for the driver; calls may overwrite it like any memory
 //!           131 072 ............   pages that a step asked for
 //! ```
 //!
-//! A script cannot loop: the count of its steps is held in a local, and every step is a call, a store or a fill.
+//! A script cannot loop: the number of remaining steps is in a local, and every step is a call, a store or a fill.
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,7 @@ use engine_core::sandbox::hostcalls::{IMPORTS, Import, ParamType};
 
 use super::scenario::PLAIN;
 
-/// Bytes that the steps' pointers usually point into.
+/// Bytes of the arena.
 pub(super) const ARENA: u32 = 65_536;
 
 /// Bytes of memory at the start.
@@ -23,13 +23,13 @@ pub(super) const MEMORY: u32 = 2 * ARENA;
 /// Bytes of one step in a script: its number, and up to nine values of eight bytes.
 pub(super) const RECORD: usize = 80;
 
-/// The most steps of a script.
+/// The maximum number of steps of a script.
 pub(super) const STEPS_MAX: usize = 100;
 
-/// The driver's own room: an iovec, the count of bytes read, an errno to log.
+/// The room of the driver: an iovec, the number of bytes read, and an errno to log.
 const OWN: u32 = MEMORY - 64;
 
-/// Bytes of one log record; a longer one would be cut.
+/// Bytes of one log record. A longer one would be cut.
 const CHUNK: u32 = 8192;
 
 /// The driver as text.
@@ -120,7 +120,7 @@ fn step(import: &Import) -> String {
         let _ = write!(text, " (local $arg{index} {})", name(*ty));
     }
     text.push_str(" (local $errno i32)\n");
-    // Into locals first: the call may overwrite the script.
+    // Load the values into locals first, because the call may overwrite the script.
     for (index, ty) in import.params.iter().enumerate() {
         let (ty, offset) = (name(*ty), 8 + 8 * index);
         let _ = writeln!(
@@ -143,12 +143,12 @@ fn step(import: &Import) -> String {
     text
 }
 
-/// What removes the results that are different in each run.
+/// Code that overwrites results that differ in each run.
 fn wash(name: &str) -> Option<&'static str> {
     Some(match name {
         "clock_time_get" => "(i64.store (local.get $arg2) (i64.const 0))",
         "random_get" => "(memory.fill (local.get $arg0) (i32.const 0) (local.get $arg1))",
-        // Which of two times has passed is a matter of luck.
+        // Which of two clock subscriptions is ready first can differ.
         "poll_oneoff" => {
             "(memory.fill (local.get $arg1) (i32.const 0) (i32.mul (local.get $arg2) (i32.const 32)))
              (i32.store (local.get $arg3) (i32.const 0))"

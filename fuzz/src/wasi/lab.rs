@@ -1,4 +1,4 @@
-//! The driver, deployed on every backend with and without a mount, and how it is run.
+//! Deploys the driver on every backend, with and without a mount, and runs it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,19 +16,19 @@ use super::driver;
 use super::scenario::Scenario;
 use crate::report::{Disagreement, same};
 
-/// What stands in the file next to the mounted folder.
+/// The content of the file next to the mounted directory.
 pub(super) const SECRET: &[u8] = b"THE SECRET OUTSIDE OF THE MOUNT";
 
-/// In this order; the first is what the others are compared with.
+/// The backends, in order. The others are compared with the first.
 const BACKENDS: [&str; 3] = ["wasmi", "wasmtime", "wasmer"];
 
-/// Long enough for any script that does not wait, short enough for many that do.
+/// A deadline that is long enough for any script that does not wait, and short enough to try many that do.
 const QUICK: Duration = Duration::from_millis(50);
 
-/// After this, a guest hangs.
+/// A deadline after which a guest counts as hanging.
 const PATIENT: Duration = Duration::from_secs(10);
 
-/// Everything that inputs share.
+/// Everything that all inputs share.
 #[derive(Debug)]
 pub(super) struct Lab {
     engine: Engine,
@@ -107,12 +107,12 @@ impl Lab {
             BACKENDS.into_iter().map(guest).collect()
         };
         let mount = fingerprint().map_err(|error| {
-            Error::host(format!("cannot read {}", mount_folder().display())).because(error)
+            Error::host(format!("cannot read {}", mount_directory().display())).because(error)
         })?;
         Ok(Self {
             plain: guests(&[])?,
             mounted: guests(&[MountSpec {
-                host: mount_folder().join("served"),
+                host: mount_directory().join("served"),
                 guest: "/served".into(),
                 writable: false,
             }])?,
@@ -139,7 +139,7 @@ impl Lab {
         })
     }
 
-    /// Plays the scenario.
+    /// Runs the scenario.
     pub(super) fn run(
         &self,
         guest: &Function,
@@ -151,37 +151,37 @@ impl Lab {
             Disagreement::new(
                 "a fault of the host",
                 (guest.facts().backend, error.to_string()),
-                ("expected", "a run, whatever the guest does".to_owned()),
+                ("expected", "a run without a fault of the host".to_owned()),
             )
         })
     }
 
-    /// The folder that was mounted read-only is as it was.
+    /// Checks that the directory that is mounted read-only has not changed.
     pub(super) fn check_mount(&self) -> std::result::Result<(), Disagreement> {
         let now = fingerprint().map_err(|error| error.to_string());
         same(
-            "the folder that is mounted read-only",
+            "the directory that is mounted read-only",
             ("before", &Ok(self.mount.clone())),
             ("after", &now),
         )
     }
 }
 
-fn mount_folder() -> PathBuf {
+fn mount_directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("mount")
 }
 
-/// Names, sizes and times of all that is in the mount's folder, which is read on the way: the first reading of a file
-/// changes its access time, and guests on two backends would see different ones.
+/// Names, sizes and times of everything in the mount's directory. Also reads every file: the first read of a file
+/// changes its access time, so guests on two backends would see different times.
 fn fingerprint() -> io::Result<Vec<(PathBuf, u64, SystemTime)>> {
     let mut found = Vec::new();
-    let mut folders = vec![mount_folder()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder)? {
+    let mut directories = vec![mount_directory()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory)? {
             let entry = entry?;
             let (path, facts) = (entry.path(), entry.metadata()?);
             if facts.is_dir() {
-                folders.push(path.clone());
+                directories.push(path.clone());
             } else if facts.is_symlink() {
                 std::fs::read_link(&path)?;
             } else {

@@ -1,12 +1,12 @@
-//! Any sequence of hostcalls, made by a guest on every backend.
+//! Compares the backends: a guest makes the same sequence of hostcalls on each of them.
 //!
 //! ```text
 //!   bytes ──▶ Scenario ──script──▶ driver.wasm on wasmi, wasmtime, wasmer ──▶ the same log, output and end?
 //! ```
 //!
-//! The guest is one and the same module (`driver`): it reads a script from stdin, does the calls with the script's arguments,
-//! and logs each errno and at the end all of its memory. So an input costs two runs and no compilation, and whatever one
-//! request left behind for the next one shows as well.
+//! The guest is always the same module (`driver`). It reads a script from stdin, makes the calls with the script's
+//! arguments, and logs each errno, and its whole memory at the end. So no input needs a compilation. And if a request
+//! left something behind for the next one, that would be seen as well.
 
 mod driver;
 mod lab;
@@ -23,7 +23,7 @@ use crate::report::{Disagreement, same};
 use lab::{Lab, SECRET};
 pub use scenario::{Op, Scenario};
 
-/// See the module.
+/// The target, as the module documentation describes it.
 pub const TARGET: Target = Target {
     name: "wasi",
     check,
@@ -41,7 +41,7 @@ fn check(input: &[u8]) -> Result<(), Disagreement> {
     agrees(lab, &scenario).map_err(|found| found.with("scenario", scenario.to_string()))
 }
 
-/// Every backend ends the scenario in the same way, within its limits.
+/// Checks that every backend ends the scenario in the same way, within its limits.
 fn agrees(lab: &Lab, scenario: &Scenario) -> Result<(), Disagreement> {
     let mut first: Option<(&str, Seen)> = None;
     for (name, guest) in lab.guests(scenario.mounted) {
@@ -51,7 +51,7 @@ fn agrees(lab: &Lab, scenario: &Scenario) -> Result<(), Disagreement> {
             if scenario.may_wait() {
                 return Ok(());
             }
-            // A busy machine, or a guest that does not end: in ten seconds it is known.
+            // Either the machine is busy, or the guest does not end. The run with the long deadline tells which.
             run = lab.run(guest.patient, scenario)?;
             if trap(&run) == Some(TrapCode::Deadline) {
                 return Err(Disagreement::new(
@@ -70,7 +70,7 @@ fn agrees(lab: &Lab, scenario: &Scenario) -> Result<(), Disagreement> {
     lab.check_mount()
 }
 
-/// What must hold after any run.
+/// Checks what must hold after any run.
 fn check_bounds(lab: &Lab, name: &str, run: &RawRun) -> Result<(), Disagreement> {
     let limits = lab.limits();
     for (what, used, most) in [
@@ -115,10 +115,10 @@ fn trap(run: &RawRun) -> Option<TrapCode> {
     }
 }
 
-/// What has to be the same on every backend.
+/// The results that must be equal on every backend.
 #[derive(Debug, Eq, PartialEq)]
 struct Seen {
-    /// The exit code, or the class of the trap: its wording is the backend's own.
+    /// The exit code, or the class of the trap (its text differs between backends).
     end: Result<i32, TrapCode>,
     stdout: Vec<u8>,
     logs: Vec<u8>,
@@ -162,7 +162,7 @@ impl Seen {
     }
 }
 
-/// A packed log that, printed, shows its first lines and where it differs from another one.
+/// A packed log whose debug output shows where it differs from another one.
 struct Log<'a>(&'a [u8], &'a [u8]);
 
 impl PartialEq for Log<'_> {
@@ -189,7 +189,7 @@ impl std::fmt::Debug for Log<'_> {
                 part.escape_ascii()
             );
         }
-        write!(f, "nothing behind the other's lines")
+        write!(f, "nothing after the other's lines")
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a guest is to do: a sequence of steps, and its forms as bytes.
+//! A scenario: the sequence of steps that a guest runs, and how it is written as bytes.
 
 use std::fmt;
 
@@ -21,26 +21,26 @@ pub struct Scenario {
 pub enum Op {
     /// Stores eight bytes in the arena.
     Poke {
-        /// Where; taken modulo the arena.
+        /// The offset, modulo the arena's size.
         at: u16,
-        /// What, little endian.
+        /// The value, which is stored little endian.
         value: u64,
     },
     /// Asks for more pages of memory.
     Grow {
-        /// How many.
+        /// The number of pages.
         pages: u8,
     },
     /// Fills a run of the arena (or a bit beyond it) with a byte.
     Fill {
-        /// Where.
+        /// The offset.
         at: u16,
-        /// How many bytes.
+        /// The number of bytes.
         len: u8,
         /// The byte.
         byte: u8,
     },
-    /// Makes the hostcall of that index in [`IMPORTS`].
+    /// Makes the hostcall with this index in [`IMPORTS`].
     Call {
         /// The index.
         import: usize,
@@ -49,13 +49,13 @@ pub enum Op {
     },
 }
 
-/// Steps that are no calls; their numbers come first.
+/// The number of steps that are not calls. Their numbers come first.
 pub(super) const PLAIN: usize = 3;
 
-/// What is left of stdin when the guest has read its script.
+/// The rest of stdin after the script.
 const STDIN: &[u8] = b"What is left of stdin for the guest.\n";
 
-/// Values at which something changes.
+/// Values at the edges of ranges.
 const EDGES: [i64; 8] = [
     -1,
     i32::MIN as i64,
@@ -68,7 +68,7 @@ const EDGES: [i64; 8] = [
 ];
 
 impl Scenario {
-    /// A scenario from any bytes.
+    /// The scenario that any bytes mean.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Self {
         let mut cursor = Cursor::new(bytes);
@@ -114,7 +114,7 @@ impl Scenario {
         bytes
     }
 
-    /// The guest's stdin: the count of steps, a record for each, and what is left for the steps to read.
+    /// The guest's stdin: the number of steps, a record for each, and some more bytes for the steps to read.
     pub(super) fn stdin(&self) -> Vec<u8> {
         let mut stdin = (self.steps.len() as u32).to_le_bytes().to_vec();
         for step in &self.steps {
@@ -132,7 +132,8 @@ impl Scenario {
 
     /// Whether it may wait for its deadline.
     pub(super) fn may_wait(&self) -> bool {
-        // A call may overwrite the number of a later step too. That this makes a poll that waits has not been seen.
+        // A call may overwrite the number of a later step too, and so make a `poll_oneoff` that waits. This has not
+        // been seen.
         let polls = |step: &Op| match step {
             Op::Call { import, .. } => IMPORTS[*import].name == "poll_oneoff",
             _ => false,
@@ -168,7 +169,7 @@ impl Op {
     }
 }
 
-/// Small numbers as themselves; others behind a byte that says what they are.
+/// Small numbers are one byte. Others follow a byte that says how they are written.
 fn decode_value(cursor: &mut Cursor<'_>) -> i64 {
     let tag = cursor.byte();
     if tag < 0x80 {
@@ -202,7 +203,7 @@ fn encode_value(bytes: &mut Vec<u8>, value: i64) {
 }
 
 impl fmt::Display for Scenario {
-    /// One step a line, as in the source of a C program.
+    /// One step on each line, like the source of a C program.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "mounted: {}", self.mounted)?;
         self.steps

@@ -1,8 +1,8 @@
-//! The seeds of the target `wasi`, as source; `fuzz/tests/seeds.rs` keeps the files in step with it.
+//! The seeds of the target `wasi`, as source. `fuzz/tests/seeds.rs` checks that the files equal it.
 
 use super::scenario::{Op, Scenario};
 
-/// Every seed: the name of its file, and what the guest does.
+/// All seeds: the name of the file, and the scenario.
 #[must_use]
 pub fn all() -> Vec<(&'static str, Scenario)> {
     let plain = |steps: Vec<Vec<Op>>| scenario(false, steps);
@@ -61,7 +61,7 @@ pub fn all() -> Vec<(&'static str, Scenario)> {
         (
             "more-output-than-allowed",
             plain(vec![
-                // Twice the limit of a body and 256 KiB, in three writes; then nothing, and then one byte too many.
+                // Three writes with twice the limit of a body and 256 KiB; then an empty one, and then one byte too many.
                 iovec(0, 0, 131_072),
                 call("fd_write", &[1, 0, 1, 8]),
                 iovec(0, 0, 131_072),
