@@ -326,7 +326,7 @@ fn imports_that_are_not_provided_are_all_named_with_a_hint() {
         .collect();
     refused(
         &format!(r#"(module {many} (import "other" "x" (func)) {start})"#),
-        &[r#""f4""#, "and 3 more", "\"env\" stands", "can be imported"],
+        &[r#""f4""#, "and 3 more", "\"env\" means", "can be imported"],
     );
 }
 

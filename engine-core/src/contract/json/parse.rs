@@ -59,7 +59,7 @@ pub(super) fn response(stdout: &[u8]) -> Result<Response<'_>, BadOutput> {
         (true, false) => Cow::Owned(decode(&encoded, encoded_at)?),
         (false, false) => {
             return Err(BadOutput::new(
-                "the response has both a body and a body_base64; send one of them",
+                "the response has a body and a body_base64; send one of them",
             ));
         }
     };
