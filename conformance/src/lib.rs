@@ -85,6 +85,9 @@ macro_rules! for_each_case {
             memory::tables_are_bounded
             memory::callers_in_parallel_share_nothing
             mounts::a_mount_is_read_only_unless_it_says_rw
+            mounts::a_write_appends_and_a_pwrite_obeys_its_offset
+            mounts::rights_are_given_up_for_good
+            mounts::standard_streams_take_other_numbers
         }
     };
 }

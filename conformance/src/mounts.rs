@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Fixture, module};
-use engine_core::GuestExit;
+use super::{CHECKS, Fixture, module};
 use engine_core::sandbox::wasi::MountSpec;
+use engine_core::{Function, GuestExit};
 
 /// A read-only mount can be read and not written; `rw` can be both.
 pub fn a_mount_is_read_only_unless_it_says_rw(fixture: &Fixture) {
@@ -72,6 +72,125 @@ pub fn a_mount_is_read_only_unless_it_says_rw(fixture: &Fixture) {
     }
     let unmounted = fixture.deploy(&read);
     assert_eq!(fixture.run(&unmounted, b"").exit, GuestExit::Exit(1));
+}
+
+/// A write in append mode goes to the end, and a `fd_pwrite` to its offset.
+pub fn a_write_appends_and_a_pwrite_obeys_its_offset(fixture: &Fixture) {
+    let folder = Folder::new();
+    let path = folder.0.join("log");
+    write(&path, "12345");
+    let guest = with_files(
+        r#"(call $check (i32.eqz (call $open (i32.const 0) (i64.const 66) (i32.const 1))))
+           (call $write (global.get $fd) (i32.const 300) (i32.const 2))
+           (call $check (i32.eqz (call $fd_pwrite (global.get $fd) (i32.const 0) (i32.const 1) (i64.const 1) (i32.const 8))))
+           (call $check (i32.eqz (call $fd_seek (global.get $fd) (i64.const 0) (i32.const 1) (i32.const 16))))
+           (call $check (i64.eq (i64.load (i32.const 16)) (i64.const 7)))
+           (call $check (i32.eqz (call $fd_seek (global.get $fd) (i64.const 0) (i32.const 0) (i32.const 16))))
+           (call $write (global.get $fd) (i32.const 300) (i32.const 1))"#,
+    );
+    let function = deploy(fixture, &guest, &folder);
+    assert_eq!(fixture.run(&function, b"").exit, GuestExit::Exit(0));
+    assert_eq!(std::fs::read_to_string(&path).ok(), Some("1ab45aba".into()));
+}
+
+/// Rights that are given up are gone: what needs them is ENOTCAPABLE, and so is asking for them again.
+pub fn rights_are_given_up_for_good(fixture: &Fixture) {
+    let folder = Folder::new();
+    let path = folder.0.join("log");
+    write(&path, "12345");
+    let guest = with_files(
+        r#"(local $rights i64)
+           (call $check (i32.eqz (call $open (i32.const 0) (i64.const 66) (i32.const 0))))
+           (call $check (i32.eqz (call $fd_fdstat_get (global.get $fd) (i32.const 16))))
+           (local.set $rights (i64.load (i32.const 24)))
+           (call $check (i64.eq (i64.and (local.get $rights) (i64.const 70)) (i64.const 70)))
+           ;; without the right to write
+           (call $check (i32.eqz (call $fd_fdstat_set_rights (global.get $fd)
+               (i64.and (local.get $rights) (i64.const -65)) (i64.const 0))))
+           (i32.store (i32.const 0) (i32.const 300))
+           (i32.store (i32.const 4) (i32.const 1))
+           (call $check (i32.eq (i32.const 76)
+               (call $fd_write (global.get $fd) (i32.const 0) (i32.const 1) (i32.const 8))))
+           (call $check (i32.eqz (call $fd_read (global.get $fd) (i32.const 0) (i32.const 1) (i32.const 8))))
+           (call $check (i32.eq (i32.const 76)
+               (call $fd_fdstat_set_rights (global.get $fd) (local.get $rights) (i64.const 0))))
+           ;; stdout without any
+           (call $check (i32.eqz (call $fd_fdstat_set_rights (i32.const 1) (i64.const 0) (i64.const 0))))
+           (call $check (i32.eq (i32.const 76)
+               (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))"#,
+    );
+    let run = fixture.run(&deploy(fixture, &guest, &folder), b"");
+    assert_eq!((run.exit, run.stdout), (GuestExit::Exit(0), Vec::new()));
+    assert_eq!(std::fs::read_to_string(&path).ok(), Some("12345".into()));
+}
+
+/// `fd_renumber` gives a standard stream another number, and a file the number of a standard stream.
+pub fn standard_streams_take_other_numbers(fixture: &Fixture) {
+    let folder = Folder::new();
+    let path = folder.0.join("log");
+    write(&path, "");
+    let guest = with_files(
+        r#"(call $check (i32.eqz (call $open (i32.const 0) (i64.const 64) (i32.const 0))))
+           ;; stdout becomes the file's number; 1 is nothing then
+           (call $check (i32.eqz (call $fd_renumber (i32.const 1) (global.get $fd))))
+           (call $check (i32.eq (i32.const 8) (call $fd_fdstat_get (i32.const 1) (i32.const 16))))
+           (call $check (i32.eq (i32.const 8) (call $fd_renumber (global.get $fd) (i32.const 1))))
+           (call $write (global.get $fd) (i32.const 300) (i32.const 1))
+           ;; and then that of stderr, over which another file has come
+           (global.set $other (global.get $fd))
+           (call $check (i32.eqz (call $open (i32.const 0) (i64.const 64) (i32.const 0))))
+           (call $check (i32.eqz (call $fd_renumber (global.get $fd) (i32.const 2))))
+           (call $write (i32.const 2) (i32.const 300) (i32.const 2))
+           (call $check (i32.eqz (call $fd_renumber (global.get $other) (i32.const 2))))
+           (call $write (i32.const 2) (i32.const 301) (i32.const 1))"#,
+    );
+    let run = fixture.run(&deploy(fixture, &guest, &folder), b"");
+    assert_eq!((run.exit, run.stdout), (GuestExit::Exit(0), b"ab".to_vec()));
+    assert_eq!(std::fs::read_to_string(&path).ok(), Some("ab".into()));
+}
+
+/// A command with `$open oflags rights flags`, which opens the file `log` of the mount as `$fd`, and "ab" at 300.
+fn with_files(code: &str) -> String {
+    let fields = r#"(global $fd (mut i32) (i32.const 0)) (global $other (mut i32) (i32.const 0))
+        (data (i32.const 256) "log") (data (i32.const 300) "ab")"#;
+    let functions = format!(
+        r#"{CHECKS}
+        (func $open (param $oflags i32) (param $rights i64) (param $flags i32) (result i32)
+            (local $errno i32)
+            (local.set $errno (call $path_open (i32.const 3) (i32.const 0) (i32.const 256) (i32.const 3)
+                (local.get $oflags) (local.get $rights) (i64.const 0) (local.get $flags) (i32.const 128)))
+            (global.set $fd (i32.load (i32.const 128)))
+            (local.get $errno))
+        (func (export "_start") {code})"#
+    );
+    let imports = [
+        ("path_open", "i32 i32 i32 i32 i32 i64 i64 i32 i32"),
+        ("fd_pwrite", "i32 i32 i32 i64 i32"),
+        ("fd_seek", "i32 i64 i32 i32"),
+        ("fd_fdstat_get", "i32 i32"),
+        ("fd_fdstat_set_rights", "i32 i64 i64"),
+        ("fd_renumber", "i32 i32"),
+    ];
+    let imports: String = imports
+        .iter()
+        .map(|(name, params)| {
+            format!(
+                r#"(import "wasi_snapshot_preview1" "{name}" (func ${name} (param {params}) (result i32)))"#
+            )
+        })
+        .collect();
+    module(fields, &functions).replacen("(module", &format!("(module {imports}"), 1)
+}
+
+/// Deploys a guest with the folder at `/data`, writable.
+fn deploy(fixture: &Fixture, wat: &str, folder: &Folder) -> Function {
+    fixture.deploy_with(wat, |config| {
+        config.mounts = vec![MountSpec {
+            host: folder.0.clone(),
+            guest: "/data".into(),
+            writable: true,
+        }];
+    })
 }
 
 /// A folder that is gone when the case ends.

@@ -29,6 +29,7 @@ impl Errno {
     pub(super) const SPIPE: Self = Self(70);
     pub(super) const TXTBSY: Self = Self(74);
     pub(super) const XDEV: Self = Self(75);
+    pub(super) const NOTCAPABLE: Self = Self(76);
 
     /// For errors of the system that wasi-common does not translate.
     pub(super) fn of_io(error: &io::Error) -> Self {

@@ -1,9 +1,10 @@
-//! The functions on descriptors: ours for 0-2, wasi-common's for the rest.
+//! The functions on descriptors: ours for the standard streams, wasi-common's for the rest.
 
 use super::errno::{Errno, Fail, answer};
 use super::guest::{Iovecs, bytes, bytes_mut, check, range, read, write};
 use super::mounts::forward;
-use super::stdio::{self, Fd, locate};
+use super::rights::{self, Rights};
+use super::stdio::{self, Fd, allowed, locate};
 use crate::sandbox::{HostState, Stop};
 
 /// Says how a file will be used. Nothing to say about a pipe.
@@ -15,7 +16,7 @@ pub fn fd_advise(
     len: i64,
     advice: i32,
 ) -> Result<i32, Stop> {
-    answer(|| match locate(host, fd)? {
+    answer(|| match allowed(host, fd, rights::FD_ADVISE)? {
         Fd::Std(_) => Err(Errno::BADF.into()),
         Fd::Mounted => forward!(host, memory, fd_advise(fd, offset, len, advice)),
     })
@@ -29,26 +30,26 @@ pub fn fd_allocate(
     offset: i64,
     len: i64,
 ) -> Result<i32, Stop> {
-    answer(|| match locate(host, fd)? {
+    answer(|| match allowed(host, fd, rights::FD_ALLOCATE)? {
         Fd::Std(_) => Err(Errno::NOTSUP.into()),
         Fd::Mounted => forward!(host, memory, fd_allocate(fd, offset, len)),
     })
 }
 
 /// Closes a descriptor.
-pub fn fd_close(host: &mut HostState, memory: &mut [u8], fd: i32) -> Result<i32, Stop> {
+pub fn fd_close(host: &mut HostState, _: &mut [u8], fd: i32) -> Result<i32, Stop> {
     answer(|| match locate(host, fd)? {
         Fd::Std(std) => {
             stdio::close(host, std);
             Ok(())
         }
-        Fd::Mounted => forward!(host, memory, fd_close(fd)),
+        Fd::Mounted => close_mounted(host, fd),
     })
 }
 
 /// Writes a file's data to disk.
 pub fn fd_datasync(host: &mut HostState, memory: &mut [u8], fd: i32) -> Result<i32, Stop> {
-    answer(|| match locate(host, fd)? {
+    answer(|| match allowed(host, fd, rights::FD_DATASYNC)? {
         Fd::Std(_) => Ok(()),
         Fd::Mounted => forward!(host, memory, fd_datasync(fd)),
     })
@@ -64,10 +65,61 @@ pub fn fd_fdstat_get(
     answer(|| match locate(host, fd)? {
         Fd::Std(std) => stdio::fdstat(host, memory, std, stat),
         Fd::Mounted => {
-            check(memory, stat, 24)?;
-            forward!(host, memory, fd_fdstat_get(fd, stat))
+            check(memory, stat, FDSTAT)?;
+            let fdstat = mounted_fdstat(host, fd)?;
+            write(memory, stat, fdstat.0)?;
+            Ok(())
         }
     })
+}
+
+/// The bytes of a `fdstat`, aligned as wasi-common writes them.
+#[repr(align(8))]
+struct Fdstat([u8; FDSTAT as usize]);
+
+const FDSTAT: u32 = 24;
+
+/// The type of a folder.
+const DIRECTORY: u8 = 3;
+
+impl Fdstat {
+    fn rights(&self) -> Rights {
+        let long = |at: usize| {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(&self.0[at..at + 8]);
+            u64::from_le_bytes(bytes)
+        };
+        Rights {
+            base: long(8),
+            inheriting: long(16),
+        }
+    }
+}
+
+/// The `fdstat` of a folder or file, with the rights that it has left.
+fn mounted_fdstat(host: &mut HostState, fd: i32) -> Result<Fdstat, Fail> {
+    let mut fdstat = Fdstat([0; FDSTAT as usize]);
+    let got: Result<(), Fail> = forward!(host, &mut fdstat.0, fd_fdstat_get(fd, 0));
+    got?;
+    let mut has = fdstat.rights();
+    if fdstat.0[0] != DIRECTORY {
+        has.base = rights::of_file(has.base);
+    }
+    let lost = host.mounts.as_ref().map(|mounts| mounts.lost.of(fd));
+    let has = has.without(lost.unwrap_or_default());
+    fdstat.0[8..16].copy_from_slice(&has.base.to_le_bytes());
+    fdstat.0[16..].copy_from_slice(&has.inheriting.to_le_bytes());
+    Ok(fdstat)
+}
+
+/// Closes a folder or file.
+fn close_mounted(host: &mut HostState, fd: i32) -> Result<(), Fail> {
+    let closed: Result<(), Fail> = forward!(host, &mut [], fd_close(fd));
+    closed?;
+    if let Some(mounts) = &mut host.mounts {
+        mounts.lost.close(fd);
+    }
+    Ok(())
 }
 
 /// Sets the flags of a descriptor.
@@ -77,23 +129,38 @@ pub fn fd_fdstat_set_flags(
     fd: i32,
     flags: i32,
 ) -> Result<i32, Stop> {
-    answer(|| match locate(host, fd)? {
+    answer(|| match allowed(host, fd, rights::FD_FDSTAT_SET_FLAGS)? {
         Fd::Std(std) => stdio::set_flags(host, std, flags),
         Fd::Mounted => forward!(host, memory, fd_fdstat_set_flags(fd, flags)),
     })
 }
 
-/// Succeeds without effect, as in wasi-common: rights are no longer part of WASI.
+/// Gives up rights of a descriptor. Those that it does not have are not to be had: ENOTCAPABLE.
 pub fn fd_fdstat_set_rights(
     host: &mut HostState,
-    memory: &mut [u8],
+    _memory: &mut [u8],
     fd: i32,
     base: i64,
     inheriting: i64,
 ) -> Result<i32, Stop> {
-    answer(|| match locate(host, fd)? {
-        Fd::Std(_) => Ok(()),
-        Fd::Mounted => forward!(host, memory, fd_fdstat_set_rights(fd, base, inheriting)),
+    answer(|| {
+        let wanted = Rights {
+            base: base.cast_unsigned(),
+            inheriting: inheriting.cast_unsigned(),
+        };
+        match locate(host, fd)? {
+            Fd::Std(std) => stdio::set_rights(host, std, wanted),
+            Fd::Mounted => {
+                let lost = mounted_fdstat(host, fd)?.rights().lost_by(wanted)?;
+                if let Some(observed) = &mut host.observed {
+                    observed.file("fd_fdstat_set_rights");
+                }
+                if let Some(mounts) = &mut host.mounts {
+                    mounts.lost.lose(fd, lost);
+                }
+                Ok(())
+            }
+        }
     })
 }
 
@@ -104,7 +171,7 @@ pub fn fd_filestat_get(
     fd: i32,
     stat: i32,
 ) -> Result<i32, Stop> {
-    answer(|| match locate(host, fd)? {
+    answer(|| match allowed(host, fd, rights::FD_FILESTAT_GET)? {
         Fd::Std(_) => stdio::filestat(memory, stat),
         Fd::Mounted => {
             check(memory, stat, 64)?;
@@ -120,7 +187,7 @@ pub fn fd_filestat_set_size(
     fd: i32,
     size: i64,
 ) -> Result<i32, Stop> {
-    answer(|| match locate(host, fd)? {
+    answer(|| match allowed(host, fd, rights::FD_FILESTAT_SET_SIZE)? {
         Fd::Std(_) => Err(Errno::BADF.into()),
         Fd::Mounted => forward!(host, memory, fd_filestat_set_size(fd, size)),
     })
@@ -135,7 +202,7 @@ pub fn fd_filestat_set_times(
     mtim: i64,
     flags: i32,
 ) -> Result<i32, Stop> {
-    answer(|| match locate(host, fd)? {
+    answer(|| match allowed(host, fd, rights::FD_FILESTAT_SET_TIMES)? {
         Fd::Std(_) => Err(Errno::BADF.into()),
         Fd::Mounted => forward!(host, memory, fd_filestat_set_times(fd, atim, mtim, flags)),
     })
@@ -151,14 +218,16 @@ pub fn fd_pread(
     offset: i64,
     read: i32,
 ) -> Result<i32, Stop> {
-    answer(|| match locate(host, fd)? {
-        Fd::Std(_) => Err(Errno::SPIPE.into()),
-        Fd::Mounted => {
-            Iovecs::new(memory, iovs, count)?;
-            check(memory, read, 4)?;
-            forward!(host, memory, fd_pread(fd, iovs, count, offset, read))
-        }
-    })
+    answer(
+        || match allowed(host, fd, rights::FD_READ | rights::FD_SEEK)? {
+            Fd::Std(_) => Err(Errno::SPIPE.into()),
+            Fd::Mounted => {
+                Iovecs::new(memory, iovs, count)?;
+                check(memory, read, 4)?;
+                forward!(host, memory, fd_pread(fd, iovs, count, offset, read))
+            }
+        },
+    )
 }
 
 /// Says that a descriptor is a mount, and how long its path is.
@@ -204,14 +273,16 @@ pub fn fd_pwrite(
     offset: i64,
     written: i32,
 ) -> Result<i32, Stop> {
-    answer(|| match locate(host, fd)? {
-        Fd::Std(_) => Err(Errno::SPIPE.into()),
-        Fd::Mounted => {
-            Iovecs::new(memory, iovs, count)?;
-            check(memory, written, 4)?;
-            forward!(host, memory, fd_pwrite(fd, iovs, count, offset, written))
-        }
-    })
+    answer(
+        || match allowed(host, fd, rights::FD_WRITE | rights::FD_SEEK)? {
+            Fd::Std(_) => Err(Errno::SPIPE.into()),
+            Fd::Mounted => {
+                Iovecs::new(memory, iovs, count)?;
+                check(memory, written, 4)?;
+                forward!(host, memory, fd_pwrite(fd, iovs, count, offset, written))
+            }
+        },
+    )
 }
 
 /// Reads.
@@ -223,7 +294,7 @@ pub fn fd_read(
     count: i32,
     read: i32,
 ) -> Result<i32, Stop> {
-    answer(|| match locate(host, fd)? {
+    answer(|| match allowed(host, fd, rights::FD_READ)? {
         Fd::Std(std) => stdio::read(host, memory, std, iovs, count, read),
         Fd::Mounted => {
             Iovecs::new(memory, iovs, count)?;
@@ -243,7 +314,7 @@ pub fn fd_readdir(
     cookie: i64,
     used: i32,
 ) -> Result<i32, Stop> {
-    answer(|| match locate(host, fd)? {
+    answer(|| match allowed(host, fd, rights::FD_READDIR)? {
         Fd::Std(_) => Err(Errno::BADF.into()),
         Fd::Mounted => {
             bytes(memory, buf, len)?;
@@ -295,13 +366,39 @@ fn clear_padding(mut list: &mut [u8]) {
 const DIRENT: usize = 24;
 const DIRENT_PADDING: usize = 21;
 
-/// Gives a descriptor another number, closing what had it. The numbers 0-2 keep their meaning.
-pub fn fd_renumber(host: &mut HostState, memory: &mut [u8], fd: i32, to: i32) -> Result<i32, Stop> {
-    answer(|| match (locate(host, fd)?, locate(host, to)?) {
-        (Fd::Std(one), Fd::Std(other)) if one == other => Ok(()),
-        (Fd::Mounted, Fd::Mounted) => forward!(host, memory, fd_renumber(fd, to)),
-        _ => Err(Errno::NOTSUP.into()),
+/// Gives a descriptor the number of another one, which is closed.
+pub fn fd_renumber(host: &mut HostState, _: &mut [u8], fd: i32, to: i32) -> Result<i32, Stop> {
+    answer(|| {
+        let (from, replaced) = (open(host, fd)?, open(host, to)?);
+        if fd == to {
+            return Ok(());
+        }
+        match replaced {
+            Fd::Std(std) => stdio::close(host, std),
+            Fd::Mounted => close_mounted(host, to)?,
+        }
+        match from {
+            Fd::Std(std) => stdio::renumber(host, std, to),
+            Fd::Mounted => {
+                if let Some(observed) = &mut host.observed {
+                    observed.file("fd_renumber");
+                }
+            }
+        }
+        match &mut host.mounts {
+            Some(mounts) => mounts.renumbered(from == Fd::Mounted, fd, to),
+            None => Ok(()),
+        }
     })
+}
+
+/// What `fd` is, if it is open.
+fn open(host: &HostState, fd: i32) -> Result<Fd, Errno> {
+    let found = locate(host, fd)?;
+    match (found, &host.mounts) {
+        (Fd::Mounted, Some(mounts)) if !mounts.is_open(fd) => Err(Errno::BADF),
+        _ => Ok(found),
+    }
 }
 
 /// Moves the offset of an open file. A pipe has none.
@@ -313,7 +410,7 @@ pub fn fd_seek(
     whence: i32,
     position: i32,
 ) -> Result<i32, Stop> {
-    answer(|| match locate(host, fd)? {
+    answer(|| match allowed(host, fd, rights::FD_SEEK)? {
         Fd::Std(_) => Err(Errno::SPIPE.into()),
         Fd::Mounted => {
             check(memory, position, 8)?;
@@ -324,7 +421,7 @@ pub fn fd_seek(
 
 /// Writes a file's data and metadata to disk.
 pub fn fd_sync(host: &mut HostState, memory: &mut [u8], fd: i32) -> Result<i32, Stop> {
-    answer(|| match locate(host, fd)? {
+    answer(|| match allowed(host, fd, rights::FD_SYNC)? {
         Fd::Std(_) => Ok(()),
         Fd::Mounted => forward!(host, memory, fd_sync(fd)),
     })
@@ -337,7 +434,7 @@ pub fn fd_tell(
     fd: i32,
     position: i32,
 ) -> Result<i32, Stop> {
-    answer(|| match locate(host, fd)? {
+    answer(|| match allowed(host, fd, rights::FD_TELL)? {
         Fd::Std(_) => Err(Errno::SPIPE.into()),
         Fd::Mounted => {
             check(memory, position, 8)?;
@@ -355,7 +452,7 @@ pub fn fd_write(
     count: i32,
     written: i32,
 ) -> Result<i32, Stop> {
-    answer(|| match locate(host, fd)? {
+    answer(|| match allowed(host, fd, rights::FD_WRITE)? {
         Fd::Std(std) => stdio::write_out(host, memory, std, iovs, count, written),
         Fd::Mounted => {
             Iovecs::new(memory, iovs, count)?;
@@ -368,8 +465,9 @@ pub fn fd_write(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sandbox::wasi::testing::{EBADF, OK, host};
+    use crate::sandbox::wasi::testing::{EBADF, OK, host, put_iovecs, u64_at};
 
+    const ENOTCAPABLE: Result<i32, Stop> = Ok(76);
     const ENOTSUP: Result<i32, Stop> = Ok(58);
     const ESPIPE: Result<i32, Stop> = Ok(70);
 
@@ -423,14 +521,69 @@ mod tests {
         }
     }
 
+    /// Writes the byte at 40.
+    fn put(host: &mut HostState, fd: i32) -> Result<i32, Stop> {
+        let mut memory = [0; 64];
+        put_iovecs(&mut memory, 0, &[(40, 1)]);
+        memory[40] = b'x';
+        fd_write(host, &mut memory, fd, 0, 1, 48)
+    }
+
     #[test]
-    fn standard_descriptors_keep_their_numbers() {
+    fn a_standard_stream_takes_the_number_of_another() {
         let mut host = host();
         assert_eq!(fd_renumber(&mut host, &mut [], 1, 1), OK);
-        assert_eq!(fd_renumber(&mut host, &mut [], 1, 2), ENOTSUP);
         assert_eq!(fd_renumber(&mut host, &mut [], 1, 3), EBADF);
-        assert_eq!(fd_close(&mut host, &mut [], 1), OK);
-        assert_eq!(fd_renumber(&mut host, &mut [], 1, 2), EBADF);
+        assert_eq!(fd_renumber(&mut host, &mut [], 3, 1), EBADF);
+        assert_eq!(put(&mut host, 1), OK);
+        // stdout is 2 now; nothing is 1, and stderr is gone.
+        assert_eq!(fd_renumber(&mut host, &mut [], 1, 2), OK);
+        assert_eq!(put(&mut host, 1), EBADF);
+        assert_eq!(put(&mut host, 2), OK);
+        assert_eq!(host.stdout, b"xx");
+        assert_eq!(fd_renumber(&mut host, &mut [], 2, 1), EBADF);
+        // And then it is 0.
+        assert_eq!(fd_renumber(&mut host, &mut [], 2, 0), OK);
+        assert_eq!(put(&mut host, 0), OK);
+        assert_eq!(host.stdout, b"xxx");
+        assert_eq!(fd_close(&mut host, &mut [], 0), OK);
+        for fd in 0..3 {
+            assert_eq!(put(&mut host, fd), EBADF);
+            assert_eq!(fd_fdstat_get(&mut host, &mut [0; 64], fd, 0), EBADF);
+        }
+        assert!(host.logs.finish().0.is_empty());
+    }
+
+    #[test]
+    fn rights_of_standard_streams_are_given_up_for_good() {
+        let mut host = host();
+        let rights = |host: &mut HostState, fd| {
+            let mut memory = [0; 32];
+            assert_eq!(fd_fdstat_get(host, &mut memory, fd, 0), OK);
+            (u64_at(&memory, 8) as i64, u64_at(&memory, 16) as i64)
+        };
+        for fd in 0..3 {
+            let (base, inheriting) = rights(&mut host, fd);
+            for (more, inherited) in [(1 << 2, 0), (-1, 0), (0, 1), (1 << 63, 0)] {
+                let refused = fd_fdstat_set_rights(&mut host, &mut [], fd, base | more, inherited);
+                assert_eq!(refused, ENOTCAPABLE);
+            }
+            let same = fd_fdstat_set_rights(&mut host, &mut [], fd, base, inheriting);
+            assert_eq!(same, OK);
+            assert_eq!(rights(&mut host, fd), (base, inheriting));
+            assert_eq!(fd_fdstat_set_rights(&mut host, &mut [], fd, 0, 0), OK);
+            assert_eq!(rights(&mut host, fd), (0, 0));
+            let again = fd_fdstat_set_rights(&mut host, &mut [], fd, base, inheriting);
+            assert_eq!(again, ENOTCAPABLE);
+        }
+        let memory = &mut [0; 64];
+        assert_eq!(fd_read(&mut host, memory, 0, 0, 1, 48), ENOTCAPABLE);
+        // They go with the stream when it gets another number.
+        assert_eq!(fd_renumber(&mut host, &mut [], 1, 0), OK);
+        for fd in [0, 2] {
+            assert_eq!(put(&mut host, fd), ENOTCAPABLE);
+        }
+        assert!(host.stdout.is_empty());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! WASI preview 1, once for all backends: plain functions over the host state and the guest's memory.
 //!
 //! ```text
-//!   fd 0-2, args, environ, clocks, random, poll, exit     own code: no allocation, everything bounded
-//!   fd >= 3 and all path_* functions                      wasi-common, only for a function that has mounts
+//!   standard streams, args, environ, clocks, random, poll, exit     own code: no allocation, everything bounded
+//!   other descriptors and all path_* functions                      wasi-common, only for a function that has mounts
 //! ```
 //!
 //! Guest pointers are never trusted: whatever lies outside of memory is EFAULT, and results are written only once all
@@ -20,6 +20,7 @@ mod paths;
 mod poll;
 mod process;
 mod random;
+mod rights;
 mod sockets;
 mod stdio;
 #[cfg(test)]

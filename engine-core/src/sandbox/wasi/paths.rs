@@ -1,13 +1,17 @@
 //! The functions on paths: wasi-common's, on the folders of `mount`.
 
 use super::errno::{Errno, Fail, answer};
-use super::guest::{bytes, check};
+use super::guest::{bytes, check, read};
 use super::mounts::forward;
-use super::stdio::{Fd, locate};
+use super::rights;
+use super::stdio::{Fd, allowed};
 use crate::sandbox::{HostState, Stop};
 
 /// The longest path, as on Linux.
 const PATH_MAX: u32 = 4096;
+
+/// The flag of `path_open` that creates what is not there.
+const CREAT: i32 = 1;
 
 /// Creates a folder.
 pub fn path_create_directory(
@@ -18,7 +22,7 @@ pub fn path_create_directory(
     len: i32,
 ) -> Result<i32, Stop> {
     answer(|| {
-        check_path(host, memory, fd, path, len)?;
+        check_path(host, memory, rights::PATH_CREATE_DIRECTORY, fd, path, len)?;
         forward!(host, memory, path_create_directory(fd, path, len))
     })
 }
@@ -34,7 +38,7 @@ pub fn path_filestat_get(
     stat: i32,
 ) -> Result<i32, Stop> {
     answer(|| {
-        check_path(host, memory, fd, path, len)?;
+        check_path(host, memory, rights::PATH_FILESTAT_GET, fd, path, len)?;
         check(memory, stat, 64)?;
         forward!(host, memory, path_filestat_get(fd, lookup, path, len, stat))
     })
@@ -54,7 +58,7 @@ pub fn path_filestat_set_times(
     flags: i32,
 ) -> Result<i32, Stop> {
     answer(|| {
-        check_path(host, memory, fd, path, len)?;
+        check_path(host, memory, rights::PATH_FILESTAT_SET_TIMES, fd, path, len)?;
         forward!(
             host,
             memory,
@@ -77,8 +81,22 @@ pub fn path_link(
     new_len: i32,
 ) -> Result<i32, Stop> {
     answer(|| {
-        check_path(host, memory, old_fd, old_path, old_len)?;
-        check_path(host, memory, new_fd, new_path, new_len)?;
+        check_path(
+            host,
+            memory,
+            rights::PATH_LINK_SOURCE,
+            old_fd,
+            old_path,
+            old_len,
+        )?;
+        check_path(
+            host,
+            memory,
+            rights::PATH_LINK_TARGET,
+            new_fd,
+            new_path,
+            new_len,
+        )?;
         forward!(
             host,
             memory,
@@ -103,15 +121,30 @@ pub fn path_open(
     opened: i32,
 ) -> Result<i32, Stop> {
     answer(|| {
-        check_path(host, memory, fd, path, len)?;
+        let creating = if oflags & CREAT == 0 {
+            0
+        } else {
+            rights::PATH_CREATE_FILE
+        };
+        check_path(host, memory, rights::PATH_OPEN | creating, fd, path, len)?;
         check(memory, opened, 4)?;
-        forward!(
+        if let Some(mounts) = &host.mounts {
+            let wanted = (base | inheriting).cast_unsigned();
+            rights::check(mounts.lost.of(fd).inheriting, wanted)?;
+        }
+        let result: Result<(), Fail> = forward!(
             host,
             memory,
             path_open(
                 fd, lookup, path, len, oflags, base, inheriting, flags, opened
             )
-        )
+        );
+        result?;
+        if let Some(mounts) = &mut host.mounts {
+            let opened = i32::from_le_bytes(read(memory, opened)?);
+            mounts.lost.inherit(fd, opened);
+        }
+        Ok(())
     })
 }
 
@@ -128,7 +161,7 @@ pub fn path_readlink(
     used: i32,
 ) -> Result<i32, Stop> {
     answer(|| {
-        check_path(host, memory, fd, path, len)?;
+        check_path(host, memory, rights::PATH_READLINK, fd, path, len)?;
         bytes(memory, buf, buf_len)?;
         check(memory, used, 4)?;
         forward!(
@@ -148,7 +181,7 @@ pub fn path_remove_directory(
     len: i32,
 ) -> Result<i32, Stop> {
     answer(|| {
-        check_path(host, memory, fd, path, len)?;
+        check_path(host, memory, rights::PATH_REMOVE_DIRECTORY, fd, path, len)?;
         forward!(host, memory, path_remove_directory(fd, path, len))
     })
 }
@@ -166,8 +199,22 @@ pub fn path_rename(
     new_len: i32,
 ) -> Result<i32, Stop> {
     answer(|| {
-        check_path(host, memory, old_fd, old_path, old_len)?;
-        check_path(host, memory, new_fd, new_path, new_len)?;
+        check_path(
+            host,
+            memory,
+            rights::PATH_RENAME_SOURCE,
+            old_fd,
+            old_path,
+            old_len,
+        )?;
+        check_path(
+            host,
+            memory,
+            rights::PATH_RENAME_TARGET,
+            new_fd,
+            new_path,
+            new_len,
+        )?;
         forward!(
             host,
             memory,
@@ -187,8 +234,8 @@ pub fn path_symlink(
     len: i32,
 ) -> Result<i32, Stop> {
     answer(|| {
-        check_path(host, memory, fd, target, target_len)?;
-        check_path(host, memory, fd, path, len)?;
+        check_path(host, memory, rights::PATH_SYMLINK, fd, target, target_len)?;
+        check_path(host, memory, rights::PATH_SYMLINK, fd, path, len)?;
         forward!(
             host,
             memory,
@@ -206,14 +253,22 @@ pub fn path_unlink_file(
     len: i32,
 ) -> Result<i32, Stop> {
     answer(|| {
-        check_path(host, memory, fd, path, len)?;
+        check_path(host, memory, rights::PATH_UNLINK_FILE, fd, path, len)?;
         forward!(host, memory, path_unlink_file(fd, path, len))
     })
 }
 
-/// What every path needs: a descriptor that may be a folder, and a text of bounded length inside of memory.
-fn check_path(host: &HostState, memory: &[u8], fd: i32, path: i32, len: i32) -> Result<(), Fail> {
-    if let Fd::Std(_) = locate(host, fd)? {
+/// What every path needs: a descriptor that may be a folder and has the rights `needed`, and a text of bounded length inside
+/// of memory.
+fn check_path(
+    host: &HostState,
+    memory: &[u8],
+    needed: u64,
+    fd: i32,
+    path: i32,
+    len: i32,
+) -> Result<(), Fail> {
+    if let Fd::Std(_) = allowed(host, fd, needed)? {
         return Err(Errno::NOTDIR.into());
     }
     if len.cast_unsigned() > PATH_MAX {

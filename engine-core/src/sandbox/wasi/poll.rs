@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::clock::{Clock, monotonic};
 use super::errno::{Errno, Fail, answer};
 use super::guest::{check, range, read, write};
+use super::rights;
 use super::stdio::{Fd, Std, locate};
 use crate::sandbox::{HostState, Stop};
 
@@ -142,14 +143,14 @@ fn ready(host: &mut HostState, fd: i32, kind: u8) -> Event {
             }
         }
         (Ok(Fd::Std(Std::Out | Std::Err)), FD_WRITE) => Event::new(kind, 0, 1),
-        (Ok(Fd::Mounted), _)
-            if host
-                .mounts
-                .as_ref()
-                .is_some_and(|mounts| mounts.is_open(fd)) =>
-        {
-            Event::new(kind, 0, 1)
-        }
+        (Ok(Fd::Mounted), _) => match &host.mounts {
+            Some(mounts) if mounts.is_open(fd) => {
+                let allowed = mounts.lost.check(fd, rights::POLL_FD_READWRITE);
+                let errno = allowed.map_or(Errno::NOTCAPABLE.0, |()| 0);
+                Event::new(kind, errno, u64::from(errno == 0))
+            }
+            _ => Event::new(kind, Errno::BADF.0, 0),
+        },
         _ => Event::new(kind, Errno::BADF.0, 0),
     }
 }

@@ -1,7 +1,9 @@
-//! Descriptors 0, 1 and 2: the request, the response, the log. They look like pipes.
+//! The standard streams: the request, the response, the log. They look like pipes, and are descriptors 0, 1 and 2 unless the
+//! guest gives them other numbers.
 
 use super::errno::{Errno, Fail};
 use super::guest::{Iovecs, check, write};
+use super::rights::{self, Rights};
 use crate::sandbox::{HostState, Reads, Stop};
 
 /// The most bytes of stderr one call takes; more is a short write, so that a look at the deadline is never far.
@@ -13,21 +15,39 @@ const APPEND: u16 = 1;
 /// All flags there are.
 const FLAGS: u16 = 0b1_1111;
 
-/// The right to read, and the right to write.
-const RIGHTS: [u64; 2] = [1 << 1, 1 << 6];
+/// The right to each stream: to read it, or to write it.
+const RIGHTS: [u64; 3] = [rights::FD_READ, rights::FD_WRITE, rights::FD_WRITE];
 
-/// What a guest did to its standard descriptors.
+/// What a guest did to its standard streams.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Stdio {
-    closed: [bool; 3],
+    /// The descriptor of each; `None`: it is closed.
+    numbers: [Option<i32>; 3],
     flags: [u16; 3],
+    /// Rights that were given up.
+    lost: [u64; 3],
 }
 
 impl Default for Stdio {
     fn default() -> Self {
         Self {
-            closed: [false; 3],
+            numbers: [Some(0), Some(1), Some(2)],
             flags: [0, APPEND, APPEND],
+            lost: [0; 3],
+        }
+    }
+}
+
+impl Stdio {
+    /// The stream that has the number `fd`.
+    #[inline]
+    fn at(&self, fd: i32) -> Option<Std> {
+        let [first, second, third] = self.numbers.map(|number| number == Some(fd));
+        match (first, second, third) {
+            (true, ..) => Some(Std::In),
+            (_, true, _) => Some(Std::Out),
+            (.., true) => Some(Std::Err),
+            _ => None,
         }
     }
 }
@@ -40,29 +60,35 @@ pub(super) enum Std {
     Err = 2,
 }
 
-/// Who a descriptor belongs to.
+/// What a descriptor is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Fd {
-    /// Us; it is open.
+    /// A standard stream; it is open.
     Std(Std),
-    /// wasi-common, which knows whether it is open. Only if there are mounts.
+    /// One of wasi-common's, which knows whether it is open. Only if there are mounts.
     Mounted,
 }
 
-/// Whose descriptor `fd` is.
+/// What `fd` is.
 #[inline]
 pub(super) fn locate(host: &HostState, fd: i32) -> Result<Fd, Errno> {
-    let std = match fd {
-        0 => Std::In,
-        1 => Std::Out,
-        2 => Std::Err,
-        _ if host.mounts.is_some() => return Ok(Fd::Mounted),
-        _ => return Err(Errno::BADF),
-    };
-    if host.stdio.closed[std as usize] {
-        return Err(Errno::BADF);
+    match host.stdio.at(fd) {
+        Some(std) => Ok(Fd::Std(std)),
+        None if host.mounts.is_some() => Ok(Fd::Mounted),
+        None => Err(Errno::BADF),
     }
-    Ok(Fd::Std(std))
+}
+
+/// [`locate`], for an operation that needs the rights `needed`.
+#[inline]
+pub(super) fn allowed(host: &HostState, fd: i32, needed: u64) -> Result<Fd, Fail> {
+    let found = locate(host, fd)?;
+    match (found, &host.mounts) {
+        (Fd::Std(std), _) => rights::check(host.stdio.lost[std as usize], needed)?,
+        (Fd::Mounted, Some(mounts)) if !mounts.lost.is_empty() => mounts.lost.check(fd, needed)?,
+        _ => {}
+    }
+    Ok(found)
 }
 
 #[inline]
@@ -145,7 +171,27 @@ pub(super) fn write_out(
 }
 
 pub(super) fn close(host: &mut HostState, std: Std) {
-    host.stdio.closed[std as usize] = true;
+    host.stdio.numbers[std as usize] = None;
+}
+
+/// Gives a stream another number.
+pub(super) fn renumber(host: &mut HostState, std: Std, to: i32) {
+    host.stdio.numbers[std as usize] = Some(to);
+}
+
+/// Gives up every right that is not wanted.
+pub(super) fn set_rights(host: &mut HostState, std: Std, wanted: Rights) -> Result<(), Fail> {
+    let lost = rights(host, std).lost_by(wanted)?;
+    host.stdio.lost[std as usize] |= lost.base;
+    Ok(())
+}
+
+/// What a stream has left.
+fn rights(host: &HostState, std: Std) -> Rights {
+    Rights {
+        base: RIGHTS[std as usize] & !host.stdio.lost[std as usize],
+        inheriting: 0,
+    }
 }
 
 /// Writes a `fdstat`; its padding stays as it was.
@@ -161,9 +207,9 @@ pub(super) fn fdstat(
     // stdin for an interactive session.
     stat[0] = 0;
     stat[2..4].copy_from_slice(&host.stdio.flags[std as usize].to_le_bytes());
-    let rights = RIGHTS[usize::from(std != Std::In)];
-    stat[8..16].copy_from_slice(&rights.to_le_bytes());
-    stat[16..24].copy_from_slice(&0u64.to_le_bytes());
+    let rights = rights(host, std);
+    stat[8..16].copy_from_slice(&rights.base.to_le_bytes());
+    stat[16..24].copy_from_slice(&rights.inheriting.to_le_bytes());
     Ok(())
 }
 

@@ -17,23 +17,46 @@ const MOST: usize = 1 << 20;
 
 /// An open file, in non-blocking mode: that means nothing to a file on disk, but some that only look like one, as in
 /// `/proc`, would make a read wait.
+///
+/// It is not in append mode, in which Linux would write at the end whatever offset `pwrite` is given.
 pub(super) struct OpenFile {
     file: File,
-    /// Whether the guest asked for that mode: what it is shown.
+    /// Whether the guest asked for non-blocking mode: what it is shown.
     nonblock: bool,
+    /// Whether the guest asked for append mode: each `write` goes to the end.
+    append: bool,
     writable: bool,
     /// Held to be counted.
     _sandbox: Arc<Sandbox>,
 }
 
 impl OpenFile {
-    pub(super) fn new(file: File, nonblock: bool, writable: bool, sandbox: Arc<Sandbox>) -> Self {
+    pub(super) fn new(file: File, flags: FdFlags, writable: bool, sandbox: Arc<Sandbox>) -> Self {
         Self {
             file,
-            nonblock,
+            nonblock: flags.contains(FdFlags::NONBLOCK),
+            append: flags.contains(FdFlags::APPEND),
             writable,
             _sandbox: sandbox,
         }
+    }
+
+    /// Writes at the end, and leaves the offset behind what was written.
+    async fn append(&self, bufs: &[IoSlice<'_>]) -> Result<u64, Error> {
+        #[cfg(target_os = "linux")]
+        if let Some(file) = self.file.pollable() {
+            use rustix::io::{Errno, ReadWriteFlags, pwritev2};
+
+            // An offset of -1 moves the file's own one. Another process that appends is not written over.
+            match pwritev2(file, bufs, u64::MAX, ReadWriteFlags::APPEND) {
+                Ok(written) => return Ok(written as u64),
+                // A file system, or a sandbox around the host, that does not know the flag.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+                Err(error) => return Err(std::io::Error::from(error).into()),
+            }
+        }
+        self.file.seek(SeekFrom::End(0)).await?;
+        self.file.write_vectored(bufs).await
     }
 
     fn may_write(&self) -> Result<(), Error> {
@@ -66,12 +89,16 @@ impl WasiFile for OpenFile {
     async fn get_fdflags(&self) -> Result<FdFlags, Error> {
         let mut flags = self.file.get_fdflags().await?;
         flags.set(FdFlags::NONBLOCK, self.nonblock);
+        flags.set(FdFlags::APPEND, self.append);
         Ok(flags)
     }
 
     async fn set_fdflags(&mut self, flags: FdFlags) -> Result<(), Error> {
-        self.file.set_fdflags(flags | FdFlags::NONBLOCK).await?;
+        // The modes of the file itself stay. wasi-common only finds out whether there are flags that cannot be set.
+        let other = flags - FdFlags::APPEND;
+        self.file.set_fdflags(other | FdFlags::NONBLOCK).await?;
         self.nonblock = flags.contains(FdFlags::NONBLOCK);
+        self.append = flags.contains(FdFlags::APPEND);
         Ok(())
     }
 
@@ -118,7 +145,12 @@ impl WasiFile for OpenFile {
 
     async fn write_vectored<'a>(&self, bufs: &[IoSlice<'a>]) -> Result<u64, Error> {
         self.may_write()?;
-        self.file.write_vectored(&bounded(bufs)).await
+        let bufs = bounded(bufs);
+        if self.append && bufs.iter().any(|buf| !buf.is_empty()) {
+            self.append(&bufs).await
+        } else {
+            self.file.write_vectored(&bufs).await
+        }
     }
 
     async fn write_vectored_at<'a>(&self, bufs: &[IoSlice<'a>], offset: u64) -> Result<u64, Error> {

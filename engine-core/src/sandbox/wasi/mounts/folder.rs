@@ -144,12 +144,25 @@ impl WasiDir for Folder {
         options.truncate(oflags.contains(OFlags::TRUNCATE));
         if write {
             options.write(true);
-            options.append(fdflags.contains(FdFlags::APPEND));
         }
         // Without any access the system opens nothing. wasi-common refuses reads that were not asked for.
         options.read(read || !write);
 
-        match self.open(Path::new(path), symlink_follow, &mut options)? {
+        let path = Path::new(path);
+        let opened = self
+            .open(path, symlink_follow, &mut options)
+            .or_else(|error| {
+                // A file that may only be appended to is opened for nothing else.
+                let append = write && fdflags.contains(FdFlags::APPEND);
+                if !append
+                    || oflags.contains(OFlags::TRUNCATE)
+                    || error.downcast_ref() != Some(&Errno::Perm)
+                {
+                    return Err(error);
+                }
+                self.open(path, symlink_follow, options.append(true))
+            });
+        match opened? {
             OpenedFile::Dir(dir) => Ok(OpenResult::Dir(Box::new(Self::new(
                 Arc::new(dir),
                 self.writable,
@@ -158,7 +171,7 @@ impl WasiDir for Folder {
             OpenedFile::Regular(_) if oflags.contains(OFlags::DIRECTORY) => Err(Error::not_dir()),
             OpenedFile::Regular(file) => Ok(OpenResult::File(Box::new(OpenFile::new(
                 File::from_cap_std(cap_std::fs::File::from_std(file)),
-                fdflags.contains(FdFlags::NONBLOCK),
+                fdflags,
                 self.writable,
                 Arc::clone(&self.sandbox),
             )))),

@@ -19,12 +19,14 @@ use std::time::Instant;
 
 use wasi_common::WasiCtx;
 use wasi_common::clocks::WasiClocks;
+use wasi_common::snapshots::preview_1::wasi_snapshot_preview1;
 use wasi_common::sync::{Dir, ambient_authority, random_ctx, sched_ctx};
 use wasi_common::table::Table;
 use wiggle::GuestError;
 
 use self::folder::Folder;
 use super::errno::{Errno, Fail};
+use super::rights::LostRights;
 use crate::calls::Call;
 use crate::error::{Error, Result};
 
@@ -107,7 +109,17 @@ impl MountSet {
     pub fn open(&self) -> Result<Mounts> {
         let sandbox = Arc::new(Sandbox::default());
         // No call reaches wasi-common's own clocks and randomness: those hostcalls are ours.
-        let context = WasiCtx::new(random_ctx(), WasiClocks::new(), sched_ctx(), Table::new());
+        let mut context = WasiCtx::new(random_ctx(), WasiClocks::new(), sched_ctx(), Table::new());
+        for fd in 0..FIRST_FD as i32 {
+            // The standard streams are ours. A number that is none of theirs is free for what the guest gives it to.
+            let mut nothing = wiggle::GuestMemory::Unshared(&mut []);
+            let closed = settle(wasi_snapshot_preview1::fd_close(
+                &mut context,
+                &mut nothing,
+                fd,
+            ));
+            debug_assert_eq!(closed, Ok(()));
+        }
         for mount in self.mounts.iter() {
             let folder = Folder::new(Arc::clone(&mount.dir), mount.writable, Arc::clone(&sandbox));
             context
@@ -117,7 +129,12 @@ impl MountSet {
                     Error::host(format!("cannot mount {guest}: {error}"))
                 })?;
         }
-        Ok(Mounts { context, sandbox })
+        Ok(Mounts {
+            context,
+            sandbox,
+            lost: LostRights::default(),
+            is_renumbered: false,
+        })
     }
 }
 
@@ -125,19 +142,45 @@ impl MountSet {
 pub struct Mounts {
     pub(super) context: WasiCtx,
     sandbox: Arc<Sandbox>,
+    /// What the guest gave up.
+    pub(super) lost: LostRights,
+    /// Whether a descriptor has the number of another one.
+    is_renumbered: bool,
 }
 
 impl Mounts {
-    /// Whether a descriptor from 3 up is open.
+    /// Whether a folder or file is open as `fd`.
     pub(super) fn is_open(&self, fd: i32) -> bool {
         self.context.table().contains_key(fd.cast_unsigned())
     }
 
-    /// Whether any descriptor is open besides the folders of `set`, or one of these is not.
+    /// Whether descriptors are not as [`MountSet::open`] of `set` made them: another one is open, one is closed, or one has
+    /// lost rights or has another number.
     pub(crate) fn changed(&self, set: &MountSet) -> bool {
-        let beyond = FIRST_FD + set.mounts.len();
-        let most = beyond + Sandbox::HANDLES;
-        (FIRST_FD..most).any(|fd| self.is_open(fd as i32) != (fd < beyond))
+        let mut mounts = FIRST_FD..FIRST_FD + set.mounts.len();
+        self.is_renumbered
+            || !self.lost.is_empty()
+            || self.sandbox.handles() != mounts.len()
+            || mounts.any(|fd| !self.is_open(fd as i32))
+    }
+
+    /// Notes that what was `from` is `to` now, which was closed; moves it if it is a folder or file.
+    pub(super) fn renumbered(
+        &mut self,
+        is_mounted: bool,
+        from: i32,
+        to: i32,
+    ) -> std::result::Result<(), Fail> {
+        self.is_renumbered = true;
+        if is_mounted {
+            let moved = self
+                .context
+                .table()
+                .renumber(from.cast_unsigned(), to.cast_unsigned());
+            moved.map_err(|_| Errno::BADF)?;
+            self.lost.renumber(from, to);
+        }
+        Ok(())
     }
 
     /// To be called before each use of `context`: makes the deadline known to what takes long.
@@ -163,7 +206,13 @@ impl Sandbox {
     const HANDLES: usize = 256;
 
     fn may_open(self: &Arc<Self>) -> bool {
-        Arc::strong_count(self) <= Self::HANDLES
+        self.handles() < Self::HANDLES
+    }
+
+    /// How many folders and files are open.
+    fn handles(self: &Arc<Self>) -> usize {
+        // One reference is that of `Mounts`.
+        Arc::strong_count(self) - 1
     }
 
     fn overdue(&self) -> bool {

@@ -16,6 +16,7 @@ use crate::sandbox::wasi::testing::{
     EBADF, EFAULT, OK, host_with_mounts, put_fd, put_iovecs, u32_at, u64_at,
 };
 
+mod descriptors;
 mod refusing;
 mod serving;
 
@@ -29,6 +30,7 @@ const MFILE: i32 = 33;
 const NAMETOOLONG: i32 = 37;
 const NOENT: i32 = 44;
 const NOTDIR: i32 = 54;
+const NOTCAPABLE: i32 = 76;
 const NOTSUP: i32 = 58;
 const PERM: i32 = 63;
 const ROFS: i32 = 69;
