@@ -69,7 +69,7 @@ pub fn per_request_values_arrive(fixture: &Fixture) {
         .call(permit, &request, &[b"one"], |_| ())
         .err()
         .map(|error| error.to_string());
-    assert!(error.is_some_and(|error| error.contains("takes 2 per-request values")));
+    assert!(error.is_some_and(|error| error.contains("needs 2 per-request values")));
     let permit = super::expect(fixture.engine.reserve());
     let error = function
         .call(permit, &request, &[b"one", b"t\0o"], |_| ())

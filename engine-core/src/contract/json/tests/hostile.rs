@@ -192,7 +192,7 @@ fn the_reader_agrees_with_serde_json() {
             let message = error.to_string();
             let rules = [
                 "must be",
-                "no header name",
+                "not a valid header name",
                 "second time",
                 "surrogate",
                 "control characters",
