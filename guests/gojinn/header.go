@@ -1,6 +1,12 @@
 package gojinn
 
-// Header maps canonical header names ("Content-Type") to their values. It converts to an http.Header and back.
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// Header maps canonical header names ("Content-Type") to their values. It converts to an http.Header and back. Values hold
+// the bytes of the client, and are sent to it, whether or not they are UTF-8.
 type Header map[string][]string
 
 // Set makes value the only one of that name.
@@ -47,4 +53,74 @@ func canonical(name string) string {
 		begins = c == '-'
 	}
 	return string(spelled)
+}
+
+// In JSON a header value is text. For a byte that is not part of valid UTF-8 the contract has a character, the byte's number
+// added to U+10FF00: U+10FF80 to U+10FFFF, the last characters of Unicode.
+const (
+	standIns     = 0x10ff00
+	firstStandIn = standIns + 0x80
+)
+
+// fromHost is a value as the client sent it.
+func fromHost(value string) string {
+	isStandIn := func(r rune) bool { return r >= firstStandIn }
+	if !strings.ContainsFunc(value, isStandIn) {
+		return value
+	}
+	sent := make([]byte, 0, len(value))
+	for _, r := range value {
+		if isStandIn(r) {
+			sent = append(sent, byte(r-standIns))
+		} else {
+			sent = utf8.AppendRune(sent, r)
+		}
+	}
+	return string(sent)
+}
+
+// toHost is a value as the host reads it.
+func toHost(value string) string {
+	if utf8.ValidString(value) && !strings.ContainsFunc(value, func(r rune) bool { return r >= firstStandIn }) {
+		return value
+	}
+	text := make([]byte, 0, len(value)+16)
+	for i := 0; i < len(value); {
+		r, size := utf8.DecodeRuneInString(value[i:])
+		if r == utf8.RuneError && size == 1 || r >= firstStandIn {
+			for _, b := range []byte(value[i : i+size]) {
+				text = utf8.AppendRune(text, standIns+rune(b))
+			}
+		} else {
+			text = append(text, value[i:i+size]...)
+		}
+		i += size
+	}
+	return string(text)
+}
+
+// toHost is the header as the host reads it. Nearly always that is the header itself.
+func (h Header) toHost() Header {
+	var converted Header
+	for name, values := range h {
+		for i, value := range values {
+			text := toHost(value)
+			if text == value {
+				continue
+			}
+			if converted == nil {
+				converted = Header{}
+				for name, values := range h {
+					converted[name] = values
+				}
+			}
+			values = append([]string(nil), converted[name]...)
+			values[i] = text
+			converted[name] = values
+		}
+	}
+	if converted != nil {
+		return converted
+	}
+	return h
 }

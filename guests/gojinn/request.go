@@ -84,28 +84,8 @@ func readRequest(decoder *json.Decoder) (*Request, error) {
 	}
 	for _, values := range request.Header {
 		for i, value := range values {
-			values[i] = clientBytes(value)
+			values[i] = fromHost(value)
 		}
 	}
 	return request, nil
-}
-
-// clientBytes undoes how the host writes a header value in JSON: each byte from 0x80 as the character of that number.
-func clientBytes(value string) string {
-	ascii := true
-	for i := 0; i < len(value); i++ {
-		ascii = ascii && value[i] < 0x80
-	}
-	if ascii {
-		return value
-	}
-	decoded := make([]byte, 0, len(value))
-	for _, character := range value {
-		if character > 0xff {
-			// Not written by the host, so nothing to undo.
-			return value
-		}
-		decoded = append(decoded, byte(character))
-	}
-	return string(decoded)
 }

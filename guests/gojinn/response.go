@@ -8,7 +8,7 @@ import (
 
 // Response is a function's answer.
 type Response struct {
-	// Status is the HTTP status, 200 to 599; 0 is 200.
+	// Status is the HTTP status, 200 to 599. 0 is 200, or in Caddy's handle_errors the status of the error.
 	Status int
 	// Header replaces what Caddy set under the same names; Set-Cookie, Vary and Link are added. Without Content-Type the
 	// body's first bytes decide, as in net/http.
@@ -48,13 +48,24 @@ type wireResponse struct {
 	BodyBase64 []byte `json:"body_base64,omitempty"`
 }
 
-// writeResponse writes the response as one line: the body as text where it is UTF-8, else as base64.
+// writeResponse writes the response as one line: the body as text where that is about as short, else as base64.
 func writeResponse(encoder *json.Encoder, response *Response) error {
-	wire := wireResponse{Status: response.Status, Headers: response.Header}
-	if utf8.Valid(response.Body) {
+	wire := wireResponse{Status: response.Status, Headers: response.Header.toHost()}
+	if isText(response.Body) {
 		wire.Body = string(response.Body)
 	} else {
 		wire.BodyBase64 = response.Body
 	}
 	return encoder.Encode(wire)
+}
+
+// isText says whether a body is UTF-8 without many control characters, each of which takes six bytes in JSON.
+func isText(body []byte) bool {
+	controls := 0
+	for _, c := range body {
+		if c < 0x20 && c != '\n' && c != '\t' && c != '\r' {
+			controls++
+		}
+	}
+	return (controls <= 64 || controls <= len(body)/16) && utf8.Valid(body)
 }

@@ -57,22 +57,39 @@ func TestRequestsAreReadOneAfterTheOther(t *testing.T) {
 
 func TestHeaderValuesAreTheClientsBytes(t *testing.T) {
 	for written, want := range map[string]string{
-		"plain":           "plain",
-		"caf\u00c3\u00a9": "café",
-		"caf\u00e9":       "caf\xe9",
-		"日本":              "日本",
+		"plain":                     "plain",
+		"café":                      "café",
+		"caf\U0010ffe9":             "caf\xe9",
+		"caf\U0010ffe9é\U0010ff80!": "caf\xe9é\x80!",
+		"\U0010fff4\U0010ff8f\U0010ffbe\U0010ff80": "\U0010ff80",
+		"日本\U0010ff7f":                             "日本\U0010ff7f",
 	} {
-		request, err := json.Marshal(map[string]any{"headers": map[string][]string{"X-A": {written}}})
+		request, err := json.Marshal(map[string]any{"headers": map[string][]string{"X-A": {"1", written, "2"}}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := exchange(t, string(request), func(r *Request) *Response {
-			if got := r.Header.Get("x-a"); got != want {
+		stdout, err := exchange(t, string(request), func(r *Request) *Response {
+			if got := r.Header.Values("x-a")[1]; got != want {
 				t.Errorf("%q: got %q, want %q", written, got, want)
 			}
-			return &Response{}
-		}); err != nil {
+			response := &Response{Header: Header{"X-A": r.Header.Values("X-A"), "X-B": {want}}}
+			t.Cleanup(func() {
+				if response.Header.Get("X-B") != want {
+					t.Errorf("%q: the handler's header has changed", written)
+				}
+			})
+			return response
+		})
+		if err != nil {
 			t.Error(err)
+		}
+		// What came in goes out as it came.
+		var response struct{ Headers map[string][]string }
+		if err := json.Unmarshal([]byte(stdout), &response); err != nil {
+			t.Fatal(err)
+		}
+		if got := response.Headers; !reflect.DeepEqual(got, map[string][]string{"X-A": {"1", written, "2"}, "X-B": {written}}) {
+			t.Errorf("%q: went out as %q", written, got)
 		}
 	}
 }
@@ -86,6 +103,8 @@ func TestResponsesAreWrittenInTheContractsForm(t *testing.T) {
 		{Text(404, "a<b>&\"é\"\n"), `{"status":404,"headers":{"Content-Type":["text/plain; charset=utf-8"]},"body":"a<b>&\"é\"\n"}`},
 		{JSON(201, map[string]int{"n": 1}), `{"status":201,"headers":{"Content-Type":["application/json"]},"body":"{\"n\":1}\n"}`},
 		{&Response{Status: 200, Body: []byte{0xff, 0}}, `{"status":200,"body_base64":"/wA="}`},
+		{&Response{Status: 200, Body: []byte("a\x00b")}, `{"status":200,"body":"a\u0000b"}`},
+		{&Response{Status: 200, Body: make([]byte, 66)}, `{"status":200,"body_base64":"` + strings.Repeat("A", 88) + `"}`},
 	} {
 		stdout, err := exchange(t, "{}", func(*Request) *Response { return c.response })
 		if err != nil || stdout != c.want+"\n" {

@@ -83,9 +83,16 @@ func JSON(status int, value any) (*Response, error) {
 	}, nil
 }
 
-// SetBody sends body as text where it is UTF-8, else as base64: no byte is ever lost.
+// SetBody sends body as text where it is UTF-8 without many control characters, which take six bytes each in JSON, else as
+// base64: no byte is ever lost.
 func (r *Response) SetBody(body []byte) {
-	if utf8.Valid(body) {
+	controls := 0
+	for _, c := range body {
+		if c < 0x20 && c != '\n' && c != '\t' && c != '\r' {
+			controls++
+		}
+	}
+	if utf8.Valid(body) && (controls <= 64 || controls <= len(body)/16) {
 		r.Body, r.BodyBase64 = string(body), ""
 	} else {
 		r.Body, r.BodyBase64 = "", base64.StdEncoding.EncodeToString(body)
