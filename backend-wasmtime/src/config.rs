@@ -11,8 +11,9 @@ use wasmtime::{
 
 use crate::memory::{GC_GUARD, GC_RESERVED, Memories};
 
-/// Native stack a guest may use before its recursion traps.
-pub(crate) const WASM_STACK: usize = 512 * 1024;
+/// Native stack a guest may use before its recursion traps: what other hosts give to programs whose own stacks grow as
+/// needed, Go's first of all.
+pub(crate) const WASM_STACK: usize = 8 << 20;
 
 /// The innermost functions that a trap names.
 const FRAMES: usize = 16;
@@ -90,6 +91,8 @@ impl WasmtimeConfig {
             .cranelift_opt_level(OptLevel::Speed)
             .epoch_interruption(true)
             .max_wasm_stack(WASM_STACK)
+            // Of stacks that are never made; wasmtime wants no guest to have more.
+            .async_stack_size(WASM_STACK)
             .table_lazy_init(true);
 
         // Traps name the guest's functions; a hostcall that ends its guest goes past it, see `Unwinder`.

@@ -35,7 +35,6 @@ pub use config::{MemoryMode, WasmtimeConfig};
 
 use module::Loaded;
 use sandbox::Data;
-use stack::Stacks;
 
 /// The wasmtime backend.
 #[derive(Clone, Debug)]
@@ -49,7 +48,6 @@ struct Shared {
     engine: Engine,
     linker: Linker<Data>,
     interrupt: Arc<dyn Interrupt>,
-    stacks: Stacks,
     /// For instances that are used again.
     places: Arc<Places>,
     fingerprint: Fingerprint,
@@ -75,7 +73,6 @@ impl Wasmtime {
                 config,
                 linker,
                 interrupt: Arc::new(Bump(engine.clone())),
-                stacks: Stacks::default(),
                 fingerprint: fingerprint(&engine),
                 engine,
             }),
@@ -156,7 +153,6 @@ impl fmt::Debug for Shared {
         f.debug_struct("Shared")
             .field("config", &self.config)
             .field("fingerprint", &self.fingerprint.0)
-            .field("stacks", &self.stacks)
             .finish_non_exhaustive()
     }
 }

@@ -79,10 +79,6 @@ impl Loaded {
         })
     }
 
-    pub(crate) fn stacks(&self) -> &crate::stack::Stacks {
-        &self.shared.stacks
-    }
-
     pub(crate) fn interrupt(&self) -> &Arc<dyn Interrupt> {
         &self.shared.interrupt
     }

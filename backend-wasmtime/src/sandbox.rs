@@ -10,7 +10,7 @@ use wasmtime::{Memory, ResourceLimiter, Result, StoreContextMut, UpdateDeadline,
 
 use crate::module::{Loaded, Parts};
 use crate::reuse::Kept;
-use crate::trap;
+use crate::{stack, trap};
 
 /// What a store carries for its guest.
 #[derive(Debug)]
@@ -127,7 +127,7 @@ fn run(parts: &mut Parts, module: &Loaded, job: Job) -> (Finished, bool) {
 
     // Wasmtime carries a panic of a hostcall across the guest's frames and raises it again on this side of them.
     let end = catch_unwind(AssertUnwindSafe(|| {
-        module.stacks().run(|| enter(parts, module, &entries))
+        stack::run(|| enter(parts, module, &entries))
     }));
     let is_whole = matches!(end, Ok(Ok(_)));
     let trap = match end {

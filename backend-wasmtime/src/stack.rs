@@ -1,111 +1,111 @@
-//! Native stacks: guests run on the calling thread's where there is room, on a pooled one where there is not.
+//! Native stacks: guests run on stacks of ours, which are as deep as other hosts give them.
 //!
-//! Wasmtime lets a guest use [`WASM_STACK`] bytes below the point of entry, whatever the thread
-//! has: on a smaller stack a guest's recursion would run into the thread's guard page and end the process. So the bounds
-//! of the thread's stack are looked up, once per thread, and compared with the stack pointer at each entry.
+//! Wasmtime lets a guest use [`WASM_STACK`](crate::config::WASM_STACK) bytes below the point of entry, whatever the thread
+//! has: on a smaller stack a guest's recursion would run into the thread's guard page and end the process. So each thread
+//! that runs guests gets a second stack, of which it keeps one for its next guest. Nothing depends on the size of the
+//! thread's own stack (`ulimit -s`).
+//!
+//! ```text
+//!   low                                                                                          high
+//!   guard page │ room for wasmtime and hostcalls │ the guest: WASM_STACK                 │ WARM  │ ◀ entry
+//!                                                  given back after a guest that used it   stays
+//! ```
 
-use std::cell::OnceCell;
-use std::hint::black_box;
+use std::cell::Cell;
 use std::io;
-use std::mem::MaybeUninit;
-use std::ops::Range;
-use std::ptr;
 
-use corosensei::stack::DefaultStack;
-use parking_lot::Mutex;
+use corosensei::stack::{DefaultStack, Stack as _};
 
 use crate::config::WASM_STACK;
 
-/// Stack that must be left where a guest is entered: its own, and 256 KiB for wasmtime and the hostcalls on top of it.
-const NEEDED: usize = WASM_STACK + 256 * 1024;
+/// Room for wasmtime and the hostcalls, below the guest.
+const HOST: usize = 256 * 1024;
 
-/// Size of a pooled stack.
-const SIZE: usize = 1 << 20;
+/// What stays resident of a stack between two guests, counted from its upper end. Few guests use more.
+const WARM: usize = 128 * 1024;
 
-/// Pooled stacks that are kept. Each holds what its deepest guest touched; beyond these they are unmapped after use.
-const KEPT: usize = 64;
+/// So many bytes below [`WARM`] tell whether a guest has used more. Frames of up to this size cannot pass over them without
+/// a trace: each holds its return address.
+const MARK: usize = 512;
 
-/// Free stacks for guests that are entered from small threads.
-#[derive(Default)]
-pub(crate) struct Stacks {
-    free: Mutex<Vec<DefaultStack>>,
+/// After so many guests what is below [`WARM`] is given back in any case: a guest with larger frames may leave no trace.
+const USES: u32 = 256;
+
+thread_local! {
+    /// The stack that this thread's next guest runs on.
+    static KEPT: Cell<Option<GuestStack>> = const { Cell::new(None) };
 }
 
-impl Stacks {
-    /// Runs `guest` where it has room: here, or on a pooled stack. Fails only if there is no memory for a new one.
-    pub(crate) fn run<R>(&self, guest: impl FnOnce() -> R) -> io::Result<R> {
-        if left() >= NEEDED {
-            return Ok(guest());
-        }
-        let mut stack = self.take()?;
-        let result = corosensei::on_stack(&mut stack, guest);
-        self.give(stack);
-        Ok(result)
-    }
-
-    fn take(&self) -> io::Result<DefaultStack> {
-        let free = self.free.lock().pop();
-        free.map_or_else(|| DefaultStack::new(SIZE), Ok)
-    }
-
-    fn give(&self, stack: DefaultStack) {
-        let mut free = self.free.lock();
-        if free.len() < KEPT {
-            free.push(stack);
-        }
-    }
-}
-
-impl std::fmt::Debug for Stacks {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stacks")
-            .field("free", &self.free.lock().len())
-            .finish()
-    }
-}
-
-/// Bytes of stack below the caller. 0 if the thread's bounds are unknown or it runs on some other stack just now.
-fn left() -> usize {
-    thread_local! {
-        static BOUNDS: OnceCell<Range<usize>> = const { OnceCell::new() };
-    }
-
-    let local = 0_u8;
-    let pointer = ptr::from_ref(black_box(&local)).addr();
-    BOUNDS.with(|bounds| {
-        let bounds = bounds.get_or_init(|| bounds_of_this_thread().unwrap_or(0..0));
-        if bounds.contains(&pointer) {
-            pointer - bounds.start
-        } else {
-            0
-        }
-    })
-}
-
-/// The usable part of the calling thread's stack.
-fn bounds_of_this_thread() -> Option<Range<usize>> {
-    let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
-    // SAFETY: `attributes` is only read after the call has filled it in.
-    if unsafe { libc::pthread_getattr_np(libc::pthread_self(), attributes.as_mut_ptr()) } != 0 {
-        return None;
-    }
-    let mut lowest = ptr::null_mut();
-    let (mut size, mut guard) = (0, 0);
-    // SAFETY: `attributes` was filled in, the others are locals; it is destroyed once, and not used afterwards.
-    let known = unsafe {
-        let attributes = attributes.as_mut_ptr();
-        let known = libc::pthread_attr_getstack(attributes, &mut lowest, &mut size) == 0
-            && libc::pthread_attr_getguardsize(attributes, &mut guard) == 0;
-        libc::pthread_attr_destroy(attributes);
-        known
+/// Runs `guest` on a stack with all the room that a guest may use. Fails only if there is no memory for a new one.
+pub(crate) fn run<R>(guest: impl FnOnce() -> R) -> io::Result<R> {
+    let mut stack = match KEPT.take() {
+        Some(stack) => stack,
+        None => GuestStack::new()?,
     };
-    // Whether the guard pages count as stack differs between C libraries; not counting them is right for both.
-    let lowest = lowest.addr();
-    known.then(|| lowest.saturating_add(guard)..lowest.saturating_add(size))
+    let result = corosensei::on_stack(&mut stack.stack, guest);
+    stack.cool();
+    KEPT.set(Some(stack));
+    Ok(result)
+}
+
+struct GuestStack {
+    stack: DefaultStack,
+    /// Guests since what is below [`WARM`] was given back.
+    uses: u32,
+}
+
+impl GuestStack {
+    fn new() -> io::Result<Self> {
+        let new = Self {
+            stack: DefaultStack::new(WASM_STACK + HOST)?,
+            uses: 0,
+        };
+        let (bottom, length) = new.below_warm();
+        // A huge page would make 2 MiB of each stack resident. That a kernel has none is no error.
+        // SAFETY: the range is part of the stack's mapping, and the advice changes none of its bytes.
+        unsafe { libc::madvise(bottom.cast(), length + WARM, libc::MADV_NOHUGEPAGE) };
+        Ok(new)
+    }
+
+    /// Gives back what the last guest used below [`WARM`].
+    fn cool(&mut self) {
+        self.uses += 1;
+        if self.uses < USES && !self.was_deep() {
+            return;
+        }
+        self.uses = 0;
+        let (bottom, length) = self.below_warm();
+        // If this fails the pages stay resident, and nothing else is different.
+        // SAFETY: the range is part of the stack's mapping, and nothing is on the stack: `&mut self` is the only way to
+        // run on it, and its guest has returned.
+        unsafe { libc::madvise(bottom.cast(), length, libc::MADV_DONTNEED) };
+    }
+
+    /// Whether there are traces of a guest below [`WARM`].
+    fn was_deep(&self) -> bool {
+        let (bottom, length) = self.below_warm();
+        // SAFETY: the bytes are the upper end of a part of the stack's mapping, which is readable, zero or written to by
+        // guests, and aligned to a page as its ends are. Nothing writes there while `self` is borrowed.
+        let mark = unsafe {
+            let mark = bottom.add(length - MARK).cast::<u64>();
+            std::slice::from_raw_parts(mark, MARK / size_of::<u64>())
+        };
+        // Without an early exit the compiler reads many words at a time.
+        mark.iter().fold(0, |seen, word| seen | word) != 0
+    }
+
+    /// The part of the stack below [`WARM`], without the guard page: where it begins, and its length.
+    fn below_warm(&self) -> (*mut u8, usize) {
+        let length = WASM_STACK + HOST - WARM;
+        let bottom = self.stack.base().get() - WARM - length;
+        (std::ptr::with_exposed_provenance_mut(bottom), length)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::hint::black_box;
+
     use super::*;
 
     fn on_thread<R: Send>(stack: usize, f: impl FnOnce() -> R + Send) -> R {
@@ -119,60 +119,98 @@ mod tests {
         })
     }
 
-    #[test]
-    fn the_room_on_a_thread_is_known() {
-        for size in [128 << 10, 1 << 20, 8 << 20] {
-            let left = on_thread(size, left);
-            // glibc may hand out the stack of a thread that has ended, up to four times as large.
-            assert!(
-                left > size / 2 && left <= 4 * size + (64 << 10),
-                "{left} of {size}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_small_thread_gets_a_pooled_stack_which_is_used_again() {
-        let stacks = Stacks::default();
-        for _ in 0..3 {
-            assert_eq!(on_thread(128 << 10, || stacks.run(|| 7).unwrap()), 7);
-            assert_eq!(stacks.free.lock().len(), 1);
-        }
-        // The pooled stack is not the thread's, so its bounds say nothing about it: an entry from there takes another.
-        let foreign = on_thread(128 << 10, || stacks.run(left).unwrap());
-        assert_eq!(foreign, 0);
-    }
-
-    #[test]
-    fn a_large_thread_keeps_its_own() {
-        let stacks = Stacks::default();
-        assert!(on_thread(8 << 20, || stacks.run(left).unwrap()) > 7 << 20);
-        assert_eq!(stacks.free.lock().len(), 0);
-    }
-
-    /// Uses all the stack that is needed, in a frame of its own.
+    /// Where the calling function's frame is, about.
     #[inline(never)]
-    fn fill() -> usize {
-        let mut room = [0_u8; NEEDED];
-        black_box(&mut room).fill(1);
-        room.iter().map(|&byte| usize::from(byte)).sum()
+    fn here() -> usize {
+        let local = 0_u8;
+        std::ptr::from_ref(black_box(&local)).addr()
+    }
+
+    /// Uses so much stack, in small frames.
+    #[inline(never)]
+    fn recurse(bytes: usize, from: usize) -> u64 {
+        let frame = black_box([bytes as u64; 16]);
+        if from - here() >= bytes {
+            return frame[3];
+        }
+        recurse(bytes, from) + frame[7]
+    }
+
+    /// The word at a depth of the kept stack.
+    fn kept_word(depth: usize) -> u64 {
+        let stack = KEPT.take().expect("a stack is kept");
+        let (bottom, length) = stack.below_warm();
+        // SAFETY: the depth is within the mapping, and no guest runs.
+        let word = unsafe {
+            bottom
+                .add(length + WARM - depth)
+                .cast::<u64>()
+                .read_volatile()
+        };
+        KEPT.set(Some(stack));
+        word
     }
 
     #[test]
-    fn a_pooled_stack_has_all_the_room_that_is_needed() {
-        const { assert!(SIZE >= NEEDED) };
-        let filled = on_thread(64 << 10, || Stacks::default().run(fill).unwrap());
-        assert_eq!(filled, NEEDED);
+    fn a_guest_has_all_its_room_on_any_thread() {
+        for thread in [64 << 10, 256 << 10, 8 << 20] {
+            for _ in 0..2 {
+                let deep = || recurse(WASM_STACK + HOST / 2, here());
+                assert!(on_thread(thread, || run(deep).unwrap()) > 0);
+            }
+        }
     }
 
     #[test]
-    fn a_panic_comes_back_through_a_pooled_stack() {
+    fn a_thread_keeps_its_stack() {
+        on_thread(128 << 10, || {
+            let first = run(here).unwrap();
+            assert_eq!(run(here).unwrap(), first);
+            let elsewhere = on_thread(128 << 10, || run(here).unwrap());
+            assert_ne!(elsewhere, first);
+            // A guest that calls back into a host which runs a guest gets a stack of that one's.
+            let inner = run(|| run(here).unwrap()).unwrap();
+            assert!(inner.abs_diff(first) > MARK, "{inner:x} {first:x}");
+        });
+    }
+
+    #[test]
+    fn what_a_deep_guest_used_is_given_back_and_the_rest_stays() {
+        on_thread(128 << 10, || {
+            run(|| recurse(4 << 20, here())).unwrap();
+            for depth in [WARM + 4096, 1 << 20, 2 << 20, 4 << 20] {
+                assert_eq!(kept_word(depth / 4096 * 4096), 0, "at {depth}");
+            }
+            run(|| recurse(WARM / 2, here())).unwrap();
+            let stays = (4096..WARM / 2)
+                .step_by(8)
+                .filter(|&depth| kept_word(depth) != 0);
+            assert!(stays.count() > 1000);
+        });
+    }
+
+    #[test]
+    fn what_left_no_trace_is_given_back_after_a_while() {
+        on_thread(128 << 10, || {
+            run(|| ()).unwrap();
+            let mut stack = KEPT.take().unwrap();
+            let (bottom, length) = stack.below_warm();
+            // SAFETY: the byte is within the mapping, and no guest runs.
+            unsafe { bottom.add(length / 2).write_volatile(1) };
+            assert!(!stack.was_deep());
+            stack.uses = 0;
+            KEPT.set(Some(stack));
+            for _ in 0..USES {
+                run(|| ()).unwrap();
+            }
+            assert_eq!(kept_word(WARM + length / 2), 0);
+        });
+    }
+
+    #[test]
+    fn a_panic_comes_back_through_the_stack() {
         let caught = on_thread(64 << 10, || {
-            std::panic::catch_unwind(|| {
-                Stacks::default()
-                    .run(|| std::panic::panic_any(7_u8))
-                    .unwrap()
-            })
+            std::panic::catch_unwind(|| run(|| std::panic::panic_any(7_u8)).unwrap())
         });
         assert_eq!(caught.unwrap_err().downcast_ref(), Some(&7_u8));
     }
