@@ -1,10 +1,10 @@
-//! Answers: what comes out when a guest keeps the contract, and when it does not.
+//! Cases about answers: of guests that keep the contract, and of guests that do not.
 
 use super::{Fixture, HELLO, command, module, printer, text};
 use engine_core::contract::Request;
 use engine_core::{GuestExit, Outcome};
 
-/// `_start` runs once, and what it printed is the answer.
+/// `_start` runs once, and what it has printed is the answer.
 pub fn a_command_answers(fixture: &Fixture) {
     let function = fixture.deploy(&printer(HELLO, ""));
     for _ in 0..3 {
@@ -21,7 +21,7 @@ pub fn a_command_answers(fixture: &Fixture) {
     }
 }
 
-/// `_initialize` runs first, then `gojinn_handle`, in every sandbox anew.
+/// In every sandbox `_initialize` runs first, and then `gojinn_handle`.
 pub fn a_reactor_is_initialised_and_answers(fixture: &Fixture) {
     let (data, at) = text(256, HELLO);
     let function = fixture.deploy(&module(
@@ -65,7 +65,7 @@ pub fn a_start_function_runs_before_the_entry(fixture: &Fixture) {
     }
 }
 
-/// `proc_exit(0)` ends the guest at once, and well.
+/// `proc_exit(0)` ends the guest at once, and its answer counts.
 pub fn an_exit_of_zero_is_an_answer(fixture: &Fixture) {
     let function = fixture.deploy(&printer(
         HELLO,
@@ -80,7 +80,7 @@ pub fn an_exit_of_zero_is_an_answer(fixture: &Fixture) {
     );
 }
 
-/// Whatever is not one valid response is 502 with a reason that says why.
+/// Output that is not one valid response is a 502, with a reason that says why.
 pub fn output_that_is_no_response_is_refused_with_the_rule(fixture: &Fixture) {
     for output in [
         "",
@@ -108,7 +108,7 @@ pub fn output_that_is_no_response_is_refused_with_the_rule(fixture: &Fixture) {
     }
 }
 
-/// A complete response does not count if the guest then dies.
+/// A complete response does not count if the guest then traps or exits with an error.
 pub fn a_trap_after_a_response_is_refused(fixture: &Fixture) {
     let function = fixture.deploy(&printer(HELLO, "unreachable"));
     let answer = fixture.get(&function);
@@ -120,7 +120,7 @@ pub fn a_trap_after_a_response_is_refused(fixture: &Fixture) {
     assert!(answer.reason.contains("exit code 3"), "{}", answer.reason);
 }
 
-/// A guest that copies stdin to stdout in odd pieces.
+/// A guest that copies stdin to stdout in pieces of odd lengths.
 fn cat() -> String {
     command(
         r#"(memory (export "memory") 2)"#,
@@ -137,7 +137,7 @@ fn cat() -> String {
     )
 }
 
-/// Megabytes pass through stdin and stdout unharmed.
+/// Megabytes pass through stdin and stdout unchanged.
 pub fn a_large_body_crosses_both_ways(fixture: &Fixture) {
     let function = fixture.deploy(&cat());
     let body: Vec<u8> = (0..3_000_000u32)
@@ -174,7 +174,7 @@ pub fn a_body_over_the_limit_is_refused(fixture: &Fixture) {
     }
 }
 
-/// stdin is one JSON object, a newline, and then EOF.
+/// stdin holds one JSON object and a newline, and then ends.
 pub fn stdin_holds_one_request_and_then_ends(fixture: &Fixture) {
     // Prints stdin as a JSON string: the guest escapes `"` and `\` and drops the newline.
     let function = fixture.deploy(&command(
@@ -217,7 +217,7 @@ pub fn stdin_holds_one_request_and_then_ends(fixture: &Fixture) {
     );
 }
 
-/// Deploying the same bytes again, with other settings too, does not compile again.
+/// Deploying the same bytes again, also with other settings, does not compile them again.
 pub fn an_unchanged_module_is_compiled_once(fixture: &Fixture) {
     let wat = printer(HELLO, "");
     let before = fixture.engine.compilations();

@@ -1,5 +1,5 @@
-//! Canary pairs: one sandbox fills everything it can reach with a random canary, the next one, in the same slot, hands out
-//! everything it finds, and the host searches that.
+//! Canary pairs: one sandbox fills everything that it can reach with a random canary. The next one, in the same slot,
+//! prints everything that it finds, and the host searches that for the canary.
 //!
 //! ```text
 //!   A: stdin ──▶ canary ──▶ all memory, a grown page, globals, table, stderr ──▶ ends (well, or in one of five bad ways)
@@ -7,8 +7,8 @@
 //!      a grown page, globals, table ─┘
 //! ```
 //!
-//! `GOJINN_CANARY_PAIRS` sets how many pairs each backend and mode runs; without it, [`PAIRS`]. Zero found in N pairs bounds
-//! the probability of a leak, per pair, to 3/N with 95 % confidence (the "rule of three").
+//! `GOJINN_CANARY_PAIRS` sets how many pairs run for each backend and mode; the default is [`PAIRS`]. If none of N
+//! pairs leaks, the probability of a leak in one pair is at most 3/N, with 95 % confidence (the "rule of three").
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,10 +21,11 @@ use engine_core::{Engine, EngineConfig};
 use engine_core::{Function, FunctionConfig, RawRun};
 use engine_core::{GuestExit, TrapCode};
 
-/// Pairs of each backend and mode in an ordinary test run.
+/// The number of pairs for each backend and mode in an ordinary test run.
 pub const PAIRS: u64 = 100_000;
 
-/// One pair in so many ends badly: a trap, an exit code, a deadline, a refused growth, a cancellation, in turn.
+/// In one of this many pairs the first guest ends badly: with a trap, an exit code, a deadline, a refused growth or a
+/// cancellation, in turn.
 const BAD_END_EVERY: u64 = 50;
 
 /// Bytes that the dumping guest's own read and writes touch, at the bottom of memory.
@@ -64,7 +65,7 @@ macro_rules! canary_pairs {
 /// Runs the pairs on one backend and in one memory mode, most of them on two threads and the last tenth on sixteen.
 ///
 /// # Panics
-/// When a canary is found, or a guest ends in another way than it was told.
+/// If a canary is found, or if a guest ends in another way than it was told to.
 pub fn pairs(backend: Arc<dyn Backend>, mode: Option<ResetMode>) {
     let kind = backend.name();
     if let Some(mode) = mode {
@@ -121,12 +122,12 @@ pub fn pairs(backend: Arc<dyn Backend>, mode: Option<ResetMode>) {
 
 struct Bench {
     engine: Engine,
-    /// With tables and growth, and without: what a backend may use again in place is served by other code.
+    /// With tables and growth, and without: other code serves guests whose instances can be reused.
     forms: [Form; 2],
     next: AtomicU64,
 }
 
-/// Two functions of one module: they share its image and so its slots.
+/// Two functions of one module, which share its image and so its slots.
 struct Form {
     patient: Function,
     hasty: Function,
@@ -145,7 +146,7 @@ impl Bench {
                         }
                         self.pair(number);
                     }
-                    // The number that was taken and not used.
+                    // Give back the number that was taken and not used.
                     self.next.fetch_sub(1, Ordering::Relaxed);
                 });
             }
@@ -168,10 +169,10 @@ impl Bench {
             .logs
             .windows(canary.len())
             .any(|window| window == canary);
-        // On a busy machine a deadline or a cancellation may come before the guest is done spoiling.
+        // On a busy machine a deadline or a cancellation may come before the guest has filled everything.
         assert!(
             logged || matches!(end, 3 | 5),
-            "pair {number}: the first guest did not get to its end: {:?}",
+            "pair {number}: the first guest did not run to its end: {:?}",
             run.exit
         );
 
@@ -184,7 +185,7 @@ impl Bench {
             GuestExit::Exit(0),
             "pair {number}: the second guest found a changed table or size"
         );
-        // Two pages from the start, one that was grown or a third from the start, two globals.
+        // Two pages of initial memory, one that was grown or a third initial one, and two globals.
         assert_eq!(run.stdout.len(), 3 * 65_536 - SCRATCH + 16, "pair {number}");
         let half = [&canary[..8], &canary[8..]];
         let found = run
@@ -208,7 +209,7 @@ impl Bench {
         );
     }
 
-    /// Runs the first guest to the end it is told.
+    /// Runs the first guest, and checks that it ends as it is told to.
     fn spoil(&self, form: &Form, end: u64, stdin: Vec<u8>) -> RawRun {
         let function = if end == 3 { &form.hasty } else { &form.patient };
         if end != 5 {
@@ -242,23 +243,23 @@ impl Bench {
     }
 }
 
-/// Sixteen bytes that occur nowhere else, other ones for every pair and every process.
+/// Sixteen bytes that occur nowhere else. They differ for every pair and every process.
 fn canary(number: u64) -> [u8; 16] {
     let mut random = [0; 16];
     if let Err(error) = getrandom::fill(&mut random) {
         panic!("no randomness: {error}");
     }
-    // A word of zeros would be found everywhere.
+    // A word of zeros would be found in any memory.
     random[0] |= 1;
     random[8] |= 1;
     random[15] ^= number as u8;
-    // stderr is split at newlines.
+    // A newline would split the line in stderr.
     random.map(|byte| if byte == b'\n' { b'.' } else { byte })
 }
 
-/// Both halves of a pair in one module, so that they share slots; the first byte of stdin says which to be.
+/// Both guests of a pair in one module, so that they share slots. The first byte of stdin says which one runs.
 fn guest(tables: bool) -> String {
-    // The form without tables does not grow its memory either, and has three pages from the start.
+    // The form without tables does not grow its memory either: it has three pages at the start.
     let with_tables = |code: &'static str| if tables { code } else { "" };
     let fields = format!(
         r#"(memory (export "memory") {pages})

@@ -1,4 +1,5 @@
-//! Ends: traps, exits, deadlines, cancellation. A hostile guest ends within its limits, and the next one never notices.
+//! Cases about ends: traps, exits, deadlines and cancellation. A hostile guest ends within its limits, and the next
+//! guest is not affected.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +10,13 @@ use engine_core::{GuestExit, Outcome, TrapCode};
 
 const SHORT: Duration = Duration::from_millis(40);
 
-/// Far above what any end may take on a busy machine, and far below what these guests ask for.
+/// Much more than any end takes on a busy machine, and much less than these guests would run.
 const SOON: Duration = Duration::from_secs(20);
 
-/// The stacks that a calling thread may have: musl's, and a little less.
+/// Stack sizes of calling threads: the default of musl, and less.
 const STACKS: [usize; 3] = [64 << 10, 128 << 10, 8 << 20];
 
-/// Each class of trap has one code, whatever the engine calls it.
+/// Each class of trap has the same code on every engine.
 pub fn every_trap_has_the_same_code_everywhere(fixture: &Fixture) {
     let cases = [
         ("unreachable", TrapCode::Unreachable),
@@ -99,7 +100,7 @@ pub fn an_exit_code_is_kept(fixture: &Fixture) {
     assert_eq!(fixture.run(&function, b"").exit, GuestExit::Exit(0));
 }
 
-/// 504, in good time.
+/// A loop ends soon after its deadline, with 504.
 pub fn a_loop_ends_at_its_deadline(fixture: &Fixture) {
     for code in [
         "(loop $l (br $l))",
@@ -117,7 +118,7 @@ pub fn a_loop_ends_at_its_deadline(fixture: &Fixture) {
     }
 }
 
-/// A start section is guest code like any other.
+/// The deadline applies to a start section too.
 pub fn a_start_function_ends_at_its_deadline(fixture: &Fixture) {
     ends_in_time(
         fixture,
@@ -128,7 +129,7 @@ pub fn a_start_function_ends_at_its_deadline(fixture: &Fixture) {
     );
 }
 
-/// So is `_initialize`.
+/// The deadline applies to `_initialize` too.
 pub fn an_initialize_ends_at_its_deadline(fixture: &Fixture) {
     ends_in_time(
         fixture,
@@ -139,20 +140,20 @@ pub fn an_initialize_ends_at_its_deadline(fixture: &Fixture) {
     );
 }
 
-/// Waiting in the host counts like running, and no processor is used for it.
+/// The deadline includes waiting in the host.
 pub fn a_wait_ends_at_its_deadline(fixture: &Fixture) {
     ends_in_time(
         fixture,
         &command("", "(call $sleep (i64.const 3600000000000))"),
     );
-    // Sleeping in many little pieces does not help.
+    // Many short sleeps do not avoid the deadline.
     ends_in_time(
         fixture,
         &command("", "(loop $l (call $sleep (i64.const 1000000)) (br $l))"),
     );
 }
 
-/// A trap, on whatever stack the request came in.
+/// Endless recursion is a trap, whatever the stack size of the calling thread is.
 pub fn recursion_without_end_is_a_trap_on_any_stack(fixture: &Fixture) {
     let function = fixture.deploy(&module(
         "",
@@ -173,7 +174,7 @@ pub fn recursion_without_end_is_a_trap_on_any_stack(fixture: &Fixture) {
     }
 }
 
-/// Two thousand frames are fine everywhere.
+/// Two thousand frames are possible with every stack size.
 pub fn deep_recursion_within_reason_works_on_any_stack(fixture: &Fixture) {
     let function = fixture.deploy(&module(
         "",
@@ -208,7 +209,7 @@ pub fn a_wait_is_cancelled(fixture: &Fixture) {
     );
 }
 
-/// A client that was gone before its call began gets no work done for it.
+/// If the client has gone before its call begins, the guest does not run.
 pub fn a_call_cancelled_before_it_began_does_not_answer(fixture: &Fixture) {
     let function = fixture.deploy(&command("", "(loop $l (br $l))"));
     let permit = expect(fixture.engine.reserve());
@@ -235,7 +236,7 @@ pub fn too_much_output_ends_the_guest(fixture: &Fixture) {
     assert!(answer.reason.contains("max_output"), "{}", answer.reason);
 }
 
-/// A bulk operation is checked once, before it: it may finish, the next one may not begin.
+/// The deadline is checked before a bulk operation: a running one may finish, but the next one does not begin.
 pub fn a_long_bulk_operation_ends_soon_after_its_deadline(fixture: &Fixture) {
     ends_in_time(
         fixture,
@@ -247,7 +248,7 @@ pub fn a_long_bulk_operation_ends_soon_after_its_deadline(fixture: &Fixture) {
 }
 
 /// Traps, deadlines and cancellations on many threads, while another function keeps answering.
-pub fn many_ends_at_once_disturb_nobody(fixture: &Fixture) {
+pub fn many_ends_at_once_disturb_no_other_call(fixture: &Fixture) {
     let good = fixture.deploy(&printer(HELLO, ""));
     let spin = fixture.deploy_with(&command("", "(loop $l (br $l))"), |config| {
         config.limits.timeout = Duration::from_millis(3);

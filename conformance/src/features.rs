@@ -1,10 +1,10 @@
-//! Features: one list of wasm features, with the same meaning on every backend.
+//! Cases about WebAssembly features: one list, with the same meaning on every backend.
 
 use super::{Fixture, command, module};
 use engine_core::FunctionConfig;
 use engine_core::GuestExit;
 
-/// The 2.0 core features that no setting turns off.
+/// The features of the 2.0 core, which are always on.
 pub fn the_core_features_work(fixture: &Fixture) {
     let function = fixture.deploy(&module(
         r#"(table $t 4 10 funcref) (elem $e func $seven)
@@ -44,7 +44,8 @@ pub fn the_core_features_work(fixture: &Fixture) {
     }
 }
 
-/// What a backend claims, it can do; what none claims is refused by name when it is deployed.
+/// A backend has the optional features that it claims. A module that needs another is refused, and the error names the
+/// feature.
 pub fn optional_features_work_where_they_are_claimed(fixture: &Fixture) {
     let claimed = fixture.engine.backends()[0].capabilities().features;
     let cases = [
@@ -97,7 +98,7 @@ pub fn optional_features_work_where_they_are_claimed(fixture: &Fixture) {
     }
 }
 
-/// Taking active segments out of the code does not move the passive ones.
+/// Taking active segments out of the code does not change the indices of the passive ones.
 pub fn passive_segments_keep_their_indices(fixture: &Fixture) {
     let function = fixture.deploy(&command(
         r#"(data $a (i32.const 256) "active") (data $p "passive") (data $b (i32.const 300) "more")"#,
@@ -116,7 +117,7 @@ pub fn passive_segments_keep_their_indices(fixture: &Fixture) {
     );
 }
 
-/// Where segments overlap, the later one wins.
+/// Where segments overlap, the bytes of the later one count.
 pub fn overlapping_segments_apply_in_order(fixture: &Fixture) {
     let function = fixture.deploy(&command(
         r#"(data (i32.const 256) "aaaa") (data (i32.const 258) "bbbb") (data (i32.const 257) "c")"#,
@@ -127,7 +128,7 @@ pub fn overlapping_segments_apply_in_order(fixture: &Fixture) {
     }
 }
 
-/// No memory, no hostcalls: still a function, whose answer is empty and so refused.
+/// A module without memory and hostcalls can be deployed. Its output is empty, and so refused.
 pub fn a_module_without_memory_works(fixture: &Fixture) {
     let function = fixture.deploy(r#"(module (func (export "_start")))"#);
     let run = fixture.run(&function, b"");

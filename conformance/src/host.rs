@@ -1,4 +1,4 @@
-//! Host: what a guest reaches through hostcalls, the same on every backend.
+//! Cases about hostcalls: a guest finds the same host on every backend.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +7,7 @@ use engine_core::GuestExit;
 use engine_core::logs::STDERR;
 use engine_core::sandbox::hostcalls::ParamType;
 
-/// Prints everything that `args_get` and `environ_get` give, NULs and all.
+/// Prints everything that `args_get` and `environ_get` return, including the NULs.
 fn printer_of_program() -> String {
     let each = |name: &str| {
         format!(
@@ -31,11 +31,11 @@ fn printer_of_program() -> String {
     .map(import)
     .collect();
     let code = each("args") + &each("environ");
-    // Imports stand in front of everything else.
+    // Imports must come first.
     command("", &code).replacen("(module", &format!("(module {imports}"), 1)
 }
 
-/// `argv[0]` is the program's file name; the host's own environment is nowhere to be seen.
+/// `argv[0]` is the program's file name, and the guest does not see the host's environment.
 pub fn arguments_and_environment_arrive(fixture: &Fixture) {
     let function = fixture.deploy_with(&printer_of_program(), |config| {
         config.program = "case.wasm".into();
@@ -54,7 +54,7 @@ pub fn arguments_and_environment_arrive(fixture: &Fixture) {
     assert_eq!(fixture.run(&bare, b"").stdout, b"case\0");
 }
 
-/// Values that only a request knows are filled in for it, and for it alone.
+/// Per-request values are filled in for their request only.
 pub fn per_request_values_arrive(fixture: &Fixture) {
     let cat = printer_of_program();
     let function = fixture.deploy_with(&cat, |config| {
@@ -62,7 +62,7 @@ pub fn per_request_values_arrive(fixture: &Fixture) {
         config.env = vec![("A".into(), None), ("B".into(), Some("b".into()))];
     });
     assert_eq!(function.per_request_values(), 2);
-    // The output is no response, so the refusal quotes nothing of it; what counts is that exactly two values are taken.
+    // The output is not a response, so nothing of it is quoted. This checks that exactly two values are accepted.
     let request = engine_core::contract::Request::default();
     let permit = super::expect(fixture.engine.reserve());
     let error = function
@@ -77,7 +77,7 @@ pub fn per_request_values_arrive(fixture: &Fixture) {
         .map(|error| error.to_string());
     assert!(error.is_some_and(|error| error.contains("NUL")));
 
-    // {"status": <argument>} proves that the value is there.
+    // {"status": <argument>} shows that the guest got the value.
     let function = fixture.deploy_with(
         &module(
             r#"(data (i32.const 256) "{\"status\":") (data (i32.const 280) "}")"#,
@@ -100,7 +100,7 @@ pub fn per_request_values_arrive(fixture: &Fixture) {
     }
 }
 
-/// 32 bytes from the OS each, never the same.
+/// Each sandbox gets 32 other random bytes.
 pub fn two_sandboxes_draw_different_randomness(fixture: &Fixture) {
     let function = fixture.deploy(&command(
         "",
@@ -115,7 +115,7 @@ pub fn two_sandboxes_draw_different_randomness(fixture: &Fixture) {
     assert!(seen.iter().all(|bytes| bytes.len() == 32));
 }
 
-/// The wall clock is the host's; the monotonic one does not go back.
+/// The wall clock shows the host's time, and the monotonic clock never goes back.
 pub fn clocks_are_real_and_never_go_back(fixture: &Fixture) {
     let function = fixture.deploy(&command(
         "",
@@ -140,7 +140,7 @@ pub fn clocks_are_real_and_never_go_back(fixture: &Fixture) {
     assert!(nanos[1] > 0 && nanos[2] >= nanos[1], "{nanos:?}");
 }
 
-/// A sleeping sandbox costs no processor time to speak of.
+/// A sleeping sandbox uses almost no processor time.
 pub fn a_sleep_takes_its_time_and_no_processor(fixture: &Fixture) {
     let function = fixture.deploy(&command("", "(call $sleep (i64.const 300000000))"));
     let before = thread_cpu();
@@ -185,7 +185,7 @@ pub fn stderr_and_host_log_arrive_in_order(fixture: &Fixture) {
     );
 }
 
-/// A pointer outside of memory is the guest's errno (21, fault) and nobody's crash.
+/// A hostcall with a pointer outside of memory returns an errno (21, fault), and nothing crashes.
 pub fn a_bad_pointer_is_an_errno(fixture: &Fixture) {
     const FAULT: u32 = 21;
     for call in [
@@ -240,7 +240,7 @@ fn thread_cpu() -> Duration {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: `time` is a valid timespec to write to, and the clock id is a constant of the platform.
+    // SAFETY: the kernel writes to `time`, which lives longer than the call.
     let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     assert_eq!(result, 0, "the thread's processor clock");
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)

@@ -1,10 +1,11 @@
-//! The contract as plain functions over an engine: written once, run by every backend through one macro line.
+//! The conformance suite: cases that every backend must pass, as plain functions over an engine. One macro line in a
+//! backend's tests runs all of them.
 //!
 //! ```ignore
 //! conformance::conformance!(my_backend());   // in the backend's tests/conformance.rs
 //! ```
 //!
-//! Every case runs twice, with the memory pool and without. A case says in one sentence what must hold; guests are wat.
+//! Every case runs twice, with the memory pool and without. Its first sentence says what must hold. The guests are wat.
 
 pub mod answers;
 pub mod canary;
@@ -62,7 +63,7 @@ macro_rules! for_each_case {
             ends::a_call_cancelled_before_it_began_does_not_answer
             ends::too_much_output_ends_the_guest
             ends::a_long_bulk_operation_ends_soon_after_its_deadline
-            ends::many_ends_at_once_disturb_nobody
+            ends::many_ends_at_once_disturb_no_other_call
             features::the_core_features_work
             features::optional_features_work_where_they_are_claimed
             features::passive_segments_keep_their_indices
@@ -124,20 +125,20 @@ pub fn check(backend: Arc<dyn Backend>, case: fn(&Fixture)) {
         assert_eq!(
             fixture.engine.permits().0,
             0,
-            "every place for a call was given back"
+            "every permit for a call was given back"
         );
         assert_eq!(fixture.engine.functions(), 0, "every function was freed");
     }
 }
 
-/// An engine with one backend, and short ways to use it.
+/// An engine with one backend, and helpers to use it.
 #[derive(Debug)]
 pub struct Fixture {
     /// The engine under test.
     pub engine: Engine,
 }
 
-/// An answer that borrows nothing.
+/// A copy of an answer.
 #[derive(Debug)]
 #[allow(missing_docs, reason = "the fields are those of Answer")]
 pub struct Owned {
@@ -161,7 +162,7 @@ impl Fixture {
         expect(self.try_deploy(wat, set))
     }
 
-    /// Deploys wat that may be refused.
+    /// Deploys wat that the engine may refuse.
     pub(crate) fn try_deploy(
         &self,
         wat: &str,
@@ -179,7 +180,7 @@ impl Fixture {
         self.engine.deploy(&wasm, config)
     }
 
-    /// One GET.
+    /// Makes one GET request.
     pub(crate) fn get(&self, function: &Function) -> Owned {
         self.call(
             function,
@@ -192,10 +193,15 @@ impl Fixture {
         )
     }
 
-    /// One request.
-    pub(crate) fn call(&self, function: &Function, request: &Request<'_>, late: &[&[u8]]) -> Owned {
+    /// Makes one request.
+    pub(crate) fn call(
+        &self,
+        function: &Function,
+        request: &Request<'_>,
+        per_request: &[&[u8]],
+    ) -> Owned {
         let permit = expect(self.engine.reserve());
-        expect(function.call(permit, request, late, |answer| {
+        expect(function.call(permit, request, per_request, |answer| {
             Owned {
                 outcome: answer.outcome,
                 status: answer.status,
@@ -219,7 +225,7 @@ impl Fixture {
         }))
     }
 
-    /// One run without the contract.
+    /// Runs one sandbox without the contract.
     pub(crate) fn run(&self, function: &Function, stdin: &[u8]) -> RawRun {
         let permit = expect(self.engine.reserve());
         expect(function.run(permit, stdin.to_vec()))
@@ -241,7 +247,7 @@ pub(crate) fn log_lines(packed: &[u8]) -> Vec<(u8, String)> {
         .collect()
 }
 
-/// `unwrap` that prints the message for people.
+/// `unwrap` that prints the error as a user reads it.
 #[track_caller]
 pub(crate) fn expect<T>(result: Result<T>) -> T {
     match result {
@@ -250,8 +256,8 @@ pub(crate) fn expect<T>(result: Result<T>) -> T {
     }
 }
 
-/// Functions of guests that look for what others left: `$check` exits with 99 if its argument is 0, `$zero` if any word
-/// in a range of memory is not; `$seven` is for tables. Needs `$proc_exit`.
+/// Functions with which guests look for traces of other guests. `$check` exits with 99 if its argument is 0. `$zero`
+/// exits with 99 if any word in a range of memory is not 0. `$seven` is an entry for tables. They need `$proc_exit`.
 pub(crate) const CHECKS: &str = r#"
     (func $seven (result i32) (i32.const 7))
     (func $check (param i32) (if (i32.eqz (local.get 0)) (then (call $proc_exit (i32.const 99)))))
@@ -302,7 +308,7 @@ pub(crate) fn module(fields: &str, functions: &str) -> String {
     )
 }
 
-/// A data segment at `at` and the wat arguments (pointer and length) that name it.
+/// A data segment at `at` with `text`, and the wat arguments (pointer and length) for it.
 pub(crate) fn text(at: u32, text: &str) -> (String, String) {
     let escaped: String = text.bytes().map(|byte| format!("\\{byte:02x}")).collect();
     (

@@ -1,4 +1,4 @@
-//! Memory: pristine for every sandbox, bounded in every one.
+//! Cases about memory: every sandbox gets pristine memory, and cannot exceed its limit.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use super::{CHECKS, Fixture, HELLO, command, module, printer, text};
 use engine_core::Function;
 use engine_core::{GuestExit, Outcome, TrapCode};
 
-/// A guest that traps if any of its memory, globals or tables is not as it was declared, and then spoils all of it:
-/// initialised memory, memory that is zero, memory it grew, a global, an exported global, a table.
+/// A guest that exits with an error if any of its memory, globals or tables is not as it was declared, and then changes
+/// all of it: initialised memory, zero memory, grown memory, a global, an exported global and a table.
 fn spoiler(end: &str) -> String {
     let (data, at) = text(256, HELLO);
     module(
@@ -44,7 +44,7 @@ fn spoiler(end: &str) -> String {
     )
 }
 
-/// Many sandboxes of one function, one after another: each finds everything as declared.
+/// Of many sandboxes of one function, one after another, each finds everything as it was declared.
 pub fn two_sandboxes_share_nothing(fixture: &Fixture) {
     let function = fixture.deploy(&spoiler(""));
     for round in 0..20 {
@@ -58,7 +58,7 @@ pub fn two_sandboxes_share_nothing(fixture: &Fixture) {
     }
 }
 
-/// The same after a trap, an exit, a deadline, a refused growth and a cancellation.
+/// So does a sandbox after one that ended with a trap, an exit, a deadline, a refused growth or a cancellation.
 pub fn nothing_survives_a_bad_end(fixture: &Fixture) {
     let ends = [
         ("unreachable", Outcome::Trap),
@@ -111,7 +111,7 @@ pub fn nothing_survives_a_bad_end(fixture: &Fixture) {
     }
 }
 
-/// 3 MB are 45 pages: `memory.grow` gives the 45th and refuses the 46th.
+/// 3 MB are 45 pages: `memory.grow` succeeds for the 45th and fails for the 46th.
 pub fn memory_grows_to_the_limit_and_not_beyond(fixture: &Fixture) {
     let function = fixture.deploy_with(
         &command(
@@ -130,7 +130,7 @@ pub fn memory_grows_to_the_limit_and_not_beyond(fixture: &Fixture) {
         let run = fixture.run(&function, b"");
         assert_eq!(run.exit, GuestExit::Exit(0));
         assert_eq!(run.memory_peak, 45 * 65_536);
-        // What a 32-bit memory could never have, an engine may refuse without asking anybody.
+        // Growth beyond 4 GiB can never succeed, so an engine may refuse it without asking the limiter.
         assert!(
             (1..=3).contains(&run.memory_refused),
             "{}",
@@ -146,7 +146,7 @@ pub fn memory_grows_to_the_limit_and_not_beyond(fixture: &Fixture) {
     assert!(refused.is_err_and(|error| error.to_string().contains("memory_limit")));
 }
 
-/// 502 `oom` needs both: a refusal and a bad end.
+/// The outcome is `oom` only if growth was refused and the guest then ends badly.
 pub fn a_refused_growth_and_a_death_is_oom(fixture: &Fixture) {
     let grow = "(drop (memory.grow (i32.const 60000)))";
     let dies = fixture.deploy(&command("", &format!("{grow} unreachable")));
@@ -157,7 +157,7 @@ pub fn a_refused_growth_and_a_death_is_oom(fixture: &Fixture) {
     assert_eq!(fixture.get(&copes).outcome, Outcome::Ok);
 }
 
-/// Grown memory is zero, usable to its last byte, and gone in the next sandbox.
+/// Grown memory is zero and usable to its last byte, and the next sandbox does not have it.
 pub fn grown_memory_is_zero_and_shrinks_back(fixture: &Fixture) {
     let function = fixture.deploy(&command(
         "",
@@ -182,7 +182,7 @@ pub fn grown_memory_is_zero_and_shrinks_back(fixture: &Fixture) {
     assert_eq!(fixture.trap(&beyond), TrapCode::MemoryOutOfBounds);
 }
 
-/// A maximum that the module declares holds, whatever the limit.
+/// A maximum that the module declares is kept, even if the limit is higher.
 pub fn a_declared_maximum_holds(fixture: &Fixture) {
     let function = fixture.deploy(&command(
         r#"(memory (export "memory") 1 3)"#,
@@ -193,7 +193,7 @@ pub fn a_declared_maximum_holds(fixture: &Fixture) {
     assert_eq!(fixture.run(&function, b"").exit, GuestExit::Exit(0));
 }
 
-/// A table cannot be grown into all of the host's memory.
+/// Growth of tables is limited too.
 pub fn tables_are_bounded(fixture: &Fixture) {
     let function = fixture.deploy_with(
         &command(
@@ -211,7 +211,7 @@ pub fn tables_are_bounded(fixture: &Fixture) {
     assert_eq!(fixture.run(&function, b"").exit, GuestExit::Exit(0));
 }
 
-/// Sixteen threads, all spoiling.
+/// Sandboxes on sixteen threads, each of which changes everything, share nothing.
 pub fn callers_in_parallel_share_nothing(fixture: &Fixture) {
     let function = fixture.deploy(&spoiler(""));
     std::thread::scope(|scope| {

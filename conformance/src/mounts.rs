@@ -1,4 +1,4 @@
-//! Mounts: a folder of the host's, read-only unless the configuration says otherwise.
+//! A case about mounts: a directory of the host, which is read-only unless the configuration says otherwise.
 
 use std::path::{Path, PathBuf};
 
@@ -6,10 +6,10 @@ use super::{CHECKS, Fixture, module};
 use engine_core::sandbox::wasi::MountSpec;
 use engine_core::{Function, GuestExit};
 
-/// A read-only mount can be read and not written; `rw` can be both.
+/// A guest can read a read-only mount but not write to it. It can do both with `rw`.
 pub fn a_mount_is_read_only_unless_it_says_rw(fixture: &Fixture) {
-    let folder = Folder::new();
-    let path = folder.0.join("note.txt");
+    let directory = Directory::new();
+    let path = directory.0.join("note.txt");
     write(&path, "from the host");
 
     // Opens note.txt for reading (or creates new.txt with O_CREAT and write rights) below fd 3; exits with the errno.
@@ -50,7 +50,7 @@ pub fn a_mount_is_read_only_unless_it_says_rw(fixture: &Fixture) {
 
     for writable in [false, true] {
         let mount = MountSpec {
-            host: folder.0.clone(),
+            host: directory.0.clone(),
             guest: "/data".into(),
             writable,
         };
@@ -68,7 +68,7 @@ pub fn a_mount_is_read_only_unless_it_says_rw(fixture: &Fixture) {
             expected,
             "writable: {writable}"
         );
-        assert_eq!(folder.0.join("new.txt").exists(), writable);
+        assert_eq!(directory.0.join("new.txt").exists(), writable);
     }
     let unmounted = fixture.deploy(&read);
     assert_eq!(fixture.run(&unmounted, b"").exit, GuestExit::Exit(1));
@@ -76,8 +76,8 @@ pub fn a_mount_is_read_only_unless_it_says_rw(fixture: &Fixture) {
 
 /// A write in append mode goes to the end, and a `fd_pwrite` to its offset.
 pub fn a_write_appends_and_a_pwrite_obeys_its_offset(fixture: &Fixture) {
-    let folder = Folder::new();
-    let path = folder.0.join("log");
+    let directory = Directory::new();
+    let path = directory.0.join("log");
     write(&path, "12345");
     let guest = with_files(
         r#"(call $check (i32.eqz (call $open (i32.const 0) (i64.const 66) (i32.const 1))))
@@ -88,15 +88,15 @@ pub fn a_write_appends_and_a_pwrite_obeys_its_offset(fixture: &Fixture) {
            (call $check (i32.eqz (call $fd_seek (global.get $fd) (i64.const 0) (i32.const 0) (i32.const 16))))
            (call $write (global.get $fd) (i32.const 300) (i32.const 1))"#,
     );
-    let function = deploy(fixture, &guest, &folder);
+    let function = deploy(fixture, &guest, &directory);
     assert_eq!(fixture.run(&function, b"").exit, GuestExit::Exit(0));
     assert_eq!(std::fs::read_to_string(&path).ok(), Some("1ab45aba".into()));
 }
 
-/// Rights that are given up are gone: what needs them is ENOTCAPABLE, and so is asking for them again.
+/// Rights that are given up stay away: calls that need them fail with ENOTCAPABLE, and so does asking for them again.
 pub fn rights_are_given_up_for_good(fixture: &Fixture) {
-    let folder = Folder::new();
-    let path = folder.0.join("log");
+    let directory = Directory::new();
+    let path = directory.0.join("log");
     write(&path, "12345");
     let guest = with_files(
         r#"(local $rights i64)
@@ -119,24 +119,24 @@ pub fn rights_are_given_up_for_good(fixture: &Fixture) {
            (call $check (i32.eq (i32.const 76)
                (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))"#,
     );
-    let run = fixture.run(&deploy(fixture, &guest, &folder), b"");
+    let run = fixture.run(&deploy(fixture, &guest, &directory), b"");
     assert_eq!((run.exit, run.stdout), (GuestExit::Exit(0), Vec::new()));
     assert_eq!(std::fs::read_to_string(&path).ok(), Some("12345".into()));
 }
 
-/// `fd_renumber` gives a standard stream another number, and a file the number of a standard stream.
+/// `fd_renumber` can give another number to a standard stream, and the number of a standard stream to a file.
 pub fn standard_streams_take_other_numbers(fixture: &Fixture) {
-    let folder = Folder::new();
-    let path = folder.0.join("log");
+    let directory = Directory::new();
+    let path = directory.0.join("log");
     write(&path, "");
     let guest = with_files(
         r#"(call $check (i32.eqz (call $open (i32.const 0) (i64.const 64) (i32.const 0))))
-           ;; stdout becomes the file's number; 1 is nothing then
+           ;; stdout gets the file's number, and 1 is closed then
            (call $check (i32.eqz (call $fd_renumber (i32.const 1) (global.get $fd))))
            (call $check (i32.eq (i32.const 8) (call $fd_fdstat_get (i32.const 1) (i32.const 16))))
            (call $check (i32.eq (i32.const 8) (call $fd_renumber (global.get $fd) (i32.const 1))))
            (call $write (global.get $fd) (i32.const 300) (i32.const 1))
-           ;; and then that of stderr, over which another file has come
+           ;; and then the number of stderr, which another file has taken
            (global.set $other (global.get $fd))
            (call $check (i32.eqz (call $open (i32.const 0) (i64.const 64) (i32.const 0))))
            (call $check (i32.eqz (call $fd_renumber (global.get $fd) (i32.const 2))))
@@ -144,7 +144,7 @@ pub fn standard_streams_take_other_numbers(fixture: &Fixture) {
            (call $check (i32.eqz (call $fd_renumber (global.get $other) (i32.const 2))))
            (call $write (i32.const 2) (i32.const 301) (i32.const 1))"#,
     );
-    let run = fixture.run(&deploy(fixture, &guest, &folder), b"");
+    let run = fixture.run(&deploy(fixture, &guest, &directory), b"");
     assert_eq!((run.exit, run.stdout), (GuestExit::Exit(0), b"ab".to_vec()));
     assert_eq!(std::fs::read_to_string(&path).ok(), Some("ab".into()));
 }
@@ -182,21 +182,21 @@ fn with_files(code: &str) -> String {
     module(fields, &functions).replacen("(module", &format!("(module {imports}"), 1)
 }
 
-/// Deploys a guest with the folder at `/data`, writable.
-fn deploy(fixture: &Fixture, wat: &str, folder: &Folder) -> Function {
+/// Deploys a guest with the directory at `/data`, writable.
+fn deploy(fixture: &Fixture, wat: &str, directory: &Directory) -> Function {
     fixture.deploy_with(wat, |config| {
         config.mounts = vec![MountSpec {
-            host: folder.0.clone(),
+            host: directory.0.clone(),
             guest: "/data".into(),
             writable: true,
         }];
     })
 }
 
-/// A folder that is gone when the case ends.
-pub(crate) struct Folder(PathBuf);
+/// A directory that is removed when the case ends.
+pub(crate) struct Directory(PathBuf);
 
-impl Folder {
+impl Directory {
     pub(crate) fn new() -> Self {
         use std::sync::atomic::{AtomicU32, Ordering};
         static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -214,7 +214,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for Directory {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }

@@ -1,4 +1,4 @@
-//! A guest cannot tell whether its instance was used before, and what is kept is bounded.
+//! Cases about pooled instances: a guest cannot tell whether its instance was used before, and their number is bounded.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use engine_core::{Engine, EngineConfig};
 use engine_core::{Function, FunctionConfig, RawRun};
 use engine_core::{GuestExit, TrapCode};
 
-/// A backend that uses instances again.
+/// A backend that reuses instances.
 #[derive(Clone, Copy)]
 pub struct Reusing {
-    /// Makes it, with so many places for instances in use or waiting; `None`: as many as by default.
+    /// Makes it, with a budget of `places` for the instances that are in use or wait. `None`: the default budget.
     pub make: fn(places: Option<usize>) -> Arc<dyn Backend>,
     /// Whether an instance whose memory was grown is kept.
     pub shrinks: bool,
@@ -31,7 +31,7 @@ macro_rules! reuse {
             an_instance_is_not_kept_where_it_cannot_be_restored_or_must_not_be
             kept_instances_are_bounded_over_all_functions_and_go_with_them
             functions_of_one_module_keep_their_own_limits
-            figures_begin_anew_for_each_sandbox
+            stats_are_counted_for_each_sandbox
         }
     };
     ($reusing:expr; $($case:ident)*) => {
@@ -72,7 +72,7 @@ fn deploy(engine: &Engine, wat: &str, pages: u64, timeout: Duration) -> Function
     }
 }
 
-/// Longer than anything but a loop takes on a busy machine.
+/// Longer than any guest except a loop takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn run(engine: &Engine, function: &Function, stdin: &[u8]) -> RawRun {
@@ -113,7 +113,7 @@ impl Spoiler {
     }
 }
 
-/// `None` where this machine has no pool, and so nothing to keep.
+/// The pool's stats. `None` if this machine has no pool, and so no pooled instances.
 fn stats(engine: &Engine) -> Option<PoolStats> {
     engine.pool().map(|pool| pool.stats())
 }
@@ -125,8 +125,8 @@ fn known(engine: &Engine) -> PoolStats {
     }
 }
 
-/// Exits with 99 if any of its memory or globals is not as it was declared. Then spoils all of it, and ends as the first byte
-/// of stdin says: 0 return, 1 exit 0, 2 exit 5, 3 a trap, 4 grow and return, 5 a refused growth, 6 a loop.
+/// Exits with 99 if any of its memory or globals is not as it was declared. Then it changes all of it, and ends as the
+/// first byte of stdin says: 0 return, 1 exit 0, 2 exit 5, 3 a trap, 4 grow and return, 5 a refused growth, 6 a loop.
 fn spoiler(more: &str) -> String {
     format!(
         r#"(module
@@ -180,13 +180,13 @@ fn spoiler(more: &str) -> String {
     )
 }
 
-/// The same with a segment that its code may drop, so that no instance of it is used again.
+/// The same with a segment that its code may drop, so that its instances are never reused.
 const HIDDEN: &str = r#"(data $x "x") (func (export "drop") (data.drop $x))"#;
 
 const ENDS: u8 = 7;
 const LOOP: u8 = 6;
 
-/// Ends in any order, but few that have to wait for the deadline.
+/// Ends in random order, but only a few that wait for the deadline.
 fn ends(seed: u64, count: usize) -> impl Iterator<Item = u8> {
     let mut random = seed;
     std::iter::repeat_with(move || {
@@ -195,7 +195,7 @@ fn ends(seed: u64, count: usize) -> impl Iterator<Item = u8> {
         random ^= random << 17;
         match (random >> 20) % 64 {
             0 => LOOP,
-            // Mostly good ends, so that instances are kept.
+            // Mostly good ends, so that there are pooled instances.
             n @ 1..48 => (n % 3) as u8,
             n => (n % u64::from(ENDS - 1)) as u8,
         }
@@ -203,7 +203,7 @@ fn ends(seed: u64, count: usize) -> impl Iterator<Item = u8> {
     .take(count)
 }
 
-/// Whatever way its predecessors ended, a guest finds nothing of them.
+/// A guest finds no trace of earlier guests, however those ended.
 pub fn nothing_is_left_after_any_end_in_any_order(reusing: Reusing) {
     for more in ["", HIDDEN] {
         let engine = reusing.engine(None);
@@ -217,7 +217,7 @@ pub fn nothing_is_left_after_any_end_in_any_order(reusing: Reusing) {
     }
 }
 
-/// Nor where sixteen threads use the same few instances.
+/// Nor does it if sixteen threads use the same few instances.
 pub fn nothing_is_left_on_sixteen_threads(reusing: Reusing) {
     for places in [Some(1), None] {
         let engine = reusing.engine(places);
@@ -245,14 +245,14 @@ pub fn nothing_is_left_on_sixteen_threads(reusing: Reusing) {
     }
 }
 
-/// A return or `proc_exit` leaves an instance for the next sandbox, any other end does not.
+/// After a return or `proc_exit` the instance is pooled for the next sandbox. After any other end it is not.
 pub fn an_instance_is_kept_after_a_good_end_only(reusing: Reusing) {
     let engine = reusing.engine(None);
     let Some(_) = stats(&engine) else { return };
     let function = Spoiler::new(&engine, "");
     let grown = u64::from(reusing.shrinks);
     for (end, kept) in [(0, 1), (1, 1), (2, 1), (5, 1), (3, 0), (4, grown), (6, 0)] {
-        // However long the pause is after the last loss: one is kept by then.
+        // Enough runs that an instance is pooled again, however long the backend pauses after it has lost some.
         for _ in 0..20 {
             function.run(&engine, 0);
         }
@@ -261,13 +261,13 @@ pub fn an_instance_is_kept_after_a_good_end_only(reusing: Reusing) {
         function.run(&engine, end);
         let after = known(&engine);
         assert_eq!((after.busy, after.waiting), (0, kept), "after {end}");
-        // It was the one: no other slot was there.
+        // The guest ran in that instance: no other slot was made.
         assert_eq!(after.slots_total, before.slots_total);
         assert_eq!((after.retired, after.reset_failures), (0, 0));
     }
 }
 
-/// Hidden state, or no places: every sandbox has an instance of its own.
+/// With hidden state, or with a budget of 0, every sandbox has a new instance.
 pub fn an_instance_is_not_kept_where_it_cannot_be_restored_or_must_not_be(reusing: Reusing) {
     for (places, more) in [
         (None, HIDDEN),
@@ -284,7 +284,7 @@ pub fn an_instance_is_not_kept_where_it_cannot_be_restored_or_must_not_be(reusin
     }
 }
 
-/// Instances that wait are bounded, and go with their function.
+/// Waiting instances are bounded, and are dropped with their function.
 pub fn kept_instances_are_bounded_over_all_functions_and_go_with_them(reusing: Reusing) {
     let engine = reusing.engine(Some(2));
     let Some(_) = stats(&engine) else { return };
@@ -305,7 +305,7 @@ pub fn kept_instances_are_bounded_over_all_functions_and_go_with_them(reusing: R
     assert_eq!((stats.busy, stats.waiting, stats.retired), (0, 0, 0));
 }
 
-/// Grows memory as far as it can if stdin has a byte, and exits with its pages.
+/// Grows its memory as far as it can if stdin has a byte, and exits with the number of its pages.
 const PAGES: &str = r#"(module
     (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
     (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
@@ -337,8 +337,8 @@ pub fn functions_of_one_module_keep_their_own_limits(reusing: Reusing) {
     }
 }
 
-/// What is counted of a sandbox is its own.
-pub fn figures_begin_anew_for_each_sandbox(reusing: Reusing) {
+/// The peak and the refusals of memory are counted for each sandbox.
+pub fn stats_are_counted_for_each_sandbox(reusing: Reusing) {
     let engine = reusing.engine(None);
     let function = Spoiler::new(&engine, "");
     for _ in 0..5 {

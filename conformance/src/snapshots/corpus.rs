@@ -1,4 +1,4 @@
-//! Twelve programs over libraries that people use: how many are snapshotted, and that they answer from there as they should.
+//! Cases with twelve programs that use common libraries: how many are snapshotted, and that they answer correctly.
 
 use std::path::{Path, PathBuf};
 
@@ -11,27 +11,27 @@ use engine_core::RawRun;
 use engine_core::contract;
 use engine_core::{SnapshotKind, SnapshotMode, Warmup};
 
-/// How many of the twelve `auto` must snapshot.
+/// The number of programs that `auto` must snapshot.
 const AT_LEAST: usize = 9;
 
-/// Every program answers its sample as its `expected.json` says, plain and from each snapshot it gets, and is snapshotted by
-/// `auto` unless that says why it cannot be.
+/// Every program answers its sample as its `expected.json` says, with a plain start and from each of its snapshots.
+/// `auto` snapshots it, unless `expected.json` says why it cannot.
 pub fn programs_over_real_libraries_answer_from_snapshots(fixture: &Fixture) {
     // Once is enough: each of them takes seconds to compile.
     if fixture.engine.pool().is_none() {
         return;
     }
-    let folders = programs();
-    assert_eq!(folders.len(), 12, "{folders:?}");
+    let directories = programs();
+    assert_eq!(directories.len(), 12, "{directories:?}");
     let mut parked = 0;
-    for folder in folders {
-        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    for directory in directories {
+        let name = directory.file_name().unwrap_or_default().to_string_lossy();
         let Some(wasm) = guest(&format!("corpus-{name}")) else {
             return;
         };
-        let sample = read(&folder.join("sample.json"));
+        let sample = read(&directory.join("sample.json"));
         let expected: Expected = expect(
-            serde_json::from_slice(&read(&folder.join("expected.json")))
+            serde_json::from_slice(&read(&directory.join("expected.json")))
                 .map_err(|error| engine_core::Error::host(format!("{name}: {error}"))),
         );
         let deploy = |mode, rounds| {
@@ -63,7 +63,7 @@ pub fn programs_over_real_libraries_answer_from_snapshots(fixture: &Fixture) {
             auto.about,
             expected.fresh
         );
-        // What `on` allows to be frozen is refused where the answer to the sample shows it.
+        // `on` allows frozen values, but the snapshot is refused if the answer to the sample shows them.
         if asked.kind() == SnapshotKind::None {
             assert!(expected.fresh.is_some(), "{name}: {}", asked.about);
             asked.because("each one from the snapshot answers");
@@ -80,15 +80,15 @@ struct Expected {
     status: u16,
     #[serde(default)]
     headers: std::collections::BTreeMap<String, String>,
-    /// What must stand in the body.
+    /// Texts that the body must contain.
     #[serde(default)]
     body: Vec<String>,
     /// How a binary body begins.
     body_base64: Option<String>,
-    /// What must stand in the log.
+    /// Texts that the log must contain.
     #[serde(default)]
     stderr: Vec<String>,
-    /// Why it can have no snapshot under `auto`.
+    /// Why `auto` cannot snapshot it.
     fresh: Option<String>,
 }
 
@@ -131,19 +131,19 @@ impl Expected {
     }
 }
 
-/// The folders of the programs.
+/// The directories of the programs.
 fn programs() -> Vec<PathBuf> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guests/go/corpus");
     let entries = match std::fs::read_dir(&corpus) {
         Ok(entries) => entries,
         Err(error) => panic!("{}: {error}", corpus.display()),
     };
-    let mut folders: Vec<_> = entries
+    let mut directories: Vec<_> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.join("main.go").is_file())
         .collect();
-    folders.sort();
-    folders
+    directories.sort();
+    directories
 }
 
 fn read(file: &Path) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! That nothing is frozen which must be fresh: random numbers, keys, clocks, timers.
+//! Cases about values that a snapshot must not freeze: random numbers, keys, clocks and timers.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,13 +9,14 @@ use super::{Deployed, Setting, guest};
 use crate::Fixture;
 use engine_core::SnapshotKind;
 
-/// Requests that draw, from a warmed and pooled program, the quickest. Parked ones start from the same patches.
+/// The number of requests that draw random numbers from a warmed program in the pool, which is the fastest. Parked
+/// programs start from the same patches.
 const DRAWS: usize = 10_000;
 
-/// Requests that show a key.
+/// The number of requests that show a key.
 const KEYS: usize = 1_000;
 
-/// No two requests agree in what they draw from any generator of the runtime, or in the order of a map.
+/// No two requests draw the same numbers from a generator of the runtime, or see the same order of a map.
 pub fn no_two_requests_draw_the_same(fixture: &Fixture) {
     let Some(wasm) = guest("go-probe") else {
         return;
@@ -24,7 +25,7 @@ pub fn no_two_requests_draw_the_same(fixture: &Fixture) {
     for (setting, kind, requests) in [
         (Setting::default().warm(), SnapshotKind::Warmed, DRAWS),
         (Setting::default(), SnapshotKind::Parked, DRAWS / 10),
-        // Drawn from before: the generator's block is not its first.
+        // The program has drawn before, so the generator's block is not its first.
         (Setting::args("draw collect"), SnapshotKind::Parked, 200),
         (Setting::args("loop").warm(), SnapshotKind::Warmed, 200),
     ] {
@@ -47,7 +48,7 @@ pub fn no_two_requests_draw_the_same(fixture: &Fixture) {
     }
 }
 
-/// Generators that the program seeded itself give in every request what they give without a snapshot.
+/// Generators that the program has seeded itself return the same numbers in every request as without a snapshot.
 pub fn generators_with_seeds_of_the_programs_own_repeat(fixture: &Fixture) {
     let Some(wasm) = guest("go-probe") else {
         return;
@@ -57,7 +58,7 @@ pub fn generators_with_seeds_of_the_programs_own_repeat(fixture: &Fixture) {
         let plain = Deployed::new(fixture, &wasm, setting.off()).fact("own=1", "own");
         for setting in [setting, setting.warm()] {
             let from = Deployed::new(fixture, &wasm, setting);
-            // Two generators in static data cannot be told apart, so that one may be served plain.
+            // Two generators in static data cannot be distinguished, so this program may get no snapshot.
             if args == "seeded" {
                 assert_ne!(from.kind(), SnapshotKind::None, "{}", from.about);
             }
@@ -70,8 +71,8 @@ pub fn generators_with_seeds_of_the_programs_own_repeat(fixture: &Fixture) {
     }
 }
 
-/// Under `auto`, a package-level key is another in each request: the program is served plain. So is an id from a generator that
-/// the host knows nothing of, as long as an answer shows it.
+/// With `auto`, a package-level key differs in each request: the program gets no snapshot. The same holds for an id
+/// from a generator that the host does not know, if an answer shows it.
 pub fn a_key_drawn_at_the_start_differs_in_each_request(fixture: &Fixture) {
     let Some(wasm) = guest("go-probe") else {
         return;
@@ -93,7 +94,7 @@ pub fn a_key_drawn_at_the_start_differs_in_each_request(fixture: &Fixture) {
     assert_eq!(keys.len(), requests);
 }
 
-/// The monotonic clock goes on from where the snapshot was taken, and the other one shows the time.
+/// The monotonic clock continues from the time of the snapshot, and the wall clock shows the current time.
 pub fn clocks_go_on(fixture: &Fixture) {
     let Some(wasm) = guest("go-probe") else {
         return;
@@ -110,7 +111,7 @@ pub fn clocks_go_on(fixture: &Fixture) {
             let clocks = deployed.fact("clocks=1", "clocks");
             let read = |name: &str| clocks[name].as_i64().unwrap_or_default();
             assert!((before..=now()).contains(&read("realtime")), "{clocks}");
-            // It slept that long before it read: a clock that went back would have counted from later.
+            // The program slept this long before its first read. A clock that went back would show less.
             assert!(
                 read("since_start") >= 21_000_000,
                 "{clocks}; {}",
@@ -139,7 +140,7 @@ pub fn timers_armed_before_the_snapshot_fire(fixture: &Fixture) {
     }
 }
 
-/// What so many requests draw, asked for on two threads.
+/// What `count` requests draw, made on two threads.
 fn draw(deployed: &Deployed<'_>, requests: usize) -> Vec<Vec<(String, String)>> {
     let some = |requests: usize| {
         let one = |_| match deployed.fact("draws=1", "draws") {

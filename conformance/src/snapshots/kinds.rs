@@ -1,7 +1,7 @@
-//! Which kind of snapshot an awkward Go program gets, and that it answers as it does without.
+//! Cases about the kind of snapshot that difficult Go programs get, and that they answer as they do without one.
 
 use super::{Deployed, Setting, comparable, guest};
-use crate::mounts::Folder;
+use crate::mounts::Directory;
 use crate::{Fixture, command, expect};
 use engine_core::Error;
 use engine_core::FunctionConfig;
@@ -9,7 +9,7 @@ use engine_core::Outcome;
 use engine_core::SnapshotKind;
 use engine_core::sandbox::wasi::MountSpec;
 
-/// What probe may do before its first read without asking for anything that a snapshot would freeze.
+/// What the program `probe` may do before its first read without getting a value that a snapshot would freeze.
 const HARMLESS: &[&str] = &[
     "",
     "env=NONE",
@@ -34,7 +34,7 @@ const HARMLESS: &[&str] = &[
     "gc goroutines=50 timers finalizers stack deep=100",
 ];
 
-/// Those of them that are warmed up by three sample requests.
+/// Those of them that three sample requests warm up.
 const WARM: &[&str] = &[
     "",
     "gc",
@@ -60,22 +60,23 @@ const STEADY: &[&str] = &[
     "sleep=1ms",
 ];
 
-/// A program that asks for nothing but what the host makes anew is parked at its first read, and answers as it does without.
+/// A program that only gets values which are renewed in each sandbox is parked at its first read, and answers as it
+/// does without a snapshot.
 pub fn programs_that_ask_for_nothing_are_parked(fixture: &Fixture) {
     let Some(wasm) = guest("go-probe") else {
         return;
     };
     for args in HARMLESS {
-        // Without the pool a few show that memory is written as well as mapped.
+        // Without the pool, where memory is copied instead of mapped, a few programs are enough.
         if fixture.engine.pool().is_none() && !matches!(*args, "" | "heap=64" | "loop") {
             continue;
         }
         let setting = Setting::args(args);
-        // Twice the usual: older releases of Go need more than 128 MiB to fill 64.
+        // Twice the default: older releases of Go need more than 128 MiB to fill 64 MiB.
         let roomy = |config: &mut FunctionConfig| config.limits.memory = 256 << 20;
         let plain = Deployed::with(fixture, &wasm, setting.off(), roomy).is(SnapshotKind::None);
         let parked = Deployed::with(fixture, &wasm, setting, roomy);
-        // Tens of sandboxes of that size take an interpreter on a busy machine longer than a deployment waits.
+        // On a busy machine an interpreter needs more time for so many sandboxes of that size than a deployment waits.
         let parked = if *args == "heap=64" && parked.kind() == SnapshotKind::None {
             parked.because("takes too long")
         } else {
@@ -85,7 +86,8 @@ pub fn programs_that_ask_for_nothing_are_parked(fixture: &Fixture) {
     }
 }
 
-/// A program that is asked to, or that says so, serves samples first: by looping, or by running its main again.
+/// A program serves sample requests before its snapshot if the configuration or the program says so: in its loop, or by
+/// running its main again.
 pub fn programs_that_may_be_warmed_up_are(fixture: &Fixture) {
     let Some(wasm) = guest("go-probe") else {
         return;
@@ -97,14 +99,14 @@ pub fn programs_that_may_be_warmed_up_are(fixture: &Fixture) {
         let setting = Setting::args(args);
         let plain = Deployed::new(fixture, &wasm, setting.off());
         let warmed = Deployed::new(fixture, &wasm, setting.warm());
-        // Its time decides, too: where warming up gains little, noise does.
+        // The time of a request also decides. If warming up gains little, noise decides.
         if warmed.kind() == SnapshotKind::Warmed {
             same_answers(&plain, &warmed);
         } else {
             same_answers(&plain, &warmed.because("a request takes"));
         }
     }
-    // Main is not where this one reads, so it cannot be run again.
+    // This program does not read in its main, so its main cannot be run again.
     let reader = Setting::args("reader");
     let parked = Deployed::new(fixture, &wasm, reader.warm()).because("it is not warmed up: ");
     same_answers(
@@ -119,14 +121,14 @@ pub fn programs_that_may_be_warmed_up_are(fixture: &Fixture) {
     }
 }
 
-/// Entropy, the date and files from before the first read would be frozen: only `on` allows it.
+/// Random numbers, the date and files that were read before the first read would be frozen. Only `on` allows that.
 pub fn what_would_be_frozen_keeps_auto_from_it(fixture: &Fixture) {
     let Some(wasm) = guest("go-probe") else {
         return;
     };
-    let folder = Folder::new();
+    let directory = Directory::new();
     let mount = MountSpec {
-        host: folder.path().to_path_buf(),
+        host: directory.path().to_path_buf(),
         guest: "/data".into(),
         writable: false,
     };
@@ -146,7 +148,7 @@ pub fn what_would_be_frozen_keeps_auto_from_it(fixture: &Fixture) {
         let [first, second] = [(); 2].map(|()| frozen.fact("start=1", fact));
         assert_eq!(first, second, "{}", frozen.about);
     }
-    // A proof that sees a key or a date in the answer finds it frozen, whoever asked for it.
+    // If a key or a date is in the answer, verification finds that it is frozen, also with `on`.
     for args in ["key", "clock"] {
         Deployed::new(fixture, &wasm, Setting::args(args).on())
             .because("each one from the snapshot answers")
@@ -154,7 +156,7 @@ pub fn what_would_be_frozen_keeps_auto_from_it(fixture: &Fixture) {
     }
 }
 
-/// A program that cannot be stopped at a read is served plain, whatever is asked for.
+/// A program that cannot be stopped at a read gets no snapshot, whatever the configuration says.
 pub fn programs_without_a_snapshot_are_served_plain(fixture: &Fixture) {
     if let Some(wasm) = guest("go-probe") {
         for (args, reason) in [
@@ -184,7 +186,7 @@ pub fn programs_without_a_snapshot_are_served_plain(fixture: &Fixture) {
         .is(SnapshotKind::None);
 }
 
-/// Panics, exits and deadlines in a request end it as they do without a snapshot, and touch no other.
+/// Panics, exits and deadlines end a request as they do without a snapshot, and affect no other request.
 pub fn bad_ends_are_those_of_the_plain_form(fixture: &Fixture) {
     let Some(wasm) = guest("go-probe") else {
         return;
@@ -230,7 +232,7 @@ pub fn bad_ends_are_those_of_the_plain_form(fixture: &Fixture) {
     }
 }
 
-/// Each request finds what the start left and what the samples left, and nothing of another request.
+/// Each request finds the state after the start and the samples, and nothing of another request.
 pub fn state_of_a_warm_up_stays(fixture: &Fixture) {
     let Some(wasm) = guest("go-probe") else {
         return;
@@ -253,7 +255,7 @@ pub fn state_of_a_warm_up_stays(fixture: &Fixture) {
                 );
             }
         }
-        // Whoever shows it in an answer is not warmed up.
+        // A program whose answer shows that state is not warmed up.
         let shown = Setting {
             sample: "count=1",
             ..setting.warm()
@@ -264,7 +266,7 @@ pub fn state_of_a_warm_up_stays(fixture: &Fixture) {
     }
 }
 
-/// A snapshot holds the values of its own function, and none where each request brings some.
+/// A snapshot holds the values of its own function. There is no snapshot if the function has per-request values.
 pub fn env_and_args_are_those_of_the_function(fixture: &Fixture) {
     let Some(wasm) = guest("go-probe") else {
         return;
@@ -308,12 +310,13 @@ pub fn env_and_args_are_those_of_the_function(fixture: &Fixture) {
     assert!(refused.is_err_and(|error| error.to_string().contains("snapshot")));
 }
 
-/// No run-up may write to the user's folders, so `auto` takes no snapshot of a program that can.
+/// The run before a snapshot must not write to the user's directories, so `auto` takes no snapshot of a program that
+/// could.
 pub fn writable_mounts_keep_auto_from_it(fixture: &Fixture) {
     let Some(wasm) = guest("go-probe") else {
         return;
     };
-    let folder = Folder::new();
+    let directory = Directory::new();
     for (writable, setting, kind) in [
         (false, Setting::default(), SnapshotKind::Parked),
         (true, Setting::default(), SnapshotKind::None),
@@ -321,7 +324,7 @@ pub fn writable_mounts_keep_auto_from_it(fixture: &Fixture) {
     ] {
         let deployed = Deployed::with(fixture, &wasm, setting, |config| {
             config.mounts = vec![MountSpec {
-                host: folder.path().to_path_buf(),
+                host: directory.path().to_path_buf(),
                 guest: "/data".into(),
                 writable,
             }];
@@ -333,7 +336,7 @@ pub fn writable_mounts_keep_auto_from_it(fixture: &Fixture) {
 fn same_answers(plain: &Deployed<'_>, from: &Deployed<'_>) {
     for query in STEADY {
         let (mut expected, mut got) = (plain.get(query), from.get(query));
-        // What is written before the first read is logged once, when the function is deployed.
+        // Lines that are written before the first read are logged once, when the function is deployed.
         let told = std::mem::take(&mut expected.logs);
         let kept = &from.function.facts().snapshot.stderr;
         for (_, line) in told {

@@ -1,4 +1,4 @@
-//! A backend that compiles each module once, for however many engines: compiling a Go program takes seconds.
+//! A backend that compiles each module once for all engines, because compiling a Go program takes seconds.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -16,11 +16,11 @@ pub struct Memo {
     artifacts: Arc<Artifacts>,
 }
 
-/// By fingerprint and hash of the module; one that is being compiled is locked.
+/// Artifacts by fingerprint and hash of the module. An artifact that is being compiled is locked.
 type Artifacts = Mutex<HashMap<(Fingerprint, [u8; 32]), Arc<Mutex<Option<Artifact>>>>>;
 
 impl Memo {
-    /// Shares what is compiled with every other of this process.
+    /// Wraps a backend. All wrapped backends of this process share the artifacts.
     pub fn shared(backend: Arc<dyn Backend>) -> Self {
         static ARTIFACTS: OnceLock<Arc<Artifacts>> = OnceLock::new();
         Self {
@@ -54,8 +54,8 @@ impl Backend for Memo {
     }
 
     unsafe fn load(self: Arc<Self>, artifact: &Artifact) -> Result<Arc<dyn Module>> {
-        // SAFETY: `artifact` is what `compile` of this backend returned, as the caller promises; that is unchanged what the
-        // backend within, or one of the same fingerprint, compiled.
+        // SAFETY: the caller guarantees that `compile` of this backend returned `artifact`. So the wrapped backend, or
+        // one with the same fingerprint, has compiled it, and it is unchanged.
         unsafe { Arc::clone(&self.backend).load(artifact) }
     }
 }

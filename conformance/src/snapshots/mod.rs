@@ -1,11 +1,12 @@
-//! Snapshots of real programs: which kind each gets, that it answers as it does without, and that nothing is frozen.
+//! Cases about snapshots of real programs: which kind each gets, that it answers as it does without, and that nothing
+//! is frozen.
 //!
 //! ```ignore
 //! engine_core::snapshots!(my_backend());   // in the backend's tests/snapshots.rs
 //! ```
 //!
-//! The programs are those of `guests/`, built by `make -C guests go corpus`. `GOJINN_GUESTS` names another folder of builds, as
-//! those of `make -C guests versions`: then the cases whose guests are not there print so and do nothing.
+//! The programs are those of `guests/`, built by `make -C guests go corpus`. `GOJINN_GUESTS` names another directory with
+//! builds, such as those of `make -C guests versions`. Cases whose guests are not there then print that and do nothing.
 
 pub mod corpus;
 pub mod fresh;
@@ -73,10 +74,10 @@ pub fn check(backend: Arc<dyn Backend>, case: fn(&Fixture)) {
     super::check(Arc::new(Memo::shared(backend)), case);
 }
 
-/// How often a guest is deployed anew where only its time kept it from a snapshot.
+/// How often a guest is deployed again if it got no snapshot only because of measured times.
 const TRIES: usize = 5;
 
-/// A built guest. `None`: the folder is not the usual one, and does not have it.
+/// A built guest. `None` if `GOJINN_GUESTS` is set and its directory does not have the guest.
 fn guest(name: &str) -> Option<Vec<u8>> {
     let named = std::env::var_os("GOJINN_GUESTS").map(PathBuf::from);
     let usual = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../guests/build"));
@@ -103,7 +104,7 @@ struct Setting<'a> {
     /// Separated by spaces.
     args: &'a str,
     mode: SnapshotMode,
-    /// Rounds of warming up.
+    /// The number of warm-up requests.
     rounds: u32,
     /// The query of the sample request.
     sample: &'a str,
@@ -180,7 +181,7 @@ impl<'a> Deployed<'a> {
         Self::with(fixture, wasm, setting, |_| {})
     }
 
-    /// With other settings, too. Deployed anew where nothing but time kept it from a snapshot.
+    /// Deploys a guest with other settings too. Deploys it again if it got no snapshot only because of measured times.
     fn with(
         fixture: &'a Fixture,
         wasm: &[u8],
@@ -200,7 +201,7 @@ impl<'a> Deployed<'a> {
         deployed
     }
 
-    /// As it comes out the first time; `setting` is for the messages alone.
+    /// Deploys a guest once. `setting` is for messages only.
     fn once(
         fixture: &'a Fixture,
         wasm: &[u8],
@@ -238,7 +239,7 @@ impl<'a> Deployed<'a> {
         self
     }
 
-    /// Fails unless the reason why there is no snapshot, or none that is warm, says that.
+    /// Fails unless the reason why there is no snapshot, or no warmed one, contains `reason`.
     #[track_caller]
     fn because(self, reason: &str) -> Self {
         let why = self.function.facts().snapshot.why_not.as_deref();
@@ -264,7 +265,7 @@ impl<'a> Deployed<'a> {
         })
     }
 
-    /// What probe tells.
+    /// The facts in an answer of the program `probe`.
     #[track_caller]
     fn ask(&self, query: &str) -> Map<String, Value> {
         let answer = self.get(query);
@@ -282,7 +283,7 @@ impl<'a> Deployed<'a> {
         }
     }
 
-    /// One thing that probe tells.
+    /// One of the facts.
     #[track_caller]
     fn fact(&self, query: &str, name: &str) -> Value {
         let mut facts = self.ask(query);
@@ -292,13 +293,13 @@ impl<'a> Deployed<'a> {
     }
 }
 
-/// Whether a snapshot was given up for its time: on a machine that does other things, too, that is chance.
+/// Whether there is no snapshot because of measured times, which depend on the machine's load.
 fn slower(function: &Function) -> bool {
     let why = function.facts().snapshot.why_not.as_deref();
     why.is_some_and(|why| why.contains("a request takes") || why.contains("takes too long"))
 }
 
-/// What can be compared of two answers, in words.
+/// The parts of an answer that can be compared, as text.
 fn comparable(answer: &Owned) -> String {
     format!(
         "{:?} {} {:?} {} {:?}",

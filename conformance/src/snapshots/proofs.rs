@@ -1,24 +1,24 @@
-//! The proof of a snapshot, held against snapshots that are wrong on purpose.
+//! A case about the verification of snapshots, with snapshots that are wrong on purpose.
 
 use super::super::{Fixture, expect};
 use super::guest;
 use engine_core::SnapshotFault as Fault;
 
-/// A request whose answer tells a draw from every generator of the runtime.
+/// A request whose answer has a number from every generator of the runtime.
 const DRAWS: &[u8] = br#"{"method":"GET","uri":"/?draws=1","headers":{},"body":"","trace_id":"1"}"#;
 
-/// One whose answer tells what both clocks show.
+/// A request whose answer has the times of both clocks.
 const CLOCKS: &[u8] =
     br#"{"method":"GET","uri":"/?clocks=1","headers":{},"body":"","trace_id":"1"}"#;
 
-/// Each fault is found, and what is not broken is not refused.
+/// Each fault is found, and a snapshot without a fault is not refused.
 pub fn every_fault_is_found(fixture: &Fixture) {
     let Some(probe) = guest("go-probe") else {
         return;
     };
-    let proved = |sample, fault| expect(fixture.engine.try_fault(&probe, &[], Some(sample), fault));
+    let verify = |sample, fault| expect(fixture.engine.try_fault(&probe, &[], Some(sample), fault));
     for sample in [DRAWS, CLOCKS] {
-        assert_eq!(proved(sample, Fault::Nothing), Ok(()));
+        assert_eq!(verify(sample, Fault::Nothing), Ok(()));
     }
     for (sample, fault, words) in [
         (DRAWS, Fault::StackPointer, "snapshot"),
@@ -28,7 +28,7 @@ pub fn every_fault_is_found(fixture: &Fixture) {
         (DRAWS, Fault::PatchAddress, "does not fit"),
         (CLOCKS, Fault::Clock, "went back"),
     ] {
-        let refused = proved(sample, fault).expect_err("a fault that was not found");
+        let refused = verify(sample, fault).expect_err("a fault that was not found");
         assert!(refused.contains(words), "{fault:?}: {refused}");
     }
 }

@@ -1,4 +1,4 @@
-//! Snapshots of reactors: what `_initialize` left, and after it what sample requests did.
+//! Cases about snapshots of reactors: after `_initialize`, and after sample requests.
 
 use super::{Deployed, Setting, guest};
 use crate::{Fixture, expect, module};
@@ -6,17 +6,17 @@ use engine_core::Error;
 use engine_core::Outcome;
 use engine_core::SnapshotKind;
 
-/// `_initialize` runs when a reactor is deployed and no more: these trap where it runs twice.
+/// `_initialize` runs once, when a reactor is deployed. These reactors trap if it runs twice.
 pub fn reactors_start_initialised(fixture: &Fixture) {
     for (name, body) in [
         ("reactor", "Hello from a wat reactor\n"),
         ("reactor-count", "request 1 of 9\n"),
     ] {
         let wasm = wat(name);
-        // A warm-up of the one that counts shows in its answer, so it is not used.
+        // The answer of the one that counts would show the warm-up, so it is not warmed up.
         for setting in [Setting::default(), Setting::default().warm()] {
             let deployed = Deployed::new(fixture, &wasm, setting);
-            // An _initialize that does next to nothing may be as fast without.
+            // With an _initialize that does almost nothing, a start without a snapshot can be as fast.
             if deployed.kind() == SnapshotKind::None {
                 assert!(super::slower(&deployed.function), "{}", deployed.about);
             }
@@ -32,7 +32,7 @@ pub fn reactors_start_initialised(fixture: &Fixture) {
     }
 }
 
-/// A deployment waits neither for a handler that takes seconds, nor for an `_initialize` that never ends.
+/// A deployment waits neither for a handler that takes seconds nor for an `_initialize` that never ends.
 pub fn slow_reactors_are_not_waited_for(fixture: &Fixture) {
     for (initialize, handler) in [
         ("", "(call $sleep (i64.const 60000000000))"),
@@ -53,7 +53,7 @@ pub fn slow_reactors_are_not_waited_for(fixture: &Fixture) {
     }
 }
 
-/// What stands in a table cannot be captured.
+/// The contents of a table cannot be captured.
 pub fn reactors_with_hidden_state_do_not(fixture: &Fixture) {
     let wasm = wat("reactor-table");
     for setting in [Setting::default(), Setting::default().on()] {
@@ -64,7 +64,8 @@ pub fn reactors_with_hidden_state_do_not(fixture: &Fixture) {
     }
 }
 
-/// A Go reactor has drawn its runtime's seed in `_initialize`, and nothing but a Go command's layout says where it is kept.
+/// A Go reactor has drawn its runtime's seed in `_initialize`, and only the layout of Go commands is known well enough
+/// to find it.
 pub fn go_reactors_need_to_be_asked_for(fixture: &Fixture) {
     let Some(wasm) = guest("go-probe-reactor") else {
         return;
