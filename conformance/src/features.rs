@@ -35,7 +35,7 @@ pub fn the_core_features_work(fixture: &Fixture) {
                (table.set $t (i32.const 3) (ref.func $seven))
                (table.copy $t $t (i32.const 0) (i32.const 3) (i32.const 1))
                (call $check (i32.eq (call_indirect $t (result i32) (i32.const 0)) (i32.const 7)))
-               ;; mutable globals start anew in every sandbox
+               ;; mutable globals have their initial values in every sandbox
                (call $check (i64.eq (global.get $g) (i64.const 5)))
                (global.set $g (i64.const 6)))"#,
     ));
