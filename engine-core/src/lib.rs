@@ -1,7 +1,8 @@
-//! Gojinn's engine: vocabulary, traits, deadlines, WASI, the guest contract, limits and figures.
+//! Gojinn's engine: it deploys WebAssembly modules as functions and runs their calls, within limits and deadlines.
 //!
-//! A `.wasm` file becomes a [`Function`] when it is deployed on an [`Engine`]; every call of it is answered by a fresh
-//! sandbox. The engines that run the code plug in through the three traits of [`backend`]; this crate names none of them.
+//! An [`Engine`] deploys a `.wasm` file and returns a [`Function`]. A fresh sandbox answers every call of the function. A
+//! WebAssembly engine that compiles and runs the code is a *backend*. It implements the traits in [`backend`], and this
+//! crate does not depend on any of them.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -29,27 +30,27 @@
 //!
 //! The first page of `backend-wasmi` calls it on a module; `backend-wasmi/examples/embed.rs` is a program that does.
 //!
-//! The modules are the floors of a house: each uses only those listed below it. `tests/floors.rs` holds that.
+//! The modules are floors: each uses only modules of lower floors. `tests/floors.rs` checks that.
 
 // Floor 6: the facade.
 mod engine;
 
-// Floor 5: how sandboxes start elsewhere than at the beginning.
+// Floor 5: snapshots, from which sandboxes can start.
 mod snapshot;
 
-// Floor 4: from bytes to a module that is ready.
+// Floor 4: from a validated module to one that is ready to be instantiated.
 mod artifacts;
 mod module;
 
-// Floor 3: the traits of engines, and what is known of Go programs.
+// Floor 3: the traits of backends, and all knowledge about Go programs.
 pub mod backend;
 mod go;
 
-// Floor 2: what a module is, and what a guest can reach.
+// Floor 2: the rules and facts of modules, and what a guest can reach.
 pub mod sandbox;
 pub mod wasm;
 
-// Floor 1: what sandboxes are made of.
+// Floor 1: the parts of a sandbox.
 mod calls;
 pub mod contract;
 pub mod memory;

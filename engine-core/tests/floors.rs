@@ -1,10 +1,10 @@
-//! The modules of engine-core are floors: each uses only modules that are listed below it. Held by reading the sources.
+//! Tests that the modules of engine-core are floors: each uses only modules of lower floors. The test reads the sources.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The top modules, from the bottom of the house to the top. A module may use those before it in this list, and no other.
+/// The top modules, from the lowest floor to the highest. A module may use only those before it in this list.
 const FLOORS: &[&[&str]] = &[
     // 0: vocabulary.
     &[
@@ -39,7 +39,7 @@ fn every_arrow_points_down() {
             continue;
         }
         let Some(at) = order.iter().position(|name| *name == module) else {
-            panic!("{module} is on no floor; list it in FLOORS, above everything it uses");
+            panic!("{module} is on no floor; add it to FLOORS, above everything that it uses");
         };
         for (line, used) in used(&text) {
             let below = order.iter().position(|name| *name == used);
@@ -53,7 +53,7 @@ fn every_arrow_points_down() {
     }
     assert!(
         upward.is_empty(),
-        "these arrows point upwards; move what is used down, or what uses it up:\n{upward:#?}"
+        "these modules use modules above them; move the used code down, or the code that uses it up:\n{upward:#?}"
     );
 }
 
@@ -72,7 +72,7 @@ fn the_list_names_every_module() {
 }
 
 #[test]
-fn an_arrow_is_found_wherever_it_is_written() {
+fn a_use_is_found_wherever_it_is_written() {
     let text = "use crate::wasm::{Form, Wasm};\n// crate::engine is a comment\nlet x = crate::memory::PAGE;\n\
                 use crate::{limits, Error};\n#[cfg(test)]\nmod tests {\n    use crate::engine::Engine;\n}\n";
     let found: Vec<_> = used(text)
@@ -90,7 +90,7 @@ fn an_arrow_is_found_wherever_it_is_written() {
     );
 }
 
-/// The top modules that a file uses, with the line: `crate::name` outside of comments and of tests.
+/// The top modules that a file uses, with the lines: `crate::name` outside of comments and of tests.
 fn used(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (index, line) in text.lines().enumerate() {
@@ -124,14 +124,14 @@ fn used(text: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// Whether the attribute in that line begins the tests at a file's end.
+/// Whether the attribute in this line begins the tests at the end of a file.
 fn text_is_test_module(text: &str, line: usize) -> bool {
     text.lines()
         .nth(line + 1)
         .is_some_and(|next| next.starts_with("mod tests"))
 }
 
-/// The module of a name that the crate's root exports again.
+/// The module of a name that the crate's root re-exports.
 fn home(name: &str) -> String {
     match name {
         "Error" | "ErrorKind" | "Result" => "error",
@@ -145,7 +145,7 @@ fn home(name: &str) -> String {
     .to_owned()
 }
 
-/// Every source file that is not one of tests: its top module, its path and its text.
+/// Every source file except those of tests: its top module, its path and its text.
 fn sources() -> Vec<(String, PathBuf, String)> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut directories = vec![src.clone()];

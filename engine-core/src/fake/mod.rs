@@ -1,7 +1,7 @@
-//! A backend for this crate's own tests: runs a scripted Rust closure instead of wasm, and counts what it is asked.
+//! A backend for the tests of this crate: it runs a Rust closure instead of wasm, and counts how it is used.
 //!
-//! Its artifacts know which code they were compiled of and whether they are intact, so a test sees when an engine loads
-//! what it must not.
+//! Its artifacts contain the hash of their code and a checksum, so a test sees if an engine loads an artifact that it
+//! must not load.
 
 mod tests;
 
@@ -20,7 +20,7 @@ use crate::outcome::Trap;
 use crate::sandbox::HostState;
 use crate::wasm::{Features, Wasm};
 
-/// What every sandbox does: gets the hash of the code that was loaded, and says how the guest ended.
+/// What every sandbox does. Gets the hash of the loaded code, and returns how the guest ended.
 pub(crate) type Script = dyn Fn(&mut HostState, &[u8; 32]) -> Option<Trap> + Send + Sync;
 
 /// The backend. Set it up before it is shared.
@@ -30,19 +30,19 @@ pub(crate) struct Fake {
     pub(crate) native: bool,
     /// Whether artifacts from the cache come as sealed files.
     pub(crate) maps: bool,
-    /// Artifacts that came as sealed files.
+    /// The number of loaded artifacts that were sealed files.
     pub(crate) mapped: AtomicU32,
     /// Bytes of every artifact, beyond 64.
     pub(crate) padding: usize,
     pub(crate) compiles: AtomicU32,
     pub(crate) loads: AtomicU32,
-    /// Artifacts that were handed over for loading and are not what was compiled.
+    /// The number of artifacts that were loaded but that this backend has not compiled.
     pub(crate) garbage: AtomicU32,
-    /// How many of the next loads fail.
+    /// The number of next loads that fail.
     pub(crate) refuse_loads: AtomicU32,
     pub(crate) refuse_sandboxes: AtomicBool,
     pub(crate) panic_compiling: AtomicBool,
-    /// Held while compiling: a test that holds it has the compilation wait.
+    /// Held while compiling. A test that holds it makes the compilation wait.
     pub(crate) gate: Mutex<()>,
 }
 
@@ -180,7 +180,7 @@ impl Sandbox for Guest<'_> {
     }
 }
 
-/// A command; `number` tells it from others.
+/// A command, which differs for each `number`.
 pub(crate) fn module(number: u32) -> Vec<u8> {
     let text = format!(
         "(module (memory (export \"memory\") 1) (func (export \"_start\") (drop (i32.const {number}))))"

@@ -1,4 +1,4 @@
-//! What an engine and its functions do around a backend, whatever the backend does.
+//! Tests of what an engine and its functions do around a backend.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Barrier};
@@ -14,10 +14,10 @@ use crate::error::ErrorKind;
 use crate::outcome::{Outcome, Trap, TrapCode};
 use crate::sandbox::{HostState, Stop};
 
-fn engine(fake: &Arc<Fake>, places: u32) -> Engine {
+fn engine(fake: &Arc<Fake>, permits: u32) -> Engine {
     let config = EngineConfig {
         pool: None,
-        max_concurrency: places,
+        max_concurrency: permits,
         ..EngineConfig::default()
     };
     Engine::new(config, vec![Arc::clone(fake) as Arc<dyn Backend>]).expect("an engine")
@@ -32,18 +32,18 @@ fn deploy(engine: &Engine, number: u32) -> Function {
 }
 
 /// Outcome, status and reason of one call.
-fn call(engine: &Engine, function: &Function, late: &[&[u8]]) -> (Outcome, u16, String) {
+fn call(engine: &Engine, function: &Function, per_request: &[&[u8]]) -> (Outcome, u16, String) {
     function
         .call(
             engine.reserve().expect("a place"),
             &Request::default(),
-            late,
+            per_request,
             |answer| (answer.outcome, answer.status, answer.reason.to_string()),
         )
         .expect("an answer")
 }
 
-/// The outcome on a guest that does as `script` does.
+/// The outcome of a call of a guest that runs `script`.
 fn outcome(
     script: impl Fn(&mut HostState) -> Option<Trap> + Send + Sync + 'static,
 ) -> (Outcome, u16) {
@@ -58,7 +58,7 @@ fn outcome(
 }
 
 #[test]
-fn every_end_of_a_guest_is_a_verdict() {
+fn every_end_of_a_guest_has_an_outcome() {
     let trap = |code| move |_: &mut HostState| Some(Trap::new(code, "in words"));
     assert_eq!(
         outcome(|host| {
@@ -133,11 +133,7 @@ fn a_sandbox_that_cannot_be_made_is_the_hosts_fault() {
 
     let config = FunctionConfig::default();
     let error = engine.deploy(&module(2), config).unwrap_err();
-    assert_eq!(
-        error.kind(),
-        ErrorKind::Host,
-        "found out when it is deployed"
-    );
+    assert_eq!(error.kind(), ErrorKind::Host, "the deployment finds it out");
 
     fake.refuse_sandboxes.store(false, Ordering::SeqCst);
     assert_eq!(call(&engine, &function, &[]).0, Outcome::Ok);
@@ -157,11 +153,11 @@ fn a_compiler_that_panics_fails_one_deployment() {
     );
     fake.panic_compiling.store(false, Ordering::SeqCst);
     assert_eq!(call(&engine, &deploy(&engine, 1), &[]).0, Outcome::Ok);
-    assert_eq!(engine.functions(), 0, "the function is gone again");
+    assert_eq!(engine.functions(), 0, "there is no function");
 }
 
 #[test]
-fn many_that_ask_at_once_compile_once() {
+fn deployments_of_one_module_at_once_compile_it_once() {
     const MANY: usize = 64;
     let fake = Arc::new(Fake::new());
     let engine = engine(&fake, 1);
@@ -191,11 +187,15 @@ fn many_that_ask_at_once_compile_once() {
     assert_eq!(fake.compiled(), 2, "another module is another compilation");
     drop(functions);
     deploy(&engine, 1);
-    assert_eq!(fake.compiled(), 3, "what nobody uses is not kept in memory");
+    assert_eq!(
+        fake.compiled(),
+        3,
+        "a module without functions is not kept in memory"
+    );
 }
 
 #[test]
-fn one_module_that_compiles_holds_up_no_other() {
+fn a_module_that_compiles_does_not_delay_other_modules() {
     let fake = Arc::new(Fake::new());
     let engine = engine(&fake, 1);
     let first = deploy(&engine, 1);
@@ -214,7 +214,7 @@ fn one_module_that_compiles_holds_up_no_other() {
 }
 
 #[test]
-fn late_values_come_with_the_call() {
+fn per_request_values_come_with_the_call() {
     let fake = Arc::new(Fake::with(|host, _| {
         assert_eq!(
             host.program.args,
@@ -241,12 +241,16 @@ fn late_values_come_with_the_call() {
     };
     let function = engine.deploy(&module(1), config).unwrap();
     assert_eq!(function.per_request_values(), 3);
-    let late: [&[u8]; 3] = [b"two", b"\xff", b"given late"];
+    let per_request: [&[u8]; 3] = [b"two", b"\xff", b"given late"];
     assert_eq!(
-        call(&engine, &function, &late),
+        call(&engine, &function, &per_request),
         (Outcome::Ok, 200, String::new())
     );
-    for wrong in [&late[..2], &[][..], &[b"two", b"a\0b", late[2]][..]] {
+    for wrong in [
+        &per_request[..2],
+        &[][..],
+        &[b"two", b"a\0b", per_request[2]][..],
+    ] {
         let error = function
             .call(
                 engine.reserve().unwrap(),
@@ -261,7 +265,7 @@ fn late_values_come_with_the_call() {
 }
 
 #[test]
-fn a_place_too_many_is_refused() {
+fn calls_beyond_the_permits_are_refused() {
     let fake = Arc::new(Fake::new());
     let engine = engine(&fake, 2);
     let held = (engine.reserve().unwrap(), engine.reserve_id().unwrap());
