@@ -1,11 +1,11 @@
-//! The code of Go's runtime that is compared instruction by instruction.
+//! Compares code of Go's runtime, instruction by instruction, with what Go's linker writes.
 
 use wasm_encoder::Encode;
 use wasmparser::{BlockType, MemArg, Operator, OperatorsReader};
 
 use super::{CTXT, G, GoCommand, PAUSE, SP};
 
-/// What `_start` and `rt0_go` name.
+/// The functions and addresses that `_start` and `rt0_go` refer to.
 pub(super) struct Runtime {
     pub(super) resume: u32,
     pub(super) m0: u32,
@@ -16,7 +16,7 @@ pub(super) struct Runtime {
 /// Offset of `m` in a `g`.
 const G_M: u64 = 48;
 
-/// Reads what `_start`, a function index, begins.
+/// Reads the runtime's start, beginning with `_start`, a function index.
 pub(super) fn runtime(go: &GoCommand, start: u32) -> Result<Runtime, String> {
     let strange = |what: &str| format!("{what} is not that of a Go program");
     let start = go
@@ -39,8 +39,8 @@ pub(super) fn runtime(go: &GoCommand, start: u32) -> Result<Runtime, String> {
 
 /// The table index of the function that Go generates for the import.
 ///
-/// That nothing else calls it is seen where a program is parked, by the call that stands on its stack: looking through all code
-/// would take ten times as long as everything else here.
+/// Other functions could call the import too. This is not checked here, because searching all code would take ten times
+/// as long as everything else. Instead `park` checks that the call on the program's stack is a call of this function.
 pub(super) fn wrapper(go: &GoCommand, import: u32) -> Result<u32, String> {
     let mut wrappers = (super::FIRST..)
         .zip(&go.bodies)
@@ -56,11 +56,11 @@ pub(super) fn wrapper(go: &GoCommand, import: u32) -> Result<u32, String> {
     }
 }
 
-/// The most bytes that a wrapper has: about 60, and a few more for large indices.
+/// The maximum size of a wrapper in bytes. It has about 60, and a few more for large indices.
 const WRAPPER_SIZE: usize = 100;
 
-/// Whether the code steps a generator of the kind xorshift64+ whose state is two halves of a word at `offset` of a structure, as
-/// the runtime's `cheaprand` does wherever it is inlined: `s1, s0 := t[0], t[1]; s1 ^= s1 << 17`.
+/// Whether the code steps an xorshift64+ generator whose state is the two halves of a word at `offset` of a structure.
+/// The runtime's `cheaprand` does that, wherever it is inlined: `s1, s0 := t[0], t[1]; s1 ^= s1 << 17`.
 pub(super) fn steps_xorshift(code: &[u8], offset: u32) -> bool {
     // i32.wrap_i64, i64.load32_u offset, local.set
     let load = |offset: u32| {
@@ -196,8 +196,8 @@ fn rt0(mut code: Code<'_>, own: u32) -> Option<(u32, u32, u32)> {
     Some((m0 as u32, address(g0)?, address(main_pc)?))
 }
 
-/// What Go generates for `fd_read(fd int32, iovs *iovec, iovsLen size, nread *size) Errno`: it takes the arguments from the
-/// stack, where they stay, so that it can be executed again.
+/// The function that Go generates for `fd_read(fd int32, iovs *iovec, iovsLen size, nread *size) Errno`. It reads the
+/// arguments from the stack, where they stay, so that it can be executed again.
 fn read_wrapper(mut code: Code<'_>, import: u32) -> Option<()> {
     let call = Operator::Call {
         function_index: import,
@@ -221,7 +221,7 @@ fn read_wrapper(mut code: Code<'_>, import: u32) -> Option<()> {
             Operator::I64Store32 { memarg: at(40, 2) },
         ]);
     } else {
-        // Up to Go 1.23: where the result goes is pushed first.
+        // Up to Go 1.23 the address of the result is pushed first.
         expected.extend(number(8));
         expected.extend(pointer(16));
         expected.extend(number(24));
@@ -245,7 +245,7 @@ fn read_wrapper(mut code: Code<'_>, import: u32) -> Option<()> {
     code.ends()
 }
 
-/// A function's instructions, read one by one. `None` wherever the next is not the one expected.
+/// Reads a function's instructions one by one. Methods return `None` if the next instruction is not the expected one.
 pub(super) struct Code<'a> {
     operators: OperatorsReader<'a>,
     ahead: Option<Operator<'a>>,
@@ -260,7 +260,7 @@ impl<'a> Code<'a> {
         })
     }
 
-    /// The next instruction. `None` at the end, too.
+    /// Reads the next instruction. `None` at the end.
     pub(super) fn next(&mut self) -> Option<Operator<'a>> {
         match self.ahead.take() {
             Some(operator) => Some(operator),
@@ -269,7 +269,7 @@ impl<'a> Code<'a> {
         }
     }
 
-    /// The next instruction, which stays the next.
+    /// The next instruction, without reading it.
     pub(super) fn peek(&mut self) -> Option<&Operator<'a>> {
         if self.ahead.is_none() {
             self.ahead = self.next();
@@ -277,7 +277,7 @@ impl<'a> Code<'a> {
         self.ahead.as_ref()
     }
 
-    /// Reads the next instruction if it is that one.
+    /// Reads the next instruction if it equals `operator`, and returns whether it did.
     pub(super) fn accepts(&mut self, operator: &Operator<'_>) -> bool {
         let accepted = self.peek().is_some_and(|next| next == operator);
         if accepted {
@@ -286,12 +286,12 @@ impl<'a> Code<'a> {
         accepted
     }
 
-    /// Reads the next instruction, which must be that one.
+    /// Reads the next instruction, which must equal `operator`.
     pub(super) fn is(&mut self, operator: Operator<'_>) -> Option<()> {
         self.accepts(&operator).then_some(())
     }
 
-    /// Reads the last instruction.
+    /// Reads the final `end`, after which nothing follows.
     fn ends(&mut self) -> Option<()> {
         self.is(Operator::End)?;
         self.peek().is_none().then_some(())
@@ -315,7 +315,7 @@ impl<'a> Code<'a> {
         Some(value)
     }
 
-    /// Reads a direct call: the function index.
+    /// Reads a direct call, and returns the function index.
     pub(super) fn call(&mut self) -> Option<u32> {
         let Operator::Call { function_index } = *self.peek()? else {
             return None;
@@ -324,7 +324,7 @@ impl<'a> Code<'a> {
         Some(function_index)
     }
 
-    /// Reads the push of a return address in the function with table index `own`: its resume point.
+    /// Reads the push of a return address in the function with table index `own`, and returns its resume point.
     pub(super) fn push(&mut self, own: u32) -> Option<u16> {
         self.is(GET_LOCAL_SP)?;
         self.is(Operator::I32Const { value: 8 })?;
@@ -354,12 +354,12 @@ impl<'a> Code<'a> {
     }
 }
 
-/// The resume point of a program counter in the function with table index `own`; `None` if it is another's.
+/// The resume point of a program counter, if it is in the function with table index `own`.
 pub(super) fn resume_point(own: u32, pc: i64) -> Option<u16> {
     (pc >> 16 == i64::from(own)).then_some(pc as u16)
 }
 
-/// A memory operand: the offset, and the binary logarithm of the size, which is also the alignment Go gives.
+/// A memory operand with an offset and the binary logarithm of the size, which Go also uses as the alignment.
 pub(super) fn at(offset: u64, size: u8) -> MemArg {
     MemArg {
         align: size,
@@ -386,7 +386,7 @@ pub(super) const GET_SP: Operator<'static> = Operator::GlobalGet { global_index:
 pub(super) const SET_SP: Operator<'static> = Operator::GlobalSet { global_index: SP };
 pub(super) const GET_G: Operator<'static> = Operator::GlobalGet { global_index: G };
 pub(super) const SET_CTXT: Operator<'static> = Operator::GlobalSet { global_index: CTXT };
-/// A function's first local caches the stack pointer.
+/// The first local of a function caches the stack pointer.
 pub(super) const GET_LOCAL_SP: Operator<'static> = Operator::LocalGet { local_index: 1 };
 pub(super) const SET_LOCAL_SP: Operator<'static> = Operator::LocalSet { local_index: 1 };
 pub(super) const TEE_LOCAL_SP: Operator<'static> = Operator::LocalTee { local_index: 1 };

@@ -1,9 +1,9 @@
-//! A program of a dozen functions in the shape that Go's linker gives it, to be changed by tests.
+//! A program of a dozen functions in the form that Go's linker writes, which tests change.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-/// Addresses that its code names.
+/// Addresses in its code.
 pub(crate) const M0: u64 = 0x8000;
 pub(crate) const G0: u64 = 0x9800;
 pub(crate) const MAIN_PC: u64 = 0x4000;
@@ -165,7 +165,7 @@ fn read() -> String {
         .to_owned()
 }
 
-/// As Go up to 1.23 generates it.
+/// The wrapper as Go up to 1.23 generates it.
 pub(crate) fn older_read() -> String {
     "(func (type 0) (local i32) global.get 0 local.set 1 local.get 1
         local.get 1 i32.load offset=8 local.get 1 i64.load offset=16 i32.wrap_i64
@@ -208,7 +208,7 @@ fn cheaprand() -> String {
     )
 }
 
-/// What is called, as text: after the push of the return address, and before it.
+/// The text of a call: the part after the push of the return address, and the part before it.
 struct Called {
     before: String,
     after: String,
@@ -229,7 +229,7 @@ fn closure(at: u64) -> Called {
     }
 }
 
-/// A function as the compiler writes it, that does nothing but these calls: the first goes on at point 1.
+/// A function as the compiler writes it, which only makes these calls. The first call continues at point 1.
 fn function(own: u32, frame: u64, calls: &[Called]) -> String {
     let count = calls.len();
     let mut text = "(func (type 0) (local i32) global.get 0 local.set 1\n block".to_owned();

@@ -1,4 +1,4 @@
-//! What is a Go command, and what only looks like one.
+//! Tests of which modules are recognised as Go commands, and which only look like one.
 
 use super::testing::*;
 use super::*;
@@ -8,7 +8,7 @@ fn go(text: &str) -> GoCommand {
     recognise(&module(text)).unwrap()
 }
 
-/// Why the program is not recognised once `old` is `new` in its text, everywhere.
+/// Why the program is not recognised after every `old` in its text is replaced by `new`.
 #[track_caller]
 fn refused(old: &str, new: &str) -> String {
     let text = text();
@@ -51,7 +51,7 @@ fn older_code_is_recognised() {
 }
 
 #[test]
-fn what_the_linker_does_not_write_is_refused() {
+fn code_that_the_linker_does_not_write_is_refused() {
     let globals = "(global (mut i64) (i64.const 0))\n";
     let last = "(global (mut i64) (i64.const 0))\n  (global (mut i32) (i32.const 0))\n  (export";
     for (old, new, why) in [
@@ -153,7 +153,7 @@ fn two_imports_of_one_function_are_refused() {
             .replace(import, twice)
             .replace("i32.load offset=8 call 1", "drop"),
     ));
-    // Whatever else is wrong then, that comes first.
+    // This reason is found before any other.
     assert!(why.expect_err("two").contains("more than once"));
 }
 
@@ -222,7 +222,7 @@ fn a_frame_that_is_not_aligned_or_not_there_after_a_check_is_none() {
 
 #[test]
 fn a_frame_of_eight_bytes_is_no_call_and_a_call_is_no_frame() {
-    // It stores a constant first, which is not a return address of its own.
+    // The function first stores a constant, which is not a return address in it.
     let stores =
         "i32.const 8 i32.sub local.tee 1 global.set 0 local.get 1 i64.const 269090816 i64.store";
     let own = "i32.const 8 i32.sub local.tee 1 global.set 0\n  local.get 1";
@@ -234,7 +234,7 @@ fn a_frame_of_eight_bytes_is_no_call_and_a_call_is_no_frame() {
 }
 
 #[test]
-fn calls_are_found_by_where_they_go_on() {
+fn calls_are_found_by_where_they_continue() {
     let go = go(&text());
     let direct = |function| {
         Some(CallSite {
@@ -254,7 +254,7 @@ fn calls_are_found_by_where_they_go_on() {
         })
     );
     assert_eq!(go.call_site(GOEXIT, 2), direct(GOROUTINE));
-    // The beginning of a function, calls there are not, calls for good, functions there are not.
+    // The beginning of a function, missing calls, calls that cannot be resumed, missing functions.
     for (function, point) in [
         (MAIN, 0),
         (MAIN, 4),
@@ -273,12 +273,12 @@ fn calls_are_found_by_where_they_go_on() {
 }
 
 #[test]
-fn a_call_that_goes_on_somewhere_else_is_none() {
+fn a_call_that_continues_somewhere_else_is_not_found() {
     for (old, new) in [
         // The dispatch leads elsewhere.
         ("br_table 0 1 2 3 end", "br_table 0 2 1 3 end"),
         ("br_table 0 1 2 3 end", "br_table 0 0 0 3 end"),
-        // It does not ask whether to unwind.
+        // It does not check whether to unwind.
         ("local.set 1 br_if 3 end\n", "local.set 1 drop end\n"),
         // Something follows before the end.
         ("local.set 1 br_if 3 end\n", "local.set 1 br_if 3 nop end\n"),
@@ -316,7 +316,7 @@ fn a_closure_must_be_the_one_that_is_called() {
 }
 
 #[test]
-fn the_cheap_generator_is_told_by_the_code_that_steps_it() {
+fn the_cheap_generator_is_recognised_by_the_code_that_steps_it() {
     let at = CHEAPRAND_AT as u32;
     let go = go(&text());
     assert!(go.steps_cheaprand(at));
@@ -344,7 +344,7 @@ fn real_programs_are_recognised_and_followed() {
         let unknown = (FIRST..FIRST + go.bodies.len() as u32)
             .filter(|function| go.frame_size(*function).is_none())
             .count();
-        // Functions of other types, 27 of which the linker knows, do not begin as Go's do.
+        // Functions of other types, of which the linker has 27, do not begin as Go's do.
         assert!(unknown < 40, "{name}: {unknown} of {}", go.bodies.len());
         assert!(go.call_site(go.read, 1).is_none());
     }
@@ -357,7 +357,7 @@ fn a_reactor_is_not() {
 }
 
 #[test]
-fn any_change_of_a_byte_is_survived() {
+fn no_change_of_a_byte_causes_a_panic() {
     let bytes = module(&text());
     for at in 0..bytes.len() {
         for change in [0x01, 0x80, 0xff] {

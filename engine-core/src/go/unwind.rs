@@ -1,4 +1,4 @@
-//! What a function does to the Go stack: the size of its frame, and its calls.
+//! Reads what a function does to the Go stack: the size of its frame, and its calls.
 
 use wasmparser::Operator;
 
@@ -15,29 +15,29 @@ const G_STACKGUARD0: u64 = 16;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct CallSite {
     pub(crate) callee: Callee,
-    /// The address of the closure that is called, where it is a constant.
+    /// The address of the called closure, if it is a constant.
     pub(crate) closure: Option<u32>,
 }
 
-/// What is called.
+/// The called function.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Callee {
     /// The function with that table index.
     Direct(u32),
-    /// One that is found out at run time.
+    /// A function that is known at run time only.
     Indirect,
 }
 
 impl GoCommand {
-    /// How many bytes of stack the function with that table index takes for its frame, below its return address. `None`: there
+    /// The size of the frame of the function with that table index: the bytes below its return address. `None`: there
     /// is no such function, or it does not begin as Go's functions do.
     pub(crate) fn frame_size(&self, function: u32) -> Option<u32> {
         let mut code = Code::of(self, function)?;
         self.prologue(&mut code, function)
     }
 
-    /// The call of the function with that table index which goes on at `point`; `None` if there is no such call, or it cannot
-    /// be resumed.
+    /// The call in the function with that table index that continues at `point`. `None` if there is no such call, or if
+    /// it cannot be resumed.
     pub(crate) fn call_site(&self, function: u32, point: u16) -> Option<CallSite> {
         if point == 0 {
             return None;
@@ -100,7 +100,7 @@ impl GoCommand {
             if !moves {
                 break;
             }
-            // A call moves the stack pointer by 8, too, and then stores a return address.
+            // A call also moves the stack pointer by 8, but then stores a return address.
             if size == 8
                 && code.accepts(&GET_LOCAL_SP)
                 && code
@@ -113,17 +113,17 @@ impl GoCommand {
                 .ok()
                 .filter(|size| *size > 0 && size % 8 == 0);
         }
-        // Only functions with a frame ask whether there is room for it.
+        // Only functions with a frame check whether the stack has room for it.
         (!may_grow).then_some(0)
     }
 
-    /// Reads a call after its return address: what is called, if it is a call that can be resumed.
+    /// Reads a call after its return address. Returns the called function, if the call can be resumed.
     fn callee(&self, code: &mut Code<'_>) -> Option<Callee> {
         code.is(Operator::I64Store { memarg: at(0, 3) })?;
         let callee = if code.accepts(&Operator::I32Const { value: 0 }) {
             Callee::Direct(self.table_index(code.call()?)?)
         } else {
-            // The function part of a program counter: cut first up to Go 1.24.
+            // The function part of a program counter. Up to Go 1.24 it is wrapped to 32 bits before it is shifted.
             if code.accepts(&Operator::I32WrapI64) {
                 code.is(Operator::I32Const { value: 16 })?;
                 code.is(Operator::I32ShrU)?;
@@ -140,7 +140,7 @@ impl GoCommand {
         };
         code.is(GET_SP)?;
         code.is(SET_LOCAL_SP)?;
-        // A call that cannot be resumed has an `if unreachable end` here.
+        // A call that cannot be resumed has `if unreachable end` here.
         let Some(Operator::BrIf { .. }) = code.peek() else {
             return None;
         };
@@ -149,8 +149,8 @@ impl GoCommand {
     }
 }
 
-/// Reads up to the end of the dispatch on resume points: how many blocks are open then, and how many are when the end of the
-/// block is reached after which `point` is.
+/// Reads to the end of the dispatch on resume points. Returns how many blocks are open there, and how many are open
+/// after the end of the block that `point` follows.
 fn dispatch(code: &mut Code<'_>, point: u16) -> Option<(u32, u32)> {
     code.is(GET_SP)?;
     code.is(SET_LOCAL_SP)?;
@@ -167,7 +167,7 @@ fn dispatch(code: &mut Code<'_>, point: u16) -> Option<(u32, u32)> {
     Some((open.checked_sub(1)?, open.checked_sub(target)?))
 }
 
-/// Reads the blocks that a function begins with: how many.
+/// Reads the blocks with which a function begins, and returns their number.
 fn blocks(code: &mut Code<'_>) -> u32 {
     let mut open = 0;
     while code.accepts(&Operator::Block { blockty: EMPTY })
@@ -178,7 +178,7 @@ fn blocks(code: &mut Code<'_>) -> u32 {
     open
 }
 
-/// Reads the question whether the stack must grow, after its first two instructions.
+/// Reads the check whether the stack must grow, after its first two instructions.
 fn grows_stack(code: &mut Code<'_>, own: u32) -> Option<()> {
     code.is(Operator::I32WrapI64)?;
     code.is(Operator::I32Load {
@@ -200,7 +200,7 @@ fn grows_stack(code: &mut Code<'_>, own: u32) -> Option<()> {
     code.is(Operator::End)
 }
 
-/// Reads on after the first two instructions of a call of the closure at `closure`, up to its return address.
+/// Reads a call of the closure at `closure`, from after its first two instructions to its return address.
 fn enters_closure(code: &mut Code<'_>, closure: i64) -> Option<u32> {
     code.is(Operator::I64Const { value: closure })?;
     code.is(Operator::I32WrapI64)?;

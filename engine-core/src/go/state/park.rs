@@ -1,10 +1,10 @@
-//! Makes a program that was stopped in its first read one that begins with it.
+//! Parks a program that was stopped in a read, so that resuming it repeats that read.
 
 use super::stack::{self, Call};
 use super::{Globals, Goroutine, half_word, word, write};
 use crate::go::{Callee, GoCommand};
 
-/// Where the frame of `main.main` is, and what goes on after it.
+/// Where the frame of `main.main` is, and where its caller continues.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct MainFrame {
     /// The table index of `main.main`.
@@ -15,23 +15,23 @@ pub(crate) struct MainFrame {
     pub(super) g: u64,
     /// Its return address, in `runtime.main`.
     pub(super) return_address: u64,
-    /// How many bytes below the end of the stack the return address stands.
+    /// The distance from the return address to the end of the stack, in bytes.
     pub(super) distance: u64,
 }
 
-/// Writes the program counter at which [`RESUME_EXPORT`](crate::wasm::RESUME_EXPORT) goes on: with the read in which the program
-/// was stopped, whose arguments still stand on its stack.
+/// Writes the program counter at which [`RESUME_EXPORT`](crate::wasm::RESUME_EXPORT) continues: the read in which the
+/// program was stopped, whose arguments are still on its stack.
 pub(crate) fn park(go: &GoCommand, memory: &mut [u8], globals: &mut Globals) -> Result<(), String> {
     let goroutine = Goroutine::running(go, memory, globals)?;
     let calls = stack::calls(go, memory, &goroutine)?;
     in_read(go, memory, &goroutine, &calls)?;
-    // Below the stack pointer nothing is in use, and there is room: it is above `lo` by 8 at least.
+    // Memory below the stack pointer is not in use, and there is room: the stack pointer is at least 8 above `lo`.
     write(memory, goroutine.sp - 8, u64::from(go.read) << 16)
         .ok_or_else(|| "its stack is outside of its memory".to_owned())
 }
 
-/// Finds the frame of `main.main` in a program that was stopped in a read. `Err`: it reads somewhere else, in another goroutine
-/// or before `main`.
+/// Finds the frame of `main.main` in a program that was stopped in a read. `Err` if it does not read in `main.main`,
+/// but in another goroutine or before.
 pub(crate) fn main_frame(
     go: &GoCommand,
     memory: &[u8],
@@ -41,14 +41,14 @@ pub(crate) fn main_frame(
     let calls = stack::calls(go, memory, &goroutine)?;
     in_read(go, memory, &goroutine, &calls)?;
     let elsewhere = || "it does not read its request in main.main".to_owned();
-    // From the inside out: …, a call in main.main, that of main.main in runtime.main, that of runtime.main.
+    // From the inside out: …, a call in main.main, the call of main.main in runtime.main, the call of runtime.main.
     let [.., inner, call, _] = &calls[..] else {
         return Err(elsewhere());
     };
     if entry(memory, go.main_pc) != Some(call.caller) {
         return Err(elsewhere());
     }
-    // Package initialisers are called by runtime.main, too, but not through a closure that is a constant.
+    // runtime.main also calls package initialisers, but not through a constant closure.
     let closure = call.site.and_then(|site| match site.callee {
         Callee::Indirect => site.closure,
         Callee::Direct(_) => None,
@@ -66,7 +66,7 @@ pub(crate) fn main_frame(
     }
 }
 
-/// Whether the program stands in a read of stdin.
+/// Checks that the program was stopped in a read of stdin.
 fn in_read(
     go: &GoCommand,
     memory: &[u8],
@@ -84,7 +84,7 @@ fn in_read(
     Ok(())
 }
 
-/// The function whose entry, a program counter, stands at an address: that of a closure, for instance.
+/// The function whose entry, a program counter, is at an address, such as that of a closure.
 fn entry(memory: &[u8], at: u32) -> Option<u32> {
     let pc = word(memory, at.into())?;
     (pc & 0xffff == 0).then_some(())?;

@@ -1,17 +1,18 @@
-//! The generators behind Go's `math/rand`, `maphash.MakeSeed` and the order of maps, which must start anew in every sandbox.
+//! Finds the generators behind Go's `math/rand`, `maphash.MakeSeed` and the order of maps, which need a new seed in every
+//! sandbox.
 //!
-//! They are ChaCha8 (`internal/chacha8rand`, Go 1.22 and later): one in the variable `runtime.globalRand`, and one in the only
-//! thread, `m0`. A program's own `rand.NewChaCha8(seed)` is the same structure, and must repeat.
+//! They are ChaCha8 (`internal/chacha8rand`, Go 1.22 and later): one in the variable `runtime.globalRand`, and one in
+//! the only thread, `m0`. A program's own `rand.NewChaCha8(seed)` is the same structure, but must keep its seed.
 //!
 //! ```text
-//!   offset 0    buf  [32]uint64   the block that the seed and c give
+//!   offset 0    buf  [32]uint64   the block for the seed and c
 //!          256  seed [4]uint64
 //!          288  i    uint32       values used of buf
 //!          292  n    uint32       values in buf
 //!          296  c    uint32       the block's counter, which grows by 4 up to 12; then the end of buf becomes the seed
 //! ```
 //!
-//! Before it is patched, the program's state must hold the very blocks: what was patched and has not run since is not found.
+//! The program's state must hold the exact blocks. So generators that were patched and have not run since are not found.
 
 use super::{Globals, Goroutine, half_word, statics, word};
 use crate::go::GoCommand;
@@ -19,24 +20,25 @@ use crate::start::Patch;
 
 const BLOCK: usize = 256;
 const SEED: usize = 32;
-/// Size of a generator, which ends in four bytes that are not used.
+/// The size of a generator, which ends with four unused bytes.
 const STATE: u64 = 304;
 
-/// The most places at which a block is computed: in Go's variables there are about a hundred that could be a generator.
+/// The maximum number of addresses at which a block is computed. In Go's variables there are about a hundred candidates.
 const MOST_TRIED: usize = 10_000;
 
-/// The most bytes an `m` has: in memory of a size class of its own, it must have room for flags in pointers to it.
+/// The maximum size of an `m`, which is allocated in a size class of this size, so that pointers to it have room for
+/// flags.
 const M_SIZE: u64 = 2048;
 
-/// What makes the runtime's generators start anew: fresh seeds, and blocks that are used up.
+/// The patches that give the runtime's generators new seeds and mark their blocks as used up.
 ///
-/// `Err`: they are not found, or there are others among the program's variables.
+/// `Err` if they are not found, or if the program's variables contain others.
 pub(crate) fn generators(
     go: &GoCommand,
     memory: &[u8],
     globals: &Globals,
 ) -> Result<Vec<Patch>, String> {
-    // That its thread is m0 is part of it.
+    // This checks that the only thread is m0.
     Goroutine::running(go, memory, globals)?;
     let variables = statics::variables(go, memory)?;
     let strange = |what: &str| {
@@ -51,7 +53,7 @@ pub(crate) fn generators(
         .take(3)
         .collect();
     if tried > MOST_TRIED {
-        return strange("too many places look like it");
+        return strange("too many addresses look like one");
     }
     if found.len() > 2 {
         return strange("the program has others like them among its variables");
@@ -66,7 +68,7 @@ pub(crate) fn generators(
     }
     let mut patches = Vec::new();
     for at in [global[0], others[0]] {
-        // Used up: i = n. The next block's counter is c + 4.
+        // i = n marks the block as used up. The next block's counter is c + 4.
         let n = half_word(memory, at + 292).unwrap_or_default();
         let mut used = [0; 12];
         used[..4].copy_from_slice(&n.to_le_bytes());
@@ -80,8 +82,9 @@ pub(crate) fn generators(
             bytes: Box::new(used),
         });
     }
-    // Behind the thread's own generator is the state of a cheap one, which decides between the ready cases of a select: eight
-    // bytes, not both halves 0. There is no telling it by its value, but by the code that steps it.
+    // After the thread's generator is the state of a cheap generator, which chooses between the ready cases of a
+    // select: eight bytes, of which not both halves are 0. It cannot be recognised by its value, but by the code that
+    // steps it.
     let cheap = others[0] + STATE;
     if u32::try_from(cheap - m0).is_ok_and(|offset| go.steps_cheaprand(offset)) {
         patches.push(Patch::Random { at: cheap, len: 8 });
@@ -97,7 +100,8 @@ fn is_global(memory: &[u8], at: u64) -> bool {
     before && word(memory, at + STATE) == Some(1)
 }
 
-/// Whether a generator in use stands at an address. Counts the blocks that are computed, and computes no more than enough.
+/// Whether there is a generator in use at an address. Counts in `tried` the blocks that it computes, and stops at a
+/// maximum.
 fn is_generator(memory: &[u8], at: u64, tried: &mut usize) -> bool {
     let Some(state) = usize::try_from(at)
         .ok()
@@ -114,7 +118,7 @@ fn is_generator(memory: &[u8], at: u64, tried: &mut usize) -> bool {
         ])
     };
     let (i, n, c) = (field(288), field(292), field(296));
-    // The last block of a seed keeps four values back for the next.
+    // The last block of a seed reserves four values for the next seed.
     let counts = matches!((n, c), (32, 0 | 4 | 8) | (28, 12)) && i <= n;
     if !counts || *tried > MOST_TRIED {
         return false;
@@ -125,8 +129,8 @@ fn is_generator(memory: &[u8], at: u64, tried: &mut usize) -> bool {
     block(&seed, c) == state[..BLOCK]
 }
 
-/// A block of ChaCha8 as `chacha8rand` makes it: four blocks with successive counters, interlaced, without the key added to the
-/// words that are known.
+/// A block of ChaCha8 as `chacha8rand` makes it: four blocks with consecutive counters, interlaced, and the key added
+/// to the words of the key only.
 pub(super) fn block(seed: &[u8; SEED], counter: u32) -> [u8; BLOCK] {
     let mut out = [0; BLOCK];
     for lane in 0..4 {

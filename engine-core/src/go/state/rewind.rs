@@ -1,12 +1,13 @@
-//! Makes a program that has ended one that enters `main.main` again.
+//! Rewinds a program that has ended, so that it calls `main.main` again.
 
 use super::park::MainFrame;
 use super::{G_DEFER, G_PANIC, Globals, Goroutine, set, stack, word, write};
 use crate::go::{CTXT, GoCommand, SP};
 
-/// Sets a program that was stopped in `proc_exit(0)` back to where `runtime.main` calls `main.main`, on the heap as it is.
+/// Sets a program that was stopped in `proc_exit(0)` back to where `runtime.main` calls `main.main`. The heap stays as
+/// it is.
 ///
-/// `main` is from a read before. `main.main` must have returned, or have called `os.Exit` with nothing deferred.
+/// `main` is from an earlier read. `main.main` must have returned, or must have called `os.Exit` with nothing deferred.
 pub(crate) fn rewind(
     go: &GoCommand,
     main: &MainFrame,
@@ -18,7 +19,7 @@ pub(crate) fn rewind(
         return Err("it exits in another goroutine than that of main".to_owned());
     }
     let calls = stack::calls(go, memory, &goroutine)?;
-    // The stack may have moved, but what stands on it is as far from its end as before.
+    // The stack may have moved, but distances from its end stay the same.
     let [inner @ .., call, _] = &calls[..] else {
         return Err("it exits outside of main".to_owned());
     };
@@ -27,17 +28,17 @@ pub(crate) fn rewind(
         return Err("it exits outside of main".to_owned());
     }
     match inner {
-        // The call is that of exit in runtime.main: main.main has returned.
+        // runtime.main has called exit: main.main has returned.
         [] => {}
         [.., inner] if inner.caller == main.function && call.pc == main.return_address => {}
         _ => return Err("it exits outside of main".to_owned()),
     }
     let pending = |at| word(memory, goroutine.g + at) != Some(0);
     if pending(G_PANIC) || pending(G_DEFER) {
-        return Err("it exits before what main has deferred is done".to_owned());
+        return Err("it exits while main has deferred calls that have not run".to_owned());
     }
 
-    // As runtime.main does it: the closure, the return address, and below it where to go on.
+    // As runtime.main does it: the closure, the return address, and below it the program counter to continue at.
     set(globals, CTXT, main.closure.into());
     set(globals, SP, call.at);
     write(memory, call.at, main.return_address)

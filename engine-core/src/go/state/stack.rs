@@ -1,34 +1,35 @@
-//! The calls that stand on a goroutine's stack.
+//! Reads the calls on a goroutine's stack.
 
 use std::collections::HashMap;
 
 use super::{Goroutine, word};
 use crate::go::{CallSite, GoCommand};
 
-/// The most calls: a program that waits for its request is hardly ever deep in recursion.
+/// The maximum number of calls. A program that waits for its request is hardly ever deep in recursion.
 const MOST_CALLS: usize = 100_000;
 
-/// The most bytes of code that are read for one stack.
+/// The maximum number of bytes of code that are read for one stack.
 const MOST_CODE: usize = 64 << 20;
 
-/// What a goroutine's stack begins with: four words that stay empty, and below them the return address into `goexit`.
+/// The size of the four empty words with which a goroutine's stack begins. Below them is the return address into
+/// `goexit`.
 const TOP: u64 = 32;
 
 /// A call that has not returned.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call {
-    /// Where its return address stands.
+    /// The address of its return address.
     pub(super) at: u64,
     /// The return address.
     pub(super) pc: u64,
-    /// The function that called, as a table index.
+    /// The calling function, as a table index.
     pub(super) caller: u32,
-    /// The call in its code; `None` for `goexit`, which only looks as if it had called.
+    /// The call in its code. `None` for `goexit`, which has not really called.
     pub(super) site: Option<CallSite>,
 }
 
-/// The calls from the one whose return address stands at the stack pointer to that of the goroutine's first function, whose
-/// return address lies in `goexit`. There are at least two.
+/// The calls from the innermost, whose return address is at the stack pointer, to that of the goroutine's first
+/// function, whose return address is in `goexit`. There are at least two.
 pub(super) fn calls(
     go: &GoCommand,
     memory: &[u8],
@@ -37,7 +38,7 @@ pub(super) fn calls(
     let strange = |at: u64, what: &str| {
         let depth = goroutine.hi - at;
         Err(format!(
-            "its stack cannot be followed: {what}, {depth} bytes below its end"
+            "its stack cannot be read: {what}, {depth} bytes below its end"
         ))
     };
     let first = goroutine.hi.saturating_sub(TOP + 8);
@@ -57,7 +58,7 @@ pub(super) fn calls(
             return strange(at, "it is too deep");
         }
         if at == first {
-            // goexit calls goexit1 and does nothing else; its first program counter is never returned to.
+            // goexit only calls goexit1. No call returns to its first program counter.
             let is_goexit = point == 1
                 && go.frame_size(caller) == Some(0)
                 && go.call_site(caller, 2).is_some()

@@ -1,4 +1,4 @@
-//! The times at which Go's collector stamped the ends of its cycles.
+//! Finds the times at which Go's garbage collector has recorded the ends of its cycles.
 //!
 //! ```text
 //!   runtime.memstats, from offset 0    last_gc_unix    uint64         nanoseconds since 1970
@@ -11,7 +11,7 @@
 use super::{half_word, statics, word};
 use crate::go::GoCommand;
 
-/// The most places at which all fields are compared: there is one.
+/// The maximum number of addresses at which all fields are compared. There should be one.
 const MOST_TRIED: usize = 1000;
 
 const RING: u64 = 256;
@@ -19,8 +19,8 @@ const PAUSES: u64 = 16;
 const ENDS: u64 = PAUSES + 8 * RING;
 const CYCLES: u64 = ENDS + 8 * RING;
 
-/// The readings of the realtime clock, in nanoseconds, that were the collector's: so that they can be told from the program's
-/// own. None if there were no cycles, or more than are remembered, or if the place is not certain.
+/// The readings of the realtime clock, in nanoseconds, that the collector has made, so that they can be told from those
+/// of the program. Empty if there were no cycles or more than are recorded, or if the address is not certain.
 pub(crate) fn collector_stamps(go: &GoCommand, memory: &[u8]) -> Vec<u64> {
     let Ok(variables) = statics::variables(go, memory) else {
         return Vec::new();
@@ -36,7 +36,7 @@ pub(crate) fn collector_stamps(go: &GoCommand, memory: &[u8]) -> Vec<u64> {
     }
 }
 
-/// Whether the last cycle is the one that its number says.
+/// Whether the time of the last cycle is where the number of cycles says.
 fn may_be_there(memory: &[u8], at: u64) -> bool {
     let last = word(memory, at).filter(|last| *last != 0);
     let cycles = half_word(memory, at + CYCLES).map(u64::from);
@@ -46,7 +46,7 @@ fn may_be_there(memory: &[u8], at: u64) -> bool {
     word(memory, at + ENDS + 8 * (cycles - 1)) == Some(last)
 }
 
-/// Reads the stamps, if the fields agree with each other.
+/// Reads the times, if the fields are consistent.
 fn stamps(memory: &[u8], at: u64) -> Option<Vec<u64>> {
     let cycles = half_word(memory, at + CYCLES)? as usize;
     let ring = |at: u64| {

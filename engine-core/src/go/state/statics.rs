@@ -1,17 +1,18 @@
-//! Where a program's variables are: what lies outside is its heap.
+//! Finds a program's package-level variables. Everything outside of them is its heap.
 
 use std::ops::Range;
 
 use super::word;
 use crate::go::GoCommand;
 
-/// The beginning of the table of functions: its magic number since Go 1.20, the size of an instruction and of a pointer.
+/// The beginning of the table of functions: its magic number since Go 1.20, and the sizes of an instruction and of a
+/// pointer.
 const PCLNTAB: u64 = 0x0801_0000_ffff_fff1;
 
 /// The lowest program counter.
 const FIRST_PC: u64 = 0x1000 << 16;
 
-/// Fields of `runtime.firstmoduledata`, in words.
+/// Offsets of fields of `runtime.firstmoduledata`, in words.
 const PC_HEADER: usize = 0;
 const MIN_PC: usize = 20;
 const MAX_PC: usize = 21;
@@ -22,11 +23,11 @@ const NOPTRBSS: usize = 30;
 const ENOPTRBSS: usize = 31;
 const END: usize = 34;
 
-/// The addresses of all variables, initialised or not, and nothing else, as the runtime knows them itself: from
-/// `runtime.firstmoduledata`, which is found by what must stand in it.
+/// The addresses of all variables, initialised or not, and of nothing else. They are in `runtime.firstmoduledata`,
+/// which is found by what it must contain.
 pub(super) fn variables(go: &GoCommand, memory: &[u8]) -> Result<Range<u64>, String> {
     let mut found = None;
-    // It stands before the variables that are zero at the start, of which m0 is one.
+    // It is before the variables that are zero at the start, such as m0.
     let end = u64::from(go.m0).min(memory.len() as u64);
     for at in (0..end).step_by(8) {
         if word(memory, at + 8 * MIN_PC as u64) != Some(FIRST_PC) {
@@ -36,13 +37,15 @@ pub(super) fn variables(go: &GoCommand, memory: &[u8]) -> Result<Range<u64>, Str
             continue;
         };
         if found.replace(range).is_some() {
-            return Err("its variables are not found: two tables say where they are".to_owned());
+            return Err(
+                "its variables are not found: two tables could say where they are".to_owned(),
+            );
         }
     }
     found.ok_or_else(|| "its variables are not found: no table says where they are".to_owned())
 }
 
-/// Reads `moduledata`, if that is what stands there.
+/// Reads `moduledata` at an address, if there is one.
 fn module_data(go: &GoCommand, memory: &[u8], at: u64) -> Option<Range<u64>> {
     let mut words = [0; END + 1];
     for (index, field) in words.iter_mut().enumerate() {

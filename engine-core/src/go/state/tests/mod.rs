@@ -1,4 +1,4 @@
-//! Parking and rewinding a program of a dozen functions, and everything that must not be taken for one that can be.
+//! Tests of parking and rewinding a program of a dozen functions, and of states that must be refused.
 
 mod park;
 mod random;
@@ -97,10 +97,10 @@ impl Stopped {
         stopped
     }
 
-    /// Makes the stack anew: the functions from the outermost on, the points at which they go on, and their frames.
+    /// Writes a new stack: the functions from the outermost on, the points at which they continue, and their frames.
     fn goroutine(&mut self, calls: &[(u32, u16, u64)]) {
         let (lo, hi) = (self.word(G1) as usize, self.word(G1 + 8) as usize);
-        // What was there before is still there.
+        // The rest of the old stack stays.
         self.memory[lo..hi - 32].fill(0xa5);
         let mut at = hi as u64 - 40;
         self.set(at, pc(GOEXIT, 1));
@@ -113,7 +113,7 @@ impl Stopped {
         self.memory[at as usize + 8..][..4].fill(0);
     }
 
-    /// A generator that is used as far as `i`.
+    /// A generator of which `i` values are used.
     fn generator(&mut self, at: u64, i: u32, n: u32, c: u32) {
         let seed: [u8; 32] = std::array::from_fn(|index| index as u8 ^ at as u8 ^ 0x5a);
         let place = at as usize;
@@ -156,7 +156,7 @@ impl Stopped {
         generators(&self.go, &self.memory, &self.globals)
     }
 
-    /// Changes it so that nothing can be done with it.
+    /// Changes the program so that it must be refused.
     #[track_caller]
     fn refuses(change: impl FnOnce(&mut Self)) -> String {
         let mut stopped = Self::new();
@@ -169,11 +169,11 @@ impl Stopped {
     }
 }
 
-/// Why it is refused then, in part, and a change.
+/// A part of the reason for a refusal, and the change that causes it.
 type Change = (&'static str, fn(&mut Stopped));
 
 #[test]
-fn any_state_is_survived() {
+fn no_state_causes_a_panic() {
     let main = Stopped::new().main_frame().unwrap();
     let mut random: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut next = || {

@@ -1,9 +1,9 @@
-//! Which states are parked, and which are refused.
+//! Tests of which states are parked, and which are refused.
 
 use super::*;
 
 #[test]
-fn parking_writes_where_to_go_on_and_nothing_else() {
+fn parking_writes_where_to_continue_and_nothing_else() {
     let mut stopped = Stopped::new();
     let before = stopped.clone();
     stopped.park().unwrap();
@@ -32,7 +32,7 @@ fn reads_in_initialisers_and_other_goroutines_are_parked_but_not_rewound() {
         ][..],
         &[(GOROUTINE, 1, 40), (SYSCALL_READ, 1, SYSCALL_READ_FRAME)],
         &[(SYSCALL_READ, 1, SYSCALL_READ_FRAME)],
-        // As main.main, but called by another than runtime.main.
+        // main.main, but not called by runtime.main.
         &[
             (GOROUTINE, 1, 40),
             (MAIN, 1, MAIN_FRAME),
@@ -70,7 +70,7 @@ fn frameless_functions_and_deep_stacks_are_followed() {
 }
 
 #[test]
-fn what_is_not_the_state_of_a_running_goroutine_is_refused() {
+fn states_that_are_not_of_a_running_goroutine_are_refused() {
     let changes: [Change; 15] = [
         ("pauses", |stopped| stopped.register(PAUSE, 1)),
         ("pauses", |stopped| {
@@ -99,7 +99,7 @@ fn what_is_not_the_state_of_a_running_goroutine_is_refused() {
 }
 
 #[test]
-fn what_is_not_a_stack_that_leads_from_a_read_to_goexit_is_refused() {
+fn stacks_that_do_not_lead_from_a_read_to_goexit_are_refused() {
     let changes: [Change; 14] = [
         // Another descriptor, another import.
         ("stdin", |stopped| stopped.set(stopped.sp() + 8, 3)),
@@ -128,12 +128,12 @@ fn what_is_not_a_stack_that_leads_from_a_read_to_goexit_is_refused() {
         ("return address", |stopped| {
             stopped.set(stopped.sp() + 40, pc(RT0, 4));
         }),
-        // A stack pointer that is off, or frames of another size.
+        // A wrong stack pointer, or frames of another size.
         ("return address", |stopped| {
             stopped.register(SP, stopped.sp() - 8);
         }),
         ("end at goexit", |stopped| stopped.set(G1 + 8, HI - 16)),
-        // What is at its end.
+        // Changes at its end.
         ("begin with goexit", |stopped| {
             stopped.set(HI - 40, pc(GOEXIT, 2))
         }),

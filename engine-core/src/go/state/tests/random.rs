@@ -1,9 +1,9 @@
-//! Which generators start anew.
+//! Tests of which generators get new seeds.
 
 use super::*;
 
 #[test]
-fn generators_start_anew_from_fresh_seeds() {
+fn generators_get_new_seeds() {
     let stopped = Stopped::new();
     let patches = stopped.generators().unwrap();
     let used = |n: u8| Box::new([n, 0, 0, 0, n, 0, 0, 0, 0, 0, 0, 0]);
@@ -35,7 +35,7 @@ fn generators_start_anew_from_fresh_seeds() {
 }
 
 #[test]
-fn a_cheap_generator_at_another_place_is_left_alone() {
+fn a_cheap_generator_at_another_offset_is_left_alone() {
     let mut stopped = Stopped::new();
     stopped.memory[OWN_RAND as usize..][..304].fill(0);
     stopped.generator(OWN_RAND - 8, 6, 28, 12);
@@ -53,14 +53,14 @@ fn a_block_is_what_go_computes() {
 
 #[test]
 fn generators_of_the_program_must_repeat() {
-    // On the heap, or in a stack: they are the program's, and stay.
+    // On the heap or in a stack they belong to the program, and stay.
     let mut stopped = Stopped::new();
     let patches = stopped.generators().unwrap();
     stopped.generator(0x18000, 3, 32, 4);
     stopped.generator(END, 3, 32, 4);
     stopped.set(END + 304, 1);
     assert_eq!(stopped.generators().unwrap(), patches);
-    // Among its variables: they cannot be told apart.
+    // Among its variables they cannot be told from the runtime's.
     for at in [VARIABLES, 0x7000, 0x9000, 0xac00, END - 304] {
         let mut stopped = Stopped::new();
         stopped.generator(at, 3, 32, 4);
@@ -70,9 +70,9 @@ fn generators_of_the_program_must_repeat() {
 }
 
 #[test]
-fn generators_that_are_not_certain_are_none() {
+fn uncertain_generators_are_refused() {
     let changes: [Change; 13] = [
-        // Not as the block says.
+        // The block is not that of the seed.
         ("two", |stopped| {
             stopped.memory[GLOBAL_RAND as usize + 17] ^= 1
         }),
@@ -83,7 +83,7 @@ fn generators_that_are_not_certain_are_none() {
         ("two", |stopped| {
             stopped.memory[OWN_RAND as usize + 288] = 29
         }),
-        // Not where they belong.
+        // They are at other addresses.
         ("two", |stopped| stopped.set(GLOBAL_RAND - 8, 1)),
         ("two", |stopped| stopped.set(GLOBAL_RAND - 40, 1)),
         ("two", |stopped| stopped.set(GLOBAL_RAND + 304, 2)),
@@ -95,7 +95,7 @@ fn generators_that_are_not_certain_are_none() {
             stopped.memory[OWN_RAND as usize..][..304].fill(0);
             stopped.memory[GLOBAL_RAND as usize..][..304].fill(0);
         }),
-        // Nobody knows where the variables are.
+        // The variables are not found.
         ("no table", |stopped| {
             stopped.set(PCLNTAB, 0x0801_0000_ffff_fff0)
         }),
@@ -103,7 +103,7 @@ fn generators_that_are_not_certain_are_none() {
             stopped.set(MODULE_DATA + 8 * 24, END + 8)
         }),
         ("too many", |stopped| {
-            // i = 8, n = 32, c = 8, i = 32, … in one place after another, of which none is a generator.
+            // i = 8, n = 32, c = 8, i = 32, … at consecutive addresses, none of which is a generator.
             stopped.memory.resize(0x40000, 0);
             stopped.set(MODULE_DATA + 8 * 34, 0x40000);
             for at in (0x20000..0x40000).step_by(8) {

@@ -1,4 +1,4 @@
-//! Which ends are rewound, and to where.
+//! Tests of which ends are rewound, and to where.
 
 use super::*;
 use crate::go::CTXT;
@@ -14,7 +14,7 @@ fn main_is_entered_again_as_runtime_main_does_it() {
     assert_eq!(stopped.word(sp), pc(RUNTIME_MAIN, 2));
     assert_eq!(stopped.word(sp - 8), pc(MAIN, 0));
     assert_eq!(value(&stopped.globals, CTXT), Some(MAIN_CLOSURE));
-    // And it comes to the same read.
+    // It gets to the same read again.
     let before = Stopped::new();
     stopped.register(SP, before.sp());
     let (from, to) = (before.sp() as usize, sp as usize);
@@ -62,7 +62,7 @@ fn exits_elsewhere_are_not_rewound() {
         assert!(refused.contains(why), "{why}: {refused}");
         assert!(before.memory == stopped.memory && before.globals == stopped.globals);
     };
-    // Another goroutine, even with the same frames.
+    // In another goroutine, even with the same frames.
     refuses(
         |stopped| {
             stopped.set(0x18000, LO);
@@ -88,6 +88,6 @@ fn exits_elsewhere_are_not_rewound() {
         "outside of main",
     );
     refuses(|stopped| stopped.goroutine(&[]), "goexit");
-    // Deferred calls that would be there twice.
+    // With deferred calls, which would be there twice.
     refuses(|stopped| stopped.set(G1 + 40, 0x1234), "deferred");
 }

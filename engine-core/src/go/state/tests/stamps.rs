@@ -1,4 +1,4 @@
-//! Which times are the collector's.
+//! Tests of which times are recognised as the collector's.
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn stamps_of_the_collector_are_found() {
     stopped.set(MEMSTATS + 4112, 2 | 1 << 32);
     let found = |stopped: &Stopped| collector_stamps(&stopped.go, &stopped.memory);
     assert_eq!(found(&stopped), times);
-    // A program's own readings are none, wherever they stand.
+    // Readings of the program are not the collector's, wherever they are.
     stopped.set(VARIABLES, times[0] + 1);
     assert_eq!(found(&stopped), times);
     for (at, value) in [
