@@ -1,10 +1,10 @@
-//! Arguments and environment.
+//! The functions for arguments and environment.
 
 use super::errno::{Errno, Fail, answer};
 use super::guest::{bytes_mut, check, write};
 use crate::sandbox::{HostState, Stop};
 
-/// Writes the arguments, each ended by NUL, and a table of pointers to them.
+/// Writes the arguments, each followed by a NUL, and a table of pointers to them.
 pub fn args_get(host: &mut HostState, memory: &mut [u8], argv: i32, buf: i32) -> Result<i32, Stop> {
     answer(|| {
         let args = host
@@ -33,7 +33,7 @@ pub fn args_sizes_get(
     })
 }
 
-/// Writes the environment as `name=value`, each ended by NUL, and a table of pointers to them.
+/// Writes the environment as `name=value`, each followed by a NUL, and a table of pointers to them.
 pub fn environ_get(
     host: &mut HostState,
     memory: &mut [u8],
@@ -61,7 +61,7 @@ pub fn environ_sizes_get(
     })
 }
 
-/// Count and bytes of `strings`, each of which is the concatenation of its parts and a NUL.
+/// The number of `strings` and of their bytes. Each string is the concatenation of its parts and a NUL.
 fn sizes<'a>(strings: impl Iterator<Item = [&'a [u8]; 3]>) -> Result<(u32, u32), Errno> {
     let (mut count, mut size) = (0u32, 0usize);
     for parts in strings {
@@ -94,7 +94,7 @@ fn put<'a>(
     check(memory, buffer, size)?;
     let table_size = count.checked_mul(4).ok_or(Errno::OVERFLOW)?;
     check(memory, table, table_size)?;
-    // Both areas lie in memory, so neither pointer can wrap.
+    // Both areas are in memory, so neither pointer can wrap.
     let mut at = buffer.cast_unsigned();
     for (index, parts) in strings.enumerate() {
         let entry = table.cast_unsigned() + 4 * index as u32;

@@ -1,10 +1,10 @@
-//! Ours against wasi-common: the same calls, the same errnos, the same memory.
+//! Compares our functions with wasi-common's: the same calls must return the same errnos and leave the same memory.
 //!
-//! Deliberate differences are kept out of the generator: clocks of CPU time (wasi-common: EBADF), offsets of pipes (EBADF
-//! instead of ESPIPE), a read into several vectors (wasi-common fills the first), polling a pipe (EINVAL), flags of a pipe
-//! (EBADF), misaligned pointers (wasi-common traps), a read or write whose result cannot be written (wasi-common has moved
-//! the bytes by then), an empty vector outside of memory (wasi-common does not look where a read into it would go), rights
-//! (wasi-common keeps none).
+//! The generator avoids deliberate differences: clocks of CPU time (wasi-common: EBADF), offsets of pipes (EBADF
+//! instead of ESPIPE), a read into several vectors (wasi-common fills the first), polling a pipe (EINVAL), flags of a
+//! pipe (EBADF), misaligned pointers (wasi-common traps), a read or write whose result cannot be written (wasi-common
+//! has transferred the bytes by then), an empty vector outside of memory (wasi-common does not check its address), and
+//! rights (wasi-common has none).
 
 use std::io::Cursor;
 
@@ -59,7 +59,7 @@ impl Pair {
         }
     }
 
-    /// Compares the ends of one call. After an error our memory is as before; theirs may be half written.
+    /// Compares the results of one call. After an error our memory is unchanged; wasi-common's may be partly written.
     fn compare(&mut self, what: &str, mine: i32, their: Result<(), Fail>, before: &[u8]) {
         let their = match their {
             Ok(()) => 0,
@@ -91,7 +91,7 @@ macro_rules! both {
     }};
 }
 
-/// A small generator of arguments: xorshift, the same each time.
+/// A small generator of arguments: xorshift, with the same sequence each time.
 struct Random(u64);
 
 impl Random {
@@ -106,7 +106,7 @@ impl Random {
         from[(self.next() % from.len() as u64) as usize]
     }
 
-    /// Mostly somewhere in the kilobyte at `base`, sometimes at or beyond the end of memory.
+    /// An address: mostly in the kilobyte at `base`, sometimes at or beyond the end of memory.
     fn pointer(&mut self, base: u64) -> i32 {
         let end = SIZE as i32;
         let odd = [end, end - 8, end - 24, end - 64, -8, i32::MIN, i32::MAX - 7];
@@ -119,7 +119,7 @@ impl Random {
 
 fn step(pair: &mut Pair, random: &mut Random) {
     let fd = random.pick(&[0, 1, 2, 3, 4, -1]);
-    // Two results never overlap: which of them is written last is nobody's business.
+    // Two results never overlap, because the order in which they are written is not specified.
     let (a, b) = (random.pointer(0), random.pointer(1200));
     let b = if a == b { 1200 } else { b };
     match random.next() % 20 {
@@ -150,7 +150,7 @@ fn step(pair: &mut Pair, random: &mut Random) {
                 put_clock(memory, 3072, 77, clock, 1, absolute);
             }
             let count = random.pick(&[0, 1]);
-            // Which of two mistakes is found first is nobody's business.
+            // If there are two mistakes, it is not specified which one is reported.
             let (a, b) = if clock == 4 { (0, 64) } else { (a, b) };
             both!(pair, poll_oneoff(3072, a, count, b));
         }
@@ -204,7 +204,7 @@ fn clocks_and_randomness_end_the_same_way() {
         let mine = ours::clock_time_get(&mut pair.host, &mut pair.memory, id, 0, at);
         let memory = &mut GuestMemory::Unshared(&mut pair.their_memory);
         let their = settle(theirs::clock_time_get(&mut pair.context, memory, id, 0, at));
-        // What the clocks show differs, where it stands does not.
+        // The times of the clocks differ, but not where they are written.
         pair.memory[8..16].fill(0);
         pair.their_memory[8..16].fill(0);
         pair.compare("clock_time_get", mine.expect("no stop"), their, &before);

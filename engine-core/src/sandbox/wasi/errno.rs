@@ -31,7 +31,7 @@ impl Errno {
     pub(super) const XDEV: Self = Self(75);
     pub(super) const NOTCAPABLE: Self = Self(76);
 
-    /// For errors of the system that wasi-common does not translate.
+    /// The error number for an error of the system that wasi-common does not translate.
     pub(super) fn of_io(error: &io::Error) -> Self {
         match error.raw_os_error() {
             Some(libc::ENODEV) => Self::NODEV,
@@ -47,7 +47,7 @@ impl Errno {
     }
 }
 
-/// Why a hostcall did not succeed: the guest learns of an errno, and ends by a stop.
+/// Why a hostcall did not succeed. The guest gets an errno, or a stop ends it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Fail {
     Errno(Errno),
@@ -72,7 +72,7 @@ impl From<Interruption> for Fail {
     }
 }
 
-/// Runs the body of a hostcall and gives its end the shape that backends expect.
+/// Runs the body of a hostcall, and converts its result to what backends expect.
 #[inline]
 pub(super) fn answer(body: impl FnOnce() -> Result<(), Fail>) -> Result<i32, Stop> {
     match body() {

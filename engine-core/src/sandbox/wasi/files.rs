@@ -1,4 +1,4 @@
-//! The functions on descriptors: ours for the standard streams, wasi-common's for the rest.
+//! The functions on descriptors: our own for the standard streams, wasi-common's for all others.
 
 use super::errno::{Errno, Fail, answer};
 use super::guest::{Iovecs, bytes, bytes_mut, check, range, read, write};
@@ -7,7 +7,7 @@ use super::rights::{self, Rights};
 use super::stdio::{self, Fd, allowed, locate};
 use crate::sandbox::{HostState, Stop};
 
-/// Says how a file will be used. Nothing to say about a pipe.
+/// Tells the system how a file will be used. Fails for a pipe.
 pub fn fd_advise(
     host: &mut HostState,
     memory: &mut [u8],
@@ -22,7 +22,7 @@ pub fn fd_advise(
     })
 }
 
-/// Not supported, as in wasi-common: it exists on one operating system only.
+/// Not supported, as in wasi-common, because only one operating system has it.
 pub fn fd_allocate(
     host: &mut HostState,
     memory: &mut [u8],
@@ -79,7 +79,7 @@ struct Fdstat([u8; FDSTAT as usize]);
 
 const FDSTAT: u32 = 24;
 
-/// The type of a folder.
+/// The file type of a directory.
 const DIRECTORY: u8 = 3;
 
 impl Fdstat {
@@ -96,7 +96,7 @@ impl Fdstat {
     }
 }
 
-/// The `fdstat` of a folder or file, with the rights that it has left.
+/// The `fdstat` of a directory or file, with the rights that it still has.
 fn mounted_fdstat(host: &mut HostState, fd: i32) -> Result<Fdstat, Fail> {
     let mut fdstat = Fdstat([0; FDSTAT as usize]);
     let got: Result<(), Fail> = forward!(host, &mut fdstat.0, fd_fdstat_get(fd, 0));
@@ -112,7 +112,7 @@ fn mounted_fdstat(host: &mut HostState, fd: i32) -> Result<Fdstat, Fail> {
     Ok(fdstat)
 }
 
-/// Closes a folder or file.
+/// Closes a directory or file.
 fn close_mounted(host: &mut HostState, fd: i32) -> Result<(), Fail> {
     let closed: Result<(), Fail> = forward!(host, &mut [], fd_close(fd));
     closed?;
@@ -135,7 +135,7 @@ pub fn fd_fdstat_set_flags(
     })
 }
 
-/// Gives up rights of a descriptor. Those that it does not have are not to be had: ENOTCAPABLE.
+/// Gives up rights of a descriptor. Asking for rights that it does not have fails with ENOTCAPABLE.
 pub fn fd_fdstat_set_rights(
     host: &mut HostState,
     _memory: &mut [u8],
@@ -208,7 +208,7 @@ pub fn fd_filestat_set_times(
     })
 }
 
-/// Reads at an offset. A pipe has none.
+/// Reads at an offset. Fails for a pipe.
 pub fn fd_pread(
     host: &mut HostState,
     memory: &mut [u8],
@@ -230,7 +230,7 @@ pub fn fd_pread(
     )
 }
 
-/// Says that a descriptor is a mount, and how long its path is.
+/// Writes that a descriptor is a mount, and the length of its path.
 pub fn fd_prestat_get(
     host: &mut HostState,
     memory: &mut [u8],
@@ -263,7 +263,7 @@ pub fn fd_prestat_dir_name(
     })
 }
 
-/// Writes at an offset. A pipe has none.
+/// Writes at an offset. Fails for a pipe.
 pub fn fd_pwrite(
     host: &mut HostState,
     memory: &mut [u8],
@@ -285,7 +285,7 @@ pub fn fd_pwrite(
     )
 }
 
-/// Reads.
+/// Reads from a descriptor.
 pub fn fd_read(
     host: &mut HostState,
     memory: &mut [u8],
@@ -304,7 +304,7 @@ pub fn fd_read(
     })
 }
 
-/// Lists a folder.
+/// Lists a directory.
 pub fn fd_readdir(
     host: &mut HostState,
     memory: &mut [u8],
@@ -327,16 +327,17 @@ pub fn fd_readdir(
                     let list = range(memory, buf, u32::from_le_bytes(filled))?;
                     let result = range(memory, used, 4)?;
                     if result.start < list.end && list.start < result.end {
-                        // Written last, over a list that nobody can read any more.
+                        // The result overwrites the list, which can no longer be read. Clear it, and write the result
+                        // last.
                         memory[list].fill(0);
                         write(memory, used, filled)?;
                     } else {
                         clear_padding(&mut memory[list]);
                     }
                 }
-                // Nothing was listed.
+                // The list was not written.
                 Err(Fail::Errno(Errno::BADF | Errno::NOTDIR)) => {}
-                // Not all was.
+                // A part of the list may have been written.
                 Err(_) => clear_padding(bytes_mut(memory, buf, len)?),
             }
             listed
@@ -344,7 +345,7 @@ pub fn fd_readdir(
     })
 }
 
-/// Clears the padding of each `dirent`. Wasi-common leaves in it what was on the host's stack.
+/// Clears the padding of each `dirent`. wasi-common does not initialise it, so it holds bytes of the host's stack.
 fn clear_padding(mut list: &mut [u8]) {
     while let Some(header) = list.get_mut(..DIRENT.min(list.len()))
         && let Some(padding) = header.get_mut(DIRENT_PADDING..)
@@ -354,7 +355,7 @@ fn clear_padding(mut list: &mut [u8]) {
             return;
         };
         let name = u32::from_le_bytes([a, b, c, d]) as usize;
-        // No name is empty: the list has ended.
+        // Names are never empty, so the list has ended.
         if name == 0 {
             return;
         }
@@ -366,7 +367,7 @@ fn clear_padding(mut list: &mut [u8]) {
 const DIRENT: usize = 24;
 const DIRENT_PADDING: usize = 21;
 
-/// Gives a descriptor the number of another one, which is closed.
+/// Gives a descriptor the number of another one, which is closed first.
 pub fn fd_renumber(host: &mut HostState, _: &mut [u8], fd: i32, to: i32) -> Result<i32, Stop> {
     answer(|| {
         let (from, replaced) = (open(host, fd)?, open(host, to)?);
@@ -392,7 +393,7 @@ pub fn fd_renumber(host: &mut HostState, _: &mut [u8], fd: i32, to: i32) -> Resu
     })
 }
 
-/// What `fd` is, if it is open.
+/// The kind of the descriptor `fd`, if it is open.
 fn open(host: &HostState, fd: i32) -> Result<Fd, Errno> {
     let found = locate(host, fd)?;
     match (found, &host.mounts) {
@@ -401,7 +402,7 @@ fn open(host: &HostState, fd: i32) -> Result<Fd, Errno> {
     }
 }
 
-/// Moves the offset of an open file. A pipe has none.
+/// Moves the offset of an open file. Fails for a pipe.
 pub fn fd_seek(
     host: &mut HostState,
     memory: &mut [u8],
@@ -427,7 +428,7 @@ pub fn fd_sync(host: &mut HostState, memory: &mut [u8], fd: i32) -> Result<i32, 
     })
 }
 
-/// Writes the offset of an open file. A pipe has none.
+/// Writes the offset of an open file. Fails for a pipe.
 pub fn fd_tell(
     host: &mut HostState,
     memory: &mut [u8],
@@ -443,7 +444,7 @@ pub fn fd_tell(
     })
 }
 
-/// Writes.
+/// Writes to a descriptor.
 pub fn fd_write(
     host: &mut HostState,
     memory: &mut [u8],
@@ -536,13 +537,13 @@ mod tests {
         assert_eq!(fd_renumber(&mut host, &mut [], 1, 3), EBADF);
         assert_eq!(fd_renumber(&mut host, &mut [], 3, 1), EBADF);
         assert_eq!(put(&mut host, 1), OK);
-        // stdout is 2 now; nothing is 1, and stderr is gone.
+        // stdout is 2 now, 1 is closed, and so is stderr.
         assert_eq!(fd_renumber(&mut host, &mut [], 1, 2), OK);
         assert_eq!(put(&mut host, 1), EBADF);
         assert_eq!(put(&mut host, 2), OK);
         assert_eq!(host.stdout, b"xx");
         assert_eq!(fd_renumber(&mut host, &mut [], 2, 1), EBADF);
-        // And then it is 0.
+        // Then stdout becomes 0.
         assert_eq!(fd_renumber(&mut host, &mut [], 2, 0), OK);
         assert_eq!(put(&mut host, 0), OK);
         assert_eq!(host.stdout, b"xxx");

@@ -1,20 +1,20 @@
-//! Checked access to the guest's memory: whatever lies outside of it is EFAULT.
+//! Checked access to the guest's memory. An access outside of it is EFAULT.
 
 use std::ops::Range;
 
 use super::errno::Errno;
 
-/// The most scatter/gather vectors one call may name (Linux's IOV_MAX).
+/// The maximum number of scatter/gather vectors of one call (Linux's IOV_MAX).
 const IOVECS_MAX: u32 = 1024;
 
 /// Bytes of one `iovec`: a pointer and a length.
 const IOVEC: u64 = 8;
 
-/// Where `len` bytes at `ptr` are, if they lie inside of memory.
+/// The range of the `len` bytes at `ptr`, if they are inside of memory.
 #[inline]
 pub(super) fn range(memory: &[u8], ptr: i32, len: u32) -> Result<Range<usize>, Errno> {
     let start = u64::from(ptr.cast_unsigned());
-    // Two u32: no overflow in u64.
+    // The sum of two u32 does not overflow a u64.
     let end = start + u64::from(len);
     if end > memory.len() as u64 {
         return Err(Errno::FAULT);
@@ -23,33 +23,33 @@ pub(super) fn range(memory: &[u8], ptr: i32, len: u32) -> Result<Range<usize>, E
     Ok(start as usize..end as usize)
 }
 
-/// Bytes of the guest.
+/// The `len` bytes at `ptr`.
 #[inline]
 pub(crate) fn bytes(memory: &[u8], ptr: i32, len: i32) -> Result<&[u8], Errno> {
     Ok(&memory[range(memory, ptr, len.cast_unsigned())?])
 }
 
-/// Bytes of the guest, to be written.
+/// The `len` bytes at `ptr`, to be written.
 #[inline]
 pub(super) fn bytes_mut(memory: &mut [u8], ptr: i32, len: i32) -> Result<&mut [u8], Errno> {
     let range = range(memory, ptr, len.cast_unsigned())?;
     Ok(&mut memory[range])
 }
 
-/// Finds out early whether a result can be written.
+/// Checks that a result can be written, before anything is done.
 #[inline]
 pub(super) fn check(memory: &[u8], ptr: i32, len: u32) -> Result<(), Errno> {
     range(memory, ptr, len).map(drop)
 }
 
-/// Reads an array of `N` bytes, the little-endian form of some number.
+/// Reads an array of `N` bytes: a number in little-endian form.
 #[inline]
 pub(super) fn read<const N: usize>(memory: &[u8], ptr: i32) -> Result<[u8; N], Errno> {
     let range = range(memory, ptr, N as u32)?;
     memory[range].try_into().map_err(|_| Errno::FAULT)
 }
 
-/// Writes an array of `N` bytes, the little-endian form of some number.
+/// Writes an array of `N` bytes: a number in little-endian form.
 #[inline]
 pub(super) fn write<const N: usize>(
     memory: &mut [u8],
@@ -69,7 +69,8 @@ pub(super) struct Iovecs {
 }
 
 impl Iovecs {
-    /// `count` vectors at `ptr`, and how many bytes they name in all. Every one of them lies in memory at this moment.
+    /// `count` vectors at `ptr`, and the number of bytes in all of them. Checks that each of them is in memory at this
+    /// moment.
     #[inline]
     pub(super) fn new(memory: &[u8], ptr: i32, count: i32) -> Result<(Self, u64), Errno> {
         let count = count.cast_unsigned();
@@ -88,13 +89,13 @@ impl Iovecs {
         Ok((vectors, total))
     }
 
-    /// How many there are.
+    /// The number of vectors.
     #[inline]
     pub(super) fn count(self) -> u32 {
         self.count
     }
 
-    /// The bytes vector `index` names. Checked each time: a read into an earlier vector may have changed this one.
+    /// The bytes of vector `index`. Checked each time, because a read into an earlier vector may have changed this one.
     #[inline]
     pub(super) fn get(self, memory: &[u8], index: u32) -> Result<Range<usize>, Errno> {
         let at = u64::from(self.base) + u64::from(index) * IOVEC;

@@ -1,4 +1,4 @@
-//! The functions on paths: wasi-common's, on the folders of `mount`.
+//! The functions on paths, which wasi-common implements on the mounted directories.
 
 use super::errno::{Errno, Fail, answer};
 use super::guest::{bytes, check, read};
@@ -10,10 +10,10 @@ use crate::sandbox::{HostState, Stop};
 /// The longest path, as on Linux.
 const PATH_MAX: u32 = 4096;
 
-/// The flag of `path_open` that creates what is not there.
+/// The flag of `path_open` that creates a file that does not exist.
 const CREAT: i32 = 1;
 
-/// Creates a folder.
+/// Creates a directory.
 pub fn path_create_directory(
     host: &mut HostState,
     memory: &mut [u8],
@@ -27,7 +27,7 @@ pub fn path_create_directory(
     })
 }
 
-/// Writes type, size and times of what is at a path.
+/// Writes type, size and times of the file or directory at a path.
 pub fn path_filestat_get(
     host: &mut HostState,
     memory: &mut [u8],
@@ -44,7 +44,7 @@ pub fn path_filestat_get(
     })
 }
 
-/// Sets the times of what is at a path.
+/// Sets the times of the file or directory at a path.
 #[expect(clippy::too_many_arguments, reason = "the signature is WASI's")]
 pub fn path_filestat_set_times(
     host: &mut HostState,
@@ -105,7 +105,7 @@ pub fn path_link(
     })
 }
 
-/// Opens a file or folder.
+/// Opens a file or directory.
 #[expect(clippy::too_many_arguments, reason = "the signature is WASI's")]
 pub fn path_open(
     host: &mut HostState,
@@ -148,7 +148,7 @@ pub fn path_open(
     })
 }
 
-/// Writes what a symbolic link says.
+/// Writes the target of a symbolic link.
 #[expect(clippy::too_many_arguments, reason = "the signature is WASI's")]
 pub fn path_readlink(
     host: &mut HostState,
@@ -172,7 +172,7 @@ pub fn path_readlink(
     })
 }
 
-/// Removes an empty folder.
+/// Removes an empty directory.
 pub fn path_remove_directory(
     host: &mut HostState,
     memory: &mut [u8],
@@ -186,7 +186,7 @@ pub fn path_remove_directory(
     })
 }
 
-/// Renames a file or folder.
+/// Renames a file or directory.
 #[expect(clippy::too_many_arguments, reason = "the signature is WASI's")]
 pub fn path_rename(
     host: &mut HostState,
@@ -258,8 +258,8 @@ pub fn path_unlink_file(
     })
 }
 
-/// What every path needs: a descriptor that may be a folder and has the rights `needed`, and a text of bounded length inside
-/// of memory.
+/// Checks what every path needs: a descriptor that can be a directory and has the rights `needed`, and a path of
+/// bounded length that is inside of memory.
 fn check_path(
     host: &HostState,
     memory: &[u8],

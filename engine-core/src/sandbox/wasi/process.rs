@@ -1,4 +1,4 @@
-//! Ending and yielding.
+//! The functions that end the guest or yield.
 
 use super::errno::Errno;
 use crate::sandbox::{HostState, Stop};
@@ -13,7 +13,7 @@ pub fn proc_raise(_host: &mut HostState, _memory: &mut [u8], _signal: i32) -> Re
     Ok(i32::from(Errno::NOSYS.0))
 }
 
-/// There is nobody to yield to, but a guest that spins on it reaches its deadline here.
+/// Does nothing, because the guest has no other threads. But a guest that calls this in a loop ends at its deadline here.
 pub fn sched_yield(host: &mut HostState, _memory: &mut [u8]) -> Result<i32, Stop> {
     match host.call.interruption() {
         Some(why) => Err(why.into()),

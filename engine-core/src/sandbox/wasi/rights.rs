@@ -1,7 +1,7 @@
-//! Rights: what may be done through a descriptor, and that a guest can give up and never get back.
+//! Rights: which operations a descriptor allows. A guest can give rights up, and never gets them back.
 //!
-//! A descriptor starts with every right that works on it. So only what was given up has to be kept, and a guest that
-//! gives nothing up, as nearly all do, pays nothing.
+//! A descriptor starts with every right that makes sense for it. So only the rights that were given up are stored, and
+//! a guest that gives up none, like almost all guests, has no cost.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ pub(super) const PATH_REMOVE_DIRECTORY: u64 = 1 << 25;
 pub(super) const PATH_UNLINK_FILE: u64 = 1 << 26;
 pub(super) const POLL_FD_READWRITE: u64 = 1 << 27;
 
-/// What works on an open file, however it was opened.
+/// The rights of every open file.
 const FILE: u64 = FD_DATASYNC
     | FD_SEEK
     | FD_FDSTAT_SET_FLAGS
@@ -46,10 +46,10 @@ const FILE: u64 = FD_DATASYNC
     | FD_FILESTAT_SET_TIMES
     | POLL_FD_READWRITE;
 
-/// What works besides on a file that is open for writing.
+/// The additional rights of a file that is open for writing.
 const WRITABLE_FILE: u64 = FD_ALLOCATE | FD_FILESTAT_SET_SIZE;
 
-/// The rights of a file that wasi-common reports with `base`: whether it may be read and written, and nothing more.
+/// The rights of a file. wasi-common reports in `base` only whether it may be read and written.
 pub(super) fn of_file(base: u64) -> u64 {
     let writable = if base & FD_WRITE == 0 {
         0
@@ -62,14 +62,14 @@ pub(super) fn of_file(base: u64) -> u64 {
 /// The rights of a descriptor, or those that it has lost.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Rights {
-    /// For the descriptor itself.
+    /// Rights of the descriptor itself.
     pub(super) base: u64,
-    /// For what is opened through it.
+    /// Rights of descriptors that are opened through it.
     pub(super) inheriting: u64,
 }
 
 impl Rights {
-    /// Those that are not in `lost`.
+    /// The rights that are not in `lost`.
     pub(super) fn without(self, lost: Self) -> Self {
         Self {
             base: self.base & !lost.base,
@@ -77,7 +77,7 @@ impl Rights {
         }
     }
 
-    /// What is lost when `self` becomes `wanted`. A right that `self` does not have is not to be had: ENOTCAPABLE.
+    /// The rights that are lost if `self` becomes `wanted`. ENOTCAPABLE if `wanted` has rights that `self` does not have.
     pub(super) fn lost_by(self, wanted: Self) -> Result<Self, Errno> {
         if wanted.without(self) != Self::default() {
             return Err(Errno::NOTCAPABLE);

@@ -1,4 +1,4 @@
-//! Sockets: there are none.
+//! The functions on sockets, which always fail: a guest has no sockets.
 
 use super::errno::{Errno, Fail, answer};
 use super::stdio::{Fd, locate};

@@ -1,27 +1,28 @@
-//! The standard streams: the request, the response, the log. They look like pipes, and are descriptors 0, 1 and 2 unless the
-//! guest gives them other numbers.
+//! The standard streams: the request, the response and the log. They look like pipes. They are descriptors 0, 1 and 2,
+//! unless the guest gives them other numbers.
 
 use super::errno::{Errno, Fail};
 use super::guest::{Iovecs, check, write};
 use super::rights::{self, Rights};
 use crate::sandbox::{HostState, Reads, Stop};
 
-/// The most bytes of stderr one call takes; more is a short write, so that a look at the deadline is never far.
+/// The maximum number of bytes of stderr that one call accepts. More is a short write, so that the deadline is checked
+/// often.
 const STDERR_MOST: usize = 1 << 20;
 
 /// The flag `append`, which writable pipes show.
 const APPEND: u16 = 1;
 
-/// All flags there are.
+/// All flags.
 const FLAGS: u16 = 0b1_1111;
 
 /// The right to each stream: to read it, or to write it.
 const RIGHTS: [u64; 3] = [rights::FD_READ, rights::FD_WRITE, rights::FD_WRITE];
 
-/// What a guest did to its standard streams.
+/// The state of a guest's standard streams.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Stdio {
-    /// The descriptor of each; `None`: it is closed.
+    /// The descriptor of each stream. `None`: it is closed.
     numbers: [Option<i32>; 3],
     flags: [u16; 3],
     /// Rights that were given up.
@@ -39,7 +40,7 @@ impl Default for Stdio {
 }
 
 impl Stdio {
-    /// The stream that has the number `fd`.
+    /// The stream whose descriptor is `fd`.
     #[inline]
     fn at(&self, fd: i32) -> Option<Std> {
         let [first, second, third] = self.numbers.map(|number| number == Some(fd));
@@ -52,7 +53,7 @@ impl Stdio {
     }
 }
 
-/// One of the three.
+/// One of the three standard streams.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Std {
     In = 0,
@@ -60,16 +61,16 @@ pub(super) enum Std {
     Err = 2,
 }
 
-/// What a descriptor is.
+/// A descriptor.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Fd {
     /// A standard stream; it is open.
     Std(Std),
-    /// One of wasi-common's, which knows whether it is open. Only if there are mounts.
+    /// A descriptor of wasi-common, which knows whether it is open. Only if there are mounts.
     Mounted,
 }
 
-/// What `fd` is.
+/// The kind of the descriptor `fd`.
 #[inline]
 pub(super) fn locate(host: &HostState, fd: i32) -> Result<Fd, Errno> {
     match host.stdio.at(fd) {
@@ -125,7 +126,7 @@ pub(super) fn read(
         memory[place.start..place.start + len].copy_from_slice(&rest[..len]);
         host.stdin_read += len;
     }
-    // Vectors may overlap, but stdin does not grow: at most its length, which is far below 4 GiB.
+    // Vectors may overlap, but at most the length of stdin is read, which is far below 4 GiB.
     let read = u32::try_from(host.stdin_read - start).map_err(|_| Errno::OVERFLOW)?;
     write(memory, read_at, read.to_le_bytes())?;
     Ok(())
@@ -174,19 +175,19 @@ pub(super) fn close(host: &mut HostState, std: Std) {
     host.stdio.numbers[std as usize] = None;
 }
 
-/// Gives a stream another number.
+/// Gives a stream another descriptor.
 pub(super) fn renumber(host: &mut HostState, std: Std, to: i32) {
     host.stdio.numbers[std as usize] = Some(to);
 }
 
-/// Gives up every right that is not wanted.
+/// Gives up every right that is not in `wanted`.
 pub(super) fn set_rights(host: &mut HostState, std: Std, wanted: Rights) -> Result<(), Fail> {
     let lost = rights(host, std).lost_by(wanted)?;
     host.stdio.lost[std as usize] |= lost.base;
     Ok(())
 }
 
-/// What a stream has left.
+/// The rights that a stream still has.
 fn rights(host: &HostState, std: Std) -> Rights {
     Rights {
         base: RIGHTS[std as usize] & !host.stdio.lost[std as usize],
@@ -194,7 +195,7 @@ fn rights(host: &HostState, std: Std) -> Rights {
     }
 }
 
-/// Writes a `fdstat`; its padding stays as it was.
+/// Writes a `fdstat`. Its padding is not changed.
 pub(super) fn fdstat(
     host: &HostState,
     memory: &mut [u8],
@@ -203,8 +204,8 @@ pub(super) fn fdstat(
 ) -> Result<(), Fail> {
     let place = super::guest::range(memory, stat_at, 24)?;
     let stat = &mut memory[place];
-    // The type "unknown" is what a pipe has. A character device would be taken for a terminal, and a terminal's
-    // stdin for an interactive session.
+    // The type "unknown" is that of a pipe. Programs treat a character device as a terminal, and stdin of a terminal as
+    // an interactive session.
     stat[0] = 0;
     stat[2..4].copy_from_slice(&host.stdio.flags[std as usize].to_le_bytes());
     let rights = rights(host, std);
@@ -213,7 +214,7 @@ pub(super) fn fdstat(
     Ok(())
 }
 
-/// Keeps flags to show them again. Nothing depends on them: no operation on these descriptors blocks.
+/// Stores the flags, so that `fdstat` shows them. They have no other effect: no operation on these descriptors blocks.
 pub(super) fn set_flags(host: &mut HostState, std: Std, flags: i32) -> Result<(), Fail> {
     let flags = u16::try_from(flags).map_err(|_| Errno::INVAL)?;
     if flags & !FLAGS != 0 {
@@ -223,7 +224,7 @@ pub(super) fn set_flags(host: &mut HostState, std: Std, flags: i32) -> Result<()
     Ok(())
 }
 
-/// Writes a `filestat`; its padding stays as it was.
+/// Writes a `filestat`. Its padding is not changed.
 pub(super) fn filestat(memory: &mut [u8], stat_at: i32) -> Result<(), Fail> {
     let place = super::guest::range(memory, stat_at, 64)?;
     let stat = &mut memory[place];
@@ -285,7 +286,7 @@ mod tests {
 
     #[test]
     fn a_read_that_rewrites_its_own_vectors_stays_in_memory() {
-        // The first vector names the other three.
+        // The first vector is the memory of the other three.
         let mut host = host_with(&[0xff; 64], MINUTE);
         let mut memory = vec![0; 64];
         put_iovecs(&mut memory, 0, &[(8, 24), (40, 8), (40, 8), (40, 8)]);
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn many_vectors_that_all_name_everything_are_bounded() {
+    fn many_vectors_with_the_whole_memory_are_bounded() {
         let mut host = host();
         let mut memory = vec![b'x'; 1 << 20];
         put_iovecs(&mut memory, 0, &vec![(0, 1 << 20); 1024]);
@@ -335,7 +336,7 @@ mod tests {
             Err(Stop::OutputLimit)
         );
         assert_eq!(host.stdout.len(), 0);
-        // stderr takes what it can within one call: a short write.
+        // stderr accepts a bounded number of bytes in one call: a short write.
         assert_eq!(fd_write(&mut host, &mut memory, 2, 0, 1024, 8192), OK);
         assert_eq!(u32_at(&memory, 8192), 1 << 20);
     }
