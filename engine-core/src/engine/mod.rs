@@ -271,7 +271,7 @@ mod tests {
             ..EngineConfig::default()
         };
         let (kind, text) = refused(missing, vec![fake()]);
-        assert_eq!(kind, ErrorKind::Unsupported);
+        assert_eq!(kind, ErrorKind::Config);
         assert!(text.contains("which has: fake"), "{text}");
         let none = EngineConfig {
             max_concurrency: 0,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::artifacts::cache::Cache;
 use crate::backend::{Backend, SlotSource};
 use crate::calls::Calls;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::memory::{Pool, PoolConfig, ResetMode};
 use crate::module::Loader;
 use crate::wasm::{Bounds, Features};
@@ -89,13 +89,10 @@ fn find(backends: &[Arc<dyn Backend>], name: &str) -> Result<BackendIndex> {
     let found = backends.iter().position(|backend| backend.name() == name);
     found.map(BackendIndex).ok_or_else(|| {
         let names: Vec<_> = backends.iter().map(|backend| backend.name()).collect();
-        Error::new(
-            ErrorKind::Unsupported,
-            format!(
-                "backend {name} is not in this build, which has: {}; use one of these or build with it",
-                names.join(", ")
-            ),
-        )
+        Error::config(format!(
+            "backend {name} is not in this build, which has: {}; use one of these or build with it",
+            names.join(", ")
+        ))
     })
 }
 
