@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Whole Caddy, compared: functions against `respond`, and Go functions (plain, parked, warmed) against `reverse_proxy` to a native
-# Go daemon, in one run.
+# Benchmarks a whole Caddy: compares functions with `respond`, and Go functions (plain, parked, warmed) with `reverse_proxy` to a
+# native Go daemon, in one run.
 #
 #     benches/http/run.sh [--rounds N] [--seconds S] [--quick] [--profile] [--write]
 #
-# Caddy has one core, the load generator the other. Routes take turns, round after round; what is printed is the median over
-# the rounds of each route's requests per second, and of its ratio to `respond` (and to `proxy`) in the same round: of requests
-# per second, and of CPU time per request, which also holds where others use the machine. Every answer is checked, and so is
-# how the Go functions start.
-# --quick leaves out the other backends. --profile also records where Caddy's time goes while it answers the tiny function and
-# the warmed one (perf, or Go's pprof where there is no perf): target/bench/profile.txt. --write puts the tables into
+# Caddy has one core and the load generator the other. The routes take turns in every round. The script prints medians over the
+# rounds: of each route's requests per second, and of its ratio to `respond` (and to `proxy`) in the same round. There are two
+# ratios: of requests per second, and of CPU time per request, which can be compared even if the machine has other load. Every
+# answer is checked, and so is how the Go functions start.
+# --quick leaves out the other backends. --profile also records where Caddy spends its time while it answers the tiny function
+# and the warmed one (with perf, or with Go's pprof if there is no perf): target/bench/profile.txt. --write writes the tables to
 # docs/benchmarks.md.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -42,10 +42,10 @@ test "$(nproc)" -ge 2 || { echo "this needs two cores: one for Caddy, one for th
 (cd benches/http/load && go build -o "$work/load" .)
 (cd benches/http/daemon && go build -o "$work/daemon" .)
 
-# Each route is the path, and, but for the first and the last, the function with its backend. What is answered must be what the
-# guest says, to the byte.
+# A route is a path and, except for `respond` and `proxy`, the name of a function with its backend. Answers must equal the
+# expected ones byte for byte.
 routes=(respond c-wasmtime rust-wasmtime go-plain-wasmtime go-parked-wasmtime go-warmed-wasmtime go-looping-wasmtime proxy)
-# Built where wabt is installed.
+# This guest is built only if wabt is installed.
 [ ! -f guests/build/wat-hello.wasm ] || routes+=(wat-wasmtime)
 [ -n "$quick" ] || routes+=(c-wasmer rust-wasmer go-parked-wasmer go-warmed-wasmer c-wasmi rust-wasmi go-parked-wasmi go-warmed-wasmi)
 guest_file() {
@@ -64,7 +64,7 @@ snapshot() { # route: how its function starts
         go-warmed-* | go-looping-*) printf '\t\t\tsnapshot on\n\t\t\twarmup 3 %s\n' "$work/sample.json" ;;
     esac
 }
-kind() { # route: what Caddy must call that
+kind() { # route: the kind of snapshot that Caddy must report
     case $1 in
         go-plain-*) echo none ;;
         go-parked-*) echo parked ;;
@@ -77,19 +77,19 @@ expected() {
         rust-*) printf 'Hello from Rust: POST /%s trace=load-1\n' "$1" ;;
         wat-*) printf 'Hello from wat\n' ;;
         go-* | proxy) printf 'Hello from Go: POST /%s trace=load-1\n' "$1" ;;
-        # As long as what the C function answers.
+        # As long as the answer of the C function.
         respond) printf 'Hello from Caddy: POST /respond trace=load1\n' ;;
     esac
 }
 
-# What warms up: a request like those of the load, as functions read them.
+# The sample for warming up: a request like those of the load generator, as functions read it.
 cat > "$work/sample.json" <<'END'
 {"method":"POST","uri":"/sample","headers":{"Accept":["*/*"],"Content-Length":["27"],"Content-Type":["application/json"],"Host":["127.0.0.1"],"User-Agent":["load"],"X-Request-Id":["sample-1"]},"body":"{\"name\":\"world\",\"number\":1}","trace_id":"sample-1","remote_addr":"127.0.0.1:40000","client_ip":"127.0.0.1","scheme":"http","host":"127.0.0.1","proto":"HTTP/1.1","original_uri":"/sample"}
 END
 {
     echo "{"
     echo "	admin localhost:$admin"
-    # Access logs are off by default, and stay so.
+    # Access logs are off, which is the default.
     echo "}"
     echo "http://127.0.0.1:$port {"
     for route in "${routes[@]}"; do
@@ -113,11 +113,11 @@ stop() {
     for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null && wait "$pid" 2>/dev/null || true; done
 }
 trap stop EXIT
-# GOMAXPROCS follows the mask: one.
+# GOMAXPROCS is 1, because Go reads the CPU mask.
 taskset -c $server_core "$caddy" run --config "$work/Caddyfile" --adapter caddyfile 2> "$work/caddy.log" &
 server=$!
 pids+=($server)
-# The daemon shares Caddy's core: it is part of what serves.
+# The daemon shares Caddy's core, because it is a part of the server.
 taskset -c $server_core "$work/daemon" "127.0.0.1:$daemon_port" &
 daemon=$!
 pids+=($daemon)
@@ -129,7 +129,7 @@ for _ in $(seq 600); do
 done
 test -n "$up" || { echo "Caddy does not answer; see $work/caddy.log" >&2; exit 1; }
 
-# A function that starts in another way than its name says is not measured.
+# Leave out functions that do not start as their names say.
 all=("${routes[@]}") routes=()
 for route in "${all[@]}"; do
     kind=$(kind "$route")
@@ -141,12 +141,12 @@ for route in "${all[@]}"; do
 done
 
 ask() { # route, seconds
-    # The command substitution would take the last newline away.
+    # The command substitution would remove the last newline.
     local body
     body=$(expected "$1"; printf .)
     taskset -c $client_core "$work/load" -url "http://127.0.0.1:$port/$1" -body "${body%.}" -connections $connections -seconds "$2"
 }
-# Of Caddy and the daemon: what is proxied takes both.
+# CPU time of Caddy and the daemon together, because a proxied request uses both.
 cpu_ticks() { awk '{ sub(/^.*\) /, ""); sum += $12 + $13 } END { print sum }' /proc/$server/stat /proc/$daemon/stat; }
 
 echo "load average before: $(cut -d' ' -f1-3 /proc/loadavg)"

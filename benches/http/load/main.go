@@ -1,12 +1,13 @@
-// Load asks one URL again and again over keep-alive connections, checks every answer, and says how fast they came.
+// Load requests one URL repeatedly over keep-alive connections, checks every answer, and prints how fast they came.
 //
 //	load -url http://127.0.0.1:8080/c -status 200 -body 'Hello from C: POST /c trace=load-1
 //	' -connections 16 -seconds 3
 //
 // It prints one line: requests per second, then the 50th, 90th, 99th and 100th percentile of latency in microseconds, then
-// the number of requests. An answer that is not the expected one ends it with exit code 1: an error page is never measured.
+// the number of requests. If an answer is not the expected one it ends with exit code 1, so that an error page is never
+// measured.
 //
-// It writes requests and reads answers itself, because net/http's client costs more than the server it is to measure.
+// It writes requests and reads answers itself, because net/http's client needs more CPU time than the server.
 package main
 
 import (
@@ -27,13 +28,13 @@ import (
 )
 
 func main() {
-	address := flag.String("url", "", "what to ask")
+	address := flag.String("url", "", "the URL to request")
 	status := flag.Int("status", 200, "the status every answer must have")
 	body := flag.String("body", "", "the body every answer must have; empty: that of the first answer, if it is not empty")
 	request := flag.String("json", `{"name":"world","number":1}`, "the body of every request")
 	connections := flag.Int("connections", 16, "connections, each with one request at a time")
-	seconds := flag.Float64("seconds", 3, "how long to ask")
-	count := flag.Int("count", 0, "how many requests to make instead")
+	seconds := flag.Float64("seconds", 3, "how long to make requests")
+	count := flag.Int("count", 0, "how many requests to make; replaces -seconds")
 	flag.Parse()
 	if err := run(*address, *status, *body, *request, *connections, *seconds, *count); err != nil {
 		fmt.Fprintln(os.Stderr, "load:", err)
@@ -47,7 +48,7 @@ func run(address string, status int, body, request string, connections int, seco
 		return err
 	}
 	if u.Host == "" {
-		return errors.New("-url wants something like http://127.0.0.1:8080/path")
+		return errors.New("-url must be a URL like http://127.0.0.1:8080/path")
 	}
 	ask := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: load\r\nAccept: */*\r\nX-Request-Id: load-1\r\n"+
 		"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", u.RequestURI(), u.Host, len(request), request)
