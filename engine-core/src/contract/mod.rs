@@ -6,7 +6,7 @@
 //! Invariants:
 //! - A request reaches the guest without losing a byte of its body or of a header value.
 //! - A response that breaks a rule is refused with a [`BadOutput`] that names the rule. Its meaning is never guessed.
-//! - Output of a guest is untrusted: parsing it takes bounded memory, and time in proportion to its length.
+//! - Output of a guest is untrusted: parsing it takes memory and time in proportion to its length at most.
 
 mod bad_output;
 mod headers;

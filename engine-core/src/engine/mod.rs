@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - [`deploy`] and [`call`] are the only files that order the steps of a deployment and of a call.
-//! - A guest's fault is an [`Answer`]; an `Err` means that the caller made a mistake and nothing ran.
+//! - The result of a call is an [`Answer`], also if the guest or the host failed. An `Err` of a call means that the
+//!   caller made a mistake and nothing ran.
 //! - What a function needs stays alive with the function, even if the `Engine` is dropped.
 
 mod buffers;
