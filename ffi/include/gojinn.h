@@ -68,12 +68,12 @@ typedef struct gojinn_rest gojinn_rest;
 // The numbers of an answer, and the lengths of the four parts of its frame.
 typedef struct gojinn_answer {
   // 0 ok, 1 timeout, 2 trap, 3 oom, 4 bad_output, 5 rejected, 6 cancelled, 7 error.
-  uint32_t verdict;
+  uint32_t outcome;
   // The HTTP status for the client.
   uint32_t status;
   // The number of headers in the frame.
   uint32_t headers;
-  // 1 if the function named the status. 0 if it did not, so that `status` is 200; or if verdict is not 0.
+  // 1 if the function named the status. 0 if it did not, so that `status` is 200; or if outcome is not 0.
   uint32_t names_status;
   // Nanoseconds from the beginning of the call to the guest's end.
   uint64_t duration_ns;

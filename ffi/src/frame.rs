@@ -11,12 +11,12 @@ use crate::handles::gojinn_rest;
 #[allow(non_camel_case_types, reason = "the name in C")]
 pub struct gojinn_answer {
     /// 0 ok, 1 timeout, 2 trap, 3 oom, 4 bad_output, 5 rejected, 6 cancelled, 7 error.
-    pub verdict: u32,
+    pub outcome: u32,
     /// The HTTP status for the client.
     pub status: u32,
     /// The number of headers in the frame.
     pub headers: u32,
-    /// 1 if the function named the status. 0 if it did not, so that `status` is 200; or if verdict is not 0.
+    /// 1 if the function named the status. 0 if it did not, so that `status` is 200; or if outcome is not 0.
     pub names_status: u32,
     /// Nanoseconds from the beginning of the call to the guest's end.
     pub duration_ns: u64,
@@ -108,7 +108,7 @@ pub(crate) fn write(answer: &Answer<'_>, out: &mut [u8]) -> (gojinn_answer, Opti
         .map(|(name, value)| 8 + name.len() + value.len())
         .sum();
     let filled = gojinn_answer {
-        verdict: answer.outcome as u32,
+        outcome: answer.outcome as u32,
         status: u32::from(answer.status),
         headers: headers.len() as u32,
         names_status: u32::from(

@@ -215,7 +215,7 @@ func (f *function) Call(id CallID, head, body, out []byte, answer *Answer) ([]by
 		return out, &Error{Code: CodeHost, Message: "the answer's frame is longer than its buffer"}
 	}
 	*answer = Answer{
-		Outcome:         Outcome(raw.verdict),
+		Outcome:         Outcome(raw.outcome),
 		Status:          int(raw.status),
 		NamesStatus:     raw.names_status != 0,
 		Duration:        time.Duration(raw.duration_ns),

@@ -109,7 +109,7 @@ static void answers(gojinn_engine *engine, gojinn_function *hello) {
 
     uint64_t call = new_call(engine);
     CHECK(gojinn_function_call(hello, call, request.at, request.len, NULL, 0, out, sizeof out, &answer, &rest) == GOJINN_OK);
-    CHECK(rest == NULL && answer.verdict == 0 && answer.status == 200 && answer.headers == 1);
+    CHECK(rest == NULL && answer.outcome == 0 && answer.status == 200 && answer.headers == 1);
     const char *expected = "Hello from C: GET /from-c trace=trace-c\n";
     const uint8_t *body = out + answer.headers_len + answer.reason_len + answer.logs_len;
     CHECK(answer.body_len == strlen(expected) && memcmp(body, expected, strlen(expected)) == 0);
@@ -142,7 +142,7 @@ static void answers(gojinn_engine *engine, gojinn_function *hello) {
     const uint8_t body_in[] = "more than ten bytes";
     CHECK(gojinn_function_call(hello, new_call(engine), request.at, request.len, body_in, sizeof body_in - 1, out, sizeof out,
                                &answer, &rest) == GOJINN_OK);
-    CHECK(rest == NULL && answer.verdict == 5 && answer.status == 413 && answer.reason_len > 0);
+    CHECK(rest == NULL && answer.outcome == 5 && answer.status == 413 && answer.reason_len > 0);
     free(request.at);
 }
 
@@ -168,14 +168,14 @@ static void cancels(gojinn_engine *engine, gojinn_function *spin, gojinn_functio
     CHECK(pthread_create(&thread, NULL, cancel_soon, &cancellation) == 0);
     CHECK(gojinn_function_call(spin, cancellation.call, request.at, request.len, NULL, 0, out, sizeof out, &answer, &rest)
           == GOJINN_OK);
-    CHECK(answer.verdict == 6 && answer.status == 499 && rest == NULL);
+    CHECK(answer.outcome == 6 && answer.status == 499 && rest == NULL);
     pthread_join(thread, NULL);
     gojinn_call_cancel(engine, cancellation.call); /* a stale id: does nothing */
 
     /* Its own deadline: 504. */
     CHECK(gojinn_function_call(hasty, new_call(engine), request.at, request.len, NULL, 0, out, sizeof out, &answer, &rest)
           == GOJINN_OK);
-    CHECK(answer.verdict == 1 && answer.status == 504 && answer.reason_len > 0);
+    CHECK(answer.outcome == 1 && answer.status == 504 && answer.reason_len > 0);
     free(request.at);
 }
 
