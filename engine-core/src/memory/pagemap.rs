@@ -26,21 +26,21 @@ use crate::per_cpu::index;
 
 /// This process's `/proc/self/pagemap`, opened once for each processor.
 pub(super) struct Pagemap {
-    /// A page that the kernel wipes in a forked child (`MADV_WIPEONFORK`). For each lane it holds a descriptor plus
+    /// A page that the kernel wipes in a forked child (`MADV_WIPEONFORK`). For each shard it holds a descriptor plus
     /// one, or 0 in a process that has not opened its own page map yet. A child must open its own: the parent's file
     /// describes the parent's pages.
-    descriptors: NonNull<Lane>,
-    /// The number of lanes: one for each processor, with one open file each. The kernel counts a reference on the file
+    descriptors: NonNull<Shard>,
+    /// The number of shards: one for each processor, with one open file each. The kernel counts a reference on the file
     /// in every system call; with one file, all processors would write to one cache line.
-    lanes: usize,
-    /// Every opened file: one for each lane, and as many again for each generation of fork. They stay open, because
+    shards: usize,
+    /// Every opened file: one for each shard, and as many again for each generation of fork. They stay open, because
     /// another thread may be using a descriptor that it has read.
     files: Mutex<Vec<File>>,
 }
 
 /// One processor's descriptor, alone on its cache line.
 #[repr(align(64))]
-struct Lane(AtomicI32);
+struct Shard(AtomicI32);
 
 // SAFETY: the page behind the pointer is accessed through atomics only, and stays mapped until the page map is dropped.
 unsafe impl Send for Pagemap {}
@@ -63,15 +63,15 @@ impl Pagemap {
         })?;
         let this = Self {
             descriptors: page.cast(),
-            lanes: machine::shards().min(page_size() / size_of::<Lane>()),
+            shards: machine::shards().min(page_size() / size_of::<Shard>()),
             files: Mutex::default(),
         };
         // SAFETY: sets a flag on the page just mapped.
         done(unsafe { libc::madvise(page.as_ptr().cast(), page_size(), libc::MADV_WIPEONFORK) })?;
         // Open all of them now: later the process may have no descriptors left.
-        this.lanes()
+        this.shards()
             .iter()
-            .try_for_each(|lane| this.reopen(&lane.0).map(|_| ()))?;
+            .try_for_each(|shard| this.reopen(&shard.0).map(|_| ()))?;
         super::pagemap_trial::run(&this)?;
         Ok(this)
     }
@@ -130,18 +130,18 @@ impl Pagemap {
     }
 
     fn descriptor(&self) -> io::Result<RawFd> {
-        let lanes = self.lanes();
-        let descriptor = &lanes[index(lanes.len())].0;
+        let shards = self.shards();
+        let descriptor = &shards[index(shards.len())].0;
         match descriptor.load(Ordering::Acquire) {
             0 => self.reopen(descriptor),
             known => Ok(known - 1),
         }
     }
 
-    fn lanes(&self) -> &[Lane] {
-        // SAFETY: `open` mapped the page; it stays mapped until `self` is dropped, is aligned to more than a `Lane`
-        // needs and has room for `self.lanes` of them. All access to it is atomic, and a zeroed `Lane` is a valid one.
-        unsafe { slice::from_raw_parts(self.descriptors.as_ptr(), self.lanes) }
+    fn shards(&self) -> &[Shard] {
+        // SAFETY: `open` mapped the page; it stays mapped until `self` is dropped, is aligned to more than a `Shard`
+        // needs and has room for `self.shards` of them. All access to it is atomic, and a zeroed `Shard` is a valid one.
+        unsafe { slice::from_raw_parts(self.descriptors.as_ptr(), self.shards) }
     }
 
     #[cold]
