@@ -39,7 +39,7 @@ LIBRARY := $(DIST)/lib/libgojinn.a
 # Go's build cache sees neither the archive nor what pkg-config says, but it sees the flags: the library's hash is one.
 cgo = CGO_ENABLED=1 PKG_CONFIG_PATH="$(DIST)/lib/pkgconfig" CGO_CFLAGS="-g -O2 -DGOJINN_LIB=$$(sha256sum $(LIBRARY) | cut -c1-16)"
 
-.PHONY: all run run-once test check-go check-core fmt lib caddy install header guests bench bench-quick bench-references bench-http \
+.PHONY: all run run-once test check-go check-core check-docs fmt lib caddy install header guests bench bench-quick bench-references bench-http \
 	fuzz-smoke tools test-rust test-backends test-abi test-guests test-go test-shipping clean help
 
 all: caddy ## same as caddy
@@ -65,6 +65,9 @@ check-core: ## engine-core alone: format, lints and its tests; compiles no engin
 	$(CARGO) fmt --check
 	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/core $(CARGO) clippy --release --package engine-core --all-targets --locked -- -D warnings
 	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/core $(CARGO) test --release --package engine-core --locked
+
+check-docs: ## the pages: links, words, figures, names of settings and modules, examples; needs Go alone
+	cd caddy && CGO_ENABLED=0 $(GO) test -run 'Docs|Figures|Examples' .
 
 fmt: ## format all Rust and Go sources
 	$(CARGO) fmt

@@ -16,7 +16,7 @@ use gojinn_benches::goals::{GO_LOOPING, GO_ONCE, GO_PARKED, GO_WARMED, NOTHING_R
 use gojinn_benches::guests::{self, Guest};
 use gojinn_benches::machine::{self, Held};
 use gojinn_benches::measure::{Contender, Pace, Row, Samples, race};
-use gojinn_benches::report::{Report, replace_between};
+use gojinn_benches::report::{Report, replace_between, wrap_prose};
 use gojinn_benches::soak::soak;
 use gojinn_benches::starts::{FIFTY, starts};
 use gojinn_benches::subjects::{Beginning, Kind, Mode, Subject, Workshop};
@@ -595,7 +595,7 @@ impl Run {
         if !path.exists() {
             fs::write(
                 &path,
-                "# Benchmarks\n\nWhat is measured and how: [benches/README.md](../benches/README.md). Ratios hold from run to run, \
+                "# Benchmarks\n\nWhat is measured and how: [benches/README.md](../benches/README.md). Ratios hold from run to run,\n\
                  absolute figures are those of the machine below.\n\n",
             )?;
         }
@@ -612,7 +612,7 @@ impl Run {
             self.report.scaling(),
             self.report.table(),
         );
-        replace_between(&path, "engine", &text)?;
+        replace_between(&path, "engine", &wrap_prose(&text))?;
         println!("docs/benchmarks.md and docs/benchmarks.svg are written");
         Ok(())
     }

@@ -297,8 +297,11 @@ if [ -n "$write" ]; then
         echo "<!-- http -->"
         echo "## Through Caddy"
         echo
-        echo "One core for Caddy and the daemon behind \`proxy\`, one for the load, $connections connections, JSON POST, every answer checked; medians of $rounds rounds of $seconds s."
-        echo "Machine: $(nproc) cores, Linux $(uname -r), $(go version | cut -d' ' -f3), Caddy $("$caddy" version | cut -d' ' -f1). Command: \`make bench-http\`."
+        # Lines of prose, for a page that is read.
+        {
+            echo "One core for Caddy and the daemon behind \`proxy\`, one for the load, $connections connections, JSON POST, every answer checked; medians of $rounds rounds of $seconds s."
+            echo "Machine: $(nproc) cores, Linux $(uname -r), $(go version | cut -d' ' -f3), Caddy $("$caddy" version | cut -d' ' -f1). Command: \`make bench-http\`."
+        } | fold -s -w 118 | sed 's/ $//'
         echo
         cat "$out/http-goals.md"
         echo

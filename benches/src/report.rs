@@ -257,6 +257,32 @@ fn replaced(old: &str, name: &str, text: &str) -> String {
     format!("{before}{open}{text}{close}{after}")
 }
 
+/// The text with its lines of prose broken at 118 characters. Tables, headings and images stay as they are.
+#[must_use]
+pub fn wrap_prose(text: &str) -> String {
+    const WIDTH: usize = 118;
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines() {
+        if line.starts_with(['|', '#', '!']) {
+            out.push_str(line);
+        } else {
+            let mut width = 0;
+            for word in line.split(' ') {
+                let length = word.chars().count();
+                if width > 0 {
+                    let fits = width + 1 + length <= WIDTH;
+                    out.push(if fits { ' ' } else { '\n' });
+                    width = if fits { width + 1 } else { 0 };
+                }
+                out.push_str(word);
+                width += length;
+            }
+        }
+        out.push('\n');
+    }
+    out
+}
+
 /// A duration with a unit and three digits.
 #[must_use]
 pub fn nanos(nanos: u64) -> String {
@@ -333,6 +359,16 @@ mod tests {
             replaced(&new, "b", "more\n"),
             format!("{new}<!-- b -->\nmore\n<!-- /b -->\n")
         );
+    }
+
+    #[test]
+    fn only_prose_is_wrapped() {
+        let table = format!("| {} |\n# {}\n", "cell ".repeat(40), "word ".repeat(40));
+        assert_eq!(wrap_prose(&table), table);
+        let wrapped = wrap_prose(&format!("a\n\n{}\n", ["word"; 60].join(" ")));
+        assert!(wrapped.starts_with("a\n\nword word"), "{wrapped}");
+        assert!(wrapped.lines().all(|line| line.len() <= 118), "{wrapped}");
+        assert_eq!(wrapped.split_whitespace().count(), 61);
     }
 
     #[test]
