@@ -322,3 +322,15 @@ func TestAccessLog(t *testing.T) {
 		t.Errorf("got %v", record)
 	}
 }
+
+// Trailers are not passed: a function has its whole request before them, and headers of that name would mean something else.
+func TestTrailersAreDropped(t *testing.T) {
+	s := newServer(t)
+	var got *enginetest.Call
+	s.fake.Handle = func(c *enginetest.Call) enginetest.Reply { got = c; return enginetest.OK("") }
+	s.mustLoad(s.simple())
+	status := s.status(s.raw("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n4\r\nbody\r\n0\r\nX-Sum: 1\r\n\r\n"))
+	if status != 200 || string(got.Body) != "body" || got.Header("X-Sum") != "" || got.Header("Trailer") != "" {
+		t.Errorf("got %d, %q with %v", status, got.Body, got.Head.Headers)
+	}
+}

@@ -140,7 +140,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	config, err := h.functionConfig(repl, module, chosenNamesOf(ctx))
+	config, err := h.functionConfig(repl, module, newOtherNames(ctx))
 	if err != nil {
 		return err
 	}
@@ -231,9 +231,9 @@ func (h *Handler) setDefaults(app *App) {
 	}
 }
 
-// functionConfig returns the settings as the engine expects them, resolves placeholders and sets h.perRequest. chosen reports
-// whether the config gives a name to a placeholder.
-func (h *Handler) functionConfig(repl *caddy.Replacer, module string, chosen func(string) bool) (*engine.FunctionConfig, error) {
+// functionConfig returns the settings as the engine expects them, resolves placeholders and sets h.perRequest. names are the
+// names of placeholders that requests can have besides Caddy's.
+func (h *Handler) functionConfig(repl *caddy.Replacer, module string, names *otherNames) (*engine.FunctionConfig, error) {
 	config := &engine.FunctionConfig{
 		Program:     filepath.Base(module),
 		Backend:     h.Backend,
@@ -250,14 +250,14 @@ func (h *Handler) functionConfig(repl *caddy.Replacer, module string, chosen fun
 	}
 	h.perRequest = nil
 	for _, name := range slices.Sorted(maps.Keys(h.Env)) {
-		text, err := h.resolve(repl, "env "+name, h.Env[name], chosen)
+		text, err := h.resolve(repl, "env "+name, h.Env[name], names)
 		if err != nil {
 			return nil, err
 		}
 		config.Env = append(config.Env, [2]*string{&name, text})
 	}
 	for i, arg := range h.Args {
-		text, err := h.resolve(repl, fmt.Sprintf("args, number %d", i+1), arg, chosen)
+		text, err := h.resolve(repl, fmt.Sprintf("args, number %d", i+1), arg, names)
 		if err != nil {
 			return nil, err
 		}
@@ -274,8 +274,8 @@ func (h *Handler) functionConfig(repl *caddy.Replacer, module string, chosen fun
 }
 
 // resolve returns the value of a setting, or nil if it is a per-request value.
-func (h *Handler) resolve(repl *caddy.Replacer, setting, text string, chosen func(string) bool) (*string, error) {
-	v, doubts := parseValue(text, repl, chosen)
+func (h *Handler) resolve(repl *caddy.Replacer, setting, text string, names *otherNames) (*string, error) {
+	v, doubts := parseValue(text, repl, names)
 	for _, placeholder := range doubts.unset {
 		h.logger.Warn("a placeholder of the config is empty: the environment variable is not set",
 			zap.String("setting", setting), zap.String("placeholder", placeholder))

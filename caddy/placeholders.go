@@ -32,8 +32,8 @@ type doubts struct {
 //
 // A name ends at the next closing brace. If it is not the name of a placeholder, the opening brace is text, and the search
 // continues after it: JSON, templates and regular expressions keep their braces, and placeholders inside them are found. `\{`
-// and `\}` are always text. chosen reports whether the config gives a name to a placeholder.
-func parseValue(text string, repl *caddy.Replacer, chosen func(name string) bool) (v value, d doubts) {
+// and `\}` are always text. names knows which placeholders there can be besides Caddy's.
+func parseValue(text string, repl *caddy.Replacer, names *otherNames) (v value, d doubts) {
 	var literal strings.Builder
 	flush := func() {
 		if literal.Len() > 0 {
@@ -65,7 +65,7 @@ func parseValue(text string, repl *caddy.Replacer, chosen func(name string) bool
 			}
 			inTemplate := i > 0 && text[i-1] == '{' && end+1 < len(text) && text[end+1] == '}'
 			switch {
-			case strings.HasPrefix(name, "http."), !inTemplate && isDotted(name) && !isServers(name), isIdentifier(name) && chosen(name):
+			case strings.HasPrefix(name, "http."), names.chosen(name), !inTemplate && !isServers(name) && names.plugins(name):
 				flush()
 				v.parts = append(v.parts, part{literal: strings.ReplaceAll(placeholder, `\}`, "}"), key: name})
 				i = end

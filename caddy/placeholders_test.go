@@ -21,6 +21,10 @@ func TestValue(t *testing.T) {
 	request.Set("http.empty", "")
 	request.Set("chosen", "by map")
 	request.Set("not_chosen", "set by something that config does not show")
+	names := &otherNames{
+		chosen:  func(name string) bool { return name == "chosen" || name == "a b.c" },
+		plugins: isDotted,
+	}
 	for _, c := range []struct {
 		text, want     string
 		perRequest     bool
@@ -36,6 +40,8 @@ func TestValue(t *testing.T) {
 		{text: "{http.empty}", want: "", perRequest: true},
 		{text: "{no.module}", want: "{no.module}", perRequest: true},
 		{text: "{chosen}", want: "by map", perRequest: true},
+		{text: "{{chosen}}", want: "{by map}", perRequest: true},
+		{text: "{a b.c}", want: "{a b.c}", perRequest: true},
 		{text: `\{env.GOJINN_A\}`, want: "{env.GOJINN_A}"},
 		{text: `\\{env.GOJINN_A}`, want: `\{env.GOJINN_A}`},
 		{text: `\{chosen\}`, want: "{chosen}"},
@@ -77,7 +83,7 @@ func TestValue(t *testing.T) {
 		{text: "{system.hostnam}", want: "{system.hostnam}", unknown: "{system.hostnam}"},
 		{text: "{time.nwo}", want: "{time.nwo}", unknown: "{time.nwo}"},
 	} {
-		v, doubts := parseValue(c.text, caddy.NewReplacer(), func(name string) bool { return name == "chosen" })
+		v, doubts := parseValue(c.text, caddy.NewReplacer(), names)
 		got, static := v.static()
 		if !static {
 			var err error
@@ -98,16 +104,49 @@ func TestValueIsAsCaddysReplacer(t *testing.T) {
 	request := caddy.NewReplacer()
 	request.Set("http.a", "A{http.b}")
 	request.Set("http.b", "B")
+	none := func(string) bool { return false }
 	parts := []string{"{", "}", `\{`, `\}`, `\`, "{env.GOJINN_A}", "{http.a}", `{http.none\}}`, `"x": `, ","}
 	for i := range 10_000 {
 		text := parts[i%10] + parts[i/10%10] + parts[i/100%10] + parts[i/1000]
-		v, _ := parseValue(text, caddy.NewReplacer(), func(string) bool { return false })
+		v, _ := parseValue(text, caddy.NewReplacer(), &otherNames{chosen: none, plugins: none})
 		got, static := v.static()
 		if !static {
 			got, _ = v.expand(request, nil)
 		}
 		if want := request.ReplaceKnown(text, ""); got != want {
 			t.Errorf("%s: got %s, and Caddy %s", text, got, want)
+		}
+	}
+}
+
+// Names with dots are text in a Caddy without plugins, and may be placeholders in one with plugins.
+func TestNamesOfPlugins(t *testing.T) {
+	if hasPlugins() {
+		t.Fatal("this Caddy has a plugin")
+	}
+	for id, path := range map[string]string{
+		"http.handlers.gojinn": "github.com/pauloappbr/gojinn/caddy", "http.matchers.path": "github.com/caddyserver/caddy/v2/modules/caddyhttp",
+	} {
+		if got := packageOf(id); got != path || isPlugin(got) {
+			t.Errorf("%s is of the package %s, a plugin: %t", id, got, isPlugin(got))
+		}
+	}
+	for _, path := range []string{"github.com/caddyserver/cache-handler", "github.com/porech/caddy-maxmind-geolocation", "example.org/gojinn/caddy", ""} {
+		if !isPlugin(path) {
+			t.Errorf("%s is no plugin", path)
+		}
+	}
+	s := newServer(t)
+	var got *enginetest.Call
+	s.fake.Handle = func(c *enginetest.Call) enginetest.Reply { got = c; return enginetest.OK("") }
+	before := hasPlugins
+	t.Cleanup(func() { hasPlugins = before })
+	for _, has := range []bool{false, true} {
+		hasPlugins = func() bool { return has }
+		s.mustLoad(s.simple("env A {user.name}", "env B {http.none}", "env C {{user.name}}"))
+		s.get("/")
+		if want := map[bool]string{false: "B", true: "A B"}[has]; strings.Join(perRequestNames(got), " ") != want {
+			t.Errorf("with plugins: %t: %v are per-request values, want %s", has, perRequestNames(got), want)
 		}
 	}
 }

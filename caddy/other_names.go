@@ -1,4 +1,4 @@
-// This file finds the names that a config gives to placeholders.
+// This file finds the names of placeholders that are not Caddy's: those that a config chooses, and those of plugins.
 
 package gojinn
 
@@ -9,19 +9,58 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	maphandler "github.com/caddyserver/caddy/v2/modules/caddyhttp/map"
 )
 
-// chosenNamesOf returns a function that reports whether a name is one of the [chosenNames] of the server that ctx provisions.
-// Without a server, every name may be one.
-func chosenNamesOf(ctx context.Context) func(name string) bool {
-	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if !ok || server == nil {
-		return func(string) bool { return true }
+// otherNames are the names of placeholders that requests can have besides those of Caddy's server.
+type otherNames struct {
+	// chosen reports whether the config gives a name to a placeholder.
+	chosen func(name string) bool
+	// plugins reports whether a plugin can set a placeholder of that name.
+	plugins func(name string) bool
+}
+
+// newOtherNames returns the names that are possible in the server that ctx provisions. Without a server, every name that looks
+// like one is possible.
+func newOtherNames(ctx context.Context) *otherNames {
+	n := &otherNames{chosen: isIdentifier, plugins: isDotted}
+	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && server != nil {
+		names := sync.OnceValue(func() map[string]bool { return chosenNames(server) })
+		n.chosen = func(name string) bool { return names()[name] }
+		n.plugins = func(name string) bool { return isDotted(name) && hasPlugins() }
 	}
-	names := sync.OnceValue(func() map[string]bool { return chosenNames(server) })
-	return func(name string) bool { return names()[name] }
+	return n
+}
+
+// hasPlugins reports whether this Caddy has handlers or matchers that are neither Caddy's nor ours. Names with dots are theirs
+// then, because all of Caddy's own begin with http. or are known without a request.
+var hasPlugins = sync.OnceValue(func() bool {
+	for _, id := range caddy.Modules() {
+		if strings.HasPrefix(id, "http.") && isPlugin(packageOf(id)) {
+			return true
+		}
+	}
+	return false
+})
+
+// packageOf returns the path of the package of a registered module.
+func packageOf(id string) string {
+	info, err := caddy.GetModule(id)
+	if err != nil {
+		return ""
+	}
+	module := reflect.TypeOf(info.New())
+	for module.Kind() == reflect.Pointer {
+		module = module.Elem()
+	}
+	return module.PkgPath()
+}
+
+// isPlugin reports whether a package is neither Caddy's nor ours.
+func isPlugin(path string) bool {
+	return !strings.HasPrefix(path, "github.com/caddyserver/caddy/v2/") && path != reflect.TypeFor[Handler]().PkgPath()
 }
 
 // chosenNames returns the names that the `map` handlers of a server give to placeholders. Caddy lets a config choose no other
