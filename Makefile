@@ -59,6 +59,7 @@ check-go: ## the plugin over a fake engine, the fast loop: needs Go alone, no Ru
 	@# Where a C compiler is, the files that need cgo are vetted as well: over the header, which is in the tree.
 	if command -v $(CC) >/dev/null; then cd caddy && CGO_ENABLED=1 PKG_CONFIG=true $(GO) vet ./...; fi
 	cd caddy && CGO_ENABLED=0 $(GO) test -timeout 10m ./...
+	@$(MAKE) --no-print-directory check-docs
 
 check-core: ## engine-core alone: format, lints and its tests; compiles no engine
 	$(MAKE) -C guests go
@@ -66,8 +67,10 @@ check-core: ## engine-core alone: format, lints and its tests; compiles no engin
 	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/core $(CARGO) clippy --release --package engine-core --all-targets --locked -- -D warnings
 	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/core $(CARGO) test --release --package engine-core --locked
 
+# Uncached, since Go's cache of test results does not notice changes outside of caddy/.
 check-docs: ## the pages: links, words, figures, names of settings and modules, examples; needs Go alone
-	cd caddy && CGO_ENABLED=0 $(GO) test -run 'Docs|Figures|Examples' .
+	@scripts/tools go
+	cd caddy && CGO_ENABLED=0 $(GO) test -count=1 -run 'Docs|Figures|Examples' .
 
 fmt: ## format all Rust and Go sources
 	$(CARGO) fmt
