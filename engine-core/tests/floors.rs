@@ -75,10 +75,7 @@ fn the_list_names_every_module() {
 fn a_use_is_found_wherever_it_is_written() {
     let text = "use crate::wasm::{Form, Wasm};\n// crate::engine is a comment\nlet x = crate::memory::PAGE;\n\
                 use crate::{limits, Error};\n#[cfg(test)]\nmod tests {\n    use crate::engine::Engine;\n}\n";
-    let found: Vec<_> = used(text)
-        .into_iter()
-        .map(|(line, name)| (line, name))
-        .collect();
+    let found: Vec<_> = used(text).into_iter().collect();
     assert_eq!(
         found,
         [
