@@ -21,6 +21,8 @@ pub(super) struct Mapped {
     resident: usize,
     /// Resets by scan since the image was mapped.
     scans: u32,
+    /// Whether memory beyond `len` may be accessible, which no reset would find: the slot must be retired.
+    is_open_beyond: bool,
 }
 
 impl Mapped {
@@ -36,6 +38,7 @@ impl Mapped {
             content,
             resident: 0,
             scans: 0,
+            is_open_beyond: false,
         };
         match this.map() {
             Ok(()) => Ok(this),
@@ -63,7 +66,16 @@ impl Mapped {
 
     /// Makes the first `bytes` bytes accessible. `bytes` is a multiple of the machine's page and not less than `len()`.
     pub(super) fn grow_to(&mut self, bytes: usize) -> io::Result<()> {
-        self.reservation.open(self.len..bytes)?;
+        let grown = self.len..bytes;
+        if let Err(error) = self.reservation.open(grown.clone()) {
+            // The range may span several mappings, of which the kernel has changed the first ones.
+            if self.reservation.close(grown.clone()).is_err()
+                && self.reservation.wipe(grown).is_err()
+            {
+                self.is_open_beyond = true;
+            }
+            return Err(error);
+        }
         self.len = bytes;
         self.peak = self.peak.max(bytes);
         Ok(())
@@ -72,6 +84,11 @@ impl Mapped {
     /// Makes the memory what `Mapped::new` made it, and returns how that was done. At most `keep` bytes stay resident.
     /// After an error the slot may hold anything, so the caller must retire it.
     pub(super) fn reset(&mut self, reset: &Reset, keep: usize) -> io::Result<ResetBy> {
+        if self.is_open_beyond {
+            return Err(io::Error::other(
+                "a growth failed half way, and what it made accessible could not be closed again",
+            ));
+        }
         let keep = keep - keep % page_size();
         let by = match reset {
             Reset::Scan(pagemap) => match self.restore_dirty(pagemap, keep) {

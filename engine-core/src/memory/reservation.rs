@@ -66,6 +66,12 @@ impl Reservation {
     /// Makes `range` readable and writable. Pages that were not touched since `wipe` read as zero.
     pub(super) fn open(&mut self, range: Range<usize>) -> io::Result<()> {
         fault(Syscall::Open)?;
+        if let Err(error) = fault(Syscall::OpenRest) {
+            // What the kernel does if the range has two mappings and it has no memory for the second.
+            let middle = range.start + (range.len() / 2).next_multiple_of(page_size());
+            self.protect(range.start..middle, libc::PROT_READ | libc::PROT_WRITE)?;
+            return Err(error);
+        }
         self.protect(range, libc::PROT_READ | libc::PROT_WRITE)
     }
 
@@ -242,6 +248,8 @@ pub(super) enum Syscall {
     MapFile,
     Memfd,
     Open,
+    /// The second half of the range that [`Syscall::Open`] opens.
+    OpenRest,
     Reserve,
     Scan,
     Unmap,

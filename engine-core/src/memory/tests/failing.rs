@@ -120,6 +120,74 @@ fn memory_that_cannot_grow_stays_usable() {
 }
 
 #[test]
+fn what_half_a_growth_made_accessible_is_closed_again() {
+    for mode in [ResetMode::Auto, ResetMode::Copy, ResetMode::Madvise] {
+        // Closed again; or, if that fails too, mapped again.
+        for close_fails in [0, 1] {
+            let (pool, image, expected, mut slot) = dirty(mode);
+            faults::fail(Syscall::OpenRest, 0, 1);
+            faults::fail(Syscall::Close, 0, close_fails);
+            let error = slot.grow_to(LEN + 5 * WASM_PAGE).expect_err("no memory");
+            assert_eq!(error.kind(), ErrorKind::Host);
+            faults::all_happened();
+            assert_eq!(slot.len(), LEN + WASM_PAGE);
+            for page in 1..5 {
+                assert!(!is_accessible(&slot, LEN + page * WASM_PAGE), "{page}");
+            }
+            // The memory that the guest has is as it was, and may grow later.
+            assert_eq!(read(&slot, LEN), !0);
+            slot.grow_to(LEN + 3 * WASM_PAGE).expect("room to grow");
+            assert_eq!(read(&slot, LEN + WASM_PAGE), 0);
+            write(&mut slot, LEN + 2 * WASM_PAGE, 7);
+            drop(slot);
+            assert_eq!(pool.stats().retired, 0);
+            assert_next_is_pristine(&pool, &image, &expected);
+        }
+    }
+}
+
+#[test]
+fn a_slot_of_which_too_much_stays_accessible_is_retired() {
+    for mode in [ResetMode::Auto, ResetMode::Copy, ResetMode::Madvise] {
+        for is_reused in [false, true] {
+            let (pool, image, expected, mut slot) = dirty(mode);
+            for syscall in [Syscall::OpenRest, Syscall::Close, Syscall::Wipe] {
+                faults::fail(syscall, 0, 1);
+            }
+            slot.grow_to(LEN + 5 * WASM_PAGE).expect_err("no memory");
+            faults::all_happened();
+            // What a guest could write there is in no reset's range.
+            assert!(is_accessible(&slot, LEN + 2 * WASM_PAGE));
+            if is_reused {
+                slot.reset().expect_err("the slot cannot be used again");
+            } else {
+                drop(slot);
+            }
+            let stats = pool.stats();
+            assert_eq!((stats.retired, stats.reset_failures), (1, 1), "{mode:?}");
+            assert_eq!((stats.slots_total, stats.warm, stats.busy), (0, 0, 0));
+            assert_next_is_pristine(&pool, &image, &expected);
+        }
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_image_that_is_mapped_half_way_leaves_nothing_accessible() {
+    let expected = bytes(1);
+    let (pool, image) = (Pool::new(config(ResetMode::Auto)), image(&expected));
+    let pool = pool.expect("a pool");
+    faults::fail(Syscall::OpenRest, 0, 1);
+    pool.slot(&image, 64 * PAGE).expect_err("cannot be mapped");
+    faults::all_happened();
+    // The same slot, with a smaller image.
+    let small = super::image(&expected[..WASM_PAGE]);
+    let slot = pool.slot(&small, 64 * PAGE).expect("a slot");
+    assert_eq!(pool.stats().slots_total, 1);
+    assert_pristine(&slot, &expected[..WASM_PAGE]);
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn an_image_that_cannot_be_mapped_costs_no_slot() {
     for syscall in [Syscall::MapFile, Syscall::Open] {
