@@ -30,7 +30,7 @@ pub(super) fn deploy(
     let per_request_values = count_per_request_values(&config);
     let mounts = match config.mounts.as_slice() {
         [] => None,
-        specs => Some(MountSet::new(specs)?),
+        specs => Some(MountSet::new(specs, &shared.files)?),
     };
     let (index, backend) = shared.backend(config.backend.as_deref())?;
 

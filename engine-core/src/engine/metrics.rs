@@ -179,6 +179,24 @@ fn registry(engine: &Engine) -> prometheus::Result<Registry> {
         "Permits for running calls.",
         permits as u64,
     )?;
+    let files = &engine.shared.files;
+    gauge(
+        "gojinn_engine_files_open",
+        "Files and directories that guests have open in mounts.",
+        files.open() as u64,
+    )?;
+    gauge(
+        "gojinn_engine_files_max",
+        "How many of them there may be.",
+        files.most() as u64,
+    )?;
+    counters(
+        "gojinn_engine_files_refused_total",
+        "Files and directories that a guest could not open because of this bound.",
+        &[],
+    )?
+    .with_label_values(&[] as &[&str])
+    .inc_by(files.refused());
     if let Some(cache) = engine.cache_stats() {
         for (name, help, value) in [
             (

@@ -8,6 +8,7 @@ use crate::calls::Calls;
 use crate::error::{Error, Result};
 use crate::memory::{Pool, PoolConfig, ResetMode};
 use crate::module::Loader;
+use crate::sandbox::wasi::FileBudget;
 use crate::wasm::{Bounds, Features};
 
 use super::buffers::BufferPool;
@@ -31,6 +32,8 @@ pub(crate) struct Shared {
     pub(super) pool_problem: Option<String>,
     pub(crate) loader: Loader,
     pub(super) buffers: BufferPool,
+    /// For all functions with mounts.
+    pub(super) files: FileBudget,
     pub(super) counters: Counters,
 }
 
@@ -72,6 +75,7 @@ impl Shared {
             pool_problem,
             loader: Loader::new(config.compile_timeout, cache),
             buffers: BufferPool::new(config.max_concurrency as usize),
+            files: FileBudget::of_this_process(),
         })
     }
 

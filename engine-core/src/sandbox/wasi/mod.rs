@@ -34,7 +34,7 @@ pub use files::{
     fd_prestat_dir_name, fd_prestat_get, fd_pwrite, fd_read, fd_readdir, fd_renumber, fd_seek,
     fd_sync, fd_tell, fd_write,
 };
-pub use mounts::{MountSet, MountSpec, Mounts};
+pub use mounts::{FileBudget, MountSet, MountSpec, Mounts};
 pub use paths::{
     path_create_directory, path_filestat_get, path_filestat_set_times, path_link, path_open,
     path_readlink, path_remove_directory, path_rename, path_symlink, path_unlink_file,

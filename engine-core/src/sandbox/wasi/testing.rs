@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::mounts::{MountSet, MountSpec};
+use super::mounts::{FileBudget, MountSet, MountSpec};
 use crate::calls::Calls;
 use crate::limits::Limits;
 use crate::sandbox::{Buffers, HostState, Program, Stop};
@@ -34,6 +34,13 @@ pub(crate) fn host_with_mounts(timeout: Duration, mounts: &[MountSpec]) -> HostS
     )
 }
 
+/// A host state with the mounts of a function, and a minute of time.
+pub(crate) fn host_with_set(set: &MountSet) -> HostState {
+    let calls = Calls::new(1).expect("a clock thread");
+    let call = calls.reserve().expect("the only permit").begin(MINUTE);
+    state(call, b"", Some(set.open().expect("a context can be made")))
+}
+
 /// A host state whose call another thread is about to cancel.
 pub(crate) fn cancel_soon() -> (HostState, JoinHandle<()>) {
     let calls = Calls::new(1).expect("a clock thread");
@@ -50,7 +57,7 @@ pub(crate) fn cancel_soon() -> (HostState, JoinHandle<()>) {
 fn make(calls: &Calls, stdin: &[u8], timeout: Duration, mounts: &[MountSpec]) -> HostState {
     let call = calls.reserve().expect("the only place").begin(timeout);
     let mounts = (!mounts.is_empty()).then(|| {
-        let set = MountSet::new(mounts).expect("the folders are there");
+        let set = MountSet::new(mounts, &FileBudget::new(10_000)).expect("the folders are there");
         set.open().expect("a context can be made")
     });
     state(call, stdin, mounts)

@@ -9,8 +9,8 @@ use wasi_common::snapshots::preview_1::error::Errno;
 use wasi_common::sync::file::File;
 use wasi_common::{Error, SystemTimeSpec};
 
-use super::Sandbox;
 use super::folder::sane;
+use super::{Handle, Sandbox};
 
 /// The most bytes one read or write moves; more is done in part, so that a look at the deadline is never far.
 const MOST: usize = 1 << 20;
@@ -27,17 +27,22 @@ pub(super) struct OpenFile {
     append: bool,
     writable: bool,
     /// Held to be counted.
-    _sandbox: Arc<Sandbox>,
+    _counted: (Arc<Sandbox>, Handle),
 }
 
 impl OpenFile {
-    pub(super) fn new(file: File, flags: FdFlags, writable: bool, sandbox: Arc<Sandbox>) -> Self {
+    pub(super) fn new(
+        file: File,
+        flags: FdFlags,
+        writable: bool,
+        counted: (Arc<Sandbox>, Handle),
+    ) -> Self {
         Self {
             file,
             nonblock: flags.contains(FdFlags::NONBLOCK),
             append: flags.contains(FdFlags::APPEND),
             writable,
-            _sandbox: sandbox,
+            _counted: counted,
         }
     }
 

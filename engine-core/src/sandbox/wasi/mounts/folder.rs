@@ -21,7 +21,7 @@ use wasi_common::sync::file::{File, filetype_from};
 use wasi_common::{Error, ErrorExt, SystemTimeSpec};
 
 use super::file::OpenFile;
-use super::{Sandbox, as_folder};
+use super::{Handle, Sandbox, as_folder};
 
 /// Entries of a folder between two looks at the deadline.
 const ENTRIES: usize = 256;
@@ -31,14 +31,18 @@ pub(super) struct Folder {
     dir: Arc<Dir>,
     writable: bool,
     sandbox: Arc<Sandbox>,
+    /// Held to be counted. A mount itself is opened once for all sandboxes, and is not.
+    _handle: Option<Handle>,
 }
 
 impl Folder {
-    pub(super) fn new(dir: Arc<Dir>, writable: bool, sandbox: Arc<Sandbox>) -> Self {
+    /// A mount.
+    pub(super) fn mount(dir: Arc<Dir>, writable: bool, sandbox: Arc<Sandbox>) -> Self {
         Self {
             dir,
             writable,
             sandbox,
+            _handle: None,
         }
     }
 
@@ -128,9 +132,7 @@ impl WasiDir for Folder {
         if oflags.contains(OFlags::DIRECTORY) && oflags.intersects(changing) {
             return Err(Error::invalid_argument());
         }
-        if !self.sandbox.may_open() {
-            return Err(Errno::Mfile.into());
-        }
+        let handle = self.sandbox.may_open()?;
 
         let mut options = OpenOptions::new();
         if oflags.contains(OFlags::CREATE) {
@@ -163,17 +165,18 @@ impl WasiDir for Folder {
                 self.open(path, symlink_follow, options.append(true))
             });
         match opened? {
-            OpenedFile::Dir(dir) => Ok(OpenResult::Dir(Box::new(Self::new(
-                Arc::new(dir),
-                self.writable,
-                Arc::clone(&self.sandbox),
-            )))),
+            OpenedFile::Dir(dir) => Ok(OpenResult::Dir(Box::new(Self {
+                dir: Arc::new(dir),
+                writable: self.writable,
+                sandbox: Arc::clone(&self.sandbox),
+                _handle: Some(handle),
+            }))),
             OpenedFile::Regular(_) if oflags.contains(OFlags::DIRECTORY) => Err(Error::not_dir()),
             OpenedFile::Regular(file) => Ok(OpenResult::File(Box::new(OpenFile::new(
                 File::from_cap_std(cap_std::fs::File::from_std(file)),
                 fdflags,
                 self.writable,
-                Arc::clone(&self.sandbox),
+                (Arc::clone(&self.sandbox), handle),
             )))),
         }
     }
@@ -365,17 +368,22 @@ fn spec(at: Option<SystemTimeSpec>) -> Option<cap_fs_ext::SystemTimeSpec> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::FileBudget;
     use super::*;
     use wasi_common::sync::ambient_authority;
+
+    fn sandbox() -> Arc<Sandbox> {
+        Arc::new(Sandbox::new(FileBudget::new(10).share()))
+    }
 
     #[test]
     fn what_appears_after_the_look_is_refused_without_blocking() {
         let dev = Dir::open_ambient_dir("/dev", ambient_authority()).expect("there is /dev");
-        let dev = Folder::new(Arc::new(dev), true, Arc::default());
+        let dev = Folder::mount(Arc::new(dev), true, sandbox());
         let here = super::super::tests::Folder::new();
         here.fifo("fifo");
         let dir = Dir::open_ambient_dir(here.path(""), ambient_authority()).expect("a folder");
-        let here = Folder::new(Arc::new(dir), true, Arc::default());
+        let here = Folder::mount(Arc::new(dir), true, sandbox());
         for (folder, name) in [(&dev, "null"), (&here, "fifo")] {
             for (read, write) in [(true, false), (true, true), (false, true)] {
                 let options = &mut OpenOptions::new();

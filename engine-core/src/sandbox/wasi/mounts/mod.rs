@@ -3,6 +3,7 @@
 //! wasi-common implements the calls; the folders and files it works on are ours ([`folder`], [`mod@file`]), which is where
 //! read-only mounts stay read-only and where only regular files and folders are served.
 
+mod budget;
 mod file;
 mod folder;
 
@@ -19,11 +20,14 @@ use std::time::Instant;
 
 use wasi_common::WasiCtx;
 use wasi_common::clocks::WasiClocks;
+use wasi_common::snapshots::preview_1::error::Errno as WasiErrno;
 use wasi_common::snapshots::preview_1::wasi_snapshot_preview1;
 use wasi_common::sync::{Dir, ambient_authority, random_ctx, sched_ctx};
 use wasi_common::table::Table;
 use wiggle::GuestError;
 
+pub use self::budget::FileBudget;
+use self::budget::{Handle, Share};
 use self::folder::Folder;
 use super::errno::{Errno, Fail};
 use super::rights::LostRights;
@@ -50,6 +54,7 @@ const FIRST_FD: usize = 3;
 #[derive(Clone, Debug)]
 pub struct MountSet {
     mounts: Arc<[Mount]>,
+    share: Arc<Share>,
 }
 
 #[derive(Debug)]
@@ -60,8 +65,9 @@ struct Mount {
 }
 
 impl MountSet {
-    /// Opens the folders. The error names the mount and what is wrong with it.
-    pub fn new(specs: &[MountSpec]) -> Result<Self> {
+    /// Opens the folders, for a function that gets its share of `budget`. The error names the mount and what is wrong with
+    /// it.
+    pub fn new(specs: &[MountSpec], budget: &FileBudget) -> Result<Self> {
         let mut mounts: Vec<Mount> = Vec::with_capacity(specs.len());
         for spec in specs {
             let guest = guest_path(&spec.guest).map_err(|error| error.within(name(spec)))?;
@@ -79,6 +85,7 @@ impl MountSet {
         }
         Ok(Self {
             mounts: mounts.into(),
+            share: budget.share(),
         })
     }
 
@@ -97,6 +104,7 @@ impl MountSet {
         });
         Self {
             mounts: mounts.collect(),
+            share: Arc::clone(&self.share),
         }
     }
 
@@ -107,7 +115,7 @@ impl MountSet {
 
     /// The mounts of one sandbox: descriptors 3 and up, in the order of the specs.
     pub fn open(&self) -> Result<Mounts> {
-        let sandbox = Arc::new(Sandbox::default());
+        let sandbox = Arc::new(Sandbox::new(Arc::clone(&self.share)));
         // No call reaches wasi-common's own clocks and randomness: those hostcalls are ours.
         let mut context = WasiCtx::new(random_ctx(), WasiClocks::new(), sched_ctx(), Table::new());
         for fd in 0..FIRST_FD as i32 {
@@ -121,7 +129,8 @@ impl MountSet {
             debug_assert_eq!(closed, Ok(()));
         }
         for mount in self.mounts.iter() {
-            let folder = Folder::new(Arc::clone(&mount.dir), mount.writable, Arc::clone(&sandbox));
+            let folder =
+                Folder::mount(Arc::clone(&mount.dir), mount.writable, Arc::clone(&sandbox));
             context
                 .push_preopened_dir(Box::new(folder), &mount.guest)
                 .map_err(|error| {
@@ -196,17 +205,29 @@ impl fmt::Debug for Mounts {
 }
 
 /// What the folders and files of one sandbox have in common. Each holds a reference, so counting those counts handles.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Sandbox {
     deadline: OnceLock<Instant>,
+    share: Arc<Share>,
 }
 
 impl Sandbox {
-    /// The most folders and files one sandbox has open. The process has to share its descriptors among all sandboxes.
+    /// The most folders and files one sandbox has open.
     const HANDLES: usize = 256;
 
-    fn may_open(self: &Arc<Self>) -> bool {
-        self.handles() < Self::HANDLES
+    fn new(share: Arc<Share>) -> Self {
+        Self {
+            deadline: OnceLock::new(),
+            share,
+        }
+    }
+
+    /// One more folder or file. EMFILE: this guest has too many; ENFILE: all guests together have.
+    fn may_open(self: &Arc<Self>) -> std::result::Result<Handle, WasiErrno> {
+        if self.handles() >= Self::HANDLES {
+            return Err(WasiErrno::Mfile);
+        }
+        self.share.open().ok_or(WasiErrno::Nfile)
     }
 
     /// How many folders and files are open.

@@ -378,7 +378,7 @@ fn whatever_a_guest_does_to_its_descriptors_is_a_change() {
     let folder = Folder::new();
     folder.write("f", "text");
     let specs = [folder.spec("/a", true), folder.spec("/b", true)];
-    let set = MountSet::new(&specs).expect("the folder is there");
+    let set = MountSet::new(&specs, &FileBudget::new(10)).expect("the folder is there");
     type Act = fn(&mut Guest);
     let acts: [(bool, Act); 9] = [
         (false, |_| {}),

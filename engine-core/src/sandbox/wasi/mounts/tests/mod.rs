@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
-use super::{MountSet, MountSpec, Sandbox};
+use super::{FileBudget, MountSet, MountSpec, Sandbox};
 use crate::error::ErrorKind;
 use crate::sandbox::HostState;
 use crate::sandbox::hostcalls::*;
 use crate::sandbox::wasi::testing::{
-    EBADF, EFAULT, OK, host_with_mounts, put_fd, put_iovecs, u32_at, u64_at,
+    EBADF, EFAULT, OK, host_with_mounts, host_with_set, put_fd, put_iovecs, u32_at, u64_at,
 };
 
+mod budget;
 mod descriptors;
 mod refusing;
 mod serving;
@@ -30,6 +31,7 @@ const MFILE: i32 = 33;
 const NAMETOOLONG: i32 = 37;
 const NOENT: i32 = 44;
 const NOTDIR: i32 = 54;
+const NFILE: i32 = 41;
 const NOTCAPABLE: i32 = 76;
 const NOTSUP: i32 = 58;
 const PERM: i32 = 63;
@@ -126,6 +128,14 @@ struct Guest {
 impl Guest {
     fn new(mounts: &[MountSpec]) -> Self {
         Self::with_timeout(mounts, Duration::from_secs(60))
+    }
+
+    /// One of several guests of a function.
+    fn of(set: &MountSet) -> Self {
+        Self {
+            host: host_with_set(set),
+            memory: vec![0; 4 << 20],
+        }
     }
 
     fn with_timeout(mounts: &[MountSpec], timeout: Duration) -> Self {

@@ -205,7 +205,8 @@ fn what_cannot_be_mounted_is_explained() {
             guest: guest.into(),
             writable: false,
         };
-        let error = MountSet::new(&[folder.spec("/a", false), spec]).expect_err("refused");
+        let error = MountSet::new(&[folder.spec("/a", false), spec], &FileBudget::new(10))
+            .expect_err("refused");
         assert_eq!(error.kind(), ErrorKind::Config);
         error.to_string()
     };
@@ -223,7 +224,7 @@ fn what_cannot_be_mounted_is_explained() {
         assert!(error.contains("has a mount already"), "{error}");
         assert!(error.starts_with("mount "), "{error}");
     }
-    let set = MountSet::new(&[]).expect("nothing is fine");
+    let set = MountSet::new(&[], &FileBudget::new(10)).expect("nothing is fine");
     assert!(set.is_empty());
 }
 
