@@ -1,7 +1,7 @@
-//! Engine-core's hostcalls in the shape that compiled code calls.
+//! Engine-core's hostcalls as functions that compiled code can call.
 //!
-//! A hostcall gets the sandbox's [`Env`] where a guest function would get its instance. Guests run on small stacks of
-//! wasmer's, so the work is done on the thread's own stack.
+//! A hostcall gets the sandbox's [`Env`] in the parameter in which a guest's function gets its instance. Guests run on
+//! small stacks that wasmer allocates, so a hostcall switches to the thread's stack for its work.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
@@ -12,28 +12,28 @@ use wasmer::{FunctionType, Type};
 
 use crate::trap::Halt;
 
-/// What hostcalls of one sandbox reach.
+/// The data that the hostcalls of one sandbox use.
 #[derive(Debug, Default)]
 pub(crate) struct Env {
-    /// There while guest code runs.
+    /// The host state, present while guest code runs.
     pub(crate) host: Option<Box<HostState>>,
     /// The memory that the guest exports as "memory".
     pub(crate) memory: Option<NonNull<VMMemoryDefinition>>,
-    /// What a hostcall's panic said: a bug, but one that must not take the server down.
+    /// The message of a panic in a hostcall. Such a panic is a bug, but it must not end the process.
     pub(crate) panicked: Option<String>,
 }
 
-/// A hostcall to link.
+/// A hostcall for linking: its code and its type.
 #[derive(Clone, Debug)]
 pub(crate) struct Hostcall {
     pub(crate) body: FunctionBodyPtr,
     pub(crate) ty: FunctionType,
 }
 
-/// Runs a hostcall's Rust function; unwinds the guest if it says so.
+/// Runs the Rust function of a hostcall. If the function returns a [`Stop`] or panics, the guest is unwound.
 ///
 /// # Safety
-/// Called by guest code, with the [`Env`] of its sandbox, which nothing else refers to meanwhile.
+/// Guest code must be the caller, with the [`Env`] of its sandbox, and there must be no other reference to it meanwhile.
 unsafe fn enter<R>(
     env: *mut Env,
     call: impl FnOnce(&mut HostState, &mut [u8]) -> Result<R, Stop>,
@@ -46,8 +46,8 @@ unsafe fn enter<R>(
         };
         let memory: &mut [u8] = match env.memory {
             None => &mut [],
-            // SAFETY: the definition lives as long as the instance, whose guest is waiting for this call; it describes
-            // accessible bytes, which only that guest touches.
+            // SAFETY: the definition lives as long as the instance, whose guest is waiting for this call. It describes
+            // accessible bytes, which only that guest uses.
             Some(definition) => unsafe {
                 let definition = definition.as_ref();
                 std::slice::from_raw_parts_mut(definition.base, definition.current_length)
@@ -67,8 +67,8 @@ unsafe fn enter<R>(
     });
     match result {
         Ok(value) => value,
-        // SAFETY: guest code is on the stack, and nothing on this side of it needs dropping: `Halt` has no size, so its
-        // box owns no memory.
+        // SAFETY: guest code is on the stack, and no value between it and this call needs dropping: `Halt` has no size,
+        // so its box owns no memory.
         Err(halt) => unsafe { vm::raise_user_trap(Box::new(halt)) },
     }
 }
@@ -103,7 +103,7 @@ macro_rules! expand {
             )* )*
         }
 
-        /// The hostcall with that name.
+        /// The hostcall `name` of the import module `module`.
         pub(crate) fn find(module: &str, name: &str) -> Option<Hostcall> {
             $( $(
                 if module == $module && name == stringify!($name) {

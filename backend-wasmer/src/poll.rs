@@ -1,19 +1,23 @@
-//! What is put into modules before wasmer compiles them: a flag that stops guests, and a probe of their stack.
+//! Adds two things to modules before wasmer compiles them: a poll of a flag that stops guests, and a probe of their
+//! stack.
 //!
-//! **The flag.** Compiled code polls it at function entries and loop heads, and divides by zero when it is set: a trap of
-//! the processor's, where `unreachable` would be a call (see below). It is reached through a memory of its own that
-//! [`rewrite`] appends to the module (adding it in the middleware panics). The guest cannot name that memory: it was
-//! validated before, with one memory at most. It is declared empty, so that to wasmer none of its bytes exist; that the
-//! poll may read its first four bytes nevertheless rests on the memory style, which elides every bounds check (see
-//! [`crate::memory::STYLE`]) and is checked whenever an instance is made. The load is atomic, so that cranelift cannot
-//! move it out of a loop. It costs 9-10 % on small recursion and on tight loops (wasmer's own metering: 17-103 %).
+//! **The flag.** Compiled code polls the flag at function entries and loop heads, and divides by zero when it is set.
+//! (The division is a trap of the processor; `unreachable` would be a call of a Rust function, see below.) Compiled
+//! code reads the flag as the first four bytes of an additional memory, which [`rewrite`] appends to the module; wasmer
+//! panics if the middleware adds a memory. The guest cannot name that memory, because it was validated before, with one
+//! memory at most. The memory is declared with no pages, so for wasmer none of its bytes exists. The poll may read the
+//! first four bytes nevertheless because the memory style makes compiled code skip every bounds check (see
+//! [`crate::memory::STYLE`]); the style is checked whenever an instance is made. The load is atomic, so that cranelift
+//! cannot move it out of a loop. Polling costs 9-10 % in small recursive functions and in tight loops (wasmer's
+//! metering costs 17-103 %).
 //!
 //! **The probe.** wasmer runs `unreachable` and the bulk operations on memory and tables as Rust functions on the guest's
-//! own stack. When one of them traps, it takes a backtrace there, under a lock of the whole process (libgcc's unwinder).
-//! A guest that has little stack left overflows it in the middle of that, which wasmer takes for the guest's own
-//! overflow: it abandons the frames, the lock stays locked, and the next trap or panic of any thread waits for it for
-//! ever (seen with wasmer 7.3.0; `tests/ends.rs` has the guest). So every such operation first calls a function with a
-//! large frame, which calls itself a few times: too little stack is then found where it harms nobody.
+//! stack. When one of them traps, it takes a backtrace there, while it holds a lock that the whole process shares (in
+//! libgcc's unwinder). If the guest has little stack left, the stack overflows during the backtrace. wasmer treats this
+//! like any overflow of a guest's stack and abandons the frames, so the lock is never unlocked, and the next trap or
+//! panic of any thread waits for it forever (seen with wasmer 7.3.0; `tests/ends.rs` has such a guest). To prevent
+//! this, a call of a function with a large frame, which calls itself a few times, is inserted before every such
+//! operation: if the stack is too small, it overflows in that function, where no lock is held.
 
 use std::borrow::Cow;
 
@@ -24,33 +28,33 @@ use wasmer::sys::wasmparser::{BlockType, MemArg, Operator};
 use wasmer::sys::{FunctionMiddleware, MiddlewareError, MiddlewareReaderState, ModuleMiddleware};
 use wasmparser::{Parser, Payload};
 
-/// Changes whenever the rewritten module or the polling code changes: part of the fingerprint.
+/// A part of the fingerprint. Increment it when the rewritten module or the polling code changes.
 pub(crate) const VERSION: u32 = 2;
 
-/// Values that the probe keeps at the same time, each in eight bytes of its frame: 8 KiB. Cranelift takes 30 ms over them,
-/// and half a second over four times as many.
+/// Values that the probe keeps at the same time, each in eight bytes of its frame: 8 KiB together. Cranelift compiles
+/// the probe in 30 ms; with four times as many values it needs half a second.
 const PROBE_VALUES: usize = 1024;
 
-/// Frames of the probe, one calling the next: 16 KiB in all. One was enough to pass `tests/ends.rs`; eight, of half the
-/// size, cost 36 ns an operation.
+/// Nested calls of the probe: 16 KiB of frames together. One call was enough to pass `tests/ends.rs`; eight calls with
+/// frames of half the size cost 36 ns for each operation.
 const PROBE_FRAMES: i32 = 2;
 
 /// The entry of a type section for the probe: `[i32] -> []`.
 const PROBE_TYPE: &[u8] = &[0x60, 1, 0x7f, 0];
 
-/// The entry of a memory section for a memory of no pages at least and none at most.
+/// The entry of a memory section for a memory with a minimum and a maximum of zero pages.
 const NO_PAGES: &[u8] = &[1, 0, 0];
 
-/// Where things are in the rewritten module.
+/// The indices of what was added to a module.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Added {
-    /// The flag's memory.
+    /// The memory for the flag.
     pub(crate) flag: u32,
-    /// The function that probes the stack. Means nothing in a module without functions.
+    /// The function that probes the stack. In a module without functions this index has no meaning.
     pub(crate) probe: u32,
 }
 
-/// Appends the flag's memory and the probe to a valid module whose imports are all functions.
+/// Appends the memory for the flag and the probe to a valid module whose imports are all functions.
 pub(crate) fn rewrite(wasm: &[u8]) -> Result<(Vec<u8>, Added)> {
     let mut out = Module::new();
     let (mut types, mut imports, mut functions, mut flag) = (0, 0, 0, None);
@@ -64,7 +68,7 @@ pub(crate) fn rewrite(wasm: &[u8]) -> Result<(Vec<u8>, Added)> {
         };
         let data = wasm
             .get(range)
-            .ok_or_else(|| unreadable("a section reaches beyond its end"))?;
+            .ok_or_else(|| unreadable("a section ends after the module's end"))?;
         if flag.is_none() && comes_after_memories(id) {
             out.section(&flag_section());
             flag = Some(0);
@@ -90,7 +94,9 @@ pub(crate) fn rewrite(wasm: &[u8]) -> Result<(Vec<u8>, Added)> {
             let probe = probe(imports + functions, flag.unwrap_or_default());
             let appended = append(data, &probe)?;
             if appended.1 != functions {
-                return Err(unreadable("it has not as many functions as bodies"));
+                return Err(unreadable(
+                    "the numbers of its functions and of their bodies differ",
+                ));
             }
             appended.0.into()
         } else {
@@ -109,7 +115,7 @@ pub(crate) fn rewrite(wasm: &[u8]) -> Result<(Vec<u8>, Added)> {
     Ok((out.finish(), Added { flag, probe }))
 }
 
-/// A memory section with the flag's memory alone.
+/// A memory section with only the memory for the flag.
 fn flag_section() -> RawSection<'static> {
     RawSection {
         id: SectionId::Memory as u8,
@@ -117,7 +123,7 @@ fn flag_section() -> RawSection<'static> {
     }
 }
 
-/// A section's contents with one entry more, and how many there were.
+/// Appends an entry to the contents of a section. Returns the new contents, and the number of entries before.
 fn append(data: &[u8], entry: &[u8]) -> Result<(Vec<u8>, u32)> {
     let (count, entries) = split_count(data)?;
     let mut out = Vec::with_capacity(data.len() + entry.len() + 1);
@@ -127,8 +133,8 @@ fn append(data: &[u8], entry: &[u8]) -> Result<(Vec<u8>, u32)> {
     Ok((out, count))
 }
 
-/// The number of entries that a section begins with, and what follows. Bounds on counts were checked: it is far from
-/// overflowing.
+/// The number of entries, which is at the beginning of a section, and the bytes after it. The number cannot overflow:
+/// engine-core has checked that it is far below the maximum.
 fn split_count(data: &[u8]) -> Result<(u32, &[u8])> {
     let mut count = 0u32;
     for (index, byte) in data.iter().take(5).enumerate() {
@@ -140,8 +146,9 @@ fn split_count(data: &[u8]) -> Result<(u32, &[u8])> {
     Err(unreadable("a section does not begin with a count"))
 }
 
-/// The probe's entry in the code section: it calls itself as often as its parameter says. Its frame is what matters; the
-/// rest of the body runs only when the flag is set, which the compiler cannot know, and then ends the guest as a poll does.
+/// The probe's entry in the code section. The probe calls itself as often as its parameter says; only its large frame
+/// matters. The rest of the body, which makes the frame large, runs only if the flag is set, and then it ends the guest
+/// like a poll. (The compiler cannot know that the flag is rarely set, so it reserves the frame in every call.)
 fn probe(itself: u32, flag: u32) -> Vec<u8> {
     use wasm_encoder::{BlockType, Instruction, MemArg};
     let load = [
@@ -169,7 +176,8 @@ fn probe(itself: u32, flag: u32) -> Vec<u8> {
     ]);
     put(&load);
     put(&[Instruction::If(BlockType::Empty)]);
-    // Atomic loads stay in order, before all the additions: the values are all alive at the last of them.
+    // The compiler keeps the order of atomic loads, and all of them are before the additions. So after the last load
+    // all the values are in use at the same time, and need a place in the frame.
     (0..PROBE_VALUES).for_each(|_| put(&load));
     (1..PROBE_VALUES).for_each(|_| put(&[Instruction::I32Add]));
     put(&[
@@ -184,7 +192,7 @@ fn probe(itself: u32, flag: u32) -> Vec<u8> {
     entry
 }
 
-/// Whether a section with this id stands behind the memory section. Custom sections stand anywhere.
+/// Whether a section with this id comes after the memory section. A custom section may be anywhere.
 fn comes_after_memories(id: u8) -> bool {
     let not_after = [
         SectionId::Custom,
@@ -203,7 +211,7 @@ fn unreadable(error: impl std::fmt::Display) -> Error {
     ))
 }
 
-/// Puts polls and probes into every function.
+/// The middleware that adds polls and probes to every function.
 #[derive(Debug)]
 pub(crate) struct Polls(pub(crate) Added);
 
@@ -252,8 +260,8 @@ impl<'a> FunctionMiddleware<'a> for FunctionPolls {
     }
 }
 
-/// Whether wasmer runs it as a Rust function that may trap on the guest's stack: those of wasmer-vm 7.3.0's `libcalls.rs`
-/// that call `raise_lib_trap`, and that engine-core's features can reach.
+/// Whether wasmer runs the operator as a Rust function that may trap on the guest's stack. These are the functions in
+/// `libcalls.rs` of wasmer-vm 7.3.0 that call `raise_lib_trap`, for operators of the features that engine-core allows.
 fn traps_in_rust(operator: &Operator<'_>) -> bool {
     matches!(
         operator,

@@ -1,4 +1,4 @@
-//! The contract, on wasmer.
+//! Runs the conformance suite on wasmer.
 
 fn backend() -> std::sync::Arc<dyn engine_core::backend::Backend> {
     match backend_wasmer::Wasmer::new(Default::default()) {

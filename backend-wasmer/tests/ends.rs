@@ -1,4 +1,4 @@
-//! How guests end on wasmer, beyond what the contract asks of every backend.
+//! Tests how guests end on wasmer, beyond the tests that the conformance suite runs on every backend.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,7 +71,7 @@ fn every_way_to_run_forever_is_killed_from_another_thread() {
         let run = std::thread::scope(|scope| {
             let running = scope.spawn(|| function.run(permit, Vec::new()).unwrap());
             std::thread::sleep(Duration::from_millis(20));
-            assert!(engine.cancel(id), "it runs still: {wat}");
+            assert!(engine.cancel(id), "the guest is not running: {wat}");
             running.join().unwrap()
         });
         assert_eq!(trap(run).code, TrapCode::Cancelled, "{wat}");
@@ -94,7 +94,7 @@ fn a_trap_says_where_it_happened() {
 }
 
 #[test]
-fn a_trap_of_the_guests_own_is_never_called_an_interruption() {
+fn a_trap_by_the_guest_is_never_reported_as_an_interruption() {
     let engine = engine();
     let limits = Limits {
         timeout: Duration::from_secs(3600),
@@ -145,7 +145,7 @@ fn a_declared_table_maximum_below_the_limit_holds() {
 }
 
 #[test]
-fn a_trap_at_the_very_end_of_the_stack_harms_nobody() {
+fn a_trap_at_the_very_end_of_the_stack_harms_no_other_guest() {
     // Recurses as deep as stdin says, and traps there in one of wasmer's Rust functions.
     let wat = r#"(module
         (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))

@@ -1,4 +1,4 @@
-//! Snapshots of real programs, on wasmer.
+//! Runs the conformance suite for snapshots of real programs on wasmer.
 
 fn backend() -> std::sync::Arc<dyn engine_core::backend::Backend> {
     match backend_wasmer::Wasmer::new(Default::default()) {

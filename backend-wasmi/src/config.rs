@@ -1,35 +1,39 @@
-//! How wasmi is set up: what a guest may use of the interpreter, and what counts as how much work.
+//! The settings of wasmi: what a guest may use of the interpreter, and how much fuel each kind of work costs.
 
 use engine_core::{Error, Result};
 use wasmi::{CompilationMode, Config, CustomFuelCosts};
 
-/// Frames a guest may nest. Far more than the two thousand that every backend must allow; they live on the heap, not on the
-/// calling thread's stack.
+/// Calls that a guest may nest. This is far more than the two thousand that every backend must allow: the frames are on
+/// the heap, not on the calling thread's stack.
 const FRAMES: usize = 20_000;
 
 /// Bytes of locals and operands that all frames of a guest may have together.
 const VALUES: usize = 4 << 20;
 
-/// Interpreter stacks that a module keeps between calls. Each holds what its deepest guest touched.
+/// Interpreter stacks that a module keeps between calls. Each keeps as much memory as the deepest guest on it has
+/// touched.
 const KEPT_STACKS: usize = 16;
 
-/// Bytes that bulk operations move for one unit of fuel, which is also what an instruction costs. Wasmi's own 64 is for
-/// memory in the cache; the deadline must hold for memory that is not, so a byte counts eight times as much.
+/// Bytes that bulk operations move for one unit of fuel; an instruction also costs one unit. Wasmi's default of 64
+/// bytes is for memory in the processor's cache. The deadline must hold for memory outside of it too, so a byte costs
+/// eight times as much here.
 const BYTES_PER_FUEL: u32 = 8;
 
-/// Fewer, and a guest that paused in a `table.grow` could use up its fuel on the way back there (see `rewrite`).
+/// The smallest slice. With fewer instructions, a guest that paused in a `table.grow` could use up its fuel on the way
+/// back to it (see `rewrite`).
 const LEAST_SLICE: u64 = 10;
 
-/// Settings of [`Wasmi`](crate::Wasmi). The default is what a server should run.
+/// Settings of [`Wasmi`](crate::Wasmi). The defaults are meant for servers.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct WasmiConfig {
-    /// Instructions, about, between two looks at the clock; at least 10. 100 000: 0.12 ms.
+    /// About how many instructions a guest runs before the backend checks whether its call must stop; at least 10. The
+    /// default is 100 000, which take 0.12 ms.
     pub slice: u64,
-    /// Bytes of code up to which all of a module is translated when it is loaded. A larger one is checked as a whole
-    /// when it is loaded, and each function translated when it is first called. 2 MiB.
+    /// Modules of up to this many bytes are translated completely when they are loaded. A larger module is only validated
+    /// when it is loaded, and each of its functions is translated when it is first called. The default is 2 MiB.
     pub eager_up_to: usize,
-    /// Instances that may be in slots of the memory pool, in use or kept for the next sandbox, of all modules together.
-    /// 32 for each core, a quarter of the pool's slots; 0: no instance is used again.
+    /// Instances of all modules together whose memory may be in a slot of the memory pool, in use or kept for the next
+    /// sandbox. The default is 32 for each processor, a quarter of the pool's slots; with 0, no instance is used again.
     pub kept: usize,
 }
 
@@ -44,23 +48,24 @@ impl Default for WasmiConfig {
 }
 
 impl WasmiConfig {
-    /// Refuses what cannot work.
+    /// Refuses settings that cannot work.
     pub(crate) fn check(&self) -> Result<()> {
         if self.slice < LEAST_SLICE {
             return Err(Error::config(format!(
-                "wasmi's slice is {} instructions; it must be at least {LEAST_SLICE}",
+                "the setting `slice` of wasmi is {} instructions; set it to {LEAST_SLICE} or more",
                 self.slice
             )));
         }
         Ok(())
     }
 
-    /// The same in wasmi's terms, for a module of `bytes`.
+    /// Converts the settings to wasmi's configuration for a module of `bytes` bytes.
     pub(crate) fn to_wasmi(&self, bytes: usize) -> Config {
         let mut config = Config::default();
 
-        // The list of engine-core's `Features::ALL`; modules were validated against it before they come here. What wasmi has
-        // on by default beyond it is off, so that nothing outside of the list ever runs. (memory64 is not built in.)
+        // The features of engine-core's `Features::ALL`; modules were validated against that list before. Other features
+        // that wasmi enables by default are switched off, so that no code with such a feature ever runs. (Support for
+        // memory64 is not built in.)
         config
             .wasm_mutable_global(true)
             .wasm_sign_extension(true)
@@ -85,11 +90,11 @@ impl WasmiConfig {
             .compilation_mode(if bytes <= self.eager_up_to {
                 CompilationMode::Eager
             } else {
-                // Never `Lazy`: what is wrong with a module comes to light when it is deployed.
+                // Never `Lazy`: errors in a module must be found when it is deployed.
                 CompilationMode::LazyTranslation
             });
 
-        // Translation is free because wasmi cannot resume a guest that ran out of fuel in the middle of it.
+        // Translation costs no fuel because wasmi cannot resume a guest that ran out of fuel during translation.
         config.consume_fuel(true).fuel_cost(CustomFuelCosts {
             bytes_copied_per_fuel: BYTES_PER_FUEL,
             fuel_per_bytes_translated: 0,

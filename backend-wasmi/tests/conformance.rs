@@ -1,4 +1,4 @@
-//! The contract, on wasmi.
+//! Runs the conformance suite on wasmi.
 
 fn backend() -> std::sync::Arc<dyn engine_core::backend::Backend> {
     match backend_wasmi::Wasmi::new(Default::default()) {

@@ -1,4 +1,4 @@
-//! What a guest does must not depend on where its slices end.
+//! Tests that the behaviour of a guest does not depend on where its slices of fuel end.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use engine_core::{
     Engine, EngineConfig, Function, FunctionConfig, GuestExit, Limits, RawRun, TrapCode,
 };
 
-/// The shortest, which pause a guest every few instructions, each time elsewhere; and longer ones.
+/// Slices to test with: the shortest ones pause a guest every few instructions, each at other instructions.
 const SLICES: [u64; 8] = [10, 11, 13, 17, 23, 50, 1_000, 100_000];
 
 fn deploy(config: WasmiConfig, wat: &str) -> (Engine, Function) {
@@ -33,7 +33,7 @@ fn run(config: WasmiConfig, wat: &str) -> RawRun {
     function.run(engine.reserve().unwrap(), Vec::new()).unwrap()
 }
 
-/// Does a little of everything that can pause, and checks each result.
+/// A guest that does every operation that can pause, and checks each result.
 fn guest(end: &str) -> String {
     format!(
         r#"(module

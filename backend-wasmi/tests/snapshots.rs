@@ -1,4 +1,4 @@
-//! Snapshots of real programs, on wasmi.
+//! Runs the conformance suite for snapshots of real programs on wasmi.
 
 fn backend() -> std::sync::Arc<dyn engine_core::backend::Backend> {
     match backend_wasmi::Wasmi::new(Default::default()) {

@@ -1,7 +1,9 @@
-//! Compiling, apart from serving: on a bounded number of threads of its own, with large stacks and the lowest priority.
+//! Compiles modules on a bounded number of separate threads, with large stacks and the lowest priority, so that
+//! requests are not disturbed.
 //!
-//! A deployment must not fail because requests never stop coming: where they leave next to nothing of the machine, the threads keep
-//! the caller's priority; and where it comes to that later, one more that has it joins them.
+//! A deployment must not fail because there are always requests. If requests leave almost nothing of the machine, the
+//! threads keep the caller's priority. If that happens later, during the compilation, one more thread with the caller's
+//! priority joins them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,16 +16,17 @@ use wasmtime::Engine;
 
 use crate::trap;
 
-/// Stack of a compiling thread: a compiler recurses over what the guest nests.
+/// The stack size of a compiling thread: a compiler recurses into nested code.
 const STACK: usize = 8 << 20;
 
-/// How long the threads are watched before it is said what they got of the machine.
+/// How long the threads' CPU time is measured before it is compared with [`LEAST`].
 const WATCHED: Duration = Duration::from_millis(500);
 
-/// They starve if all of them together get less than this share of one core.
+/// The threads starve if all of them together get less than this share of one core.
 const LEAST: f64 = 0.1;
 
-/// Compiles a valid module to an artifact, on `threads` threads that end with it, and one in reserve where they step far back.
+/// Compiles a valid module to an artifact, on `threads` threads that end with the compilation. If they step far back,
+/// one more thread is held in reserve.
 pub(crate) fn compile(engine: &Engine, wasm: &[u8], threads: usize) -> Result<Vec<u8>> {
     let threads = threads.max(1);
     let far_back = should_step_far_back(wasm.len());
@@ -33,7 +36,7 @@ pub(crate) fn compile(engine: &Engine, wasm: &[u8], threads: usize) -> Result<Ve
         .num_threads(threads + usize::from(far_back))
         .thread_name(|index| format!("gojinn-compile-{index}"))
         .stack_size(STACK)
-        // Runs on each thread before it takes any work.
+        // Runs on each thread before its first work.
         .start_handler(move |index| {
             if index < threads {
                 if far_back {
@@ -47,9 +50,9 @@ pub(crate) fn compile(engine: &Engine, wasm: &[u8], threads: usize) -> Result<Ve
         .build()
         .map_err(|error| {
             reserve.end();
-            Error::host("cannot start threads to compile on").because(error)
+            Error::host("cannot start the threads that compile").because(error)
         })?;
-    // Wasmtime compiles functions in parallel on the rayon pool that it is called in.
+    // wasmtime compiles functions in parallel on the rayon pool in which it is called.
     let compiled = pool.install(|| {
         catch_unwind(AssertUnwindSafe(|| engine.precompile_module(wasm)))
             .unwrap_or_else(|panic| {
@@ -67,7 +70,7 @@ pub(crate) fn compile(engine: &Engine, wasm: &[u8], threads: usize) -> Result<Ve
     compiled
 }
 
-/// Holds one thread back until the others starve.
+/// Makes one thread wait until the others starve.
 #[derive(Default)]
 struct Reserve {
     state: Mutex<State>,
@@ -76,25 +79,25 @@ struct Reserve {
 
 #[derive(Default)]
 struct State {
-    /// The clocks of the others' CPU time.
+    /// The CPU-time clocks of the other threads.
     clocks: Vec<libc::clockid_t>,
-    /// Nothing is left to do: the clocks may be gone.
+    /// The compilation has ended, so the threads of the clocks may have ended too.
     ended: bool,
 }
 
 impl Reserve {
-    /// Has the calling thread watched until the end.
+    /// Watches the CPU time of the calling thread until the end.
     fn watch_this(&self) {
         #[cfg(target_os = "linux")]
         let mut clock = 0;
         #[cfg(target_os = "linux")]
-        // SAFETY: the thread that asks is there, and `clock` is writable.
+        // SAFETY: the calling thread exists, and `clock` is writable.
         if unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut clock) } == 0 {
             self.state.lock().clocks.push(clock);
         }
     }
 
-    /// Returns when the others starve, or at the end.
+    /// Returns when the watched threads starve, or at the end.
     fn wait(&self) {
         let mut state = self.state.lock();
         while !state.ended {
@@ -103,7 +106,7 @@ impl Reserve {
                 self.changed.wait_until(&mut state, begun + WATCHED);
             }
             let got = state.cpu().saturating_sub(before);
-            // Where threads do not step back, they do not starve.
+            // On systems where threads do not step back, they do not starve.
             if cfg!(target_os = "linux")
                 && got.as_secs_f64() < begun.elapsed().as_secs_f64() * LEAST
             {
@@ -119,20 +122,20 @@ impl Reserve {
 }
 
 impl State {
-    /// CPU time of all that are watched.
+    /// The CPU time of all watched threads.
     fn cpu(&self) -> Duration {
         self.clocks.iter().copied().map(cpu).sum()
     }
 }
 
-/// What a thread's clock of CPU time shows; nothing if the thread is gone.
+/// The CPU time that a thread's clock shows; 0 if the thread has ended.
 fn cpu(clock: libc::clockid_t) -> Duration {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: `time` is writable. The clock of a thread that is gone is an error, and no other thread's as long as its number
-    // is not given away again, and then it is only a wrong figure.
+    // SAFETY: the kernel writes to `time`, which lives longer than the call. The clock of an ended thread is an error.
+    // If its number was reused, the result is another thread's time, which does no harm.
     if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
         return Duration::ZERO;
     }
@@ -150,9 +153,9 @@ mod tests {
 
     #[test]
     fn the_reserve_comes_when_the_others_get_nothing() {
-        // Nobody is watched, so nobody gets anything.
+        // No thread is watched, so they get no CPU time.
         Reserve::default().wait();
-        // This one gets nothing because it sleeps.
+        // The watched thread gets no CPU time because it sleeps.
         let reserve = Reserve::default();
         let slept = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -169,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reserve_goes_when_all_is_done() {
+    fn the_reserve_ends_with_the_compilation() {
         let reserve = Reserve::default();
         reserve.end();
         reserve.wait();

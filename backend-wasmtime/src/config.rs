@@ -1,4 +1,4 @@
-//! How wasmtime is set up: which memory sandboxes get, and every switch that decides what is compiled.
+//! The settings of wasmtime: which memory sandboxes get, and everything that determines the compiled code.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -15,19 +15,20 @@ use crate::memory::{GC_GUARD, GC_RESERVED, Memories};
 /// needed, Go's first of all.
 pub(crate) const WASM_STACK: usize = 8 << 20;
 
-/// The innermost functions that a trap names.
+/// The maximum number of functions that a trap names, innermost first.
 const FRAMES: usize = 16;
 
 /// Settings of [`Wasmtime`](crate::Wasmtime). The default is what a server should run.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct WasmtimeConfig {
-    /// Where sandboxes get their linear memory. The other modes exist to be compared with.
+    /// Where sandboxes get their linear memory. The other modes are for comparisons only.
     pub memory: MemoryMode,
-    /// Threads that compile one module, at the lowest priority. All cores but one, at least one: a core that compiles nothing
-    /// serves undisturbed. One more, at a low priority, joins them where they get next to nothing of the machine.
+    /// The number of threads that compile one module, at the lowest priority. Default: all cores except one, at least
+    /// one, so that one core serves undisturbed. One more thread, at a low priority, joins them if they get almost
+    /// nothing of the machine.
     pub compile_threads: usize,
-    /// Instances that may be in use or wait to be used again, of all modules together. 32 for each core, a quarter of the
-    /// pool's slots; 0: no instance is used again.
+    /// The maximum number of pooled instances of all modules together, in use or waiting. Default: 32 for each core,
+    /// which is a quarter of the pool's slots. 0: no instance is reused.
     pub kept: usize,
 }
 
@@ -45,31 +46,31 @@ impl Default for WasmtimeConfig {
 /// Where sandboxes get their linear memory.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum MemoryMode {
-    /// Engine-core's copy-on-write slots, through wasmtime's `MemoryCreator`; a mapping of its own for a sandbox that
-    /// comes without a slot.
+    /// engine-core's copy-on-write slots, through wasmtime's `MemoryCreator`. A sandbox without a slot gets a separate
+    /// mapping.
     #[default]
     Slots,
-    /// A fresh mapping by wasmtime for every sandbox.
+    /// A new mapping by wasmtime for every sandbox.
     OnDemand,
-    /// Wasmtime's own pooling allocator.
+    /// wasmtime's own pooling allocator.
     Pooling {
-        /// How many sandboxes may exist at a time.
+        /// The maximum number of sandboxes at the same time.
         instances: u32,
-        /// Bytes of each memory that stay resident between two sandboxes. 0: as shipped.
+        /// The bytes of each memory that stay resident between two sandboxes. wasmtime's default is 0.
         keep_resident: usize,
-        /// Whether resets ask the kernel which pages are dirty. Only to be measured: wasmtime 48's scan asks for pages that
-        /// are present, and misses one that is being migrated or swapped out just then.
+        /// Whether resets ask the kernel which pages are dirty. For measurements only: wasmtime 48's scan asks for
+        /// pages that are present, and misses a page that is being migrated or swapped out at that moment.
         scan: bool,
     },
 }
 
 impl WasmtimeConfig {
-    /// The same in wasmtime's terms.
+    /// These settings as wasmtime's configuration.
     pub(crate) fn to_wasmtime(&self) -> Config {
         let mut config = Config::new();
 
-        // The list of engine-core's `Features::ALL`; modules were validated against it before they come here. What wasmtime
-        // has on by default beyond it is off, so that nothing outside of the list is ever compiled.
+        // The features of engine-core's `Features::ALL`, with which modules were validated before. Other features that
+        // wasmtime turns on by default are off, so that nothing outside of the list is ever compiled.
         config
             .wasm_reference_types(true)
             .wasm_bulk_memory(true)
@@ -95,7 +96,7 @@ impl WasmtimeConfig {
             .async_stack_size(WASM_STACK)
             .table_lazy_init(true);
 
-        // Traps name the guest's functions; a hostcall that ends its guest goes past it, see `Unwinder`.
+        // Traps name the guest's functions. A hostcall that ends its guest needs no names, see `Unwinder`.
         config
             .wasm_backtrace_max_frames(NonZeroUsize::new(FRAMES))
             .wasm_backtrace_details(WasmBacktraceDetails::Disable)
@@ -110,12 +111,13 @@ impl WasmtimeConfig {
                     .memory_guard_size(GUARD as u64)
                     .memory_may_move(false)
                     .guard_before_linear_memory(false)
-                    // The creator tells a heap for references from a guest's memory by its reservation.
+                    // `Memories` distinguishes a heap for references from a guest's memory by its reservation.
                     .gc_heap_reservation(GC_RESERVED as u64)
                     .gc_heap_guard_size(GC_GUARD as u64)
                     .gc_heap_reservation_for_growth(0)
                     .gc_heap_may_move(false)
-                    // Images are engine-core's. Wasmtime's own would meet memory that is not its own, and panic.
+                    // engine-core has the images. wasmtime's images would be used with memory that is not wasmtime's,
+                    // and panic.
                     .memory_init_cow(false);
             }
             MemoryMode::OnDemand => {}

@@ -1,4 +1,4 @@
-//! The contract, on wasmtime.
+//! Runs the conformance suite on wasmtime.
 
 fn backend() -> std::sync::Arc<dyn engine_core::backend::Backend> {
     match backend_wasmtime::Wasmtime::new(Default::default()) {

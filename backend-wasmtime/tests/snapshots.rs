@@ -1,4 +1,4 @@
-//! Snapshots of real programs, on wasmtime.
+//! Runs the conformance suite for snapshots of real programs on wasmtime.
 
 fn backend() -> std::sync::Arc<dyn engine_core::backend::Backend> {
     match backend_wasmtime::Wasmtime::new(Default::default()) {

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::limits::Limits;
 use crate::memory::{Image, Pool, Slot};
 
-/// Where the slots of sandboxes come from.
+/// A source of slots for sandboxes.
 pub trait Slots {
-    /// A slot that holds `image`, or `None` if there is none to be had now. Must not block.
+    /// A slot that holds `image`, or `None` if none is free. Must not block.
     fn slot(&self, image: &Arc<Image>) -> Option<Slot>;
 }
 
@@ -18,7 +18,7 @@ impl<F: Fn(&Arc<Image>) -> Option<Slot>> Slots for F {
     }
 }
 
-/// The memory pool as the source of slots, and how often it had none.
+/// The memory pool as a source of slots, and a counter of how often none was free.
 #[derive(Debug, Default)]
 pub(crate) struct SlotSource {
     pool: Option<Pool>,
@@ -26,7 +26,7 @@ pub(crate) struct SlotSource {
 }
 
 impl SlotSource {
-    /// Slots of `pool`; without one, every sandbox gets memory from its backend.
+    /// Slots of `pool`. Without a pool, the backend allocates the memory of every sandbox.
     pub(crate) fn new(pool: Option<Pool>) -> Self {
         Self {
             pool,
@@ -39,12 +39,12 @@ impl SlotSource {
         self.pool.as_ref()
     }
 
-    /// How often a sandbox got memory from its backend because no slot was free.
+    /// How often a backend had to allocate the memory of a sandbox because no slot was free.
     pub(crate) fn misses(&self) -> u64 {
         self.misses.load(Ordering::Relaxed)
     }
 
-    /// A slot that holds `image` and can grow to what `limits` allow.
+    /// A slot that holds `image` and can grow to the memory limit.
     pub(crate) fn slot(&self, image: &Arc<Image>, limits: &Limits) -> Option<Slot> {
         let slot = self.pool.as_ref()?.slot(image, limits.memory_bytes());
         slot.inspect_err(|_| {

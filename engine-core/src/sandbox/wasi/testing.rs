@@ -1,4 +1,4 @@
-//! Host states and guest structures for the tests of this directory.
+//! Host states and guest structures for the tests of WASI.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -57,7 +57,7 @@ pub(crate) fn cancel_soon() -> (HostState, JoinHandle<()>) {
 fn make(calls: &Calls, stdin: &[u8], timeout: Duration, mounts: &[MountSpec]) -> HostState {
     let call = calls.reserve().expect("the only place").begin(timeout);
     let mounts = (!mounts.is_empty()).then(|| {
-        let set = MountSet::new(mounts, &FileBudget::new(10_000)).expect("the folders are there");
+        let set = MountSet::new(mounts, &FileBudget::new(10_000)).expect("the directories exist");
         set.open().expect("a context can be made")
     });
     state(call, stdin, mounts)

@@ -1,4 +1,4 @@
-//! A regular file inside of a mounted folder, as wasi-common sees it.
+//! A regular file inside of a mounted directory, as wasi-common uses it.
 
 use std::any::Any;
 use std::io::{IoSlice, IoSliceMut, SeekFrom};
@@ -9,24 +9,25 @@ use wasi_common::snapshots::preview_1::error::Errno;
 use wasi_common::sync::file::File;
 use wasi_common::{Error, SystemTimeSpec};
 
-use super::folder::sane;
+use super::directory::sane;
 use super::{Handle, Sandbox};
 
-/// The most bytes one read or write moves; more is done in part, so that a look at the deadline is never far.
+/// The maximum number of bytes that one read or write transfers. A larger one is done in part, so that the deadline is
+/// checked often.
 const MOST: usize = 1 << 20;
 
-/// An open file, in non-blocking mode: that means nothing to a file on disk, but some that only look like one, as in
-/// `/proc`, would make a read wait.
+/// An open file, in non-blocking mode. That has no effect on a file on disk, but reading some files that only look like
+/// one, such as in `/proc`, would block.
 ///
-/// It is not in append mode, in which Linux would write at the end whatever offset `pwrite` is given.
+/// It is not in append mode, in which Linux ignores the offset of `pwrite` and writes at the end.
 pub(super) struct OpenFile {
     file: File,
-    /// Whether the guest asked for non-blocking mode: what it is shown.
+    /// Whether the guest has asked for non-blocking mode. This is only shown to the guest.
     nonblock: bool,
-    /// Whether the guest asked for append mode: each `write` goes to the end.
+    /// Whether the guest has asked for append mode: each `write` goes to the end.
     append: bool,
     writable: bool,
-    /// Held to be counted.
+    /// The reference that counts this handle.
     _counted: (Arc<Sandbox>, Handle),
 }
 
@@ -46,16 +47,16 @@ impl OpenFile {
         }
     }
 
-    /// Writes at the end, and leaves the offset behind what was written.
+    /// Writes at the end, and sets the offset after the written bytes.
     async fn append(&self, bufs: &[IoSlice<'_>]) -> Result<u64, Error> {
         #[cfg(target_os = "linux")]
         if let Some(file) = self.file.pollable() {
             use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
-            // An offset of -1 moves the file's own one. Another process that appends is not written over.
+            // With an offset of -1 the file's own offset moves. Bytes that another process appends are not overwritten.
             match pwritev2(file, bufs, u64::MAX, ReadWriteFlags::APPEND) {
                 Ok(written) => return Ok(written as u64),
-                // A file system, or a sandbox around the host, that does not know the flag.
+                // The file system, or a sandbox around the host, does not support the flag.
                 Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
                 Err(error) => return Err(std::io::Error::from(error).into()),
             }
@@ -99,7 +100,7 @@ impl WasiFile for OpenFile {
     }
 
     async fn set_fdflags(&mut self, flags: FdFlags) -> Result<(), Error> {
-        // The modes of the file itself stay. wasi-common only finds out whether there are flags that cannot be set.
+        // The modes of the file itself stay. This call only finds out whether there are flags that cannot be set.
         let other = flags - FdFlags::APPEND;
         self.file.set_fdflags(other | FdFlags::NONBLOCK).await?;
         self.nonblock = flags.contains(FdFlags::NONBLOCK);
@@ -125,7 +126,7 @@ impl WasiFile for OpenFile {
         atime: Option<SystemTimeSpec>,
         mtime: Option<SystemTimeSpec>,
     ) -> Result<(), Error> {
-        // The system would allow it on a file that is open for reading.
+        // The system would allow this for a file that is open for reading.
         self.may_write()?;
         self.file.set_times(atime, mtime).await
     }
@@ -168,7 +169,7 @@ impl WasiFile for OpenFile {
     }
 }
 
-/// The first buffer with room, bounded. wasi-common hands over one only.
+/// The first buffer that is not empty, cut to the maximum. wasi-common passes one buffer only.
 fn first_mut<'b>(bufs: &'b mut [IoSliceMut<'_>]) -> Option<IoSliceMut<'b>> {
     let buf = bufs.iter_mut().find(|buf| !buf.is_empty())?;
     let len = buf.len().min(MOST);

@@ -1,11 +1,12 @@
-//! Folders of the host that a function may use: opened once at deployment, handed to each sandbox.
+//! Mounts: directories of the host that a function may use. They are opened once at deployment, and each sandbox gets
+//! them.
 //!
-//! wasi-common implements the calls; the folders and files it works on are ours ([`folder`], [`mod@file`]), which is where
-//! read-only mounts stay read-only and where only regular files and folders are served.
+//! wasi-common implements the calls. It works on our types for directories and files ([`directory`], [`mod@file`]),
+//! which make sure that read-only mounts are not changed, and that only regular files and directories are opened.
 
 mod budget;
+mod directory;
 mod file;
-mod folder;
 
 use std::any::Any;
 use std::fmt;
@@ -28,29 +29,29 @@ use wiggle::GuestError;
 
 pub use self::budget::FileBudget;
 use self::budget::{Handle, Share};
-use self::folder::Folder;
+use self::directory::Directory;
 use super::errno::{Errno, Fail};
 use super::rights::LostRights;
 use crate::calls::Call;
 use crate::error::{Error, Result};
 
-/// One line `mount <host> <guest> [rw]` of a function.
+/// One mount of a function: `mount <host> <guest> [rw]`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MountSpec {
-    /// The folder on the host.
+    /// The directory on the host.
     pub host: PathBuf,
     /// The absolute path at which the guest sees it.
     pub guest: String,
-    /// Whether the guest may change what is in it.
+    /// Whether the guest may change its contents.
     pub writable: bool,
 }
 
-/// The descriptor of the first folder.
+/// The descriptor of the first mount.
 const FIRST_FD: usize = 3;
 
 /// The mounts of a function, opened when it is deployed.
 ///
-/// An open folder stays what it is: whatever is moved to its path later shows only after the next deployment.
+/// They stay open. If another directory is moved to the path of one, sandboxes see it only after the next deployment.
 #[derive(Clone, Debug)]
 pub struct MountSet {
     mounts: Arc<[Mount]>,
@@ -65,18 +66,18 @@ struct Mount {
 }
 
 impl MountSet {
-    /// Opens the folders, for a function that gets its share of `budget`. The error names the mount and what is wrong with
-    /// it.
+    /// Opens the directories, for a function that gets its share of `budget`. The error names the mount and what is wrong
+    /// with it.
     pub fn new(specs: &[MountSpec], budget: &FileBudget) -> Result<Self> {
         let mut mounts: Vec<Mount> = Vec::with_capacity(specs.len());
         for spec in specs {
             let guest = guest_path(&spec.guest).map_err(|error| error.within(name(spec)))?;
             if mounts.iter().any(|mount| mount.guest == guest) {
                 let message =
-                    "the guest path has a mount already; give each mount a path of its own";
+                    "another mount has the same guest path; give each mount a different one";
                 return Err(Error::config(message).within(name(spec)));
             }
-            let dir = open_folder(&spec.host).map_err(|error| error.within(name(spec)))?;
+            let dir = open_directory(&spec.host).map_err(|error| error.within(name(spec)))?;
             mounts.push(Mount {
                 dir: Arc::new(dir),
                 guest,
@@ -89,13 +90,13 @@ impl MountSet {
         })
     }
 
-    /// Whether there are none. A function without mounts pays nothing for them.
+    /// Whether there are no mounts.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.mounts.is_empty()
     }
 
-    /// The same folders, none of which can be changed.
+    /// The same mounts, all read-only.
     pub(crate) fn read_only(&self) -> Self {
         let mounts = self.mounts.iter().map(|mount| Mount {
             dir: Arc::clone(&mount.dir),
@@ -108,7 +109,7 @@ impl MountSet {
         }
     }
 
-    /// Whether the guest may change what is in any of them.
+    /// Whether the guest may write to any of them.
     pub(crate) fn any_writable(&self) -> bool {
         self.mounts.iter().any(|mount| mount.writable)
     }
@@ -116,10 +117,11 @@ impl MountSet {
     /// The mounts of one sandbox: descriptors 3 and up, in the order of the specs.
     pub fn open(&self) -> Result<Mounts> {
         let sandbox = Arc::new(Sandbox::new(Arc::clone(&self.share)));
-        // No call reaches wasi-common's own clocks and randomness: those hostcalls are ours.
+        // wasi-common's own clocks and random numbers are not used: we implement those hostcalls.
         let mut context = WasiCtx::new(random_ctx(), WasiClocks::new(), sched_ctx(), Table::new());
         for fd in 0..FIRST_FD as i32 {
-            // The standard streams are ours. A number that is none of theirs is free for what the guest gives it to.
+            // Close wasi-common's standard streams: we implement those. Their numbers are then free for other
+            // descriptors.
             let mut nothing = wiggle::GuestMemory::Unshared(&mut []);
             let closed = settle(wasi_snapshot_preview1::fd_close(
                 &mut context,
@@ -129,10 +131,10 @@ impl MountSet {
             debug_assert_eq!(closed, Ok(()));
         }
         for mount in self.mounts.iter() {
-            let folder =
-                Folder::mount(Arc::clone(&mount.dir), mount.writable, Arc::clone(&sandbox));
+            let directory =
+                Directory::mount(Arc::clone(&mount.dir), mount.writable, Arc::clone(&sandbox));
             context
-                .push_preopened_dir(Box::new(folder), &mount.guest)
+                .push_preopened_dir(Box::new(directory), &mount.guest)
                 .map_err(|error| {
                     let guest = mount.guest.display();
                     Error::host(format!("cannot mount {guest}: {error}"))
@@ -147,24 +149,24 @@ impl MountSet {
     }
 }
 
-/// The open folders and files of one sandbox.
+/// The open directories and files of one sandbox.
 pub struct Mounts {
     pub(super) context: WasiCtx,
     sandbox: Arc<Sandbox>,
-    /// What the guest gave up.
+    /// The rights that the guest has given up.
     pub(super) lost: LostRights,
     /// Whether a descriptor has the number of another one.
     is_renumbered: bool,
 }
 
 impl Mounts {
-    /// Whether a folder or file is open as `fd`.
+    /// Whether a directory or file is open as `fd`.
     pub(super) fn is_open(&self, fd: i32) -> bool {
         self.context.table().contains_key(fd.cast_unsigned())
     }
 
-    /// Whether descriptors are not as [`MountSet::open`] of `set` made them: another one is open, one is closed, or one has
-    /// lost rights or has another number.
+    /// Whether the descriptors differ from those that [`MountSet::open`] of `set` makes: another one is open, one is
+    /// closed, has lost rights or has another number.
     pub(crate) fn changed(&self, set: &MountSet) -> bool {
         let mut mounts = FIRST_FD..FIRST_FD + set.mounts.len();
         self.is_renumbered
@@ -173,7 +175,7 @@ impl Mounts {
             || mounts.any(|fd| !self.is_open(fd as i32))
     }
 
-    /// Notes that what was `from` is `to` now, which was closed; moves it if it is a folder or file.
+    /// Records that the descriptor `from` is `to` now, which was closed before. Moves it if it is a directory or file.
     pub(super) fn renumbered(
         &mut self,
         is_mounted: bool,
@@ -192,7 +194,7 @@ impl Mounts {
         Ok(())
     }
 
-    /// To be called before each use of `context`: makes the deadline known to what takes long.
+    /// Must be called before each use of `context`. Tells long operations the deadline.
     pub(super) fn begin(&self, call: &Call) {
         let _ = self.sandbox.deadline.set(call.deadline());
     }
@@ -204,7 +206,8 @@ impl fmt::Debug for Mounts {
     }
 }
 
-/// What the folders and files of one sandbox have in common. Each holds a reference, so counting those counts handles.
+/// What the directories and files of one sandbox share. Each holds a reference to it, so the number of references is
+/// the number of open handles.
 #[derive(Debug)]
 struct Sandbox {
     deadline: OnceLock<Instant>,
@@ -212,7 +215,7 @@ struct Sandbox {
 }
 
 impl Sandbox {
-    /// The most folders and files one sandbox has open.
+    /// The most directories and files one sandbox has open.
     const HANDLES: usize = 256;
 
     fn new(share: Arc<Share>) -> Self {
@@ -222,7 +225,7 @@ impl Sandbox {
         }
     }
 
-    /// One more folder or file. EMFILE: this guest has too many; ENFILE: all guests together have.
+    /// One more directory or file. EMFILE: this guest has too many; ENFILE: all guests together have.
     fn may_open(self: &Arc<Self>) -> std::result::Result<Handle, WasiErrno> {
         if self.handles() >= Self::HANDLES {
             return Err(WasiErrno::Mfile);
@@ -230,9 +233,9 @@ impl Sandbox {
         self.share.open().ok_or(WasiErrno::Nfile)
     }
 
-    /// How many folders and files are open.
+    /// The number of open directories and files.
     fn handles(self: &Arc<Self>) -> usize {
-        // One reference is that of `Mounts`.
+        // `Mounts` holds one reference.
         Arc::strong_count(self) - 1
     }
 
@@ -243,8 +246,8 @@ impl Sandbox {
     }
 }
 
-/// Calls one of wasi-common's functions on the host state's mounts: `forward!(host, memory, NAME(ARGS))`. EBADF if there
-/// are none.
+/// Calls one of wasi-common's functions on the mounts of the host state: `forward!(host, memory, NAME(ARGS))`. EBADF if
+/// there are no mounts.
 macro_rules! forward {
     ($host:expr, $memory:expr, $name:ident ( $( $arg:expr ),* )) => {{
         let mounts = $host.mounts.as_mut().ok_or($crate::sandbox::wasi::errno::Errno::BADF)?;
@@ -264,13 +267,13 @@ macro_rules! forward {
 }
 pub(super) use forward;
 
-/// Runs one of wasi-common's functions, all of which end at once, and translates its result.
+/// Runs one of wasi-common's functions, which all complete at once, and translates the result.
 pub(super) fn settle(
     call: impl Future<Output = wiggle::anyhow::Result<i32>>,
 ) -> std::result::Result<(), Fail> {
     let call = pin!(call);
     let mut task = Context::from_waker(Waker::noop());
-    // A panic in there, over some odd file, must not take the host along.
+    // A panic in wasi-common, because of an unusual file, must not end the host.
     match catch_unwind(AssertUnwindSafe(move || call.poll(&mut task))) {
         Ok(Poll::Ready(Ok(0))) => Ok(()),
         Ok(Poll::Ready(Ok(errno))) => {
@@ -281,7 +284,7 @@ pub(super) fn settle(
     }
 }
 
-/// wasi-common traps on bad pointers and on errors it has no number for; here both are errnos.
+/// The errno for a trap of wasi-common, which traps on bad pointers and on errors without a number.
 fn errno_of(trap: &wiggle::anyhow::Error) -> Errno {
     if let Some(error) = trap.downcast_ref::<GuestError>() {
         return guest_errno(error);
@@ -303,7 +306,7 @@ fn name(spec: &MountSpec) -> String {
     format!("mount {} {}", spec.host.display(), spec.guest)
 }
 
-/// The guest path without a slash at its end, if it is one that can be found.
+/// The guest path without a slash at its end. An error if a guest could not open it.
 fn guest_path(path: &str) -> Result<PathBuf> {
     let Some(rest) = path.strip_prefix('/') else {
         return Err(Error::config("the guest path must be absolute, like /data"));
@@ -318,25 +321,25 @@ fn guest_path(path: &str) -> Result<PathBuf> {
     Ok(Path::new("/").join(rest))
 }
 
-fn open_folder(path: &Path) -> Result<Dir> {
+fn open_directory(path: &Path) -> Result<Dir> {
     Dir::open_ambient_dir(path, ambient_authority()).map_err(|error| {
         let message = match error.kind() {
-            io::ErrorKind::NotFound => "the host folder does not exist; create it first",
+            io::ErrorKind::NotFound => "the host directory does not exist; create it first",
             io::ErrorKind::NotADirectory => {
-                "the host path is not a folder; mount the folder that contains it"
+                "the host path is not a directory; mount the directory that contains it"
             }
             io::ErrorKind::PermissionDenied => {
-                "the server's user may not read the host folder; check its permissions"
+                "the server's user may not read the host directory; check its permissions"
             }
-            _ => "cannot open the host folder",
+            _ => "the host directory cannot be opened",
         };
         Error::config(message).because(error)
     })
 }
 
-/// The other side of a rename or link, if it is one of our folders.
-fn as_folder(any: &dyn Any) -> Option<&Folder> {
-    any.downcast_ref::<Folder>()
+/// The other directory of a rename or link, if it is one of ours.
+fn as_directory(any: &dyn Any) -> Option<&Directory> {
+    any.downcast_ref::<Directory>()
 }
 
 #[cfg(test)]

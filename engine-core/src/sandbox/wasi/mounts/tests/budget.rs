@@ -28,13 +28,13 @@ fn guests_leave_descriptors_for_connections() {
 #[test]
 #[ignore = "a process that another test starts"]
 fn guests_open_what_they_can() {
-    let folder = Folder::new();
-    folder.write("f", "text");
-    fs::create_dir(folder.path("sub")).expect("a folder");
+    let directory = Directory::new();
+    directory.write("f", "text");
+    fs::create_dir(directory.path("sub")).expect("a directory");
     let budget = FileBudget::of_this_process();
     assert_eq!(budget.most(), LIMIT / 4);
-    let spec = [folder.spec("/", true)];
-    let [greedy, modest] = [(); 2].map(|()| MountSet::new(&spec, &budget).expect("a folder"));
+    let spec = [directory.spec("/", true)];
+    let [greedy, modest] = [(); 2].map(|()| MountSet::new(&spec, &budget).expect("a directory"));
 
     // Eight calls of one function, each of which opens whatever it can.
     let mut guests: Vec<_> = (0..8).map(|_| Guest::of(&greedy)).collect();
@@ -57,7 +57,7 @@ fn guests_open_what_they_can() {
     assert!(budget.refused() >= 8);
     // What is refused is not created.
     assert_eq!(guests[7].open(ROOT, "never", CREAT, WRITE), Err(NFILE));
-    assert!(!folder.path("never").exists());
+    assert!(!directory.path("never").exists());
 
     // The other function has its share, and the process the rest.
     let mut other = Guest::of(&modest);

@@ -1,4 +1,4 @@
-//! Descriptors from the guest's side: append mode, rights that are given up, numbers that change.
+//! Tests of descriptors from the guest's side: append mode, rights that are given up, and numbers that change.
 
 use super::*;
 
@@ -69,28 +69,30 @@ impl Guest {
 
 #[test]
 fn a_write_appends_and_a_pwrite_does_not() {
-    let folder = Folder::new();
-    folder.write("f", "12345");
-    let mut guest = Guest::new(&[folder.spec("/", true)]);
+    let directory = Directory::new();
+    directory.write("f", "12345");
+    let mut guest = Guest::new(&[directory.spec("/", true)]);
     let fd = guest
         .open_with(ROOT, "f", 1, 0, READ | WRITE, APPEND)
         .expect("the file");
     assert_eq!((guest.flags(fd), guest.tell(fd)), (APPEND, Ok(0)));
     assert_eq!(guest.write(fd, "67"), Ok(2));
     assert_eq!(guest.tell(fd), Ok(7));
-    // A pwrite obeys its offset and moves nothing.
+    // A pwrite uses its offset and does not move the file's offset.
     assert_eq!(guest.pwrite(fd, "ab", 0), Ok(2));
     assert_eq!((guest.tell(fd), guest.seek(fd, 0, 2)), (Ok(7), Ok(7)));
-    assert_eq!(folder.read("f"), "ab34567");
+    assert_eq!(directory.read("f"), "ab34567");
     assert_eq!(guest.pwrite(fd, "z", 9), Ok(1));
-    assert_eq!(folder.read("f"), "ab34567\0\0z");
-    // A seek is for reading; the next write goes to the end again, wherever that is by then.
+    assert_eq!(directory.read("f"), "ab34567\0\0z");
+    // A seek affects reads only: the next write goes to the end again.
     assert_eq!(guest.seek(fd, 1, 0), Ok(1));
     assert_eq!(guest.read(fd, 2), Ok(b"b3".to_vec()));
-    let host_file = fs::OpenOptions::new().append(true).open(folder.path("f"));
+    let host_file = fs::OpenOptions::new()
+        .append(true)
+        .open(directory.path("f"));
     std::io::Write::write_all(&mut host_file.expect("the file"), b"HOST").expect("room");
     assert_eq!(guest.write(fd, "+"), Ok(1));
-    assert_eq!(folder.read("f"), "ab34567\0\0zHOST+");
+    assert_eq!(directory.read("f"), "ab34567\0\0zHOST+");
     assert_eq!(guest.tell(fd), Ok(15));
     // An empty write moves nothing.
     assert_eq!(guest.seek(fd, 2, 0), Ok(2));
@@ -99,14 +101,14 @@ fn a_write_appends_and_a_pwrite_does_not() {
     let (host, memory) = (&mut guest.host, &mut guest.memory);
     assert_eq!(fd_filestat_set_size(host, memory, fd, 1), OK);
     assert_eq!(guest.write(fd, "!"), Ok(1));
-    assert_eq!(folder.read("f"), "a!");
+    assert_eq!(directory.read("f"), "a!");
 }
 
 #[test]
 fn append_mode_is_set_and_taken_back() {
-    let folder = Folder::new();
-    folder.write("f", "123");
-    let mut guest = Guest::new(&[folder.spec("/", true)]);
+    let directory = Directory::new();
+    directory.write("f", "123");
+    let mut guest = Guest::new(&[directory.spec("/", true)]);
     let fd = guest.open(ROOT, "f", 0, READ | WRITE).expect("the file");
     for (flags, text, expected) in [
         (APPEND, "a", "123a"),
@@ -117,14 +119,14 @@ fn append_mode_is_set_and_taken_back() {
         assert_eq!(guest.set_flags(fd, flags), 0);
         assert_eq!(guest.flags(fd), flags);
         assert_eq!(guest.write(fd, text), Ok(1));
-        assert_eq!(folder.read("f"), expected);
+        assert_eq!(directory.read("f"), expected);
     }
     assert_eq!(guest.seek(fd, 0, 0), Ok(0));
     assert_eq!(guest.write(fd, "x"), Ok(1));
     assert_eq!(guest.set_flags(fd, APPEND), 0);
     assert_eq!(guest.write(fd, "y"), Ok(1));
-    assert_eq!(folder.read("f"), "x23aBcDy");
-    // Modes that cannot be set, and what is no flag at all, change nothing.
+    assert_eq!(directory.read("f"), "x23aBcDy");
+    // Modes that cannot be set, and unknown flags, change nothing.
     for flags in [APPEND | 2, 8, 16, 32, -1] {
         assert_eq!(guest.set_flags(fd, flags), INVAL);
         assert_eq!(guest.flags(fd), APPEND);
@@ -133,8 +135,8 @@ fn append_mode_is_set_and_taken_back() {
 
 #[test]
 fn append_goes_with_each_way_to_open() {
-    let folder = Folder::new();
-    let mut guest = Guest::new(&[folder.spec("/", true)]);
+    let directory = Directory::new();
+    let mut guest = Guest::new(&[directory.spec("/", true)]);
     for (name, oflags, rights, before, after) in [
         ("old", 0, WRITE, Some("old"), "old+"),
         ("old2", CREAT, WRITE, Some("old"), "old+"),
@@ -145,16 +147,16 @@ fn append_goes_with_each_way_to_open() {
         ("cut3", CREAT | TRUNC, WRITE, None, "+"),
     ] {
         if let Some(text) = before {
-            folder.write(name, text);
+            directory.write(name, text);
         }
         let fd = guest.open_with(ROOT, name, 1, oflags, rights, APPEND);
         let fd = fd.unwrap_or_else(|errno| panic!("{name}: {errno}"));
         assert_eq!(guest.seek(fd, 0, 0), Ok(0));
         assert_eq!(guest.write(fd, "+"), Ok(1));
-        assert_eq!(folder.read(name), after, "{name}");
+        assert_eq!(directory.read(name), after, "{name}");
         guest.close(fd);
     }
-    // Two descriptors on one file never write over each other.
+    // Two descriptors of one file never overwrite each other's bytes.
     let [one, two] = [(); 2].map(|()| {
         guest
             .open_with(ROOT, "old", 1, 0, WRITE, APPEND)
@@ -163,8 +165,8 @@ fn append_goes_with_each_way_to_open() {
     for fd in [one, two, one] {
         assert_eq!(guest.write(fd, "#"), Ok(1));
     }
-    assert_eq!(folder.read("old"), "old+###");
-    // Without the right to write there is nothing to append with.
+    assert_eq!(directory.read("old"), "old+###");
+    // Appending needs the right to write.
     let fd = guest
         .open_with(ROOT, "old", 1, 0, READ, APPEND)
         .expect("the file");
@@ -174,22 +176,22 @@ fn append_goes_with_each_way_to_open() {
 
 #[test]
 fn a_file_that_may_only_be_appended_to_is_appended_to() {
-    let folder = Folder::new();
-    folder.write("log", "1");
+    let directory = Directory::new();
+    directory.write("log", "1");
     let chattr = |how| {
         let mut command = std::process::Command::new("chattr");
-        command.arg(how).arg(folder.path("log"));
+        command.arg(how).arg(directory.path("log"));
         command.status().is_ok_and(|status| status.success())
     };
     if !chattr("+a") {
         return; // Not this file system, or not this user.
     }
-    let mut guest = Guest::new(&[folder.spec("/", true)]);
+    let mut guest = Guest::new(&[directory.spec("/", true)]);
     let refused = guest.open(ROOT, "log", 0, WRITE);
     let cut = guest.open_with(ROOT, "log", 1, TRUNC, WRITE, APPEND);
     let opened = guest.open_with(ROOT, "log", 1, 0, WRITE, APPEND);
     let written = opened.map(|fd| (guest.write(fd, "2"), guest.flags(fd)));
-    let text = folder.read("log");
+    let text = directory.read("log");
     assert!(chattr("-a"));
     assert_eq!((refused, cut), (Err(PERM), Err(PERM)));
     assert_eq!(written, Ok((Ok(1), APPEND)));
@@ -198,9 +200,9 @@ fn a_file_that_may_only_be_appended_to_is_appended_to() {
 
 #[test]
 fn rights_of_a_file_are_given_up_for_good() {
-    let folder = Folder::new();
-    folder.write("f", "text");
-    let mut guest = Guest::new(&[folder.spec("/", true)]);
+    let directory = Directory::new();
+    directory.write("f", "text");
+    let mut guest = Guest::new(&[directory.spec("/", true)]);
     let fd = guest.open(ROOT, "f", 0, READ | WRITE).expect("the file");
     let (_, all, inheriting) = guest.fdstat(fd).expect("it is open");
     let (read, write) = (READ as u64, WRITE as u64);
@@ -210,7 +212,7 @@ fn rights_of_a_file_are_given_up_for_good() {
     );
     assert_eq!(inheriting, 0);
     assert_eq!(guest.set_rights(fd, all, 0), 0);
-    // What it does not have is not to be had, and asking for it takes nothing away.
+    // Rights that it does not have cannot be set, and trying to changes nothing.
     for (base, inheriting) in [(all | 1 << 14, 0), (u64::MAX, 0), (all, 1), (1 << 40, 0)] {
         assert_eq!(guest.set_rights(fd, base, inheriting), NOTCAPABLE);
         assert_eq!(guest.fdstat(fd), Ok((0, all, 0)));
@@ -242,15 +244,15 @@ fn rights_of_a_file_are_given_up_for_good() {
     assert_eq!(guest.set_rights(fd, 0, 0), 8);
     let fd = guest.open(ROOT, "f", 0, READ | WRITE).expect("the file");
     assert_eq!(guest.write(fd, "T"), Ok(1));
-    assert_eq!(folder.read("f"), "Text");
+    assert_eq!(directory.read("f"), "Text");
 }
 
 #[test]
-fn rights_of_a_folder_are_given_up_with_what_is_opened_through_it() {
-    let folder = Folder::new();
-    folder.write("f", "text");
-    fs::create_dir(folder.path("sub")).expect("a folder");
-    let mut guest = Guest::new(&[folder.spec("/", true)]);
+fn rights_of_a_directory_are_given_up_with_what_is_opened_through_it() {
+    let directory = Directory::new();
+    directory.write("f", "text");
+    fs::create_dir(directory.path("sub")).expect("a directory");
+    let mut guest = Guest::new(&[directory.spec("/", true)]);
     let sub = guest.open(ROOT, "sub", DIRECTORY, READ).expect("it");
     let (_, base, inheriting) = guest.fdstat(ROOT).expect("it is open");
     let (unlink, create) = (1 << 26, 1 << 10);
@@ -266,7 +268,7 @@ fn rights_of_a_folder_are_given_up_with_what_is_opened_through_it() {
     assert!(guest.list(ROOT).is_ok());
     let fd = guest.open(ROOT, "f", 0, WRITE).expect("the file");
     assert_eq!(guest.write(fd, "T"), Ok(1));
-    // What was opened before keeps what it has.
+    // Descriptors that were opened before keep their rights.
     let fd = guest.open(sub, "new", CREAT, WRITE).expect("a file");
     guest.close(fd);
 
@@ -290,7 +292,7 @@ fn rights_of_a_folder_are_given_up_with_what_is_opened_through_it() {
         NOTCAPABLE
     );
 
-    // With no right at all, nothing but closing it is left.
+    // Without any right it can only be closed.
     assert_eq!(guest.set_rights(ROOT, 0, 0), 0);
     assert_eq!(guest.list(ROOT), Err(NOTCAPABLE));
     assert_eq!(guest.stat("f"), Err(NOTCAPABLE));
@@ -302,16 +304,16 @@ fn rights_of_a_folder_are_given_up_with_what_is_opened_through_it() {
     assert_eq!(guest.on_path(path_remove_directory, ROOT, "d"), NOTCAPABLE);
     assert_eq!(guest.open(ROOT, "f", 0, 0), Err(NOTCAPABLE));
     guest.close(ROOT);
-    assert_eq!(folder.names(), ["d", "f", "sub"]);
+    assert_eq!(directory.names(), ["d", "f", "sub"]);
 }
 
 #[test]
-fn a_file_takes_the_number_of_a_standard_stream_and_the_other_way_round() {
-    let folder = Folder::new();
-    folder.write("f", "from the file");
-    let mut guest = Guest::new(&[folder.spec("/", true)]);
+fn files_and_standard_streams_can_take_each_others_numbers() {
+    let directory = Directory::new();
+    directory.write("f", "from the file");
+    let mut guest = Guest::new(&[directory.spec("/", true)]);
     guest.host.stdin = b"from the request".to_vec();
-    // stdin is 9 now or so, and 0 is nothing.
+    // stdin has another number now, and 0 is closed.
     let spare = guest.open(ROOT, "spare", CREAT, 0).expect("a file");
     assert_eq!(guest.renumber(0, spare), 0);
     assert_eq!(guest.fdstat(0), Err(8));
@@ -321,7 +323,7 @@ fn a_file_takes_the_number_of_a_standard_stream_and_the_other_way_round() {
     // 0 is closed, so nothing can take its number.
     let file = guest.open(ROOT, "f", 0, READ).expect("the file");
     assert_eq!(guest.renumber(file, 0), 8);
-    // The file replaces stdin where that is, and is read from there.
+    // The file takes the number of stdin, and is read through it.
     assert_eq!(guest.renumber(file, spare), 0);
     assert_eq!((guest.read(file, 1), guest.read(0, 1)), (Err(8), Err(8)));
     assert_eq!(guest.read(spare, 99), Ok(b"from the file".to_vec()));
@@ -338,22 +340,22 @@ fn a_file_takes_the_number_of_a_standard_stream_and_the_other_way_round() {
     assert_eq!(guest.renumber(keep, 2), 0);
     assert_eq!(guest.write(2, "c"), Ok(1));
     assert_eq!(guest.host.stdout, b"abc");
-    assert_eq!(folder.read("out"), "to the file");
+    assert_eq!(directory.read("out"), "to the file");
     for fd in [0, 1, out, keep, file] {
         assert_eq!((guest.fdstat(fd), guest.renumber(fd, 2)), (Err(8), 8));
     }
     assert_eq!(guest.renumber(2, 2), 0);
     assert_eq!(guest.renumber(99, 99), 8);
-    // No number is given out twice.
+    // No number is used twice.
     let next = guest.open(ROOT, "f", 0, READ).expect("the file");
     assert!(next > keep, "{next} was in use");
 }
 
 #[test]
 fn a_mount_takes_another_number_and_keeps_its_path() {
-    let folder = Folder::new();
-    folder.write("f", "text");
-    let mut guest = Guest::new(&[folder.spec("/data", true)]);
+    let directory = Directory::new();
+    directory.write("f", "text");
+    let mut guest = Guest::new(&[directory.spec("/data", true)]);
     assert_eq!(guest.renumber(ROOT, 0), 0);
     assert_eq!(guest.open(ROOT, "f", 0, READ), Err(8));
     let (host, memory) = (&mut guest.host, &mut guest.memory);
@@ -364,7 +366,7 @@ fn a_mount_takes_another_number_and_keeps_its_path() {
     assert_eq!(guest.read(fd, 9), Ok(b"text".to_vec()));
     guest.close(0);
     assert_eq!(guest.list(0), Err(8));
-    // Rights go along with what has them.
+    // Rights move with the descriptor.
     assert_eq!(guest.set_rights(fd, 0, 0), 0);
     assert_eq!(guest.renumber(fd, 1), 0);
     assert_eq!(guest.read(1, 1), Err(NOTCAPABLE));
@@ -374,11 +376,11 @@ fn a_mount_takes_another_number_and_keeps_its_path() {
 }
 
 #[test]
-fn whatever_a_guest_does_to_its_descriptors_is_a_change() {
-    let folder = Folder::new();
-    folder.write("f", "text");
-    let specs = [folder.spec("/a", true), folder.spec("/b", true)];
-    let set = MountSet::new(&specs, &FileBudget::new(10)).expect("the folder is there");
+fn every_change_of_descriptors_is_noticed() {
+    let directory = Directory::new();
+    directory.write("f", "text");
+    let specs = [directory.spec("/a", true), directory.spec("/b", true)];
+    let set = MountSet::new(&specs, &FileBudget::new(10)).expect("the directory is there");
     type Act = fn(&mut Guest);
     let acts: [(bool, Act); 9] = [
         (false, |_| {}),

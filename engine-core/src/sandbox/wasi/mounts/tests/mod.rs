@@ -1,4 +1,4 @@
-//! Mounts from the guest's side: what works, what is refused, and what must not hang.
+//! Tests of mounts from the guest's side: what works, what is refused, and what must not block.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -48,21 +48,21 @@ const WRITE: i64 = 1 << 6;
 /// The first mount's descriptor.
 const ROOT: i32 = 3;
 
-/// Where the paths of a call stand in guest memory, and where its result goes.
+/// Addresses in guest memory: of the paths of a call, and of its result.
 const PATH: i32 = 0x1000;
 const PATH_2: i32 = 0x3000;
 const RESULT: i32 = 0x100;
 
-/// A folder of the test's own, removed at its end.
-pub(super) struct Folder(PathBuf);
+/// A directory for one test, which is removed at its end.
+pub(super) struct Directory(PathBuf);
 
-impl Folder {
+impl Directory {
     pub(super) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("gojinn-mounts-{}-{count}", std::process::id());
         let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).expect("a new folder");
+        fs::create_dir(&path).expect("a new directory");
         Self(path)
     }
 
@@ -79,7 +79,7 @@ impl Folder {
     }
 
     fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.0).expect("the folder is there");
+        let entries = fs::read_dir(&self.0).expect("the directory is there");
         let mut names: Vec<_> = entries
             .map(|entry| {
                 entry
@@ -104,13 +104,13 @@ impl Folder {
     pub(super) fn fifo(&self, name: &str) {
         let path = std::ffi::CString::new(self.path(name).as_os_str().as_bytes());
         let path = path.expect("no NUL in it");
-        // SAFETY: `path` is a C string that lives until after the call.
+        // SAFETY: `path` is a C string that lives longer than the call.
         let made = unsafe { libc::mkfifo(path.as_ptr(), 0o666) };
         assert_eq!(made, 0);
     }
 }
 
-impl Drop for Folder {
+impl Drop for Directory {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
@@ -258,7 +258,7 @@ impl Guest {
         }
     }
 
-    /// The names in a folder, read in small pieces the way libc does.
+    /// The names in a directory, read in small pieces as libc does.
     fn list(&mut self, fd: i32) -> Result<Vec<String>, i32> {
         let (mut names, mut cookie) = (Vec::new(), 0);
         loop {

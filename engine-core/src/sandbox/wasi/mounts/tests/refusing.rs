@@ -1,15 +1,15 @@
-//! What mounts refuse: changes to read-only ones, what is neither file nor folder, ways out, hostile arguments.
+//! Tests of what mounts refuse: changes to read-only mounts, special files, ways out of a mount, and hostile arguments.
 
 use super::*;
 
 #[test]
 fn a_read_only_mount_stays_as_it_is() {
-    let (folder, other) = (Folder::new(), Folder::new());
-    folder.write("f", "text");
+    let (directory, other) = (Directory::new(), Directory::new());
+    directory.write("f", "text");
     other.write("o", "other");
-    fs::create_dir(folder.path("sub")).expect("a folder");
-    let mut guest = Guest::new(&[folder.spec("/ro", false), other.spec("/rw", true)]);
-    let before = fs::metadata(folder.path("f"))
+    fs::create_dir(directory.path("sub")).expect("a directory");
+    let mut guest = Guest::new(&[directory.spec("/ro", false), other.spec("/rw", true)]);
+    let before = fs::metadata(directory.path("f"))
         .expect("metadata")
         .modified()
         .ok();
@@ -25,7 +25,7 @@ fn a_read_only_mount_stays_as_it_is() {
     }
     let sub = guest
         .open(ROOT, "sub", DIRECTORY, READ)
-        .expect("the folder");
+        .expect("the directory");
     assert_eq!(guest.open(sub, "new", CREAT, WRITE), Err(ROFS));
     assert_eq!(guest.on_path(path_create_directory, ROOT, "d"), ROFS);
     assert_eq!(guest.on_path(path_remove_directory, ROOT, "sub"), ROFS);
@@ -41,7 +41,7 @@ fn a_read_only_mount_stays_as_it_is() {
         assert_eq!(guest.rename(from, to), ROFS);
         assert_eq!(guest.link(from, to), ROFS);
     }
-    // A file that is open for reading, and a folder, through their descriptors. `append` opens nothing for writing.
+    // Through the descriptors of a directory and of a file that is open for reading. `append` does not open for writing.
     let fd = guest.open_with(ROOT, "f", 1, 0, READ, 1).expect("the file");
     assert_eq!(guest.write(fd, "x"), Err(8));
     let (host, memory) = (&mut guest.host, &mut guest.memory);
@@ -52,11 +52,11 @@ fn a_read_only_mount_stays_as_it_is() {
     assert_eq!(fd_allocate(host, memory, fd, 0, 100), Ok(NOTSUP));
     assert_eq!(fd_fdstat_set_flags(host, memory, fd, 1), OK);
     assert_eq!(guest.write(fd, "x"), Err(8));
-    assert_eq!(folder.names(), ["f", "sub"]);
-    assert_eq!(folder.read("f"), "text");
+    assert_eq!(directory.names(), ["f", "sub"]);
+    assert_eq!(directory.read("f"), "text");
     assert_eq!(
         before,
-        fs::metadata(folder.path("f"))
+        fs::metadata(directory.path("f"))
             .expect("metadata")
             .modified()
             .ok()
@@ -65,13 +65,13 @@ fn a_read_only_mount_stays_as_it_is() {
 }
 
 #[test]
-fn fifos_sockets_and_devices_are_refused_and_hang_nobody() {
-    let folder = Folder::new();
-    folder.fifo("fifo");
-    symlink("fifo", folder.path("to-fifo")).expect("a link");
-    let _listener = UnixListener::bind(folder.path("socket")).expect("a socket");
+fn fifos_sockets_and_devices_are_refused_without_blocking() {
+    let directory = Directory::new();
+    directory.fifo("fifo");
+    symlink("fifo", directory.path("to-fifo")).expect("a link");
+    let _listener = UnixListener::bind(directory.path("socket")).expect("a socket");
     for writable in [false, true] {
-        let mut guest = Guest::new(&[folder.spec("/data", writable)]);
+        let mut guest = Guest::new(&[directory.spec("/data", writable)]);
         for name in ["fifo", "to-fifo", "socket"] {
             assert_eq!(guest.open(ROOT, name, 0, READ), Err(ACCES));
             assert_eq!(guest.open_with(ROOT, name, 1, 0, READ, 4), Err(ACCES));
@@ -98,11 +98,11 @@ fn fifos_sockets_and_devices_are_refused_and_hang_nobody() {
 }
 
 #[test]
-fn a_file_that_turns_into_a_fifo_hangs_nobody() {
-    let folder = Folder::new();
-    folder.write("x", "file");
-    folder.fifo("spare");
-    let (x, spare) = (folder.path("x"), folder.path("spare"));
+fn a_file_that_is_replaced_by_a_fifo_does_not_block() {
+    let directory = Directory::new();
+    directory.write("x", "file");
+    directory.fifo("spare");
+    let (x, spare) = (directory.path("x"), directory.path("spare"));
     let (done, stop) = std::sync::mpsc::channel::<()>();
     let exchanger = std::thread::spawn(move || {
         let between = x.with_extension("between");
@@ -112,9 +112,9 @@ fn a_file_that_turns_into_a_fifo_hangs_nobody() {
             }
         }
     });
-    let mut guest = Guest::new(&[folder.spec("/data", true)]);
+    let mut guest = Guest::new(&[directory.spec("/data", true)]);
     let (mut opened, mut refused, mut round) = (0, 0, 0);
-    // Until both have been met often, on a busy machine too.
+    // Until both kinds have been found often, also on a busy machine.
     while round < 5_000 || (opened.min(refused) < 100 && round < 5_000_000) {
         round += 1;
         let rights = [READ, WRITE, READ | WRITE][round % 3];
@@ -123,7 +123,7 @@ fn a_file_that_turns_into_a_fifo_hangs_nobody() {
                 opened += 1;
                 guest.close(fd);
             }
-            // ENXIO: a FIFO nobody reads, opened for writing without blocking.
+            // ENXIO: a FIFO without a reader, opened for writing without blocking.
             Err(ACCES | NOENT | 60) => refused += 1,
             Err(errno) => panic!("errno {errno}"),
         }
@@ -139,11 +139,11 @@ fn a_file_that_turns_into_a_fifo_hangs_nobody() {
 
 #[test]
 fn nothing_leads_out_of_a_mount() {
-    let outside = Folder::new();
+    let outside = Directory::new();
     outside.write("secret", "secret");
     let inside = outside.path("mounted");
-    fs::create_dir(&inside).expect("a folder");
-    fs::create_dir(inside.join("sub")).expect("a folder");
+    fs::create_dir(&inside).expect("a directory");
+    fs::create_dir(inside.join("sub")).expect("a directory");
     fs::write(inside.join("f"), "fine").expect("a file");
     let link = |target: &Path, name: &str| symlink(target, inside.join(name)).expect("a link");
     link(&outside.path("secret"), "absolute");
@@ -197,10 +197,10 @@ fn nothing_leads_out_of_a_mount() {
     }
     assert_eq!(guest.on_path(path_unlink_file, ROOT, "../secret"), PERM);
     assert_eq!(guest.rename((ROOT, "../secret"), (ROOT, "mine")), PERM);
-    // A folder opened inside of the mount is a border as well.
+    // Nothing leads out of a directory that was opened inside of the mount either.
     let sub = guest
         .open(ROOT, "sub", DIRECTORY, READ)
-        .expect("the folder");
+        .expect("the directory");
     assert_eq!(guest.open(sub, "../f", 0, READ), Err(PERM));
     // Links that would lead other programs out.
     for target in ["/etc/passwd", "../secret", "sub/../../secret", ".."] {
@@ -216,9 +216,9 @@ fn nothing_leads_out_of_a_mount() {
 
 #[test]
 fn hostile_arguments_are_refused() {
-    let folder = Folder::new();
-    folder.write("f", "text");
-    let mut guest = Guest::new(&[folder.spec("/", true)]);
+    let directory = Directory::new();
+    directory.write("f", "text");
+    let mut guest = Guest::new(&[directory.spec("/", true)]);
     let fd = guest.open(ROOT, "f", 0, READ | WRITE).expect("the file");
     let end = guest.memory.len() as i32;
     let (host, memory) = (&mut guest.host, &mut guest.memory[..]);
@@ -299,7 +299,7 @@ fn hostile_arguments_are_refused() {
     );
     assert_eq!(fd_readdir(host, memory, ROOT, PATH, 64, -1, RESULT), OK);
     assert_eq!(u32_at(memory, RESULT as usize), 0);
-    // Misaligned results: wasi-common wants alignment, and must only say so.
+    // Misaligned results: wasi-common needs alignment, and must only return an error.
     assert_eq!(fd_tell(host, memory, fd, RESULT + 1), Ok(INVAL));
     memory[PATH as usize] = 0xff;
     assert_eq!(path_unlink_file(host, memory, ROOT, PATH, 1), Ok(ILSEQ));
@@ -307,5 +307,5 @@ fn hostile_arguments_are_refused() {
     assert_eq!(guest.open(ROOT, ".", 0, WRITE), Err(ISDIR));
     assert_eq!(guest.open(ROOT, "f", DIRECTORY, READ), Err(NOTDIR));
     assert_eq!(guest.open(ROOT, "f", DIRECTORY | CREAT, READ), Err(INVAL));
-    assert_eq!(folder.read("f"), "text");
+    assert_eq!(directory.read("f"), "text");
 }

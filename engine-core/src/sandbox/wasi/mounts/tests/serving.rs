@@ -1,10 +1,10 @@
-//! What mounts serve, and within which bounds.
+//! Tests of what a guest can do with mounts, and within which bounds.
 
 use super::*;
 
 #[test]
 fn mounts_are_found_listed_and_read() {
-    let (one, two) = (Folder::new(), Folder::new());
+    let (one, two) = (Directory::new(), Directory::new());
     one.write("a.txt", "hello");
     for name in ["b", "c", "d", "e"] {
         one.write(name, "");
@@ -49,23 +49,23 @@ fn mounts_are_found_listed_and_read() {
 
 #[test]
 fn a_writable_mount_can_be_changed() {
-    let folder = Folder::new();
-    let mut guest = Guest::new(&[folder.spec("/", true)]);
+    let directory = Directory::new();
+    let mut guest = Guest::new(&[directory.spec("/", true)]);
     assert_eq!(guest.on_path(path_create_directory, ROOT, "sub"), 0);
     let sub = guest
         .open(ROOT, "sub", DIRECTORY, READ)
-        .expect("the folder");
+        .expect("the directory");
     let fd = guest
         .open(sub, "f", CREAT | EXCL, READ | WRITE)
         .expect("a file");
     assert_eq!(guest.open(sub, "f", CREAT | EXCL, WRITE), Err(EXIST));
     assert_eq!(guest.write(fd, "12345"), Ok(5));
-    assert_eq!(folder.read("sub/f"), "12345");
+    assert_eq!(directory.read("sub/f"), "12345");
     let (host, memory) = (&mut guest.host, &mut guest.memory);
     assert_eq!(fd_filestat_set_size(host, memory, fd, 2), OK);
     assert_eq!(fd_seek(host, memory, fd, 0, 0, RESULT), OK);
     assert_eq!(guest.read(fd, 9), Ok(b"12".to_vec()));
-    // The mode the host opens files in is not shown, the one the guest asks for is.
+    // The guest sees the mode that it has asked for, not the one in which the host has opened the file.
     for flags in [0, 4, 5, 0] {
         let (host, memory) = (&mut guest.host, &mut guest.memory);
         assert_eq!(fd_fdstat_get(host, memory, fd, RESULT), OK);
@@ -77,12 +77,12 @@ fn a_writable_mount_can_be_changed() {
     }
     let appending = guest.open_with(sub, "f", 1, 0, WRITE, 1).expect("the file");
     assert_eq!(guest.write(appending, "3"), Ok(1));
-    assert_eq!(folder.read("sub/f"), "123");
+    assert_eq!(directory.read("sub/f"), "123");
     assert_eq!(
         guest.open(sub, "f", TRUNC, WRITE).map(|fd| guest.close(fd)),
         Ok(())
     );
-    assert_eq!(folder.read("sub/f"), "");
+    assert_eq!(directory.read("sub/f"), "");
     assert_eq!(guest.rename((sub, "f"), (ROOT, "g")), 0);
     assert_eq!(guest.link((ROOT, "g"), (ROOT, "h")), 0);
     assert_eq!(guest.symlink("g", "link"), 0);
@@ -90,18 +90,18 @@ fn a_writable_mount_can_be_changed() {
     assert_eq!(guest.set_times("link", 0), 0);
     assert_eq!(guest.set_times("sub", 1), 0);
     assert_eq!(guest.stat("g").expect("a stat").2, 9_000);
-    assert_eq!(folder.names(), ["g", "h", "link", "sub"]);
+    assert_eq!(directory.names(), ["g", "h", "link", "sub"]);
     assert_eq!(guest.on_path(path_unlink_file, ROOT, "h"), 0);
     assert_eq!(guest.on_path(path_unlink_file, ROOT, "link"), 0);
     assert_eq!(guest.on_path(path_remove_directory, ROOT, "sub"), 0);
-    assert_eq!(folder.names(), ["g"]);
+    assert_eq!(directory.names(), ["g"]);
 }
 
 #[test]
 fn open_handles_are_bounded() {
-    let folder = Folder::new();
-    folder.write("f", "");
-    let mut guest = Guest::new(&[folder.spec("/", false)]);
+    let directory = Directory::new();
+    directory.write("f", "");
+    let mut guest = Guest::new(&[directory.spec("/", false)]);
     let mut open = Vec::new();
     let refused = loop {
         match guest.open(ROOT, if open.len() % 2 == 0 { "f" } else { "." }, 0, READ) {
@@ -118,9 +118,9 @@ fn open_handles_are_bounded() {
 
 #[test]
 fn one_call_moves_a_bounded_amount() {
-    let folder = Folder::new();
-    fs::write(folder.path("large"), vec![1; 3 << 20]).expect("a file");
-    let mut guest = Guest::new(&[folder.spec("/", true)]);
+    let directory = Directory::new();
+    fs::write(directory.path("large"), vec![1; 3 << 20]).expect("a file");
+    let mut guest = Guest::new(&[directory.spec("/", true)]);
     let fd = guest
         .open(ROOT, "large", 0, READ | WRITE)
         .expect("the file");
@@ -142,24 +142,24 @@ fn one_call_moves_a_bounded_amount() {
 
 #[test]
 fn a_listing_stops_at_the_deadline() {
-    let folder = Folder::new();
-    let mut guest = Guest::with_timeout(&[folder.spec("/", false)], Duration::ZERO);
+    let directory = Directory::new();
+    let mut guest = Guest::with_timeout(&[directory.spec("/", false)], Duration::ZERO);
     assert_eq!(guest.list(ROOT), Err(27));
 }
 
 #[test]
-fn odd_files_panic_nobody() {
-    let folder = Folder::new();
-    folder.write("old", "");
+fn unusual_files_cause_no_panic() {
+    let directory = Directory::new();
+    directory.write("old", "");
     let file = fs::File::options()
         .write(true)
-        .open(folder.path("old"))
+        .open(directory.path("old"))
         .expect("the file");
     let before_1970 = SystemTime::UNIX_EPOCH - Duration::from_secs(3600);
     file.set_modified(before_1970).expect("the file system can");
     let unreadable = std::ffi::OsStr::from_bytes(b"not \xff utf-8");
-    fs::write(folder.0.join(unreadable), "").expect("a file");
-    let mut guest = Guest::new(&[folder.spec("/", true)]);
+    fs::write(directory.0.join(unreadable), "").expect("a file");
+    let mut guest = Guest::new(&[directory.spec("/", true)]);
     assert_eq!(guest.stat("old"), Ok((4, 0, 0)));
     let fd = guest.open(ROOT, "old", 0, READ).expect("the file");
     assert_eq!(
@@ -171,9 +171,9 @@ fn odd_files_panic_nobody() {
 
 #[test]
 fn standard_descriptors_are_not_touched_by_mounts() {
-    let folder = Folder::new();
-    folder.write("f", "text");
-    let mut guest = Guest::new(&[folder.spec("/", false)]);
+    let directory = Directory::new();
+    directory.write("f", "text");
+    let mut guest = Guest::new(&[directory.spec("/", false)]);
     assert_eq!(guest.write(1, "out"), Ok(3));
     assert_eq!(guest.host.stdout, b"out");
     let fd = guest.open(ROOT, "f", 0, READ).expect("the file");
@@ -188,40 +188,40 @@ fn standard_descriptors_are_not_touched_by_mounts() {
     assert_eq!(poll_oneoff(host, memory, 0, 0x400, 2, RESULT), OK);
     assert_eq!(u32_at(memory, RESULT as usize), 2);
     assert_eq!((memory[0x408], memory[0x428]), (0, 8));
-    // The mount itself may be closed, and its number is not given out again.
+    // The mount itself may be closed. Its number is not used again.
     assert_eq!(fd_close(host, memory, ROOT), OK);
     assert_eq!(guest.open(ROOT, "f", 0, READ), Err(8));
     assert_eq!(guest.read(fd, 9), Ok(b"text".to_vec()));
 }
 
 #[test]
-fn what_cannot_be_mounted_is_explained() {
-    let folder = Folder::new();
-    folder.write("file", "");
-    folder.fifo("fifo");
+fn errors_say_why_a_mount_is_refused() {
+    let directory = Directory::new();
+    directory.write("file", "");
+    directory.fifo("fifo");
     let try_one = |host: PathBuf, guest: &str| {
         let spec = MountSpec {
             host,
             guest: guest.into(),
             writable: false,
         };
-        let error = MountSet::new(&[folder.spec("/a", false), spec], &FileBudget::new(10))
+        let error = MountSet::new(&[directory.spec("/a", false), spec], &FileBudget::new(10))
             .expect_err("refused");
         assert_eq!(error.kind(), ErrorKind::Config);
         error.to_string()
     };
-    assert!(try_one(folder.path("missing"), "/x").contains("does not exist"));
-    assert!(try_one(folder.path("file"), "/x").contains("not a folder"));
-    assert!(try_one(folder.path("fifo"), "/x").contains("not a folder"));
+    assert!(try_one(directory.path("missing"), "/x").contains("does not exist"));
+    assert!(try_one(directory.path("file"), "/x").contains("not a directory"));
+    assert!(try_one(directory.path("fifo"), "/x").contains("not a directory"));
     for guest in ["", "data", "./data"] {
-        assert!(try_one(folder.0.clone(), guest).contains("must be absolute"));
+        assert!(try_one(directory.0.clone(), guest).contains("must be absolute"));
     }
     for guest in ["//", "/a//b", "/a/../b", "/.", "/a\0"] {
-        assert!(try_one(folder.0.clone(), guest).contains("must not have"));
+        assert!(try_one(directory.0.clone(), guest).contains("must not have"));
     }
     for guest in ["/a", "/a/"] {
-        let error = try_one(folder.0.clone(), guest);
-        assert!(error.contains("has a mount already"), "{error}");
+        let error = try_one(directory.0.clone(), guest);
+        assert!(error.contains("has the same guest path"), "{error}");
         assert!(error.starts_with("mount "), "{error}");
     }
     let set = MountSet::new(&[], &FileBudget::new(10)).expect("nothing is fine");
@@ -229,12 +229,12 @@ fn what_cannot_be_mounted_is_explained() {
 }
 
 #[test]
-fn a_listing_shows_nothing_of_the_hosts_stack() {
-    let folder = Folder::new();
+fn a_listing_contains_no_bytes_of_the_hosts_stack() {
+    let directory = Directory::new();
     for name in ["a", "some longer name", "b"] {
-        folder.write(name, "");
+        directory.write(name, "");
     }
-    let mut guest = Guest::new(&[folder.spec("/", false)]);
+    let mut guest = Guest::new(&[directory.spec("/", false)]);
     let (host, memory) = (&mut guest.host, &mut guest.memory);
     let list = PATH as usize;
     for len in [0, 16, 21, 22, 23, 24, 25, 46, 47, 48, 49, 50, 73, 74, 500] {
@@ -249,14 +249,14 @@ fn a_listing_shows_nothing_of_the_hosts_stack() {
         }
         assert!(memory[end..list + 600].iter().all(|&byte| byte == 0xaa));
     }
-    // The result cannot be written, but the list has been.
+    // The result cannot be written, but the list was.
     memory[list..list + 600].fill(0xaa);
     assert_eq!(
         fd_readdir(host, memory, ROOT, PATH, 500, 0, RESULT + 1),
         Ok(INVAL)
     );
     assert_eq!(memory[list + 21..list + 24], [0; 3]);
-    // Where the result is written over a header, the list cannot be told from the rest.
+    // If the result overwrites a header, the list cannot be told from the rest.
     for result in [PATH, PATH + 16, PATH + 28] {
         memory[list..list + 600].fill(0xaa);
         assert_eq!(fd_readdir(host, memory, ROOT, PATH, 64, 0, result), OK);

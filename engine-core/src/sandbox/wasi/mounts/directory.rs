@@ -1,6 +1,6 @@
-//! A mounted folder, or one inside of it, as wasi-common sees it.
+//! A mounted directory, or a directory inside of one, as wasi-common uses it.
 //!
-//! Paths are resolved by cap-std beneath the folder: neither `..` nor a symbolic link leads out of it.
+//! cap-std resolves paths inside of the directory: neither `..` nor a symbolic link leads out of it.
 
 use std::any::Any;
 use std::fs::FileTimes;
@@ -21,13 +21,13 @@ use wasi_common::sync::file::{File, filetype_from};
 use wasi_common::{Error, ErrorExt, SystemTimeSpec};
 
 use super::file::OpenFile;
-use super::{Handle, Sandbox, as_folder};
+use super::{Handle, Sandbox, as_directory};
 
-/// Entries of a folder between two looks at the deadline.
+/// The number of directory entries between two checks of the deadline.
 const ENTRIES: usize = 256;
 
-/// An open folder.
-pub(super) struct Folder {
+/// An open directory.
+pub(super) struct Directory {
     dir: Arc<Dir>,
     writable: bool,
     sandbox: Arc<Sandbox>,
@@ -35,7 +35,7 @@ pub(super) struct Folder {
     _handle: Option<Handle>,
 }
 
-impl Folder {
+impl Directory {
     /// A mount.
     pub(super) fn mount(dir: Arc<Dir>, writable: bool, sandbox: Arc<Sandbox>) -> Self {
         Self {
@@ -54,11 +54,11 @@ impl Folder {
         }
     }
 
-    /// Opens a regular file or folder and nothing else.
+    /// Opens a regular file or directory. Refuses everything else.
     ///
-    /// A FIFO would block until somebody opens its other end, and merely opening some devices acts on them. So the kind is
-    /// looked at before, and since the file may be exchanged between the two steps, it is opened without blocking and
-    /// looked at again.
+    /// Opening a FIFO blocks until another process opens its other end, and opening some devices has effects. So the
+    /// type is checked before. Another process could replace the file between the two steps, so it is opened without
+    /// blocking, and the type is checked again.
     fn open(
         &self,
         path: &Path,
@@ -70,16 +70,16 @@ impl Folder {
         } else {
             self.dir.symlink_metadata(path)
         };
-        // What cannot be looked at is left to the opening, which may create it and has the better error.
+        // If the type cannot be read, try to open anyway: that may create the file, or else returns the better error.
         if let Ok(found) = found
             && !found.is_symlink()
         {
-            only_files_and_folders(&found)?;
+            only_files_and_directories(&found)?;
         }
         self.open_unseen(path, follow, options)
     }
 
-    /// Opens without having looked, and looks afterwards.
+    /// Opens without a check of the type before, and checks it afterwards.
     fn open_unseen(
         &self,
         path: &Path,
@@ -93,7 +93,7 @@ impl Folder {
         });
         let file = self.dir.open_with(path, options)?;
         let found = file.metadata()?;
-        only_files_and_folders(&found)?;
+        only_files_and_directories(&found)?;
         Ok(if found.is_dir() {
             OpenedFile::Dir(Dir::from_std_file(file.into_std()))
         } else {
@@ -108,7 +108,7 @@ enum OpenedFile {
 }
 
 #[wiggle::async_trait]
-impl WasiDir for Folder {
+impl WasiDir for Directory {
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -147,7 +147,7 @@ impl WasiDir for Folder {
         if write {
             options.write(true);
         }
-        // Without any access the system opens nothing. wasi-common refuses reads that were not asked for.
+        // The system needs some access to open a file. wasi-common refuses reads that the guest has not asked for.
         options.read(read || !write);
 
         let path = Path::new(path);
@@ -197,7 +197,7 @@ impl WasiDir for Folder {
         let dots = dots.map(move |name| Ok(Some((FileType::Directory, own, name.to_owned()))));
         let entries = self.dir.entries()?.map(|entry| -> io::Result<_> {
             let entry = entry?;
-            // A path of a guest is UTF-8, so it could not use any other name.
+            // Paths of a guest are UTF-8, so it could not use any other name.
             let Ok(name) = entry.file_name().into_string() else {
                 return Ok(None);
             };
@@ -232,7 +232,7 @@ impl WasiDir for Folder {
 
     async fn symlink(&self, target: &str, path: &str) -> Result<(), Error> {
         self.may_write()?;
-        // The guest could not follow such a link out of its mount, but another program that serves the folder would.
+        // The guest could not follow such a link out of its mount, but another program that uses the directory could.
         let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
         if !Path::new(target).components().all(inside) {
             return Err(Error::perm());
@@ -276,7 +276,7 @@ impl WasiDir for Folder {
         dest_dir: &dyn WasiDir,
         dest_path: &str,
     ) -> Result<(), Error> {
-        let dest = as_folder(dest_dir.as_any()).ok_or_else(Error::badf)?;
+        let dest = as_directory(dest_dir.as_any()).ok_or_else(Error::badf)?;
         self.may_write()?;
         dest.may_write()?;
         Ok(self.dir.rename(path, &dest.dir, dest_path)?)
@@ -288,8 +288,8 @@ impl WasiDir for Folder {
         target_dir: &dyn WasiDir,
         target_path: &str,
     ) -> Result<(), Error> {
-        let target = as_folder(target_dir.as_any()).ok_or_else(Error::badf)?;
-        // The old name's mount must be writable too: through the new name the file could be changed.
+        let target = as_directory(target_dir.as_any()).ok_or_else(Error::badf)?;
+        // The mount of the old name must be writable too, because the file could be changed through the new name.
         self.may_write()?;
         target.may_write()?;
         Ok(self.dir.hard_link(path, &target.dir, target_path)?)
@@ -307,7 +307,7 @@ impl WasiDir for Folder {
         if !follow_symlinks {
             return Ok(self.dir.set_symlink_times(path, spec(atime), spec(mtime))?);
         }
-        // cap-std's own way opens the file and would block on a FIFO.
+        // cap-std's function opens the file, and would block on a FIFO.
         let mut times = FileTimes::new();
         if let Some(at) = atime {
             times = times.set_accessed(time(at));
@@ -323,7 +323,7 @@ impl WasiDir for Folder {
     }
 }
 
-fn only_files_and_folders(found: &Metadata) -> Result<(), Error> {
+fn only_files_and_directories(found: &Metadata) -> Result<(), Error> {
     if found.is_file() || found.is_dir() {
         Ok(())
     } else {
@@ -344,7 +344,7 @@ fn filestat(found: &Metadata) -> Filestat {
     })
 }
 
-/// Without times before 1970, which wasi-common panics on.
+/// Removes times before 1970, because wasi-common panics on them.
 pub(super) fn sane(mut stat: Filestat) -> Filestat {
     for time in [&mut stat.atim, &mut stat.mtim, &mut stat.ctim] {
         *time = time.filter(|time| *time >= SystemTime::UNIX_EPOCH);
@@ -377,18 +377,22 @@ mod tests {
     }
 
     #[test]
-    fn what_appears_after_the_look_is_refused_without_blocking() {
+    fn special_files_that_appear_after_the_check_are_refused_without_blocking() {
         let dev = Dir::open_ambient_dir("/dev", ambient_authority()).expect("there is /dev");
-        let dev = Folder::mount(Arc::new(dev), true, sandbox());
-        let here = super::super::tests::Folder::new();
+        let dev = Directory::mount(Arc::new(dev), true, sandbox());
+        let here = super::super::tests::Directory::new();
         here.fifo("fifo");
-        let dir = Dir::open_ambient_dir(here.path(""), ambient_authority()).expect("a folder");
-        let here = Folder::mount(Arc::new(dir), true, sandbox());
-        for (folder, name) in [(&dev, "null"), (&here, "fifo")] {
+        let dir = Dir::open_ambient_dir(here.path(""), ambient_authority()).expect("a directory");
+        let here = Directory::mount(Arc::new(dir), true, sandbox());
+        for (directory, name) in [(&dev, "null"), (&here, "fifo")] {
             for (read, write) in [(true, false), (true, true), (false, true)] {
                 let options = &mut OpenOptions::new();
                 options.read(read).write(write);
-                assert!(folder.open_unseen(Path::new(name), true, options).is_err());
+                assert!(
+                    directory
+                        .open_unseen(Path::new(name), true, options)
+                        .is_err()
+                );
             }
         }
     }
