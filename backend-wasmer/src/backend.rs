@@ -4,7 +4,7 @@ use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use engine_core::backend::{Artifact, Backend, Capabilities, Fingerprint, Module};
+use engine_core::backend::{Artifact, Backend, Capabilities, Fingerprint, Module, Runner};
 use engine_core::priority::{should_step_far_back, step_far_back};
 use engine_core::wasm::{Features, Wasm};
 use engine_core::{Error, ErrorKind, Result, panic_text};
@@ -102,19 +102,20 @@ impl Backend for Wasmer {
         "wasmer"
     }
 
+    fn features(&self) -> Features {
+        Features {
+            simd: true,
+            // wasmer-compiler-cranelift 7.3 refuses `return_call`.
+            tail_calls: false,
+            extended_const: true,
+        }
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             native_artifact: true,
             maps_artifacts: false,
             slots: true,
-            features: Features {
-                simd: true,
-                // wasmer-compiler-cranelift 7.3 refuses `return_call`.
-                tail_calls: false,
-                extended_const: true,
-            },
-            suspend: false,
-            components: false,
         }
     }
 
@@ -124,7 +125,7 @@ impl Backend for Wasmer {
 
     fn compile(&self, wasm: &Wasm) -> Result<Artifact> {
         let compile = || {
-            // Nobody can help it later on, so it does not step back where it would get next to nothing.
+            // No other thread can help it later, so it does not step back where it would get next to nothing.
             if should_step_far_back(wasm.bytes().len()) {
                 step_far_back();
             }
@@ -151,19 +152,10 @@ impl Backend for Wasmer {
     }
 
     unsafe fn load(self: Arc<Self>, artifact: &Artifact) -> Result<Arc<dyn Module>> {
-        if artifact.backend() != self.name() || *artifact.fingerprint() != self.fingerprint {
-            return Err(Error::new(
-                ErrorKind::Load,
-                format!(
-                    "an artifact of \"{}\" was handed to \"{}\": compile the module again",
-                    artifact.fingerprint().0,
-                    self.fingerprint.0
-                ),
-            ));
-        }
+        artifact.check_made_by(&*self)?;
         // SAFETY: the caller's promise.
         let module = unsafe { WasmerModule::load(artifact) }?;
-        Ok(Arc::new(module))
+        Ok(Arc::new(Runner::new(module)))
     }
 }
 

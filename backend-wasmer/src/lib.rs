@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   compile: module ──poll──▶ + a private memory ──cranelift, polling middleware──▶ artifact
-//!   load:    artifact ──▶ code + hostcalls looked up once ──▶ Module
-//!   request: slot + flag ──▶ instance ──run──▶ outcome
+//!   load:    artifact ──▶ code + hostcalls looked up once ──▶ WasmerModule, in a Runner
+//!   request: slot + flag ──▶ WasmerInstance, entered by the runner
 //! ```
 //!
 //! It sits on wasmer's virtual machine ([`wasmer::sys::vm`]) and not on its `Store`, `Instance` and `Imports`: those
@@ -12,10 +12,10 @@
 
 mod backend;
 mod hostcalls;
+mod instance;
 mod memory;
 mod module;
 mod poll;
-mod sandbox;
 mod shared;
 mod trap;
 

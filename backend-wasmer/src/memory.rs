@@ -4,8 +4,9 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use engine_core::memory::{GUARD, Image, RESERVED, Slot};
-use engine_core::{Limits, PAGE};
+use engine_core::backend::MemorySource;
+use engine_core::memory::{GUARD, RESERVED, Slot};
+use engine_core::{MemoryUse, PAGE};
 use wasmer::sys::Tunables;
 use wasmer::sys::vm::{
     LinearMemory, MemoryError, MemoryStyle, TableStyle, VMConfig, VMMemory, VMMemoryDefinition,
@@ -77,8 +78,8 @@ impl Tunables for Styles {
 /// Memory and tables for exactly one instance: made on the stack, asked, and dropped.
 pub(crate) struct Resources<'a> {
     shared: &'a Arc<Shared>,
-    slot: Cell<Option<Slot>>,
-    image: Option<&'a Image>,
+    /// `None`: taken already.
+    memory: Cell<Option<MemorySource>>,
     /// How many of the module's memories come before the flag's: none or one.
     guest_memories: usize,
     memories_made: Cell<usize>,
@@ -91,18 +92,16 @@ impl<'a> Resources<'a> {
     /// and becomes their maximum; a refused growth is then wasmer's, and not counted.
     pub(crate) fn new(
         shared: &'a Arc<Shared>,
-        slot: Option<Slot>,
-        image: Option<&'a Image>,
+        memory: MemorySource,
         guest_memories: usize,
         tables: Tables,
-        limits: &Limits,
+        used: &MemoryUse,
     ) -> Self {
-        let left = limits.table_elements.saturating_sub(tables.elements);
+        let left = used.table_elements_left().saturating_sub(tables.elements);
         let each = left / u64::from(tables.growable.max(1));
         Self {
             shared,
-            slot: Cell::new(slot),
-            image,
+            memory: Cell::new(Some(memory)),
             guest_memories,
             memories_made: Cell::new(0),
             table_growth: u32::try_from(each).unwrap_or(u32::MAX),
@@ -114,45 +113,34 @@ impl<'a> Resources<'a> {
         ty: &MemoryType,
         definition: NonNull<VMMemoryDefinition>,
     ) -> Result<VMMemory, MemoryError> {
+        let Some(source) = self.memory.take() else {
+            return Err(unsupported("a second memory"));
+        };
         let minimum = u64::from(ty.minimum.0) * PAGE;
-        if let Some(slot) = self.slot.take() {
-            let len = slot.len();
-            if (len as u64) < minimum || !self.shared.usage(|usage| usage.may_grow_to(len as u64)) {
-                return Err(MemoryError::InvalidMemory {
-                    reason: format!("a slot of {len} bytes does not fit the module or its limits"),
-                });
+        let (len, bytes) = match source {
+            MemorySource::Slot(slot) => (slot.len() as u64, Bytes::Slot(slot)),
+            MemorySource::Engine { bytes } => {
+                // SAFETY: wasmer asks with the place of this memory's definition in the instance that it is making.
+                let memory = unsafe { VMOwnedMemory::from_definition(ty, &STYLE, definition) }?;
+                (bytes.max(minimum), Bytes::Engine(memory))
             }
-            let mut memory = SlotMemory {
-                slot,
-                definition,
-                ty: *ty,
-                shared: Arc::clone(self.shared),
-            };
-            memory.publish();
-            return Ok(boxed(memory));
-        }
-        let len = self.image.map_or(minimum, |image| image.len().max(minimum));
-        if !self.shared.usage(|usage| usage.may_grow_to(len)) {
+        };
+        if len < minimum || !self.shared.usage(|usage| usage.may_grow_to(len)) {
             return Err(MemoryError::InvalidMemory {
-                reason: format!("it starts with {len} bytes, more than its limit"),
+                reason: format!("{len} bytes of memory do not fit the module or its limit"),
             });
         }
-        // SAFETY: wasmer asks with the place of this memory's definition in the instance that it is making.
-        let mut inner = unsafe { VMOwnedMemory::from_definition(ty, &STYLE, definition) }?;
-        inner.grow_at_least(len)?;
-        if let Some(image) = self.image {
-            // SAFETY: wasmer has just made `base` and `current_length` describe accessible bytes, which nobody else
-            // knows of yet.
-            let bytes = unsafe {
-                let definition = definition.as_ref();
-                std::slice::from_raw_parts_mut(definition.base, definition.current_length)
-            };
-            image.write_to(bytes);
-        }
-        Ok(boxed(OwnMemory {
-            inner,
+        let mut memory = SandboxMemory {
+            bytes,
+            definition,
+            ty: *ty,
             shared: Arc::clone(self.shared),
-        }))
+        };
+        match &mut memory.bytes {
+            Bytes::Engine(memory) => drop(memory.grow_at_least(len)?),
+            _ => memory.publish(),
+        }
+        Ok(boxed(memory))
     }
 }
 
@@ -182,8 +170,10 @@ impl Tunables for Resources<'_> {
         if index < self.guest_memories {
             self.guest_memory(ty, definition)
         } else {
-            let mut memory = FlagMemory {
+            let mut memory = SandboxMemory {
+                bytes: Bytes::Flag,
                 definition,
+                ty: *ty,
                 shared: Arc::clone(self.shared),
             };
             memory.publish();
@@ -237,49 +227,66 @@ impl Tables {
     }
 }
 
-/// The guest's memory in a slot.
+/// A memory of one instance.
 #[derive(Debug)]
-struct SlotMemory {
-    slot: Slot,
+struct SandboxMemory {
+    bytes: Bytes,
     definition: NonNull<VMMemoryDefinition>,
     ty: MemoryType,
+    /// Bound and figures; and the flag, which lives as long as code can read it.
     shared: Arc<Shared>,
 }
 
-// SAFETY: the definition lies in the instance that this memory belongs to; instance and memory move between threads
-// together, inside one sandbox, and the slot is Send.
-unsafe impl Send for SlotMemory {}
-// SAFETY: `&SlotMemory` gives out numbers and the pointer's value only; whoever dereferences it answers for that.
-unsafe impl Sync for SlotMemory {}
+/// What a memory consists of.
+#[derive(Debug)]
+enum Bytes {
+    /// The guest's, in a slot.
+    Slot(Slot),
+    /// The guest's, made by wasmer.
+    Engine(VMOwnedMemory),
+    /// No byte: its base is the flag (see [`crate::poll`]).
+    Flag,
+}
 
-impl SlotMemory {
-    /// Tells compiled code where the memory is and how long.
+// SAFETY: the definition lies in the instance that this memory belongs to; instance and memory move between threads
+// together, inside one sandbox. Slot, wasmer's memory and the flag, which is atomic, are Send.
+unsafe impl Send for SandboxMemory {}
+// SAFETY: `&SandboxMemory` gives out numbers and the pointer's value only; a use of that pointer has its own proof.
+unsafe impl Sync for SandboxMemory {}
+
+impl SandboxMemory {
+    /// Tells compiled code where the memory is and how long. wasmer does that itself for what it has made.
     fn publish(&mut self) {
+        let (base, current_length) = match &self.bytes {
+            Bytes::Slot(slot) => (slot.base(), slot.len()),
+            Bytes::Flag => (self.shared.flag(), 0),
+            Bytes::Engine(_) => return,
+        };
         // SAFETY: the place was given for this memory and stays valid as long as its instance; no reference to it is kept
         // by wasmer or by us.
         unsafe {
             self.definition.write(VMMemoryDefinition {
-                base: self.slot.base(),
-                current_length: self.slot.len(),
+                base,
+                current_length,
             });
         }
     }
-
-    fn pages(&self) -> Pages {
-        pages(self.slot.len())
-    }
 }
 
-impl LinearMemory for SlotMemory {
+impl LinearMemory for SandboxMemory {
     fn ty(&self) -> MemoryType {
         MemoryType {
-            minimum: self.pages(),
+            minimum: self.size(),
             ..self.ty
         }
     }
 
     fn size(&self) -> Pages {
-        self.pages()
+        match &self.bytes {
+            Bytes::Slot(slot) => pages(slot.len()),
+            Bytes::Engine(memory) => memory.size(),
+            Bytes::Flag => Pages(0),
+        }
     }
 
     fn style(&self) -> MemoryStyle {
@@ -287,9 +294,14 @@ impl LinearMemory for SlotMemory {
     }
 
     fn grow(&mut self, delta: Pages) -> Result<Pages, MemoryError> {
-        let before = self.pages();
+        let before = self.size();
         let bytes = grown(&self.shared, before, delta, self.ty.maximum)?;
-        if self.slot.grow_to(bytes).is_err() {
+        let done = match &mut self.bytes {
+            Bytes::Slot(slot) => slot.grow_to(bytes).is_ok(),
+            Bytes::Engine(memory) => memory.grow(delta).is_ok(),
+            Bytes::Flag => delta == Pages(0),
+        };
+        if !done {
             self.shared.usage(|usage| usage.refuse());
             return Err(cannot_grow(before, delta));
         }
@@ -307,101 +319,6 @@ impl LinearMemory for SlotMemory {
 
     fn copy(&self) -> Result<Box<dyn LinearMemory + Send + Sync + 'static>, MemoryError> {
         Err(unsupported("copying a sandbox's memory"))
-    }
-}
-
-/// The guest's memory without a slot: wasmer's own, within the limit.
-#[derive(Debug)]
-struct OwnMemory {
-    inner: VMOwnedMemory,
-    shared: Arc<Shared>,
-}
-
-impl LinearMemory for OwnMemory {
-    fn ty(&self) -> MemoryType {
-        self.inner.ty()
-    }
-
-    fn size(&self) -> Pages {
-        self.inner.size()
-    }
-
-    fn style(&self) -> MemoryStyle {
-        STYLE
-    }
-
-    fn grow(&mut self, delta: Pages) -> Result<Pages, MemoryError> {
-        grown(&self.shared, self.size(), delta, self.inner.ty().maximum)?;
-        self.inner
-            .grow(delta)
-            .inspect_err(|_| self.shared.usage(|usage| usage.refuse()))
-    }
-
-    fn vmmemory(&self) -> NonNull<VMMemoryDefinition> {
-        self.inner.vmmemory()
-    }
-
-    fn try_clone(&self) -> Result<Box<dyn LinearMemory + Send + Sync + 'static>, MemoryError> {
-        Err(unsupported("cloning a sandbox's memory"))
-    }
-
-    fn copy(&self) -> Result<Box<dyn LinearMemory + Send + Sync + 'static>, MemoryError> {
-        Err(unsupported("copying a sandbox's memory"))
-    }
-}
-
-/// The flag's memory: no byte long, its base the flag (see [`crate::poll`]).
-#[derive(Debug)]
-struct FlagMemory {
-    definition: NonNull<VMMemoryDefinition>,
-    /// Keeps the flag alive as long as code can read it.
-    shared: Arc<Shared>,
-}
-
-// SAFETY: as for `SlotMemory`; the flag is atomic.
-unsafe impl Send for FlagMemory {}
-// SAFETY: as for `SlotMemory`.
-unsafe impl Sync for FlagMemory {}
-
-impl FlagMemory {
-    fn publish(&mut self) {
-        // SAFETY: as in `SlotMemory::publish`.
-        unsafe {
-            self.definition.write(VMMemoryDefinition {
-                base: self.shared.flag(),
-                current_length: 0,
-            });
-        }
-    }
-}
-
-impl LinearMemory for FlagMemory {
-    fn ty(&self) -> MemoryType {
-        MemoryType::new(0, Some(0), false)
-    }
-
-    fn size(&self) -> Pages {
-        Pages(0)
-    }
-
-    fn style(&self) -> MemoryStyle {
-        STYLE
-    }
-
-    fn grow(&mut self, delta: Pages) -> Result<Pages, MemoryError> {
-        Err(cannot_grow(Pages(0), delta))
-    }
-
-    fn vmmemory(&self) -> NonNull<VMMemoryDefinition> {
-        self.definition
-    }
-
-    fn try_clone(&self) -> Result<Box<dyn LinearMemory + Send + Sync + 'static>, MemoryError> {
-        Err(unsupported("cloning the flag"))
-    }
-
-    fn copy(&self) -> Result<Box<dyn LinearMemory + Send + Sync + 'static>, MemoryError> {
-        Err(unsupported("copying the flag"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! A loaded artifact, and how sandboxes are made of it.
+//! A loaded artifact, and how instances are made of it.
 
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,32 +6,36 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use engine_core::GlobalValue;
-use engine_core::backend::{self, Captured, Module, Sandbox, Start};
-use engine_core::{Error, ErrorKind, Limits, Result, panic_text};
+use engine_core::backend::{self, Instantiate, MemorySource};
+use engine_core::{Error, ErrorKind, MemoryUse, PerCpu, Result, panic_text};
+use wasmer::ExternType;
 use wasmer::sys::vm::{
-    InternalStoreHandle, LinearMemory, MaybeInstanceOwned, StoreObjects, VMCallerCheckedAnyfunc,
-    VMContext, VMExtern, VMFunction, VMFunctionBody, VMFunctionContext, VMFunctionKind,
-    VMSignatureHash,
+    InternalStoreHandle, MaybeInstanceOwned, StoreObjects, VMCallerCheckedAnyfunc, VMContext,
+    VMExtern, VMFunction, VMFunctionBody, VMFunctionContext, VMFunctionKind, VMSignatureHash,
 };
 use wasmer::sys::{Artifact, EngineBuilder};
-use wasmer::{ExternType, Mutability, Type};
 
 use crate::hostcalls::{self, Env, Hostcall};
+use crate::instance::{Parts, WasmerInstance};
 use crate::memory::{Resources, Tables, VM_CONFIG};
-use crate::sandbox::{Parts, WasmerSandbox};
 use crate::shared::Shared;
 
-/// Code in executable memory, with its hostcalls looked up.
+/// A loaded module, with its hostcalls looked up.
 pub(crate) struct WasmerModule {
-    /// Dropped before the engine: it takes its trap tables with it, and the engine the code they speak of.
-    module: wasmer::Module,
-    /// One engine a module, because code lives as long as the engine it was loaded into.
-    _engine: wasmer::Engine,
+    /// The one code, counted for each processor: instances on different processors hold it without sharing a cache line.
+    code: PerCpu<Arc<Arc<Code>>>,
     imports: Box<[Import]>,
     /// Memories of the guest: none or one, before the flag's.
     guest_memories: usize,
     tables: Tables,
+}
+
+/// Code in executable memory.
+pub(crate) struct Code {
+    /// Dropped before the engine: it takes its trap tables with it, and the engine the code that they describe.
+    module: wasmer::Module,
+    /// One engine a module, because code lives as long as the engine it was loaded into.
+    _engine: wasmer::Engine,
 }
 
 struct Import {
@@ -46,11 +50,11 @@ impl WasmerModule {
     /// `artifact` came unchanged from there: its code is executed.
     pub(crate) unsafe fn load(artifact: &backend::Artifact) -> Result<Self> {
         // wasmer keeps the bytes as long as the module. A copy for it took 5 of 8 ms (10.6 MB, Linux 6.18, 2 vCPU).
-        let bytes = Bytes::from_owner(Kept(artifact.clone()));
+        let bytes = Bytes::from_owner(ArtifactBytes(artifact.clone()));
         let loaded = catch_unwind(AssertUnwindSafe(|| {
             let engine: wasmer::Engine = EngineBuilder::headless().engine().into();
-            // SAFETY: the caller's promise; and `Kept` holds the artifact, whose bytes nobody can change, as long as
-            // wasmer has them. (In wasmer 7.3.0 `deserialize` is this very call: neither looks at the layout.)
+            // SAFETY: the caller's promise; and `ArtifactBytes` holds the artifact, whose bytes cannot be changed, as long
+            // as wasmer has them. (In wasmer 7.3.0 `deserialize` is this very call: neither looks at the layout.)
             let module = unsafe { wasmer::Module::deserialize_unchecked(&engine, bytes) };
             module.map(|module| (engine, module))
         }));
@@ -92,16 +96,20 @@ impl WasmerModule {
         }
         let mut tables = Tables::default();
         info.tables.values().for_each(|table| tables.add(table));
-        Ok(Self {
-            guest_memories: info.memories.len() - 1,
-            imports: imports.into(),
-            tables,
+        let guest_memories = info.memories.len() - 1;
+        let code = Arc::new(Code {
             module,
             _engine: engine,
+        });
+        Ok(Self {
+            code: PerCpu::new(|| Arc::new(Arc::clone(&code))),
+            imports: imports.into(),
+            guest_memories,
+            tables,
         })
     }
 
-    /// Makes the functions to import: of one sandbox, since each knows its `Env`.
+    /// Makes the functions to import: for one instance, since each knows its `Env`.
     fn imports(&self, objects: &mut StoreObjects, env: NonNull<Env>) -> Vec<VMExtern> {
         let import = |import: &Import| {
             let anyfunc = VMCallerCheckedAnyfunc {
@@ -125,29 +133,19 @@ impl WasmerModule {
     }
 }
 
-impl Module for WasmerModule {
-    fn instantiate(&self, start: Start<'_>, limits: &Limits) -> Result<Box<dyn Sandbox + '_>> {
-        Ok(Box::new(self.sandbox(start, limits)?))
-    }
-}
+impl Instantiate for WasmerModule {
+    type Instance = WasmerInstance;
 
-impl WasmerModule {
-    fn sandbox(&self, start: Start<'_>, limits: &Limits) -> Result<WasmerSandbox<'_>> {
-        let shared = Arc::new(Shared::new(limits));
+    fn make(&self, memory: MemorySource, used: MemoryUse) -> Result<WasmerInstance> {
+        let code = Arc::clone(self.code.here());
+        let shared = Arc::new(Shared::new(used));
         let mut parts = Parts::new();
         let env = parts.env;
         let imports = self.imports(parts.objects_mut(), env);
-        let resources = Resources::new(
-            &shared,
-            start.slot(),
-            start.point.image.as_deref(),
-            self.guest_memories,
-            self.tables,
-            limits,
-        );
-        let artifact = artifact(&self.module)?;
-        // SAFETY: the imports belong to these objects, which stay in place as long as the instance (`Parts`), as does
-        // the module (the sandbox holds it). `Resources` fills in every definition it is asked for.
+        let resources = Resources::new(&shared, memory, self.guest_memories, self.tables, &used);
+        let artifact = artifact(&code.module)?;
+        // SAFETY: the imports belong to these objects, which stay in place as long as the instance (`Parts`), as does the
+        // module (the instance holds its code). `Resources` fills in every definition it is asked for.
         let instance = unsafe {
             let mut instance = artifact
                 .instantiate(&resources, &imports, parts.objects_mut())
@@ -158,120 +156,23 @@ impl WasmerModule {
             instance
         };
         drop(resources);
-        let mut sandbox = WasmerSandbox::new(instance, parts, shared, self);
-        sandbox.find_memory();
-        for (name, value) in &start.point.globals {
-            sandbox.set_global(name, *value)?;
-        }
-        if !start.point.patches.is_empty() {
-            start.point.patch(sandbox.memory())?;
-        }
-        Ok(sandbox)
-    }
-}
-
-impl WasmerSandbox<'_> {
-    /// Finds the memory that hostcalls work on.
-    fn find_memory(&mut self) {
-        if let Some(VMExtern::Memory(handle)) = self.lookup("memory") {
-            let definition = handle.get(self.parts().objects()).vmmemory();
-            self.parts_mut().env_mut().memory = Some(definition);
-        }
-    }
-
-    /// The guest's memory; empty if it exports none.
-    pub(crate) fn memory(&mut self) -> &mut [u8] {
-        let Some(definition) = self.parts_mut().env_mut().memory else {
-            return &mut [];
-        };
-        // SAFETY: the definition lives in the instance and describes bytes that are accessible and the sandbox's own; no guest
-        // code runs while the sandbox is borrowed, so they stay so and nobody else refers to them.
-        unsafe {
-            let definition = definition.as_ref();
-            std::slice::from_raw_parts_mut(definition.base, definition.current_length)
-        }
-    }
-
-    /// The value of the mutable global that is exported as `name`; `None` if there is none, or it is a reference.
-    fn global(&mut self, name: &str) -> Option<GlobalValue> {
-        let Some(VMExtern::Global(handle)) = self.lookup(name) else {
-            return None;
-        };
-        let global = handle.get(self.parts().objects());
-        // SAFETY: the definition lives in the instance, where no guest code runs; the field is the one of the global's type.
-        unsafe {
-            let raw = &global.vmglobal().as_ref().val;
-            Some(match global.ty().ty {
-                Type::I32 => GlobalValue::I32(raw.i32),
-                Type::I64 => GlobalValue::I64(raw.i64),
-                Type::F32 => GlobalValue::F32(raw.u32),
-                Type::F64 => GlobalValue::F64(raw.u64),
-                Type::V128 => GlobalValue::V128(raw.u128),
-                _ => return None,
-            })
-        }
-    }
-
-    /// All of the guest's state; `None` if a global is not there.
-    pub(crate) fn state(&mut self, names: &[String]) -> Option<Captured> {
-        let globals = names
-            .iter()
-            .map(|name| Some((name.clone(), self.global(name)?)));
-        let globals = globals.collect::<Option<_>>()?;
-        Some(Captured {
-            memory: self.memory().to_vec(),
-            globals,
-        })
-    }
-
-    fn set_global(&mut self, name: &str, value: GlobalValue) -> Result<()> {
-        let Some(VMExtern::Global(handle)) = self.lookup(name) else {
-            return Err(Error::host(format!(
-                "a start names global {name}, which the module does not export"
-            )));
-        };
-        let global = handle.get(self.parts().objects());
-        let ty = match value {
-            GlobalValue::I32(_) => Type::I32,
-            GlobalValue::I64(_) => Type::I64,
-            GlobalValue::F32(_) => Type::F32,
-            GlobalValue::F64(_) => Type::F64,
-            GlobalValue::V128(_) => Type::V128,
-        };
-        if global.ty().ty != ty || global.ty().mutability != Mutability::Var {
-            return Err(Error::host(format!(
-                "a start sets global {name} to {value:?}, but it is a {}",
-                global.ty()
-            )));
-        }
-        // SAFETY: the definition lives in the instance, where no guest code runs; the value has the global's type.
-        unsafe {
-            let raw = &mut (*global.vmglobal().as_ptr()).val;
-            match value {
-                GlobalValue::I32(value) => raw.i32 = value,
-                GlobalValue::I64(value) => raw.i64 = value,
-                GlobalValue::F32(bits) => raw.u32 = bits,
-                GlobalValue::F64(bits) => raw.u64 = bits,
-                GlobalValue::V128(value) => raw.u128 = value,
-            }
-        }
-        Ok(())
+        Ok(WasmerInstance::new(instance, parts, shared, code))
     }
 }
 
 /// An artifact as the owner of its bytes.
-struct Kept(backend::Artifact);
+struct ArtifactBytes(backend::Artifact);
 
-impl AsRef<[u8]> for Kept {
+impl AsRef<[u8]> for ArtifactBytes {
     fn as_ref(&self) -> &[u8] {
         self.0.bytes()
     }
 }
 
-/// Marks a function of the host in wasmer's eyes.
+/// Marks a function as one of the host for wasmer.
 struct HostFunction;
 
-/// Stands where wasmer wants a way to call a function from outside of wasm. Only exports of type `[] -> []` are called
+/// Given where wasmer wants a way to call a function from outside of wasm. Only exports of type `[] -> []` are called
 /// that way, and no hostcall is of that type.
 unsafe extern "C" fn never_called<Values>(
     _: *mut VMContext,
@@ -287,7 +188,7 @@ fn artifact(module: &wasmer::Module) -> Result<&Artifact> {
 }
 
 fn cannot_instantiate(error: &dyn std::fmt::Display) -> Error {
-    Error::host(format!("wasmer could not make a sandbox: {error}"))
+    Error::host(format!("wasmer cannot make a sandbox: {error}"))
 }
 
 fn refused(why: &str) -> Error {
@@ -307,9 +208,9 @@ fn unknown(module: &str, name: &str) -> Error {
 mod tests {
     use super::*;
     use crate::{Wasmer, WasmerConfig};
-    use engine_core::StartState;
-    use engine_core::backend::Backend;
+    use engine_core::backend::{Backend, Instance};
     use engine_core::wasm::{Bounds, Features, Wasm};
+    use engine_core::{GlobalValue, Limits};
 
     const COMMAND: &str = r#"(module
         (memory (export "memory") 2 4)
@@ -317,11 +218,15 @@ mod tests {
         (global $i (mut i32) (i32.const 1))
         (global $l (mut i64) (i64.const 2))
         (global $v (mut v128) (v128.const i64x2 3 4))
+        (global $f (mut f32) (f32.const 1))
+        (global $d (mut f64) (f64.const 2))
         (global $c i32 (i32.const 5))
         (data (i32.const 65530) "image")
         (export "gojinn:global:0" (global $i))
         (export "gojinn:global:1" (global $l))
         (export "gojinn:global:2" (global $v))
+        (export "gojinn:global:3" (global $f))
+        (export "gojinn:global:4" (global $d))
         (export "constant" (global $c))
         (func (export "_start")))"#;
 
@@ -335,75 +240,67 @@ mod tests {
         Ok(Arc::new(unsafe { WasmerModule::load(&artifact) }?))
     }
 
-    fn start(globals: &[(&str, GlobalValue)]) -> Start<'static> {
-        Start::from(StartState {
-            globals: globals
-                .iter()
-                .map(|(name, value)| (name.to_string(), *value))
-                .collect(),
-            ..StartState::default()
-        })
-    }
-
-    fn global(sandbox: &mut WasmerSandbox<'_>, name: &str) -> u128 {
-        let Some(VMExtern::Global(handle)) = sandbox.lookup(name) else {
-            panic!("there is no global {name}");
-        };
-        let global = handle.get(sandbox.parts().objects()).vmglobal();
-        // SAFETY: no guest code runs, and any bits are a u128.
-        unsafe { global.as_ref().val.u128 }
-    }
-
-    fn memory<'a>(sandbox: &'a mut WasmerSandbox<'_>) -> &'a [u8] {
-        sandbox.memory()
+    fn make(module: &WasmerModule, bytes: u64) -> WasmerInstance {
+        let used = MemoryUse::new(&Limits::default());
+        module.make(MemorySource::Engine { bytes }, used).unwrap()
     }
 
     #[test]
-    fn a_start_sets_globals_of_every_width() {
+    fn globals_of_every_width_are_set_and_read() {
         let module = load(COMMAND).unwrap();
-        let start = start(&[
-            ("own-global:0", GlobalValue::I32(-7)),
-            ("own-global:1", GlobalValue::I64(-8)),
-            ("own-global:2", GlobalValue::V128(9 << 100)),
-        ]);
-        let mut sandbox = module.sandbox(start, &Limits::default()).unwrap();
-        assert_eq!(global(&mut sandbox, "own-global:0") as i32, -7);
-        assert_eq!(global(&mut sandbox, "own-global:1") as i64, -8);
-        assert_eq!(global(&mut sandbox, "own-global:2"), 9 << 100);
-        let mut other = module
-            .sandbox(self::start(&[]), &Limits::default())
-            .unwrap();
-        assert_eq!(global(&mut other, "own-global:0") as i32, 1);
-        assert_eq!(global(&mut other, "own-global:2"), 4 << 64 | 3);
-    }
-
-    #[test]
-    fn a_start_that_does_not_fit_the_module_is_refused() {
-        let module = load(COMMAND).unwrap();
-        for (name, value) in [
-            ("own-global:9", GlobalValue::I32(1)),
-            ("own-global:0", GlobalValue::I64(1)),
-            ("constant", GlobalValue::I32(1)),
-            ("memory", GlobalValue::I32(1)),
+        let (mut changed, mut other) = (make(&module, 0), make(&module, 0));
+        for (name, declared, value) in [
+            ("own-global:0", GlobalValue::I32(1), GlobalValue::I32(-7)),
+            ("own-global:1", GlobalValue::I64(2), GlobalValue::I64(-8)),
+            (
+                "own-global:2",
+                GlobalValue::V128(4 << 64 | 3),
+                GlobalValue::V128(9 << 100),
+            ),
+            (
+                "own-global:3",
+                GlobalValue::F32(0x3f80_0000),
+                GlobalValue::F32(0x7fa0_0001),
+            ),
+            (
+                "own-global:4",
+                GlobalValue::F64(1 << 62),
+                GlobalValue::F64(0x7ff4_0000_0000_0001),
+            ),
         ] {
-            let made = module.sandbox(start(&[(name, value)]), &Limits::default());
-            assert!(made.is_err(), "{name} = {value:?}");
+            let global = changed.find_global(&module, name).unwrap();
+            assert_eq!(changed.global(&global), Some(declared));
+            changed.set_global(&global, value).unwrap();
+            assert_eq!(changed.global(&global), Some(value));
+            let global = other.find_global(&module, name).unwrap();
+            assert_eq!(other.global(&global), Some(declared), "in another instance");
         }
     }
 
     #[test]
-    fn memory_without_a_slot_holds_the_image_and_may_be_longer_than_declared() {
+    fn only_mutable_globals_are_found_and_only_their_type_is_set() {
         let module = load(COMMAND).unwrap();
-        let mut plain = module
-            .sandbox(Start::plain(None), &Limits::default())
-            .unwrap();
-        assert_eq!(memory(&mut plain).len(), 2 * 65536);
-        assert_eq!(&memory(&mut plain)[65530..65535], b"image");
-        let image = engine_core::memory::Image::new(3 * 65536, &[(7, b"other")]).unwrap();
-        let start = Start::plain(Some(Arc::new(image)));
-        let mut snapshot = module.sandbox(start, &Limits::default()).unwrap();
-        assert_eq!(memory(&mut snapshot).len(), 3 * 65536);
-        assert_eq!(&memory(&mut snapshot)[7..12], b"other");
+        let mut instance = make(&module, 0);
+        for name in ["own-global:9", "constant", "memory"] {
+            assert!(instance.find_global(&module, name).is_none(), "{name}");
+        }
+        let global = instance.find_global(&module, "own-global:0").unwrap();
+        let refused = instance
+            .set_global(&global, GlobalValue::I64(1))
+            .unwrap_err();
+        assert!(refused.to_string().contains("the type I32"), "{refused}");
+        assert_eq!(instance.global(&global), Some(GlobalValue::I32(1)));
+    }
+
+    #[test]
+    fn memory_without_a_slot_has_the_segments_and_may_be_longer_than_declared() {
+        let module = load(COMMAND).unwrap();
+        for (bytes, len) in [(0, 2), (65536, 2), (3 * 65536, 3)] {
+            let mut instance = make(&module, bytes);
+            assert_eq!(instance.memory().len(), len * 65536);
+            assert_eq!(&instance.memory()[65530..65535], b"image");
+            assert_eq!(instance.used().peak(), len as u64 * 65536);
+        }
     }
 
     #[test]
@@ -418,16 +315,14 @@ mod tests {
             ..Limits::default()
         };
         for limits in [little_memory, small_tables] {
-            assert!(module.sandbox(Start::plain(None), &limits).is_err());
+            let memory = MemorySource::Engine { bytes: 0 };
+            assert!(module.make(memory, MemoryUse::new(&limits)).is_err());
         }
     }
 
     #[test]
     fn the_features_it_claims_compile_and_the_others_do_not() {
-        let claimed = Wasmer::new(WasmerConfig::default())
-            .unwrap()
-            .capabilities()
-            .features;
+        let claimed = Wasmer::new(WasmerConfig::default()).unwrap().features();
         for (has, wat) in [
             (
                 claimed.simd,

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use engine_core::{Interrupt, Limits, MemoryUse};
+use engine_core::{Interrupt, MemoryUse};
 use parking_lot::Mutex;
 
 /// Lives as long as the longest of sandbox, memory and clock: an interruption may arrive after the guest has ended.
@@ -15,10 +15,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(used: MemoryUse) -> Self {
         Self {
             flag: AtomicU32::new(0),
-            usage: Mutex::new(MemoryUse::new(limits)),
+            usage: Mutex::new(used),
         }
     }
 

@@ -9,7 +9,7 @@ use wasmer::sys::vm;
 /// Frames of the guest named in a trap's detail.
 const FRAMES: usize = 4;
 
-/// The error a hostcall unwinds the guest with. Why it did stands elsewhere, so that raising it allocates nothing.
+/// The error a hostcall unwinds the guest with. The host state has the reason, so that raising it allocates nothing.
 #[derive(Debug)]
 pub(crate) struct Halt;
 
@@ -27,6 +27,16 @@ pub(crate) enum End {
     Halted,
     /// By a trap.
     Trapped(Trap),
+}
+
+impl End {
+    /// There is no function to enter: the core asks for entries that the module has.
+    pub(crate) fn no_entry(name: &str) -> Self {
+        Self::Trapped(Trap::new(
+            TrapCode::Host,
+            format!("a bug: the module has no entry point {name} without parameters and results"),
+        ))
+    }
 }
 
 impl From<vm::Trap> for End {

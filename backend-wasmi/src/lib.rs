@@ -51,7 +51,7 @@ mod trap;
 
 use std::sync::Arc;
 
-use engine_core::backend::instances::Places;
+use engine_core::backend::instances::InstanceBudget;
 use engine_core::backend::{Artifact, Backend, Capabilities, Fingerprint, Module};
 use engine_core::wasm::{Features, Wasm};
 use engine_core::{Error, ErrorKind, Result};
@@ -65,14 +65,14 @@ use module::Loaded;
 pub struct Wasmi {
     config: WasmiConfig,
     /// For instances in slots.
-    places: Arc<Places>,
+    places: Arc<InstanceBudget>,
 }
 
 impl Wasmi {
     /// A backend set up as `config` says.
     pub fn new(config: WasmiConfig) -> Result<Self> {
         config.check()?;
-        let places = Places::new(config.kept);
+        let places = InstanceBudget::new(config.kept);
         Ok(Self { config, places })
     }
 
@@ -88,14 +88,15 @@ impl Backend for Wasmi {
         "wasmi"
     }
 
+    fn features(&self) -> Features {
+        Features::ALL
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             native_artifact: false,
             maps_artifacts: false,
             slots: self.config.kept > 0,
-            features: Features::ALL,
-            suspend: false,
-            components: false,
         }
     }
 

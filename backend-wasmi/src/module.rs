@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use engine_core::GlobalValue;
-use engine_core::backend::instances::{Places, Shelf};
+use engine_core::backend::instances::{InstanceBudget, InstancePool};
 use engine_core::backend::{Module, Sandbox, Start};
 use engine_core::memory::{Image, Slot};
 use engine_core::wasm::hidden_state;
@@ -30,12 +30,16 @@ pub(crate) struct Loaded {
     imported_pages: Option<u64>,
     table_elements: u64,
     /// For a module whose instances can be made pristine.
-    shelf: Option<Arc<Shelf<Kept>>>,
+    shelf: Option<Arc<InstancePool<Kept>>>,
 }
 
 impl Loaded {
     /// Translates `wasm` and links it.
-    pub(crate) fn new(config: &WasmiConfig, places: &Arc<Places>, wasm: &[u8]) -> Result<Self> {
+    pub(crate) fn new(
+        config: &WasmiConfig,
+        places: &Arc<InstanceBudget>,
+        wasm: &[u8],
+    ) -> Result<Self> {
         let failed = |error: wasmi::Error| {
             Error::new(ErrorKind::Compile, "wasmi cannot translate the module")
                 .because(cause(&error))
@@ -63,7 +67,7 @@ impl Loaded {
             table_elements,
             shelf: imported_pages
                 .is_some()
-                .then(|| Shelf::new(PER_CORE, places)),
+                .then(|| InstancePool::new(PER_CORE, places)),
         })
     }
 

@@ -25,7 +25,7 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use engine_core::backend::instances::Places;
+use engine_core::backend::instances::InstanceBudget;
 use engine_core::backend::{Artifact, Backend, Capabilities, Fingerprint, Module};
 use engine_core::wasm::{Features, Wasm};
 use engine_core::{Error, ErrorKind, Interrupt, Result};
@@ -49,7 +49,7 @@ struct Shared {
     linker: Linker<Data>,
     interrupt: Arc<dyn Interrupt>,
     /// For instances that are used again.
-    places: Arc<Places>,
+    places: Arc<InstanceBudget>,
     fingerprint: Fingerprint,
 }
 
@@ -69,7 +69,7 @@ impl Wasmtime {
         hostcalls::define(&mut linker, &unwinder).map_err(failed)?;
         Ok(Self {
             shared: Arc::new(Shared {
-                places: Places::new(config.kept),
+                places: InstanceBudget::new(config.kept),
                 config,
                 linker,
                 interrupt: Arc::new(Bump(engine.clone())),
@@ -91,14 +91,15 @@ impl Backend for Wasmtime {
         "wasmtime"
     }
 
+    fn features(&self) -> Features {
+        Features::ALL
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             native_artifact: true,
             maps_artifacts: true,
             slots: self.shared.config.memory == MemoryMode::Slots,
-            features: Features::ALL,
-            suspend: false,
-            components: false,
         }
     }
 

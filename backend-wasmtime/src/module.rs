@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use engine_core::GlobalValue;
-use engine_core::backend::instances::Shelf;
+use engine_core::backend::instances::InstancePool;
 use engine_core::backend::{Module, Sandbox, Start};
 use engine_core::{Error, ErrorKind, Interrupt, Limits, MemoryUse, Result};
 use wasmtime::{
@@ -35,7 +35,7 @@ pub(crate) struct Loaded {
     /// Exported mutable globals by name, in the order of their exports.
     globals: Vec<(String, ModuleExport)>,
     /// Instances that can be used again.
-    shelf: Arc<Shelf<Box<Kept>>>,
+    shelf: Arc<InstancePool<Box<Kept>>>,
 }
 
 /// Instances for each core that a module may have on its shelf, in use or waiting: guests may wait, and the scheduler may turn
@@ -70,7 +70,7 @@ impl Loaded {
             })
             .collect();
         Ok(Self {
-            shelf: Shelf::new(PER_CORE, &shared.places),
+            shelf: InstancePool::new(PER_CORE, &shared.places),
             shared,
             pre,
             memory,

@@ -9,7 +9,7 @@ use engine_core::Split;
 use engine_core::backend::{
     Artifact, Backend, Capabilities, Fingerprint, Finished, Job, Module, Sandbox, Start,
 };
-use engine_core::wasm::Wasm;
+use engine_core::wasm::{Features, Wasm};
 use engine_core::{Limits, Result};
 use parking_lot::Mutex;
 
@@ -91,6 +91,10 @@ impl Prepared {
 impl Backend for Prepared {
     fn name(&self) -> &'static str {
         self.inner.name()
+    }
+
+    fn features(&self) -> Features {
+        self.inner.features()
     }
 
     fn capabilities(&self) -> Capabilities {

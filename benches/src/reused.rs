@@ -166,14 +166,15 @@ impl Backend for Reused {
         "wasmtime"
     }
 
+    fn features(&self) -> Features {
+        Features::ALL
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             native_artifact: true,
             maps_artifacts: false,
             slots: false,
-            features: Features::ALL,
-            suspend: false,
-            components: false,
         }
     }
 

@@ -34,14 +34,15 @@ impl Backend for StockWasmer {
         "wasmer"
     }
 
+    fn features(&self) -> Features {
+        Features::ALL
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             native_artifact: true,
             maps_artifacts: false,
             slots: false,
-            features: Features::ALL,
-            suspend: false,
-            components: false,
         }
     }
 

@@ -47,7 +47,7 @@ pub fn the_core_features_work(fixture: &Fixture) {
 /// A backend has the optional features that it claims. A module that needs another is refused, and the error names the
 /// feature.
 pub fn optional_features_work_where_they_are_claimed(fixture: &Fixture) {
-    let claimed = fixture.engine.backends()[0].capabilities().features;
+    let claimed = fixture.engine.backends()[0].features();
     let cases = [
         (
             claimed.simd,

@@ -77,6 +77,7 @@ pub use error::{Error, ErrorKind, Fault, Result, panic_text};
 pub use limits::{Limits, PAGE};
 pub use module::{CodeSource, Split};
 pub use outcome::{GuestExit, Outcome, Trap, TrapCode};
+pub use per_cpu::PerCpu;
 pub use sandbox::{HostState, MemoryUse, Program, Stop};
 #[cfg(feature = "faults")]
 pub use snapshot::faults::Fault as SnapshotFault;

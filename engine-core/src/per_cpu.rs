@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// A thread may move to another processor at any time. So this makes contention rare, but gives no exclusive access: a
 /// `T` that several threads may change needs a lock or atomics, as anywhere else.
 #[derive(Debug)]
-pub(crate) struct PerCpu<T>(Box<[T]>);
+pub struct PerCpu<T>(Box<[T]>);
 
 impl<T> PerCpu<T> {
     /// Calls `make` once for each processor.
-    pub(crate) fn new(make: impl FnMut() -> T) -> Self {
+    pub fn new(make: impl FnMut() -> T) -> Self {
         Self::with_len(processors(), make)
     }
 
@@ -22,7 +22,8 @@ impl<T> PerCpu<T> {
     }
 
     /// The value of the processor that this thread runs on.
-    pub(crate) fn here(&self) -> &T {
+    #[must_use]
+    pub fn here(&self) -> &T {
         &self.0[self.home()]
     }
 

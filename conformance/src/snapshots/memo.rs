@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use engine_core::Result;
 use engine_core::backend::{Artifact, Backend, Capabilities, Fingerprint, Module};
-use engine_core::wasm::Wasm;
+use engine_core::wasm::{Features, Wasm};
 
 /// A backend, and what it has compiled.
 #[derive(Debug)]
@@ -33,6 +33,10 @@ impl Memo {
 impl Backend for Memo {
     fn name(&self) -> &'static str {
         self.backend.name()
+    }
+
+    fn features(&self) -> Features {
+        self.backend.features()
     }
 
     fn capabilities(&self) -> Capabilities {

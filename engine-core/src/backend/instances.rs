@@ -1,17 +1,17 @@
-//! Instances that are used again in place: where they wait between two sandboxes, and how many there may be.
+//! The instance pool: where instances that are used again wait between two sandboxes, and how many there may be.
 //!
 //! ```text
-//!            Shelf::lease               run: returned or proc_exit
-//!   (none) ───────────────▶ in use ────────────────────────────────▶ made as new, on the shelf
-//!                           ▲    │                                                │
-//!                           │    └── any other end, or a failure: dropped         │
-//!                           └──────────────────── Shelf::take ────────────────────┘
+//!            InstancePool::lease            run: returned, or proc_exit
+//!   (none) ─────────────────────▶ in use ──────────────────────────────▶ reset, waits in the pool
+//!                                 ▲    │                                              │
+//!                                 │    └── any other end, or a failure: dropped       │
+//!                                 └───────────────── InstancePool::take ──────────────┘
 //! ```
 //!
-//! A shelf is a module's. It has a lane for each processor, so that calls on different processors do not meet. All shelves of
-//! a backend share their [`Places`]; when these are full, shelves that nobody takes from are cleared.
+//! A module has one pool, with a shard for each processor, so that calls on different processors do not share a lock. All
+//! pools of a backend share one [`InstanceBudget`]. When it is used up, pools that are no longer taken from are cleared.
 //!
-//! What makes a used instance as new, and of which modules that is possible, the backends know. See also
+//! The [runner](super::runner) resets instances and says which can be reset. See also
 //! [`hidden_state`](crate::wasm::hidden_state).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -27,20 +27,20 @@ use crate::memory::Image;
 use crate::per_cpu::PerCpu;
 use crate::start::StartState;
 
-/// Where the instances of one module wait. `K` is an instance that is as new, with whatever makes it so.
-pub struct Shelf<K> {
-    lanes: PerCpu<CachePadded<Mutex<Lane<K>>>>,
-    /// Instances that each lane may have, in use or waiting.
+/// Where the instances of one module wait. `K` is a pristine instance, with what a reset needs to know.
+pub struct InstancePool<K> {
+    shards: PerCpu<CachePadded<Mutex<Shard<K>>>>,
+    /// Instances that each shard may have, in use or waiting.
     most: usize,
-    places: Arc<Places>,
+    budget: Arc<InstanceBudget>,
 }
 
-struct Lane<K> {
+struct Shard<K> {
     waiting: Vec<(Origin, K)>,
     in_use: usize,
-    /// Whether anything was taken since places were last looked for.
+    /// Whether an instance was taken since unused ones were last looked for.
     is_used: bool,
-    /// Sandboxes to come that get no lease.
+    /// How many sandboxes to come get no lease.
     pause: u32,
     /// How long the next pause is.
     next_pause: u32,
@@ -49,47 +49,48 @@ struct Lane<K> {
 /// The longest pause, in sandboxes.
 const LONGEST_PAUSE: u32 = 1023;
 
-impl<K: Send + 'static> Shelf<K> {
-    /// A shelf with `most` instances for each processor.
-    pub fn new(most: usize, places: &Arc<Places>) -> Arc<Self> {
-        Self::with_lanes(PerCpu::new(Lane::new), most, places)
+impl<K: Send + 'static> InstancePool<K> {
+    /// A pool with `most` instances for each processor.
+    pub fn new(most: usize, budget: &Arc<InstanceBudget>) -> Arc<Self> {
+        Self::with_shards(PerCpu::new(Shard::new), most, budget)
     }
 
-    fn with_lanes(
-        lanes: PerCpu<CachePadded<Mutex<Lane<K>>>>,
+    fn with_shards(
+        shards: PerCpu<CachePadded<Mutex<Shard<K>>>>,
         most: usize,
-        places: &Arc<Places>,
+        budget: &Arc<InstanceBudget>,
     ) -> Arc<Self> {
-        let shelf = Arc::new(Self {
-            lanes,
+        let pool = Arc::new(Self {
+            shards,
             most,
-            places: Arc::clone(places),
+            budget: Arc::clone(budget),
         });
-        let weak: Weak<Self> = Arc::downgrade(&shelf);
-        places.add_shelf(weak);
-        shelf
+        let weak: Weak<Self> = Arc::downgrade(&pool);
+        budget.add_pool(weak);
+        pool
     }
 
     /// An instance for a sandbox that begins with `start`, if one waits: one of this processor's, or of another's.
     pub fn take(&self, start: &Start<'_>, limits: &Limits) -> Option<(K, Lease<'_, K>)> {
-        let home = self.lanes.home();
-        let mut lane = self.lanes[home].lock();
-        let found = lane.take(start, limits);
-        drop(lane);
+        let home = self.shards.home();
+        let mut shard = self.shards[home].lock();
+        let found = shard.take(start, limits);
+        drop(shard);
         if let Some(found) = found {
             return Some(self.leased(home, found));
         }
-        (1..self.lanes.len()).find_map(|next| {
-            let other = (home + next) % self.lanes.len();
-            // Whoever holds the lock is about to take or bring one: looked at again by the next sandbox.
-            let found = self.lanes[other].try_lock()?.take(start, limits)?;
+        (1..self.shards.len()).find_map(|next| {
+            let other = (home + next) % self.shards.len();
+            // A shard whose lock is held is about to change: the next sandbox looks at it again.
+            let found = self.shards[other].try_lock()?.take(start, limits)?;
             Some(self.leased(other, found))
         })
     }
 
-    /// Leave to make an instance of up to `most_bytes` of memory that can be used again: in a place of its own, or in that of
-    /// the one that has waited longest among those that do not fit `start`. A module has several starts (plain, run-ups,
-    /// snapshots), most of which are never seen again.
+    /// A permission to make an instance that can be used again, with a memory of up to `most_bytes`.
+    ///
+    /// Where the shard is full, the instance that has waited longest among those that do not fit `start` is dropped for it:
+    /// a module has several starts (plain, recorded runs, snapshots), most of which are never seen again.
     pub fn lease(
         &self,
         start: &Start<'_>,
@@ -101,48 +102,48 @@ impl<K: Send + 'static> Shelf<K> {
             point: Arc::clone(&start.point),
             most_bytes,
         };
-        let home = self.lanes.home();
-        let mut lane = self.lanes[home].lock();
-        if lane.pause > 0 {
-            lane.pause -= 1;
+        let home = self.shards.home();
+        let mut shard = self.shards[home].lock();
+        if shard.pause > 0 {
+            shard.pause -= 1;
             return None;
         }
-        let has_place = lane.in_use + lane.waiting.len() < self.most;
-        if has_place && self.places.add() {
-            lane.in_use += 1;
+        let has_room = shard.in_use + shard.waiting.len() < self.most;
+        if has_room && self.budget.add() {
+            shard.in_use += 1;
             return Some(self.lease_at(home, origin));
         }
         let misfit = |(origin, _): &(Origin, K)| !origin.fits(start, limits);
-        if let Some(at) = lane.waiting.iter().position(misfit) {
-            let given_up = lane.waiting.remove(at);
-            lane.in_use += 1;
-            drop(lane);
+        if let Some(at) = shard.waiting.iter().position(misfit) {
+            let given_up = shard.waiting.remove(at);
+            shard.in_use += 1;
+            drop(shard);
             // Its memory is reset, which takes a while.
             drop(given_up);
             return Some(self.lease_at(home, origin));
         }
-        drop(lane);
-        if has_place {
-            // For the next one.
-            self.places.make_room();
+        drop(shard);
+        if has_room {
+            // Make room so that a later sandbox can get a lease.
+            self.budget.make_room();
         }
         None
     }
 
-    fn leased(&self, lane: usize, (origin, kept): (Origin, K)) -> (K, Lease<'_, K>) {
-        (kept, self.lease_at(lane, origin))
+    fn leased(&self, shard: usize, (origin, kept): (Origin, K)) -> (K, Lease<'_, K>) {
+        (kept, self.lease_at(shard, origin))
     }
 
-    fn lease_at(&self, lane: usize, origin: Origin) -> Lease<'_, K> {
+    fn lease_at(&self, shard: usize, origin: Origin) -> Lease<'_, K> {
         Lease {
-            shelf: self,
-            lane,
+            pool: self,
+            shard,
             origin: Some(origin),
         }
     }
 }
 
-impl<K> Lane<K> {
+impl<K> Shard<K> {
     fn new() -> CachePadded<Mutex<Self>> {
         CachePadded::new(Mutex::new(Self {
             waiting: Vec::new(),
@@ -165,58 +166,58 @@ impl<K> Lane<K> {
     }
 }
 
-impl<K> Drop for Shelf<K> {
+impl<K> Drop for InstancePool<K> {
     fn drop(&mut self) {
         let waiting = self
-            .lanes
+            .shards
             .iter_mut()
-            .map(|lane| lane.get_mut().waiting.len());
-        self.places.remove(waiting.sum());
+            .map(|shard| shard.get_mut().waiting.len());
+        self.budget.remove(waiting.sum());
     }
 }
 
-impl<K> std::fmt::Debug for Shelf<K> {
+impl<K> std::fmt::Debug for InstancePool<K> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shelf")
-            .field("lanes", &self.lanes.len())
+        f.debug_struct("InstancePool")
+            .field("shards", &self.shards.len())
             .field("most", &self.most)
             .finish_non_exhaustive()
     }
 }
 
-/// A place of a shelf, for an instance in use. Dropping it gives the place up: drop the instance first.
+/// A permission to have one instance of the pool in use. Dropping it frees the room in the pool: drop the instance first.
 pub struct Lease<'a, K> {
-    shelf: &'a Shelf<K>,
-    lane: usize,
-    /// `None`: the instance is back on the shelf.
+    pool: &'a InstancePool<K>,
+    shard: usize,
+    /// `None`: the instance is back in the pool.
     origin: Option<Origin>,
 }
 
 impl<K> Lease<'_, K> {
-    /// Puts the instance, which is as new, on the shelf.
+    /// Puts the instance, which is pristine, back into the pool.
     pub fn keep(mut self, kept: K) {
         if let Some(origin) = self.origin.take() {
-            let mut lane = self.shelf.lanes[self.lane].lock();
-            lane.in_use -= 1;
-            lane.next_pause /= 2;
-            lane.waiting.push((origin, kept));
+            let mut shard = self.pool.shards[self.shard].lock();
+            shard.in_use -= 1;
+            shard.next_pause /= 2;
+            shard.waiting.push((origin, kept));
         }
     }
 
-    /// Notes that the instance cannot be kept, where making another that could be costs more than making one for a single use:
-    /// a module that loses them often is given a pause, longer each time.
+    /// Notes that the instance was dropped, where an instance that can be used again costs more to make than one that cannot:
+    /// a module that loses them often gets no lease for a while, longer each time.
     pub fn lost(self) {
-        let mut lane = self.shelf.lanes[self.lane].lock();
-        lane.next_pause = (2 * lane.next_pause + 1).min(LONGEST_PAUSE);
-        lane.pause = lane.next_pause;
+        let mut shard = self.pool.shards[self.shard].lock();
+        shard.next_pause = (2 * shard.next_pause + 1).min(LONGEST_PAUSE);
+        shard.pause = shard.next_pause;
     }
 }
 
 impl<K> Drop for Lease<'_, K> {
     fn drop(&mut self) {
         if self.origin.is_some() {
-            self.shelf.lanes[self.lane].lock().in_use -= 1;
-            self.shelf.places.remove(1);
+            self.pool.shards[self.shard].lock().in_use -= 1;
+            self.pool.budget.remove(1);
         }
     }
 }
@@ -227,7 +228,7 @@ impl<K> std::fmt::Debug for Lease<'_, K> {
     }
 }
 
-/// What an instance was made from, and so for which sandboxes it will do.
+/// What an instance was made from: it fits sandboxes that start from the same.
 struct Origin {
     image: Arc<Image>,
     /// With the values that globals were set to.
@@ -247,35 +248,35 @@ impl Origin {
     }
 }
 
-/// The bound on the instances of all shelves of a backend, in use or waiting.
-pub struct Places {
+/// The bound on the instances of all pools of a backend, in use or waiting.
+pub struct InstanceBudget {
     taken: CachePadded<AtomicUsize>,
     most: usize,
-    shelves: Mutex<Vec<Weak<dyn Clear>>>,
+    pools: Mutex<Vec<Weak<dyn Clear>>>,
     origin: Instant,
-    /// When places were last looked for, in milliseconds since `origin`.
+    /// When unused instances were last looked for, in milliseconds since `origin`.
     looked: AtomicU64,
     is_looking: AtomicBool,
 }
 
-/// Between two looks for places: what was not used meanwhile is given up.
+/// Time between two looks for unused instances.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-impl Places {
-    /// So many places.
+impl InstanceBudget {
+    /// A budget of `most` instances.
     #[must_use]
     pub fn new(most: usize) -> Arc<Self> {
         Arc::new(Self {
             taken: CachePadded::default(),
             most,
-            shelves: Mutex::default(),
+            pools: Mutex::default(),
             origin: Instant::now(),
             looked: AtomicU64::new(0),
             is_looking: AtomicBool::new(false),
         })
     }
 
-    /// Counts one more, unless there are as many as may be.
+    /// Counts one more, unless the budget is used up.
     fn add(&self) -> bool {
         self.taken
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
@@ -288,13 +289,13 @@ impl Places {
         self.taken.fetch_sub(count, Ordering::Relaxed);
     }
 
-    fn add_shelf(&self, shelf: Weak<dyn Clear>) {
-        let mut shelves = self.shelves.lock();
-        shelves.retain(|shelf| shelf.strong_count() > 0);
-        shelves.push(shelf);
+    fn add_pool(&self, pool: Weak<dyn Clear>) {
+        let mut pools = self.pools.lock();
+        pools.retain(|pool| pool.strong_count() > 0);
+        pools.push(pool);
     }
 
-    /// Clears the shelves that were not used since the last look; at most one look at a time, and not too often.
+    /// Clears the pools that were not used since the last look; at most one look at a time, and not too often.
     #[cold]
     fn make_room(&self) {
         let now = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -307,41 +308,41 @@ impl Places {
     }
 
     fn look(&self) {
-        // Instances are dropped, and perhaps the last reference to a shelf, with no lock held.
-        let shelves = self.shelves.lock().clone();
-        for shelf in shelves.iter().filter_map(Weak::upgrade) {
-            shelf.clear_unused();
+        // Instances are dropped, and perhaps the last reference to a pool, with no lock held.
+        let pools = self.pools.lock().clone();
+        for pool in pools.iter().filter_map(Weak::upgrade) {
+            pool.clear_unused();
         }
     }
 }
 
-impl std::fmt::Debug for Places {
+impl std::fmt::Debug for InstanceBudget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Places")
+        f.debug_struct("InstanceBudget")
             .field("taken", &self.taken.load(Ordering::Relaxed))
             .field("most", &self.most)
             .finish_non_exhaustive()
     }
 }
 
-/// A shelf, to whoever looks for places.
+/// A pool as its budget sees it.
 trait Clear: Send + Sync {
-    /// Gives up what waits in lanes that nothing was taken from since this was last called.
+    /// Drops what waits in shards from which no instance was taken since this was last called.
     fn clear_unused(&self);
 }
 
-impl<K: Send> Clear for Shelf<K> {
+impl<K: Send> Clear for InstancePool<K> {
     fn clear_unused(&self) {
-        for lane in self.lanes.iter() {
-            let mut lane = lane.lock();
-            if std::mem::take(&mut lane.is_used) {
+        for shard in self.shards.iter() {
+            let mut shard = shard.lock();
+            if std::mem::take(&mut shard.is_used) {
                 continue;
             }
-            let unused = std::mem::take(&mut lane.waiting);
-            drop(lane);
+            let unused = std::mem::take(&mut shard.waiting);
+            drop(shard);
             let count = unused.len();
             drop(unused);
-            self.places.remove(count);
+            self.budget.remove(count);
         }
     }
 }
@@ -358,27 +359,27 @@ mod tests {
         Start::plain(Some(Arc::clone(image)))
     }
 
-    fn shelf(most: usize, places: &Arc<Places>) -> Arc<Shelf<u32>> {
-        Shelf::with_lanes(PerCpu::with_len(1, Lane::new), most, places)
+    fn pool(most: usize, budget: &Arc<InstanceBudget>) -> Arc<InstancePool<u32>> {
+        InstancePool::with_shards(PerCpu::with_len(1, Shard::new), most, budget)
     }
 
-    fn lease<'a>(shelf: &'a Shelf<u32>, image: &Arc<Image>) -> Option<Lease<'a, u32>> {
+    fn lease<'a>(pool: &'a InstancePool<u32>, image: &Arc<Image>) -> Option<Lease<'a, u32>> {
         let limits = Limits::default();
-        shelf.lease(&start(image), limits.memory_bytes(), &limits)
+        pool.lease(&start(image), limits.memory_bytes(), &limits)
     }
 
-    fn take<'a>(shelf: &'a Shelf<u32>, image: &Arc<Image>) -> Option<(u32, Lease<'a, u32>)> {
-        shelf.take(&start(image), &Limits::default())
+    fn take<'a>(pool: &'a InstancePool<u32>, image: &Arc<Image>) -> Option<(u32, Lease<'a, u32>)> {
+        pool.take(&start(image), &Limits::default())
     }
 
-    fn taken(places: &Places) -> usize {
-        places.taken.load(Ordering::Relaxed)
+    fn taken(budget: &InstanceBudget) -> usize {
+        budget.taken.load(Ordering::Relaxed)
     }
 
     #[test]
     fn leases_are_bounded_by_the_shelf_and_by_all_shelves_together() {
-        let places = Places::new(3);
-        let (one, two) = (shelf(2, &places), shelf(2, &places));
+        let budget = InstanceBudget::new(3);
+        let (one, two) = (pool(2, &budget), pool(2, &budget));
         let image = image();
         let first = lease(&one, &image).unwrap();
         let second = lease(&one, &image).unwrap();
@@ -391,31 +392,31 @@ mod tests {
         for lease in [first, third, fourth] {
             drop(lease);
         }
-        assert_eq!(taken(&places), 0);
+        assert_eq!(taken(&budget), 0);
         assert!(lease(&one, &image).is_some() && lease(&two, &image).is_some());
     }
 
     #[test]
     fn what_does_not_fit_makes_room_for_what_is_wanted() {
-        let places = Places::new(2);
-        let shelf = shelf(2, &places);
+        let budget = InstanceBudget::new(2);
+        let pool = pool(2, &budget);
         let images = [image(), image(), image()];
         for (number, image) in (0..).zip(&images) {
-            assert!(take(&shelf, image).is_none());
-            lease(&shelf, image).unwrap().keep(number);
+            assert!(take(&pool, image).is_none());
+            lease(&pool, image).unwrap().keep(number);
         }
         let [oldest, older, newest] = &images;
-        assert!(take(&shelf, oldest).is_none(), "given up");
-        let (one, of_older) = take(&shelf, older).unwrap();
-        let (two, of_newest) = take(&shelf, newest).unwrap();
+        assert!(take(&pool, oldest).is_none(), "given up");
+        let (one, of_older) = take(&pool, older).unwrap();
+        let (two, of_newest) = take(&pool, newest).unwrap();
         assert_eq!((one, two), (1, 2));
         // What is in use is never given up.
-        assert!(lease(&shelf, oldest).is_none());
+        assert!(lease(&pool, oldest).is_none());
         of_older.keep(one);
         drop(of_newest);
-        assert_eq!(taken(&places), 1);
-        drop(shelf);
-        assert_eq!(taken(&places), 0);
+        assert_eq!(taken(&budget), 1);
+        drop(pool);
+        assert_eq!(taken(&budget), 0);
     }
 
     #[test]
@@ -430,52 +431,56 @@ mod tests {
             })
         };
         let limits = Limits::default();
-        let shelf = shelf(2, &Places::new(2));
-        let lease = shelf.lease(&with(1), limits.memory_bytes(), &limits);
+        let pool = pool(2, &InstanceBudget::new(2));
+        let lease = pool.lease(&with(1), limits.memory_bytes(), &limits);
         lease.unwrap().keep(1);
-        assert!(shelf.take(&with(2), &limits).is_none());
+        assert!(pool.take(&with(2), &limits).is_none());
         let more = Limits {
             memory: limits.memory + 65_536,
             ..limits.clone()
         };
-        assert!(shelf.take(&with(1), &more).is_none(), "too small a slot");
-        assert!(shelf.take(&with(1), &limits).is_some());
+        assert!(pool.take(&with(1), &more).is_none(), "too small a slot");
+        assert!(pool.take(&with(1), &limits).is_some());
     }
 
     #[test]
     fn one_that_waits_in_another_lane_is_found() {
-        let places = Places::new(8);
-        let shelf: Arc<Shelf<u32>> = Shelf::with_lanes(PerCpu::with_len(4, Lane::new), 2, &places);
+        let budget = InstanceBudget::new(8);
+        let pool: Arc<InstancePool<u32>> =
+            InstancePool::with_shards(PerCpu::with_len(4, Shard::new), 2, &budget);
         let (image, limits) = (image(), Limits::default());
-        for lane in 0..4 {
+        for shard in 0..4 {
             let start = start(&image);
             let origin = Origin {
                 image: Arc::clone(&image),
                 point: Arc::clone(&start.point),
                 most_bytes: limits.memory_bytes(),
             };
-            assert!(places.add());
-            shelf.lanes[lane].lock().waiting.push((origin, lane as u32));
+            assert!(budget.add());
+            pool.shards[shard]
+                .lock()
+                .waiting
+                .push((origin, shard as u32));
         }
-        let mut found: Vec<_> = (0..4).map(|_| take(&shelf, &image).unwrap()).collect();
-        assert!(take(&shelf, &image).is_none());
+        let mut found: Vec<_> = (0..4).map(|_| take(&pool, &image).unwrap()).collect();
+        assert!(take(&pool, &image).is_none());
         found.sort_by_key(|(number, _)| *number);
         for (number, lease) in found {
-            assert_eq!(lease.lane, number as usize);
+            assert_eq!(lease.shard, number as usize);
             lease.keep(number);
         }
-        drop(shelf);
-        assert_eq!(taken(&places), 0);
+        drop(pool);
+        assert_eq!(taken(&budget), 0);
     }
 
     #[test]
     fn each_loss_makes_the_pause_longer() {
-        let (shelf, image) = (shelf(2, &Places::new(2)), image());
+        let (pool, image) = (pool(2, &InstanceBudget::new(2)), image());
         let mut pauses = Vec::new();
         for _ in 0..12 {
-            lease(&shelf, &image).unwrap().lost();
+            lease(&pool, &image).unwrap().lost();
             let mut pause = 0;
-            while lease(&shelf, &image).is_none() {
+            while lease(&pool, &image).is_none() {
                 pause += 1;
             }
             pauses.push(pause);
@@ -483,14 +488,14 @@ mod tests {
         assert_eq!(pauses[..4], [1, 3, 7, 15]);
         assert_eq!(pauses[9..], [1023, 1023, 1023]);
         // A lease that came to nothing is no loss.
-        drop(lease(&shelf, &image));
-        assert!(lease(&shelf, &image).is_some());
+        drop(lease(&pool, &image));
+        assert!(lease(&pool, &image).is_some());
     }
 
     #[test]
     fn a_shelf_that_nobody_uses_makes_room_for_others() {
-        let places = Places::new(2);
-        let (idle, busy) = (shelf(2, &places), shelf(2, &places));
+        let budget = InstanceBudget::new(2);
+        let (idle, busy) = (pool(2, &budget), pool(2, &budget));
         let image = image();
         let two = [1, 2].map(|number| (number, lease(&idle, &image).unwrap()));
         for (number, lease) in two {
@@ -498,19 +503,19 @@ mod tests {
         }
         let (number, again) = take(&idle, &image).unwrap();
         again.keep(number);
-        assert_eq!(taken(&places), 2);
+        assert_eq!(taken(&budget), 2);
         assert!(lease(&busy, &image).is_none());
         // The first look finds that it was used, the second that it was not.
-        places.look();
-        assert_eq!(taken(&places), 2);
-        places.look();
-        assert_eq!(taken(&places), 0);
+        budget.look();
+        assert_eq!(taken(&budget), 2);
+        budget.look();
+        assert_eq!(taken(&budget), 0);
         let lease = lease(&busy, &image).unwrap();
-        places.look();
-        places.look();
-        assert_eq!(taken(&places), 1, "what is in use stays");
+        budget.look();
+        budget.look();
+        assert_eq!(taken(&budget), 1, "what is in use stays");
         lease.keep(1);
         drop((idle, busy));
-        assert_eq!(taken(&places), 0);
+        assert_eq!(taken(&budget), 0);
     }
 }

@@ -60,7 +60,7 @@ impl Shared {
         }
         let features = backends
             .iter()
-            .map(|backend| backend.capabilities().features)
+            .map(|backend| backend.features())
             .fold(Features::ALL, Features::intersect);
         let (pool, pool_problem) = pool(config.pool)?;
         let cache = config.cache.as_ref().map(Cache::open).map(Arc::new);

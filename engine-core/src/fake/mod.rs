@@ -88,14 +88,15 @@ impl Backend for Fake {
         "fake"
     }
 
+    fn features(&self) -> Features {
+        Features::ALL
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             native_artifact: self.native,
             maps_artifacts: self.maps,
             slots: false,
-            features: Features::ALL,
-            suspend: false,
-            components: false,
         }
     }
 

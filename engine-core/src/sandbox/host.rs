@@ -247,9 +247,10 @@ impl MemoryUse {
         self.table_elements
     }
 
-    /// Notes that linear memory has `bytes`, for a backend that learns of it afterwards.
-    pub fn has(&mut self, bytes: u64) {
-        self.peak = self.peak.max(bytes);
+    /// How many more elements the tables may have together.
+    #[must_use]
+    pub fn table_elements_left(&self) -> u64 {
+        self.table_limit - self.table_elements
     }
 
     /// Notes a refusal that the engine itself decided.

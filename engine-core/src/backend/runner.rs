@@ -1,0 +1,322 @@
+//! The runner: makes, runs and resets the sandboxes of every backend, in the one order that all of them share.
+//!
+//! A backend says how an instance is made and entered ([`Instantiate`], [`Instance`]). Everything around that is here: the
+//! instance pool, the slot, the image, globals and patches, limits, the interruption, the panic boundary, what is captured,
+//! the exit, and the reset.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::error::{Error, Result, panic_text};
+use crate::limits::Limits;
+use crate::outcome::GuestExit;
+use crate::sandbox::MemoryUse;
+use crate::start::GlobalValue;
+
+use super::instance::{Instance, Instantiate, MemorySource, Step};
+use super::instances::{InstanceBudget, InstancePool, Lease};
+use super::{Captured, Finished, Job, Module, Sandbox, Start};
+
+/// A loaded module with its instance pool: what [`Backend::load`](super::Backend::load) returns.
+#[derive(Debug)]
+pub struct Runner<M: Instantiate> {
+    /// `None`: no instance is used again.
+    pool: Option<Arc<InstancePool<Pooled<M>>>>,
+    module: M,
+}
+
+/// Boxed, since it moves into the pool and out of it for every request.
+type Pooled<M> = Box<Prepared<<M as Instantiate>::Instance>>;
+
+impl<M: Instantiate> Runner<M> {
+    /// For a module whose instances are used for one sandbox each.
+    pub fn new(module: M) -> Self {
+        Self { pool: None, module }
+    }
+
+    /// For a module whose instances are used again where the start allows it
+    /// ([`is_restorable`](crate::StartState::is_restorable)): up to `per_cpu` for each processor, within `budget`.
+    pub fn with_pool(module: M, per_cpu: usize, budget: &Arc<InstanceBudget>) -> Self {
+        let pool = Some(InstancePool::new(per_cpu, budget));
+        Self { pool, module }
+    }
+}
+
+impl<M: Instantiate> Module for Runner<M> {
+    fn instantiate(&self, start: Start<'_>, limits: &Limits) -> Result<Box<dyn Sandbox + '_>> {
+        let (prepared, lease) = match self.from_pool(&start, limits) {
+            Some((prepared, lease)) => (prepared, Some(lease)),
+            None => self.new_instance(&start, limits)?,
+        };
+        let mut sandbox = Ready {
+            module: &self.module,
+            prepared,
+            lease,
+        };
+        if !start.point.patches.is_empty() {
+            start.point.patch(sandbox.prepared.instance.memory())?;
+        }
+        Ok(Box::new(sandbox))
+    }
+}
+
+impl<M: Instantiate> Runner<M> {
+    /// A pristine instance of the pool, if one fits.
+    fn from_pool(
+        &self,
+        start: &Start<'_>,
+        limits: &Limits,
+    ) -> Option<(Pooled<M>, Lease<'_, Pooled<M>>)> {
+        let (mut prepared, lease) = self.pool.as_ref()?.take(start, limits)?;
+        let Some(used) = prepared.initial.within(limits) else {
+            // Making a new one says what is wrong.
+            lease.keep(prepared);
+            return None;
+        };
+        prepared.instance.begin(used);
+        Some((prepared, lease))
+    }
+
+    /// A new instance, with a lease if it can be used again.
+    fn new_instance(
+        &self,
+        start: &Start<'_>,
+        limits: &Limits,
+    ) -> Result<(Pooled<M>, Option<Lease<'_, Pooled<M>>>)> {
+        let bytes = start.image().map_or(0, |image| image.len());
+        let mut used = MemoryUse::new(limits);
+        if !used.may_grow_to(bytes) {
+            return Err(Error::config(format!(
+                "a sandbox starts with {bytes} bytes of memory, more than its limit of {}",
+                limits.memory_bytes()
+            )));
+        }
+        let mut lease = match &self.pool {
+            Some(pool) if start.point.is_restorable => {
+                pool.lease(start, limits.memory_bytes(), limits)
+            }
+            _ => None,
+        };
+        if (M::SLOT_FOR_ONE_SANDBOX || lease.is_some())
+            && let Some(slot) = start.slot()
+        {
+            let made = self.module.make(MemorySource::Slot(slot), used);
+            match made.and_then(|instance| self.prepare(instance, start, lease.is_some())) {
+                Ok(prepared) => return Ok((prepared, lease)),
+                // Memory of the engine's may do; if not, its error is as good.
+                Err(_) => lease = lease.and_then(give_up::<M>),
+            }
+        }
+        drop(lease);
+        let mut instance = self.module.make(MemorySource::Engine { bytes }, used)?;
+        if let Some(image) = start.image().filter(|image| !image.is_empty()) {
+            let memory = instance.memory();
+            if (memory.len() as u64) < image.len() {
+                return Err(Error::host(
+                    "a bug: there is an image for a module that does not export its memory",
+                ));
+            }
+            image.write_to(memory);
+        }
+        Ok((self.prepare(instance, start, false)?, None))
+    }
+
+    /// Gives a new instance, whose memory holds the image, the globals of its start.
+    fn prepare(
+        &self,
+        mut instance: M::Instance,
+        start: &Start<'_>,
+        is_reusable: bool,
+    ) -> Result<Pooled<M>> {
+        for (name, value) in &start.point.globals {
+            let cannot =
+                || format!("the global {name} of a new sandbox cannot be set to {value:?}");
+            let global = instance
+                .find_global(&self.module, name)
+                .ok_or_else(|| Error::host(cannot()).because("it is not exported"))?;
+            instance
+                .set_global(&global, *value)
+                .map_err(|error| Error::host(cannot()).because(error))?;
+        }
+        let initial = if is_reusable {
+            Initial::of(&mut instance, &self.module)
+        } else {
+            Initial::default()
+        };
+        Ok(Box::new(Prepared { instance, initial }))
+    }
+}
+
+/// Ends a lease whose instance is gone.
+fn give_up<M: Instantiate>(lease: Lease<'_, Pooled<M>>) -> Option<Lease<'_, Pooled<M>>> {
+    if !M::SLOT_FOR_ONE_SANDBOX {
+        lease.lost();
+    }
+    None
+}
+
+/// An instance, and what it is reset to.
+#[derive(Debug)]
+struct Prepared<I: Instance> {
+    instance: I,
+    initial: Initial<I::Global>,
+}
+
+impl<I: Instance> Prepared<I> {
+    /// Makes the instance pristine. After an error it must be dropped.
+    fn reset(&mut self) -> Result<()> {
+        self.instance.reset()?;
+        for (global, value) in &self.initial.globals {
+            self.instance.set_global(global, *value)?;
+        }
+        Ok(())
+    }
+}
+
+/// What an instance starts each sandbox with, beside its memory.
+#[derive(Debug)]
+struct Initial<G> {
+    bytes: u64,
+    table_elements: u64,
+    globals: Vec<(G, GlobalValue)>,
+}
+
+impl<G> Initial<G> {
+    /// That of an instance that has not run.
+    fn of<I: Instance<Global = G>>(instance: &mut I, module: &I::Module) -> Self {
+        let used = instance.used();
+        let globals = instance.globals(module).into_iter();
+        Self {
+            bytes: used.peak(),
+            table_elements: used.table_elements(),
+            // A module with a mutable reference has hidden state, so no global is left out.
+            globals: globals
+                .filter_map(|global| {
+                    let value = instance.global(&global)?;
+                    Some((global, value))
+                })
+                .collect(),
+        }
+    }
+
+    /// The bound and figures of another sandbox; `None` if it may not exist within `limits`.
+    fn within(&self, limits: &Limits) -> Option<MemoryUse> {
+        let mut used = MemoryUse::new(limits);
+        let fits = used.may_grow_to(self.bytes) && used.may_add_elements(self.table_elements);
+        fits.then_some(used)
+    }
+}
+
+impl<G> Default for Initial<G> {
+    fn default() -> Self {
+        Self {
+            bytes: 0,
+            table_elements: 0,
+            globals: Vec::new(),
+        }
+    }
+}
+
+/// A sandbox that has not run.
+struct Ready<'a, M: Instantiate> {
+    module: &'a M,
+    /// Dropped before the lease.
+    prepared: Pooled<M>,
+    /// `None`: the instance is dropped after this sandbox.
+    lease: Option<Lease<'a, Pooled<M>>>,
+}
+
+impl<M: Instantiate> Sandbox for Ready<'_, M> {
+    fn run(self: Box<Self>, job: Job) -> Finished {
+        let Self {
+            module,
+            mut prepared,
+            lease,
+        } = *self;
+        let (finished, is_whole) = run(&mut prepared.instance, module, job);
+        let Some(lease) = lease else { return finished };
+        // Only a return and a `proc_exit` leave an instance that can be reset; after any other end it is dropped, with its
+        // memory.
+        let ended_well = is_whole && matches!(finished.exit, GuestExit::Exit(_));
+        if ended_well && prepared.reset().is_ok() {
+            lease.keep(prepared);
+        } else {
+            drop(prepared);
+            give_up::<M>(lease);
+        }
+        finished
+    }
+}
+
+/// Runs the job. The second result is false if the guest trapped or something of the host failed.
+fn run<I: Instance>(instance: &mut I, module: &I::Module, job: Job) -> (Finished, bool) {
+    let Job {
+        entries,
+        host,
+        capture,
+    } = job;
+    let interrupt = instance.interrupt(module);
+    let armed = interrupt.map(|interrupt| host.call().arm(interrupt));
+    instance.put(host);
+    // What a hostcall panics with comes back through the guest's frames, or the backend catches it before them.
+    let step = catch_unwind(AssertUnwindSafe(|| enter_all(instance, module, &entries)))
+        .unwrap_or_else(|panic| {
+            Step::fault(format!(
+                "a bug: a hostcall or the engine panicked: {}",
+                panic_text(&*panic)
+            ))
+        });
+    drop(armed);
+    let captured = capture.and_then(|names| captured(instance, module, &names).map(Box::new));
+    let Some(mut host) = instance.take() else {
+        unreachable!("it was put there above, and hostcalls only borrow it");
+    };
+    *host.memory() = instance.used();
+    let step = match step {
+        Step::Stopped if !host.stopped() => {
+            Step::fault("a bug: the guest was stopped, and no reason was noted".into())
+        }
+        step => step,
+    };
+    let (trap, is_whole) = match step {
+        Step::Returned | Step::Stopped => (None, true),
+        Step::Trapped(trap) => (Some(trap), false),
+    };
+    let finished = Finished {
+        exit: host.exit(trap),
+        host,
+        captured,
+    };
+    (finished, is_whole)
+}
+
+/// Calls the entries in their order, until one does not return.
+fn enter_all<I: Instance>(instance: &mut I, module: &I::Module, entries: &[String]) -> Step {
+    for entry in entries {
+        match instance.enter(module, entry) {
+            Step::Returned => {}
+            ended => return ended,
+        }
+    }
+    Step::Returned
+}
+
+/// The state of a guest that has ended; `None` if a global is not there, or cannot be captured.
+fn captured<I: Instance>(
+    instance: &mut I,
+    module: &I::Module,
+    names: &[String],
+) -> Option<Captured> {
+    let globals = names.iter().map(|name| {
+        let global = instance.find_global(module, name)?;
+        Some((name.clone(), instance.global(&global)?))
+    });
+    let globals = globals.collect::<Option<_>>()?;
+    Some(Captured {
+        memory: instance.memory().to_vec(),
+        globals,
+    })
+}
+
+#[cfg(test)]
+mod tests;
