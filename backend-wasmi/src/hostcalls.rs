@@ -6,7 +6,7 @@ use engine_core::sandbox::hostcalls;
 use engine_core::{HostState, Stop, for_each_hostcall, panic_text};
 use wasmi::{Caller, Error, Linker};
 
-use crate::sandbox::Data;
+use crate::instance::Data;
 use crate::trap::Stopped;
 
 macro_rules! define_all {
@@ -76,6 +76,7 @@ mod tests {
     use super::*;
     use crate::trap;
     use engine_core::TrapCode;
+    use engine_core::backend::Step;
     use wasmi::{Engine, Module, Store};
 
     #[test]
@@ -94,7 +95,9 @@ mod tests {
         let mut store = Store::new(&engine, ());
         let instance = linker.instantiate_and_start(&mut store, &module).unwrap();
         let start = instance.get_typed_func::<(), ()>(&store, "_start").unwrap();
-        let trap = trap::of(&start.call(&mut store, ()).unwrap_err()).unwrap();
+        let Step::Trapped(trap) = trap::of(&start.call(&mut store, ()).unwrap_err()) else {
+            panic!("it is a trap");
+        };
         assert_eq!(trap.code, TrapCode::Host);
         assert!(trap.detail.contains("oh no"), "{}", trap.detail);
     }

@@ -1,70 +1,182 @@
-//! Instances that are used again: how they are made pristine.
+//! A store with its instance: memory and globals, the guest's run in slices, and the reset of its memory.
 //!
-//! All that a guest can find changed is its memory (a slot, which is reset), its globals (set to what they were) and its
-//! tables and segments. The latter cannot be restored, so modules whose code changes them have no shelf.
+//! All that a guest can find changed is its memory (a slot, which is reset), its globals (which the runner restores) and its
+//! tables and segments. The latter cannot be restored, so instances of modules whose code changes them are not used again.
 
-use engine_core::memory::Image;
-use engine_core::{Error, MemoryUse, Result};
-use wasmi::{Extern, Global, Instance, Store, Val};
+use std::sync::Arc;
 
-use crate::sandbox::Data;
+use engine_core::backend::{Instance, Step};
+use engine_core::{Error, GlobalValue, HostState, Interrupt, MemoryUse, Result};
+use wasmi::{F32, F64, Global, Memory, Store, TypedResumableCall, V128, Val};
 
-/// An instance in a slot, as new while it waits.
-pub(crate) struct Kept {
-    pub(crate) store: Store<Data>,
-    pub(crate) instance: Instance,
-    /// Bytes of memory that it begins with.
-    bytes: u64,
-    /// Each mutable global, with the value it began with.
-    globals: Vec<(Global, Val)>,
+use crate::limiter::Limiter;
+use crate::module::{WasmiModule, cause};
+use crate::trap;
+
+/// What a store carries for its guest.
+#[derive(Debug)]
+pub(crate) struct Data {
+    /// The host side; there while the guest runs.
+    pub(crate) host: Option<Box<HostState>>,
+    /// The export "memory".
+    pub(crate) memory: Option<Memory>,
+    pub(crate) limiter: Limiter,
 }
 
-impl Kept {
-    /// `instance`, which was made from `image` and has not run.
-    pub(crate) fn new(store: Store<Data>, instance: Instance, image: &Image) -> Self {
-        let globals = instance
-            .exports(&store)
-            .filter_map(|export| match export.into_extern() {
-                Extern::Global(global) if global.ty(&store).mutability().is_mut() => {
-                    Some((global, global.get(&store)))
-                }
-                _ => None,
-            })
-            .collect();
+/// An instance, for one sandbox after the other if its memory is in a slot.
+pub(crate) struct WasmiInstance {
+    store: Store<Data>,
+    instance: wasmi::Instance,
+    /// Fuel between two looks at the clock.
+    slice: u64,
+    /// Bytes of memory that it began with.
+    bytes: usize,
+}
+
+impl WasmiInstance {
+    /// `instance`, which has not run.
+    pub(crate) fn new(store: Store<Data>, instance: wasmi::Instance, slice: u64) -> Self {
+        let memory = store.data().memory;
         Self {
+            bytes: memory.map_or(0, |memory| memory.data_size(&store)),
             store,
             instance,
-            bytes: image.len(),
-            globals,
+            slice,
         }
     }
 
-    /// Makes it as new again. After an error it must be dropped.
-    pub(crate) fn restore(&mut self) -> Result<()> {
-        let memory = self.store.data().memory;
-        let size = memory.map_or(0, |memory| memory.data_size(&self.store) as u64);
-        if size != self.bytes {
+    /// Calls the entry point `name`, slice by slice.
+    fn call(&mut self, name: &str) -> Result<(), Step> {
+        let entry = self
+            .instance
+            .get_typed_func::<(), ()>(&self.store, name)
+            .map_err(|error| Step::fault(format!("a bug: no entry {name}: {error}")))?;
+        self.refuel(0)?;
+        let mut call = entry
+            .call_resumable(&mut self.store, ())
+            .map_err(|error| trap::of(&error))?;
+        loop {
+            call = match call {
+                TypedResumableCall::Finished(()) => return Ok(()),
+                TypedResumableCall::HostTrap(end) => return Err(trap::of(end.host_error())),
+                TypedResumableCall::OutOfFuel(paused) => {
+                    // One operation may need more than a slice: it is not divided, and the next look is after it.
+                    self.refuel(paused.required_fuel())?;
+                    paused
+                        .resume(&mut self.store)
+                        .map_err(|error| trap::of(&error))?
+                }
+            };
+        }
+    }
+
+    /// Gives fuel for another slice and for what is `required` to go on at all. `Err`: the call must stop.
+    fn refuel(&mut self, required: u64) -> Result<(), Step> {
+        if let Some(host) = &mut self.store.data_mut().host
+            && let Some(why) = host.call().interruption()
+        {
+            host.stop(why.into());
+            return Err(Step::Stopped);
+        }
+        let fuel = required.saturating_add(self.slice);
+        self.store
+            .set_fuel(fuel)
+            .map_err(|error| Step::fault(format!("a bug: no fuel: {error}")))
+    }
+}
+
+impl Instance for WasmiInstance {
+    type Module = WasmiModule;
+    type Global = Global;
+
+    fn memory(&mut self) -> &mut [u8] {
+        match self.store.data().memory {
+            Some(memory) => memory.data_mut(&mut self.store),
+            None => &mut [],
+        }
+    }
+
+    fn find_global(&mut self, _: &WasmiModule, name: &str) -> Option<Global> {
+        let global = self.instance.get_global(&self.store, name)?;
+        global
+            .ty(&self.store)
+            .mutability()
+            .is_mut()
+            .then_some(global)
+    }
+
+    fn global(&mut self, global: &Global) -> Option<GlobalValue> {
+        Some(match global.get(&self.store) {
+            Val::I32(value) => GlobalValue::I32(value),
+            Val::I64(value) => GlobalValue::I64(value),
+            Val::F32(value) => GlobalValue::F32(value.to_bits()),
+            Val::F64(value) => GlobalValue::F64(value.to_bits()),
+            Val::V128(value) => GlobalValue::V128(value.as_u128()),
+            _ => return None,
+        })
+    }
+
+    fn set_global(&mut self, global: &Global, value: GlobalValue) -> Result<()> {
+        let value = match value {
+            GlobalValue::F32(bits) => Val::F32(F32::from_bits(bits)),
+            GlobalValue::F64(bits) => Val::F64(F64::from_bits(bits)),
+            GlobalValue::I32(value) => Val::I32(value),
+            GlobalValue::I64(value) => Val::I64(value),
+            GlobalValue::V128(value) => Val::V128(V128::from(value)),
+        };
+        global
+            .set(&mut self.store, value)
+            .map_err(|error| Error::host("wasmi refuses the value").because(cause(&error)))
+    }
+
+    /// Nothing has to interrupt a guest: it looks at its call between two slices.
+    fn interrupt<'a>(&'a mut self, _: &'a WasmiModule) -> Option<&'a Arc<dyn Interrupt>> {
+        None
+    }
+
+    fn put(&mut self, host: Box<HostState>) {
+        self.store.data_mut().host = Some(host);
+    }
+
+    fn take(&mut self) -> Option<Box<HostState>> {
+        self.store.data_mut().host.take()
+    }
+
+    fn enter(&mut self, _: &WasmiModule, entry: &str) -> Step {
+        match self.call(entry) {
+            Ok(()) => Step::Returned,
+            Err(end) => end,
+        }
+    }
+
+    fn used(&self) -> MemoryUse {
+        self.store.data().limiter.used
+    }
+
+    fn globals(&mut self, _: &WasmiModule) -> Vec<Global> {
+        self.instance
+            .exports(&self.store)
+            .filter_map(|export| export.into_extern().into_global())
+            .filter(|global| global.ty(&self.store).mutability().is_mut())
+            .collect()
+    }
+
+    fn reset(&mut self) -> Result<()> {
+        if self.memory().len() != self.bytes {
             return Err(Error::host("a memory that has grown cannot shrink"));
         }
-        // No reference into the memory is left: hostcalls borrow it from the store, and they are over.
-        let slot = &mut self.store.data_mut().bound.slot;
+        let slot = &mut self.store.data_mut().limiter.slot;
         let used = slot
             .take()
-            .ok_or_else(|| Error::host("a bug: an instance is kept without its slot"))?;
+            .ok_or_else(|| Error::host("a bug: a pooled instance has no slot"))?;
         slot.insert(used.reset()?).set_waiting(true);
-        for (global, value) in &self.globals {
-            global
-                .set(&mut self.store, value.clone())
-                .map_err(|error| Error::host("a global cannot be restored").because(error))?;
-        }
         Ok(())
     }
 
-    /// Counts for another sandbox from now on.
-    pub(crate) fn begin(&mut self, used: MemoryUse) {
-        let bound = &mut self.store.data_mut().bound;
-        bound.begin(used);
-        if let Some(slot) = &mut bound.slot {
+    fn begin(&mut self, used: MemoryUse) {
+        let limiter = &mut self.store.data_mut().limiter;
+        limiter.begin(used);
+        if let Some(slot) = &mut limiter.slot {
             slot.set_waiting(false);
         }
     }

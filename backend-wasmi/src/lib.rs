@@ -2,17 +2,16 @@
 //!
 //! ```text
 //!   compile: nothing to do                         ─▶ artifact (the module itself)
-//!   load:    rewrite, translate, link              ─▶ Loaded (with an engine of its own)
-//!   request: an instance kept in a slot, or        ─▶ Fresh ──run──▶ outcome
-//!            store, instantiate, fill memory
+//!   load:    rewrite, translate, link              ─▶ WasmiModule (with an engine for it alone), in a Runner
+//!   request: store, memory, instantiate            ─▶ WasmiInstance, entered by the runner, or one that was reset
 //! ```
 //!
 //! A guest runs in slices of fuel: when one is used up, wasmi hands the paused guest back, and it goes on if its call may.
 //! Nothing has to interrupt it from outside. Wasmi never runs a guest on the native stack, so any thread will do.
 //!
 //! Wasmi 2.0 can put a memory into a buffer that it is given, a slot of engine-core's, but fills it with zeros first: the image
-//! is gone, and a private page takes the place of every shared one. So a slot pays only for an instance that is used again
-//! (see `reuse`). Where it cannot be, sandboxes have memory of wasmi's own, into which the image is copied.
+//! is gone, and a private page takes the place of every shared one. So a slot pays only for an instance that is used again.
+//! Other sandboxes have memory that wasmi makes, into which the image is copied.
 //!
 //! # Example
 //!
@@ -43,37 +42,40 @@
 
 mod config;
 mod hostcalls;
+mod instance;
+mod limiter;
 mod module;
-mod reuse;
 mod rewrite;
-mod sandbox;
 mod trap;
 
 use std::sync::Arc;
 
+use engine_core::Result;
 use engine_core::backend::instances::InstanceBudget;
-use engine_core::backend::{Artifact, Backend, Capabilities, Fingerprint, Module};
+use engine_core::backend::{Artifact, Backend, Capabilities, Fingerprint, Module, Runner};
 use engine_core::wasm::{Features, Wasm};
-use engine_core::{Error, ErrorKind, Result};
 
 pub use config::WasmiConfig;
 
-use module::Loaded;
+use module::WasmiModule;
+
+/// Instances in slots that a module may have for each processor. More than one, because guests may wait.
+const POOLED_PER_CPU: usize = 2;
 
 /// The wasmi backend.
 #[derive(Clone, Debug)]
 pub struct Wasmi {
     config: WasmiConfig,
     /// For instances in slots.
-    places: Arc<InstanceBudget>,
+    budget: Arc<InstanceBudget>,
 }
 
 impl Wasmi {
     /// A backend set up as `config` says.
     pub fn new(config: WasmiConfig) -> Result<Self> {
         config.check()?;
-        let places = InstanceBudget::new(config.kept);
-        Ok(Self { config, places })
+        let budget = InstanceBudget::new(config.kept);
+        Ok(Self { config, budget })
     }
 
     /// How it was set up.
@@ -110,22 +112,12 @@ impl Backend for Wasmi {
 
     unsafe fn load(self: Arc<Self>, artifact: &Artifact) -> Result<Arc<dyn Module>> {
         // Nothing here is executed unchecked: wasmi validates the module again.
-        if artifact.backend() != self.name() || *artifact.fingerprint() != self.fingerprint() {
-            return Err(Error::new(
-                ErrorKind::Load,
-                format!(
-                    "the artifact was compiled by {} for {}, this is {} for {}: compile the module again",
-                    artifact.backend(),
-                    artifact.fingerprint().0,
-                    self.name(),
-                    self.fingerprint().0
-                ),
-            ));
-        }
-        Ok(Arc::new(Loaded::new(
-            &self.config,
-            &self.places,
-            artifact.bytes(),
-        )?))
+        artifact.check_made_by(&*self)?;
+        let module = WasmiModule::new(&self.config, artifact.bytes())?;
+        Ok(Arc::new(if module.is_reusable() {
+            Runner::with_pool(module, POOLED_PER_CPU, &self.budget)
+        } else {
+            Runner::new(module)
+        }))
     }
 }

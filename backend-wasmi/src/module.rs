@@ -1,23 +1,21 @@
-//! A loaded module: translated and linked once, instantiated for every request.
+//! A loaded module: translated and linked once, instantiated for every sandbox.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use engine_core::GlobalValue;
-use engine_core::backend::instances::{InstanceBudget, InstancePool};
-use engine_core::backend::{Module, Sandbox, Start};
-use engine_core::memory::{Image, Slot};
+use engine_core::backend::{Instantiate, MemorySource};
+use engine_core::memory::Slot;
 use engine_core::wasm::hidden_state;
-use engine_core::{Error, ErrorKind, Limits, MemoryUse, PAGE, Result};
-use wasmi::{Engine, F32, F64, Instance, Linker, Memory, MemoryType, Store, V128, Val};
+use engine_core::{Error, ErrorKind, MemoryUse, PAGE, Result};
+use wasmi::{Engine, Instance, Linker, Memory, MemoryType, Store};
 
 use crate::config::WasmiConfig;
 use crate::hostcalls;
-use crate::reuse::Kept;
+use crate::instance::{Data, WasmiInstance};
+use crate::limiter::Limiter;
 use crate::rewrite::{IMPORTED, Rewritten, rewrite};
-use crate::sandbox::{Bound, Data, Fresh};
 
-/// A module and an engine of its own: wasmi keeps a module's code for as long as the engine lives.
-pub(crate) struct Loaded {
+/// A module, with an engine for it alone: wasmi keeps a module's code for as long as the engine lives.
+pub(crate) struct WasmiModule {
     engine: Engine,
     module: wasmi::Module,
     linker: Linker<Data>,
@@ -28,18 +26,11 @@ pub(crate) struct Loaded {
     memory_max: Option<u64>,
     /// Pages that the imported memory has at least; `None`: none is imported.
     imported_pages: Option<u64>,
-    table_elements: u64,
-    /// For a module whose instances can be made pristine.
-    shelf: Option<Arc<InstancePool<Kept>>>,
 }
 
-impl Loaded {
+impl WasmiModule {
     /// Translates `wasm` and links it.
-    pub(crate) fn new(
-        config: &WasmiConfig,
-        places: &Arc<InstanceBudget>,
-        wasm: &[u8],
-    ) -> Result<Self> {
+    pub(crate) fn new(config: &WasmiConfig, wasm: &[u8]) -> Result<Self> {
         let failed = |error: wasmi::Error| {
             Error::new(ErrorKind::Compile, "wasmi cannot translate the module")
                 .because(cause(&error))
@@ -49,7 +40,6 @@ impl Loaded {
             wasm,
             memory_max,
             imported_pages,
-            table_elements,
         } = rewrite(wasm, reusable)?;
         let engine = Engine::new(&config.to_wasmi(wasm.len()));
         let mut linker = Linker::new(&engine);
@@ -64,110 +54,36 @@ impl Loaded {
             slice: config.slice,
             memory_max,
             imported_pages,
-            table_elements,
-            shelf: imported_pages
-                .is_some()
-                .then(|| InstancePool::new(PER_CORE, places)),
         })
     }
 
-    /// An instance that was used before and is as new.
-    fn again(&self, start: &Start<'_>, limits: &Limits) -> Option<Fresh<'_>> {
-        let shelf = self.shelf.as_ref()?;
-        let (mut kept, lease) = shelf.take(start, limits)?;
-        let mut used = MemoryUse::new(limits);
-        let image = start.image().map_or(0, |image| image.len());
-        if !used.may_grow_to(image) || !used.may_add_elements(self.table_elements) {
-            // It may not exist within these limits: making a new one says so.
-            lease.keep(kept);
-            return None;
-        }
-        kept.begin(used);
-        if patch(&mut kept.store, start).is_err() {
-            // Making a new one says what is wrong.
-            drop(kept);
-            lease.lost();
-            return None;
-        }
-        Some(Fresh::Again(kept, lease))
+    /// Whether instances can lie in slots, and so be used again.
+    pub(crate) fn is_reusable(&self) -> bool {
+        self.imported_pages.is_some()
     }
 
-    /// An instance in a slot, which can be used again. `None`: the module has enough of them, or there is no slot.
-    fn in_slot(&self, start: &Start<'_>, limits: &Limits) -> Option<Fresh<'_>> {
-        let image = start.image()?;
-        let shelf = self.shelf.as_ref()?;
-        let lease = shelf.lease(start, limits.memory_bytes(), limits)?;
-        let slot = start.slot()?;
-        match self.make_in_slot(slot, image, start, limits) {
-            Ok(kept) => Some(Fresh::Again(kept, lease)),
-            Err(_) => {
-                // Memory of its own will do.
-                lease.lost();
-                None
-            }
+    /// A memory in `slot`, which holds the image.
+    fn memory_in_slot(&self, store: &mut Store<Data>, mut slot: Slot) -> Result<Memory> {
+        if !self.is_reusable() {
+            return Err(Error::host(
+                "a bug: a slot for a module that imports no memory",
+            ));
         }
-    }
-
-    fn make_in_slot(
-        &self,
-        mut slot: Slot,
-        image: &Arc<Image>,
-        start: &Start<'_>,
-        limits: &Limits,
-    ) -> Result<Kept> {
-        let mut store = self.store(limits);
+        let bytes = slot.len() as u64;
         let most = slot.max_len();
         slot.grow_to(most)?;
-        // SAFETY: the first `most` bytes of the slot are accessible since the line above, and nobody else has a reference
-        // into a slot that we own. The reference ends in `new_static`, which keeps a raw pointer; what wasmi makes of that
-        // pointer lives as long as a borrow of the store. It reads and writes only the bytes that its memory has, which are
-        // accessible: `image.len()` after `renew` below, and more when `Bound` has grown the slot. The range stays the
-        // slot's for as long as the slot is in the store's data: it goes with the store, and dropping a store does not touch
-        // the buffer; or `Kept::restore` takes it out, and puts it back or has the store dropped.
+        // SAFETY: the first `most` bytes of the slot are accessible since the line above, and there is no other reference into
+        // a slot that we own. The reference ends in `new_static`, which keeps a raw pointer; what wasmi makes of that pointer
+        // lives as long as a borrow of the store. It reads and writes only the bytes that its memory has, which are
+        // accessible: `bytes` after `renew` below, and more when `Limiter` has grown the slot. The range stays the slot's for
+        // as long as the slot is in the store's data: it goes with the store, and dropping a store does not touch the buffer;
+        // or `WasmiInstance::reset` takes it out, and puts it back or has the store dropped.
         let buffer = unsafe { std::slice::from_raw_parts_mut(slot.base(), most) };
-        let memory = Memory::new_static(&mut store, memory_type(image.len() / PAGE)?, buffer)
+        let memory = Memory::new_static(&mut *store, memory_type(bytes / PAGE)?, buffer)
             .map_err(|error| Error::host("wasmi refuses a slot").because(cause(&error)))?;
         // Wasmi has filled the memory with zeros: this brings the image back.
-        store.data_mut().bound.slot = Some(slot.renew()?);
-        let instance = self.link(&mut store, Some(memory))?;
-        set_globals(&mut store, instance, start)?;
-        let mut kept = Kept::new(store, instance, image);
-        patch(&mut kept.store, start)?;
-        Ok(kept)
-    }
-
-    /// An instance with memory of wasmi's own, for one use.
-    fn once(&self, start: &Start<'_>, limits: &Limits) -> Result<Fresh<'_>> {
-        let mut store = self.store(limits);
-        let memory = match self.imported_pages {
-            None => None,
-            Some(least) => {
-                let pages = start.image().map_or(least, |image| image.len() / PAGE);
-                let memory = Memory::new(&mut store, memory_type(pages)?).map_err(|error| {
-                    Error::host("wasmi cannot make a memory").because(cause(&error))
-                })?;
-                Some(memory)
-            }
-        };
-        let instance = self.link(&mut store, memory)?;
-        fill(&mut store, start)?;
-        set_globals(&mut store, instance, start)?;
-        patch(&mut store, start)?;
-        Ok(Fresh::Once(store, instance))
-    }
-
-    fn store(&self, limits: &Limits) -> Store<Data> {
-        let mut store = Store::new(
-            &self.engine,
-            Data {
-                host: None,
-                memory: None,
-                bound: Bound::new(MemoryUse::new(limits), self.memory_max),
-                slice: self.slice,
-            },
-        );
-        store.limiter(|data| &mut data.bound);
-        store
+        store.data_mut().limiter.slot = Some(slot.renew()?);
+        Ok(memory)
     }
 
     fn link(&self, store: &mut Store<Data>, memory: Option<Memory>) -> Result<Instance> {
@@ -199,20 +115,42 @@ impl Loaded {
     }
 }
 
-impl Module for Loaded {
-    fn instantiate(&self, start: Start<'_>, limits: &Limits) -> Result<Box<dyn Sandbox + '_>> {
-        let sandbox = self
-            .again(&start, limits)
-            .or_else(|| self.in_slot(&start, limits));
-        Ok(Box::new(match sandbox {
-            Some(sandbox) => sandbox,
-            None => self.once(&start, limits)?,
-        }))
+impl Instantiate for WasmiModule {
+    type Instance = WasmiInstance;
+
+    /// Wasmi fills a slot with zeros when it makes a memory of it, see the crate's documentation.
+    const SLOT_FOR_ONE_SANDBOX: bool = false;
+
+    fn make(&self, memory: MemorySource, used: MemoryUse) -> Result<WasmiInstance> {
+        let data = Data {
+            host: None,
+            memory: None,
+            limiter: Limiter::new(used, self.memory_max),
+        };
+        let mut store = Store::new(&self.engine, data);
+        store.limiter(|data| &mut data.limiter);
+        let failed = |error| Error::host("wasmi cannot make a memory").because(error);
+        let (memory, bytes) = match (memory, self.imported_pages) {
+            (MemorySource::Slot(slot), _) => (Some(self.memory_in_slot(&mut store, slot)?), 0),
+            (MemorySource::Engine { bytes }, None) => (None, bytes),
+            (MemorySource::Engine { bytes }, Some(least)) => {
+                let ty = memory_type(least.max(bytes / PAGE))?;
+                let memory = Memory::new(&mut store, ty);
+                (Some(memory.map_err(|error| failed(cause(&error)))?), bytes)
+            }
+        };
+        let instance = self.link(&mut store, memory)?;
+        if let Some(memory) = store.data().memory
+            && let missing = bytes.saturating_sub(memory.data_size(&store) as u64)
+            && missing > 0
+        {
+            memory
+                .grow(&mut store, missing.div_ceil(PAGE))
+                .map_err(|error| failed(cause(&error)))?;
+        }
+        Ok(WasmiInstance::new(store, instance, self.slice))
     }
 }
-
-/// Instances in slots that a module may have for each core. More than one, because guests may wait.
-const PER_CORE: usize = 2;
 
 fn memory_type(pages: u64) -> Result<MemoryType> {
     let mut ty = MemoryType::builder();
@@ -221,60 +159,7 @@ fn memory_type(pages: u64) -> Result<MemoryType> {
         .map_err(|error| Error::host("wasmi refuses a memory's size").because(cause(&error)))
 }
 
-/// Makes memory what the image of `start` says.
-fn fill(store: &mut Store<Data>, start: &Start<'_>) -> Result<()> {
-    let Some(image) = start.image() else {
-        return Ok(());
-    };
-    let Some(memory) = store.data().memory else {
-        return Err(Error::host(
-            "a bug: there is an image for a module that exports no memory",
-        ));
-    };
-    let missing = image.len().saturating_sub(memory.data_size(&*store) as u64);
-    memory
-        .grow(&mut *store, missing.div_ceil(PAGE))
-        .map_err(|error| {
-            Error::host("memory cannot grow to the size of its image").because(error)
-        })?;
-    image.write_to(memory.data_mut(store));
-    Ok(())
-}
-
-fn set_globals(store: &mut Store<Data>, instance: Instance, start: &Start<'_>) -> Result<()> {
-    for (name, value) in &start.point.globals {
-        let value = match *value {
-            GlobalValue::F32(bits) => Val::F32(F32::from_bits(bits)),
-            GlobalValue::F64(bits) => Val::F64(F64::from_bits(bits)),
-            GlobalValue::I32(value) => Val::I32(value),
-            GlobalValue::I64(value) => Val::I64(value),
-            GlobalValue::V128(value) => Val::V128(V128::from(value)),
-        };
-        instance
-            .get_global(&*store, name)
-            .ok_or_else(|| Error::host(format!("the module exports no global {name}")))?
-            .set(&mut *store, value)
-            .map_err(|error| {
-                Error::host(format!("the global {name} cannot be set")).because(error)
-            })?;
-    }
-    Ok(())
-}
-
-/// Writes what is different in each sandbox over its memory, which holds the image.
-fn patch(store: &mut Store<Data>, start: &Start<'_>) -> Result<()> {
-    if start.point.patches.is_empty() {
-        return Ok(());
-    }
-    let Some(memory) = store.data().memory else {
-        return Err(Error::host(
-            "a bug: a module that exports no memory has a start with patches",
-        ));
-    };
-    start.point.patch(memory.data_mut(store))
-}
-
 /// An error of wasmi's as the cause of one of engine-core's.
-fn cause(error: &impl std::fmt::Display) -> Box<dyn std::error::Error + Send + Sync> {
+pub(crate) fn cause(error: &impl std::fmt::Display) -> Box<dyn std::error::Error + Send + Sync> {
     error.to_string().into()
 }

@@ -3,8 +3,8 @@
 //! - Every `table.grow` becomes a call of a function, added at the end, that does nothing else. Wasmi 2.0 pauses a guest
 //!   whose fuel is used up in a `table.grow` without noting where it is, and resumes it at the last place it did note.
 //!   In a function of its own that is the beginning of this function: the growth is asked for again, as it should be.
-//! - The memory's declared maximum goes and is enforced by our limiter: of what exceeds a declared maximum wasmi tells
-//!   nobody, and a guest that dies of it would not be seen to have run out of memory.
+//! - The memory's declared maximum goes and is enforced by our limiter: wasmi does not
+//!   report a growth beyond a declared maximum, and a guest that dies of it would not be seen to have run out of memory.
 //! - Where instances are to be used again, the memory is imported, so that it can lie in a slot.
 
 use std::borrow::Cow;
@@ -24,8 +24,6 @@ pub(crate) struct Rewritten<'a> {
     pub(crate) memory_max: Option<u64>,
     /// Pages that the memory it imports ([`IMPORTED`]) has at least; `None`: it imports none.
     pub(crate) imported_pages: Option<u64>,
-    /// Elements that its tables start with.
-    pub(crate) table_elements: u64,
 }
 
 /// The name under which a memory is imported. Guests import functions only.
@@ -47,7 +45,6 @@ struct Parts<'a> {
     functions: u32,
     /// What each table holds.
     tables: Vec<RefType>,
-    table_elements: u64,
     /// Where each `table.grow` stands, with its table.
     grows: Vec<(Range<usize>, u32)>,
     /// Pages of the memory: initial and maximum.
@@ -61,7 +58,6 @@ fn read(wasm: &[u8]) -> wasmparser::Result<Parts<'_>> {
         types: 0,
         functions: 0,
         tables: Vec::new(),
-        table_elements: 0,
         grows: Vec::new(),
         memory: None,
     };
@@ -82,9 +78,7 @@ fn read(wasm: &[u8]) -> wasmparser::Result<Parts<'_>> {
             Payload::FunctionSection(functions) => parts.functions += functions.count(),
             Payload::TableSection(tables) => {
                 for table in tables {
-                    let ty = table?.ty;
-                    parts.tables.push(ty.element_type);
-                    parts.table_elements = parts.table_elements.saturating_add(ty.initial);
+                    parts.tables.push(table?.ty.element_type);
                 }
             }
             Payload::MemorySection(memories) => parts.memory = memory(memories)?,
@@ -132,7 +126,6 @@ impl<'a> Parts<'a> {
             wasm: Cow::Borrowed(self.wasm),
             memory_max: maximum.map(|pages| pages.saturating_mul(PAGE)),
             imported_pages,
-            table_elements: self.table_elements,
         };
         if self.grows.is_empty() && maximum.is_none() && imported_pages.is_none() {
             return Ok(rewritten);
@@ -411,7 +404,6 @@ mod tests {
             wasmparser::validate(&rewritten.wasm).unwrap();
             assert_eq!(*rewritten.wasm, *after);
             assert_eq!(rewritten.imported_pages, Some(3));
-            assert_eq!(rewritten.table_elements, 6);
             assert_eq!(
                 rewritten.memory_max,
                 memory.contains('9').then_some(9 * PAGE)

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
+use engine_core::backend::Step;
 use engine_core::{Trap, TrapCode};
 use wasmi::TrapCode as Code;
 use wasmi::errors::HostError;
 
-/// The error that unwinds a guest which the host stops. The reason stands in the host state; this carries nothing.
+/// The error that unwinds a guest which the host stops. The host state has the reason; this carries nothing.
 #[derive(Debug)]
 pub(crate) struct Stopped;
 
@@ -18,13 +19,13 @@ impl fmt::Display for Stopped {
 
 impl HostError for Stopped {}
 
-/// The trap that `error`, which ended a guest, stands for. `None`: the host stopped it, and its state knows why.
-pub(crate) fn of(error: &wasmi::Error) -> Option<Trap> {
+/// How `error` ended a guest.
+pub(crate) fn of(error: &wasmi::Error) -> Step {
     if error.downcast_ref::<Stopped>().is_some() {
-        return None;
+        return Step::Stopped;
     }
     let code = error.as_trap_code().map_or(TrapCode::Host, class);
-    Some(Trap::new(code, error.to_string()))
+    Step::Trapped(Trap::new(code, error.to_string()))
 }
 
 /// The class of one of wasmi's traps.
@@ -49,6 +50,13 @@ fn class(trap: Code) -> TrapCode {
 mod tests {
     use super::*;
 
+    fn trap(error: &wasmi::Error) -> Trap {
+        match of(error) {
+            Step::Trapped(trap) => trap,
+            step => panic!("{step:?}"),
+        }
+    }
+
     #[test]
     fn every_trap_has_its_class() {
         let table = [
@@ -66,16 +74,16 @@ mod tests {
             (Code::GrowthOperationLimited, TrapCode::Host),
         ];
         for (code, class) in table {
-            let trap = of(&wasmi::Error::from(code)).unwrap();
+            let trap = trap(&wasmi::Error::from(code));
             assert_eq!(trap.code, class, "{code}");
             assert_eq!(trap.detail, code.to_string());
         }
     }
 
     #[test]
-    fn a_stop_is_no_trap_and_a_stranger_is_the_hosts_fault() {
-        assert_eq!(of(&wasmi::Error::host(Stopped)), None);
-        let trap = of(&wasmi::Error::new("what is this")).unwrap();
+    fn a_stop_is_no_trap_and_an_unknown_error_is_the_hosts_fault() {
+        assert_eq!(of(&wasmi::Error::host(Stopped)), Step::Stopped);
+        let trap = trap(&wasmi::Error::new("what is this"));
         assert_eq!(trap.code, TrapCode::Host);
         assert!(trap.detail.contains("what is this"));
     }
