@@ -6,7 +6,7 @@ use engine_core::for_each_hostcall;
 use engine_core::sandbox::hostcalls;
 use wasmtime::{Caller, Error, Linker, Result};
 
-use crate::sandbox::Data;
+use crate::instance::Data;
 use crate::trap::Unwinder;
 
 macro_rules! define_all {

@@ -1,10 +1,9 @@
 //! The wasmtime backend: cranelift ahead of time, copy-on-write slots, the fastest calls.
 //!
 //! ```text
-//!   compile: threads of its own, low priority      ─▶ artifact (native code)
-//!   load:    deserialize, link once                ─▶ Loaded (InstancePre)
-//!   request: an instance that was used before, or
-//!            store, slot as its memory, instantiate ─▶ Fresh ──run──▶ outcome; the instance restored, or dropped
+//!   compile: on threads with low priority           ─▶ artifact (native code)
+//!   load:    deserialize, link once                 ─▶ WasmtimeModule (InstancePre), in a Runner
+//!   request: store, slot as its memory, instantiate ─▶ WasmtimeInstance, entered by the runner, or one that was reset
 //! ```
 //!
 //! A guest is interrupted through wasmtime's epoch: engine-core's clock bumps it when a call is overdue or cancelled, and
@@ -14,10 +13,10 @@
 mod compile;
 mod config;
 mod hostcalls;
+mod instance;
+mod limiter;
 mod memory;
 mod module;
-mod reuse;
-mod sandbox;
 mod stack;
 mod trap;
 
@@ -26,15 +25,19 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use engine_core::backend::instances::InstanceBudget;
-use engine_core::backend::{Artifact, Backend, Capabilities, Fingerprint, Module};
+use engine_core::backend::{Artifact, Backend, Capabilities, Fingerprint, Module, Runner};
 use engine_core::wasm::{Features, Wasm};
 use engine_core::{Error, ErrorKind, Interrupt, Result};
 use wasmtime::{Engine, Linker};
 
 pub use config::{MemoryMode, WasmtimeConfig};
 
-use module::Loaded;
-use sandbox::Data;
+use instance::Data;
+use module::WasmtimeModule;
+
+/// Instances that a module may have in its pool for each processor, in use or waiting: guests may wait, and the scheduler
+/// may turn to another.
+const POOLED_PER_CPU: usize = 4;
 
 /// The wasmtime backend.
 #[derive(Clone, Debug)]
@@ -49,7 +52,7 @@ struct Shared {
     linker: Linker<Data>,
     interrupt: Arc<dyn Interrupt>,
     /// For instances that are used again.
-    places: Arc<InstanceBudget>,
+    budget: Arc<InstanceBudget>,
     fingerprint: Fingerprint,
 }
 
@@ -69,7 +72,7 @@ impl Wasmtime {
         hostcalls::define(&mut linker, &unwinder).map_err(failed)?;
         Ok(Self {
             shared: Arc::new(Shared {
-                places: InstanceBudget::new(config.kept),
+                budget: InstanceBudget::new(config.kept),
                 config,
                 linker,
                 interrupt: Arc::new(Bump(engine.clone())),
@@ -114,21 +117,7 @@ impl Backend for Wasmtime {
     }
 
     unsafe fn load(self: Arc<Self>, artifact: &Artifact) -> Result<Arc<dyn Module>> {
-        let refused = |message: String| Err(Error::new(ErrorKind::Load, message));
-        if artifact.backend() != self.name() {
-            return refused(format!(
-                "the artifact was compiled by {}, this is {}: compile the module again",
-                artifact.backend(),
-                self.name()
-            ));
-        }
-        if *artifact.fingerprint() != self.shared.fingerprint {
-            return refused(format!(
-                "the artifact was compiled for {}, this is {}: compile the module again",
-                artifact.fingerprint().0,
-                self.shared.fingerprint.0
-            ));
-        }
+        artifact.check_made_by(&*self)?;
         let engine = &self.shared.engine;
         let mapped = artifact
             .file()
@@ -142,10 +131,16 @@ impl Backend for Wasmtime {
             // SAFETY: the caller's promise, as above.
             _ => unsafe { wasmtime::Module::deserialize(engine, artifact.bytes()) },
         };
-        match module {
-            Ok(module) => Ok(Arc::new(Loaded::new(Arc::clone(&self.shared), &module)?)),
-            Err(error) => refused(format!("wasmtime cannot load the artifact: {error:#}")),
-        }
+        let module = module.map_err(|error| {
+            Error::new(ErrorKind::Load, "wasmtime cannot load the artifact")
+                .because(trap::boxed(error))
+        })?;
+        let module = WasmtimeModule::new(Arc::clone(&self.shared), &module)?;
+        Ok(Arc::new(Runner::with_pool(
+            module,
+            POOLED_PER_CPU,
+            &self.shared.budget,
+        )))
     }
 }
 

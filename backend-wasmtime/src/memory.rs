@@ -1,4 +1,4 @@
-//! Linear memory of sandboxes: engine-core's slots, and a mapping of its own where there is none.
+//! Linear memory of sandboxes: engine-core's slots, and a mapping where there is none.
 //!
 //! Wasmtime asks its `MemoryCreator` for memory in the middle of an instantiation, without saying for whom. So the memory
 //! is laid ready for the thread that instantiates, for exactly as long as the instantiation runs ([`with`]).
@@ -8,7 +8,7 @@ use std::io;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use engine_core::memory::{GUARD, Image, RESERVED, Slot};
+use engine_core::memory::{GUARD, RESERVED, Slot};
 use parking_lot::Mutex;
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
@@ -24,8 +24,8 @@ pub(crate) const GC_GUARD: usize = 64 * 1024;
 pub(crate) enum Ready {
     /// A slot of the pool, which holds its image already.
     Slot(Pooled),
-    /// A mapping of its own, filled with the image.
-    Image(Arc<Image>),
+    /// A mapping of at least so many bytes, for an image that is filled in afterwards.
+    Bytes(u64),
 }
 
 thread_local! {
@@ -34,7 +34,7 @@ thread_local! {
 
 /// Runs `instantiate` with `ready` laid out for the one memory it creates. The second result is false if no memory was
 /// created: whatever was laid out is then dropped here, and never meets another instantiation. The same if it panics.
-pub(crate) fn with<R>(ready: Option<Ready>, instantiate: impl FnOnce() -> R) -> (R, bool) {
+pub(crate) fn with<R>(ready: Ready, instantiate: impl FnOnce() -> R) -> (R, bool) {
     struct Clear;
     impl Drop for Clear {
         fn drop(&mut self) {
@@ -43,7 +43,7 @@ pub(crate) fn with<R>(ready: Option<Ready>, instantiate: impl FnOnce() -> R) -> 
     }
 
     let clear = Clear;
-    drop(READY.replace(ready));
+    drop(READY.replace(Some(ready)));
     let result = instantiate();
     let taken = match READY.take() {
         Some(left) => {
@@ -61,7 +61,7 @@ pub(crate) fn with<R>(ready: Option<Ready>, instantiate: impl FnOnce() -> R) -> 
 pub(crate) struct Memories;
 
 // SAFETY: every memory made here is page-aligned, has the reservation and guard that were asked for behind its base, both
-// inaccessible beyond `byte_size`, never moves, and belongs to whoever it was made for until it is dropped.
+// inaccessible beyond `byte_size`, never moves, and belongs to the instance it was made for until it is dropped.
 unsafe impl MemoryCreator for Memories {
     fn new_memory(
         &self,
@@ -95,20 +95,17 @@ unsafe impl MemoryCreator for Memories {
                 slot.grow_to(minimum).map_err(|error| error.to_string())?;
                 Ok(Box::new(slot))
             }
-            Some(Ready::Image(image)) => {
-                let bytes = usize::try_from(image.len()).map_err(|error| error.to_string())?;
+            Some(Ready::Bytes(bytes)) => {
+                let bytes = usize::try_from(bytes).map_err(|error| error.to_string())?;
                 fits(bytes)?;
-                let mut mapping = Mapping::new(bytes.max(minimum), reserved, guard)
-                    .map_err(|error| format!("no memory for a sandbox: {error}"))?;
-                image.write_to(mapping.accessible());
-                Ok(Box::new(mapping))
+                Mapping::boxed(bytes.max(minimum), reserved, guard)
             }
             None => Mapping::boxed(minimum, reserved, guard),
         }
     }
 }
 
-/// A slot as wasmtime sees it, and as whoever makes it pristine between two sandboxes: handles to one and the same.
+/// A slot as wasmtime's memory has it, and as the instance that resets it has it: handles to one and the same.
 #[derive(Clone, Debug)]
 pub(crate) struct Pooled(Arc<Mutex<Option<Slot>>>);
 
@@ -117,15 +114,10 @@ impl Pooled {
         Self(Arc::new(Mutex::new(Some(slot))))
     }
 
-    /// Bytes that it can have.
-    pub(crate) fn max_len(&self) -> usize {
-        self.0.lock().as_ref().map_or(0, Slot::max_len)
-    }
-
     /// Makes the memory what it was at first, and shorter if it was grown, and counts it as waiting. After an error there is no
     /// memory any more: the store that has it must be dropped.
     ///
-    /// Whoever resets it must hold no reference into it.
+    /// There must be no reference into it.
     pub(crate) fn reset(&self) -> engine_core::Result<()> {
         let mut slot = self.0.lock();
         let used = slot
@@ -167,7 +159,7 @@ unsafe impl LinearMemory for Pooled {
     }
 }
 
-/// A mapping of its own, for one memory.
+/// A mapping for one memory.
 #[derive(Debug)]
 struct Mapping {
     base: NonNull<u8>,
@@ -239,11 +231,6 @@ impl Mapping {
         }
         Ok(())
     }
-
-    fn accessible(&mut self) -> &mut [u8] {
-        // SAFETY: the first `len` bytes are readable and writable, and `&mut self` is the only way to them.
-        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), self.len) }
-    }
 }
 
 impl Drop for Mapping {
@@ -275,10 +262,15 @@ unsafe impl LinearMemory for Mapping {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine_core::memory::{Image, Pool, PoolConfig};
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
-    fn image() -> Arc<Image> {
-        Arc::new(Image::new(65_536, &[(7, b"image")]).unwrap())
+    /// A slot of a pool, and the pool, which counts it as busy until it is dropped.
+    fn slot() -> (Ready, Pool) {
+        let pool = Pool::new(PoolConfig::default()).unwrap();
+        let image = Image::new(65_536, &[(7, b"image")]).unwrap();
+        let slot = pool.slot(&image, 1 << 20).unwrap();
+        (Ready::Slot(Pooled::new(slot)), pool)
     }
 
     fn ask(minimum: usize, maximum: Option<usize>) -> Result<Box<dyn LinearMemory>, String> {
@@ -298,40 +290,51 @@ mod tests {
 
     #[test]
     fn what_is_laid_ready_is_taken_once() {
-        let ((first, second), taken) = with(Some(Ready::Image(image())), || {
+        let (ready, pool) = slot();
+        let ((first, second), taken) = with(ready, || {
             (ask(0, None).unwrap(), ask(65_536, None).unwrap())
         });
         assert!(taken);
         assert_eq!(&bytes(&*first)[7..12], b"image");
         assert!(bytes(&*second).iter().all(|&byte| byte == 0));
+        drop(first);
+        assert_eq!(pool.stats().busy, 0);
     }
 
     #[test]
-    fn what_nobody_took_is_dropped_and_meets_no_other_instantiation() {
-        let image = image();
-        let ((), taken) = with(Some(Ready::Image(Arc::clone(&image))), || ());
+    fn a_mapping_has_the_minimum_and_what_the_image_needs() {
+        for (wanted, minimum, len) in [(0, 65_536, 1), (65_536, 0, 1), (3 * 65_536, 65_536, 3)] {
+            let (memory, taken) = with(Ready::Bytes(wanted), || ask(minimum, None).unwrap());
+            assert!(taken);
+            assert_eq!(bytes(&*memory), vec![0; len * 65_536]);
+        }
+    }
+
+    #[test]
+    fn what_is_not_taken_is_dropped_and_meets_no_other_instantiation() {
+        let (ready, pool) = slot();
+        let ((), taken) = with(ready, || ());
         assert!(!taken);
-        assert_eq!(Arc::strong_count(&image), 1);
-        let (memory, _) = with(None, || ask(65_536, None).unwrap());
+        assert_eq!(pool.stats().busy, 0);
+        let memory = ask(65_536, None).unwrap();
         assert!(bytes(&*memory).iter().all(|&byte| byte == 0));
     }
 
     #[test]
     fn a_panic_leaves_nothing_behind() {
-        let image = image();
+        let (ready, pool) = slot();
         let unwound = catch_unwind(AssertUnwindSafe(|| {
-            with(Some(Ready::Image(Arc::clone(&image))), || {
-                panic!("expected by the test")
-            })
+            with(ready, || panic!("expected by the test"))
         }));
         assert!(unwound.is_err());
-        assert_eq!(Arc::strong_count(&image), 1);
+        assert_eq!(pool.stats().busy, 0);
         assert!(READY.take().is_none());
     }
 
     #[test]
     fn another_thread_gets_nothing() {
-        let (memory, taken) = with(Some(Ready::Image(image())), || {
+        let (ready, _pool) = slot();
+        let (memory, taken) = with(ready, || {
             std::thread::spawn(|| ask(65_536, None).unwrap())
                 .join()
                 .unwrap()
@@ -342,13 +345,16 @@ mod tests {
 
     #[test]
     fn an_image_beyond_the_maximum_is_refused() {
-        let (memory, _) = with(Some(Ready::Image(image())), || ask(0, Some(0)));
-        assert!(memory.err().unwrap().contains("maximum"));
+        for ready in [Ready::Bytes(65_536), slot().0] {
+            let (memory, _) = with(ready, || ask(0, Some(0)));
+            assert!(memory.err().unwrap().contains("maximum"));
+        }
     }
 
     #[test]
     fn a_heap_for_references_does_not_take_the_guests_memory() {
-        let (heap, taken) = with(Some(Ready::Image(image())), || {
+        let (ready, _pool) = slot();
+        let (heap, taken) = with(ready, || {
             Memories
                 .new_memory(
                     MemoryType::new(1, None),

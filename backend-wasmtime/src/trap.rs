@@ -19,13 +19,13 @@ impl Unwinder {
         Ok(Self(Store::new(&Engine::new(&config)?, ())))
     }
 
-    /// The error. It says nothing: the reason stands in the host state.
+    /// The error. It says nothing: the host state has the reason.
     pub(crate) fn error(&self) -> Error {
         Error::msg(WasmBacktrace::capture(&self.0))
     }
 }
 
-/// The trap that `error`, which ended a guest, stands for. Meaningless for an error of [`Unwinder`].
+/// The trap that `error` is, which ended a guest. Not for an error of [`Unwinder`].
 pub(crate) fn of(error: &Error) -> Trap {
     let code = error
         .downcast_ref::<Code>()
