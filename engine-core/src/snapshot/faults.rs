@@ -1,9 +1,9 @@
 //! Snapshots that are wrong on purpose, for tests: the proof must refuse each of them.
 
-use super::policy::samples;
-use super::program::{Held, Program};
-use super::run_up::Ground;
-use super::{SnapshotMode, proof};
+use super::choose::samples;
+use super::program::{Checkpoint, Program};
+use super::recorder::Recorder;
+use super::{SnapshotMode, verify};
 use crate::backend::SlotSource;
 use crate::calls::Calls;
 use crate::contract::Contract;
@@ -54,7 +54,7 @@ pub(crate) fn prove(trial: &Trial<'_>, fault: Fault) -> Result<(), String> {
             .collect(),
         env: Vec::new(),
     };
-    let ground = Ground::new(
+    let recorder = Recorder::new(
         trial.calls,
         trial.slots,
         trial.contract,
@@ -64,7 +64,7 @@ pub(crate) fn prove(trial: &Trial<'_>, fault: Fault) -> Result<(), String> {
         &limits,
     );
     let program = Program::of(loaded, trial.form)?;
-    let mut held = program.first(&ground)?;
+    let mut held = program.first(&recorder)?;
     let clock = held.clock;
     match fault {
         Fault::StackPointer => held.shift_stack(8),
@@ -87,8 +87,8 @@ pub(crate) fn prove(trial: &Trial<'_>, fault: Fault) -> Result<(), String> {
     if fault == Fault::Clock {
         plan.clock = FIRST_READING;
     }
-    proof::prove(
-        &ground,
+    verify::verify(
+        &recorder,
         &loaded.plain,
         &plan,
         clock,
@@ -97,7 +97,7 @@ pub(crate) fn prove(trial: &Trial<'_>, fault: Fault) -> Result<(), String> {
     )
 }
 
-impl Held {
+impl Checkpoint {
     /// Moves the stack pointer, the first global of a Go program.
     fn shift_stack(&mut self, bytes: i32) {
         if let Some((_, GlobalValue::I32(sp))) = self.state.globals.first_mut() {

@@ -10,16 +10,16 @@
 //! captured when it ends. What happens between two steps  is done to the captured state. So nothing here depends on
 //! an engine, and the code is that of the plain start.
 
+mod choose;
 #[cfg(feature = "faults")]
 pub(crate) mod faults;
-mod policy;
 mod program;
-mod proof;
-mod run_up;
+mod recorder;
+mod verify;
 
 use std::time::Duration;
 
-pub(crate) use policy::{Wanted, take};
+pub(crate) use choose::{Wanted, take};
 
 /// Whether a function's sandboxes may start from a snapshot.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]

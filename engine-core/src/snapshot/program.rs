@@ -1,7 +1,7 @@
 //! What a run-up does with a program: how far it runs before its first request, and how it serves another.
 
 use super::SnapshotKind;
-use super::run_up::{Ended, Ground, Step, plan};
+use super::recorder::{Ended, Recorder, Run, plan};
 use crate::backend::Captured;
 use crate::contract::Contract;
 use crate::go::GoCommand;
@@ -26,7 +26,7 @@ pub(super) enum Program<'a> {
 }
 
 /// A state from which requests can be served.
-pub(super) struct Held {
+pub(super) struct Checkpoint {
     pub(super) kind: SnapshotKind,
     pub(super) state: Captured,
     /// What the monotonic clock showed.
@@ -40,7 +40,7 @@ pub(super) struct Held {
     pub(super) stderr: String,
 }
 
-impl Held {
+impl Checkpoint {
     /// The state in which a step ended, if it can be gone on from.
     fn of(kind: SnapshotKind, ended: Ended) -> Result<Self, String> {
         if ended.descriptors_changed {
@@ -79,7 +79,7 @@ impl<'a> Program<'a> {
     }
 
     /// Runs it up to where it waits for its first request.
-    pub(super) fn first(&self, ground: &Ground<'_>) -> Result<Held, String> {
+    pub(super) fn first(&self, recorder: &Recorder<'_>) -> Result<Checkpoint, String> {
         match self {
             Self::Reactor { plain } => {
                 let entries = plain.entries();
@@ -92,7 +92,7 @@ impl<'a> Program<'a> {
                         );
                     }
                 };
-                let ended = ground.run(&Step {
+                let ended = recorder.run(&Run {
                     plan: &plain.with_entries(before),
                     stdin: &[],
                     reads: Reads::Park,
@@ -104,10 +104,10 @@ impl<'a> Program<'a> {
                 }
                 returned(&ended, "its _initialize")?;
                 silent(&ended)?;
-                Held::of(SnapshotKind::Initialised, ended)
+                Checkpoint::of(SnapshotKind::Initialised, ended)
             }
             Self::Go { plain, go, .. } => {
-                let ended = ground.run(&Step {
+                let ended = recorder.run(&Run {
                     plan: plain,
                     stdin: &[],
                     reads: Reads::Park,
@@ -123,34 +123,34 @@ impl<'a> Program<'a> {
     /// Has it serve `sample` for some rounds.
     pub(super) fn warm(
         &mut self,
-        ground: &Ground<'_>,
-        mut held: Held,
+        recorder: &Recorder<'_>,
+        mut held: Checkpoint,
         rounds: u32,
         sample: &[u8],
-    ) -> Result<Held, String> {
+    ) -> Result<Checkpoint, String> {
         let mut stderr = String::new();
         for round in 1..=rounds {
             // A collection empties pools, which the last round fills again; what it leaves behind is a request's garbage only.
             let tidy = round + 1 == rounds;
-            held = self.round(ground, &held, sample, tidy)?;
+            held = self.round(recorder, &held, sample, tidy)?;
             if stderr.is_empty() {
                 stderr.clone_from(&held.stderr);
             }
         }
-        Ok(Held { stderr, ..held })
+        Ok(Checkpoint { stderr, ..held })
     }
 
     fn round(
         &mut self,
-        ground: &Ground<'_>,
-        held: &Held,
+        recorder: &Recorder<'_>,
+        held: &Checkpoint,
         sample: &[u8],
         tidy: bool,
-    ) -> Result<Held, String> {
+    ) -> Result<Checkpoint, String> {
         let plan = self.resume(held)?;
         match self {
             Self::Reactor { .. } => {
-                let ended = ground.run(&Step {
+                let ended = recorder.run(&Run {
                     plan: &plan,
                     stdin: sample,
                     reads: Reads::Plain,
@@ -158,12 +158,12 @@ impl<'a> Program<'a> {
                     tidy,
                 })?;
                 returned(&ended, "its handler")?;
-                answered(ground.contract, &ended)?;
-                Held::of(SnapshotKind::Warmed, ended)
+                answered(recorder.contract, &ended)?;
+                Checkpoint::of(SnapshotKind::Warmed, ended)
             }
             Self::Go { go, loops, .. } => {
                 let frame = go::main_frame(go, &held.state.memory, &held.state.globals);
-                let ended = ground.run(&Step {
+                let ended = recorder.run(&Run {
                     plan: &plan,
                     stdin: sample,
                     reads: Reads::Loop,
@@ -175,13 +175,13 @@ impl<'a> Program<'a> {
                     return parked(go, SnapshotKind::Warmed, ended);
                 }
                 exited(&ended)?;
-                answered(ground.contract, &ended)?;
+                answered(recorder.contract, &ended)?;
                 let frame = frame?;
                 let stderr = ended.stderr.clone();
-                let mut held = Held::of(SnapshotKind::Warmed, ended)?;
+                let mut held = Checkpoint::of(SnapshotKind::Warmed, ended)?;
                 let Captured { memory, globals } = &mut held.state;
                 go::rewind(go, &frame, memory, globals)?;
-                let again = ground.run(&Step {
+                let again = recorder.run(&Run {
                     plan: &resume_go(&held)?,
                     stdin: &[],
                     reads: Reads::Park,
@@ -197,7 +197,7 @@ impl<'a> Program<'a> {
     }
 
     /// How sandboxes that serve requests begin at `held`.
-    pub(super) fn plan(&self, held: &Held) -> Result<StartPlan, String> {
+    pub(super) fn plan(&self, held: &Checkpoint) -> Result<StartPlan, String> {
         let mut plan = self.resume(held)?;
         if let Self::Go { go, loops, .. } = self {
             let patches = go::generators(go, &held.state.memory, &held.state.globals)?;
@@ -210,7 +210,7 @@ impl<'a> Program<'a> {
     }
 
     /// How a step of the run-up goes on at `held`.
-    fn resume(&self, held: &Held) -> Result<StartPlan, String> {
+    fn resume(&self, held: &Checkpoint) -> Result<StartPlan, String> {
         match self {
             Self::Reactor { plain } => {
                 let entries = plain.entries();
@@ -222,7 +222,7 @@ impl<'a> Program<'a> {
     }
 
     /// Whether nothing is frozen in `held` that must be fresh.
-    pub(super) fn fresh(&self, held: &Held) -> Result<(), String> {
+    pub(super) fn fresh(&self, held: &Checkpoint) -> Result<(), String> {
         match self {
             Self::Reactor { .. } => fresh(&held.observed, &[], &[]),
             // The seed of the runtime's generators, which are patched, and the ends of collections.
@@ -237,7 +237,7 @@ impl<'a> Program<'a> {
 /// The random bytes that Go's runtime asks for when it starts.
 const RUNTIME_SEED: u32 = 32;
 
-fn resume_go(held: &Held) -> Result<StartPlan, String> {
+fn resume_go(held: &Checkpoint) -> Result<StartPlan, String> {
     plan(
         &held.state,
         &[RESUME_EXPORT.to_owned()],
@@ -247,7 +247,7 @@ fn resume_go(held: &Held) -> Result<StartPlan, String> {
 }
 
 /// The state of a Go command that waits for a request, ready to be resumed.
-fn parked(go: &GoCommand, kind: SnapshotKind, ended: Ended) -> Result<Held, String> {
+fn parked(go: &GoCommand, kind: SnapshotKind, ended: Ended) -> Result<Checkpoint, String> {
     if !ended.parked {
         return Err(match &ended.exit {
             GuestExit::Exit(code) => {
@@ -256,7 +256,7 @@ fn parked(go: &GoCommand, kind: SnapshotKind, ended: Ended) -> Result<Held, Stri
             GuestExit::Trap(trap) => format!("it traps before it reads its request: {trap}"),
         });
     }
-    let mut held = Held::of(kind, ended)?;
+    let mut held = Checkpoint::of(kind, ended)?;
     let Captured { memory, globals } = &mut held.state;
     go::park(go, memory, globals)?;
     Ok(held)

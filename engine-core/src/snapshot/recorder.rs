@@ -24,7 +24,7 @@ const BUDGET: Duration = Duration::from_secs(10);
 const MOST: Duration = Duration::from_secs(2);
 
 /// Where steps are run: the function without its requests.
-pub(super) struct Ground<'a> {
+pub(super) struct Recorder<'a> {
     calls: &'a Calls,
     slots: &'a SlotSource,
     pub(super) contract: &'static dyn Contract,
@@ -39,7 +39,7 @@ pub(super) struct Ground<'a> {
 }
 
 /// One step.
-pub(super) struct Step<'a> {
+pub(super) struct Run<'a> {
     pub(super) plan: &'a StartPlan,
     pub(super) stdin: &'a [u8],
     pub(super) reads: Reads,
@@ -69,7 +69,7 @@ pub(super) struct Ended {
     pub(super) took: Duration,
 }
 
-impl<'a> Ground<'a> {
+impl<'a> Recorder<'a> {
     pub(super) fn new(
         calls: &'a Calls,
         slots: &'a SlotSource,
@@ -98,7 +98,7 @@ impl<'a> Ground<'a> {
     }
 
     /// Runs one step. `Err`, in words: the host could not.
-    pub(super) fn run(&self, step: &Step<'_>) -> Result<Ended, String> {
+    pub(super) fn run(&self, step: &Run<'_>) -> Result<Ended, String> {
         let permit = self.place()?;
         let mounts = self.mounts.as_ref().map(MountSet::open).transpose();
         let mounts = mounts.map_err(|error| error.to_string())?;
@@ -154,7 +154,7 @@ impl<'a> Ground<'a> {
 
     /// Answers `sample` as a request that begins by `launch` is answered.
     pub(super) fn answer(&self, plan: &StartPlan, sample: &[u8]) -> Result<Ended, String> {
-        self.run(&Step {
+        self.run(&Run {
             plan,
             stdin: sample,
             reads: plan.reads,
@@ -165,7 +165,7 @@ impl<'a> Ground<'a> {
 
     /// What globals hold before anything has run: those that still do need not be set.
     pub(super) fn initial_globals(&self) -> Result<Vec<(String, GlobalValue)>, String> {
-        let nothing = self.run(&Step {
+        let nothing = self.run(&Run {
             plan: &self.loaded.plain.with_entries(&[]),
             stdin: &[],
             reads: Reads::Plain,

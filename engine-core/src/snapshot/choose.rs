@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::program::{Held, Program};
-use super::run_up::Ground;
-use super::{SnapshotFacts, SnapshotKind, SnapshotMode, Warmup, proof};
+use super::program::{Checkpoint, Program};
+use super::recorder::Recorder;
+use super::{SnapshotFacts, SnapshotKind, SnapshotMode, Warmup, verify};
 use crate::backend::SlotSource;
 use crate::calls::Calls;
 use crate::contract::Contract;
@@ -94,7 +94,7 @@ struct Candidate {
 
 fn choose(wanted: &Wanted<'_>, facts: &mut SnapshotFacts) -> Result<Candidate, String> {
     eligible(wanted)?;
-    let ground = Ground::new(
+    let recorder = Recorder::new(
         wanted.calls,
         wanted.slots,
         wanted.contract,
@@ -107,19 +107,19 @@ fn choose(wanted: &Wanted<'_>, facts: &mut SnapshotFacts) -> Result<Candidate, S
     let sample = wanted.warmup.and_then(|warmup| warmup.sample.as_deref());
     let samples = samples(wanted.contract, sample);
 
-    let first = program.first(&ground)?;
+    let first = program.first(&recorder)?;
     facts.stderr.clone_from(&first.stderr);
     if wanted.mode == SnapshotMode::Auto {
         program.fresh(&first)?;
     }
     let plain = &wanted.loaded.plain;
-    let initial = ground.initial_globals()?;
-    let candidate = |program: &Program<'_>, held: &Held| {
+    let initial = recorder.initial_globals()?;
+    let candidate = |program: &Program<'_>, held: &Checkpoint| {
         let plan = program.plan(held)?.without_globals(&initial);
-        proof::prove(&ground, plain, &plan, held.clock, &samples, wanted.mode)?;
+        verify::verify(&recorder, plain, &plan, held.clock, &samples, wanted.mode)?;
         Ok::<_, String>(Candidate {
             kind: held.kind,
-            took: time(&ground, &plan, &samples[0])?,
+            took: time(&recorder, &plan, &samples[0])?,
             plan,
         })
     };
@@ -129,7 +129,7 @@ fn choose(wanted: &Wanted<'_>, facts: &mut SnapshotFacts) -> Result<Candidate, S
         (warmup, _) => {
             let rounds = warmup.map_or(Warmup::USUAL, |warmup| warmup.rounds);
             let warm = program
-                .warm(&ground, first, rounds, &samples[0])
+                .warm(&recorder, first, rounds, &samples[0])
                 .and_then(|held| {
                     facts.stderr.push_str(&held.stderr);
                     candidate(&program, &held)
@@ -154,7 +154,7 @@ fn choose(wanted: &Wanted<'_>, facts: &mut SnapshotFacts) -> Result<Candidate, S
         (Err(_), Some(Ok(warm))) => warm,
         (Err(why), _) => return Err(why),
     };
-    let plainly = time(&ground, plain, &samples[0])?;
+    let plainly = time(&recorder, plain, &samples[0])?;
     if slower(best.took, plainly) {
         return Err(format!(
             "a request takes {:?} from a snapshot, and {plainly:?} without",
@@ -192,10 +192,10 @@ fn slower(one: Duration, other: Duration) -> bool {
 }
 
 /// The quickest of some requests.
-fn time(ground: &Ground<'_>, plan: &StartPlan, sample: &[u8]) -> Result<Duration, String> {
+fn time(recorder: &Recorder<'_>, plan: &StartPlan, sample: &[u8]) -> Result<Duration, String> {
     let mut best = Duration::MAX;
     for _ in 0..TIMED {
-        let ended = ground.answer(plan, sample)?;
+        let ended = recorder.answer(plan, sample)?;
         best = best.min(ended.took);
     }
     Ok(best)

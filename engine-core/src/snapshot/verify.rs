@@ -6,7 +6,7 @@
 //! they are written.
 
 use super::SnapshotMode;
-use super::run_up::{Ended, Ground, Step};
+use super::recorder::{Ended, Recorder, Run};
 use crate::contract::Contract;
 use crate::module::StartPlan;
 use crate::outcome::GuestExit;
@@ -23,21 +23,21 @@ const MOST_RUNS: usize = 40;
 ///
 /// `clock` is what the monotonic clock showed when the state was captured. With [`SnapshotMode::On`] headers may be frozen, such as
 /// the id that a router draws at its start; bodies may never be.
-pub(super) fn prove(
-    ground: &Ground<'_>,
+pub(super) fn verify(
+    recorder: &Recorder<'_>,
     plain: &StartPlan,
     plan: &StartPlan,
     clock: u64,
     samples: &[Vec<u8>],
     mode: SnapshotMode,
 ) -> Result<(), String> {
-    patched(ground, plan)?;
+    patched(recorder, plan)?;
     for sample in samples {
         let run = |plan| {
-            let ended = ground.answer(plan, sample)?;
+            let ended = recorder.answer(plan, sample)?;
             Ok::<_, String>((
                 ended.observed.first_monotonic,
-                Answer::of(ground.contract, &ended),
+                Answer::of(recorder.contract, &ended),
             ))
         };
         let plain = || run(plain).map(|(_, answer)| answer);
@@ -83,7 +83,7 @@ pub(super) fn prove(
 }
 
 /// Shows that every patch is written, and that random ones differ from sandbox to sandbox.
-fn patched(ground: &Ground<'_>, plan: &StartPlan) -> Result<(), String> {
+fn patched(recorder: &Recorder<'_>, plan: &StartPlan) -> Result<(), String> {
     let patches = &plan.state().patches;
     if patches.is_empty() {
         return Ok(());
@@ -91,7 +91,7 @@ fn patched(ground: &Ground<'_>, plan: &StartPlan) -> Result<(), String> {
     // Started and ended at once.
     let untouched = plan.with_entries(&[]);
     let memory = || {
-        let ended = ground.run(&Step {
+        let ended = recorder.run(&Run {
             plan: &untouched,
             stdin: &[],
             reads: plan.reads,
