@@ -141,7 +141,7 @@ func testSnapshots(t *testing.T, backend, module string) {
 		"file":        "files before it reads its request",
 		"date":        "the date before it reads its request",
 		"writable":    "writable mount",
-		"c":           "only those of Go",
+		"c":           "only commands built by Go's compiler",
 	} {
 		if _, whyNot := s.snapshotOf(name); !strings.Contains(whyNot, why) {
 			t.Errorf("%s: the reason %q lacks %q", name, whyNot, why)
@@ -154,7 +154,7 @@ func testSnapshots(t *testing.T, backend, module string) {
 	warned := s.logs("msg", "the function does not start from the snapshot that was asked for")
 	insisted := false
 	for _, record := range warned {
-		insisted = insisted || record["function"] == "c" && strings.Contains(record["reason"].(string), "only those of Go")
+		insisted = insisted || record["function"] == "c" && strings.Contains(record["reason"].(string), "only commands built by Go's compiler")
 	}
 	if !insisted {
 		t.Errorf("nothing was logged about what snapshot on could not do: %v", warned)

@@ -122,7 +122,7 @@ build_go() (
     export GOOS=wasip1 GOARCH=wasm GOFLAGS="${GOFLAGS:-} -trimpath -buildvcs=false"
     out=$PWD/build
     cd go
-    for guest in hello echo inspect probe; do go build -o "$out/go-$guest.wasm" "./$guest"; done
+    for guest in hello echo inspect probe fresh; do go build -o "$out/go-$guest.wasm" "./$guest"; done
     for guest in reactor probe-reactor; do go build -buildmode=c-shared -o "$out/go-$guest.wasm" "./$guest"; done
     # A separate module, so that only this one needs a download.
     cd markdown

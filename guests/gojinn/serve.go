@@ -8,10 +8,8 @@
 //
 // Build it with GOOS=wasip1 GOARCH=wasm go build. For an http.Handler see the package gojinnhttp beside this one.
 //
-// A function that uses this package says by an import of its module (gojinn.ready) that it may be warmed up: at deployment
-// Gojinn may give it sample requests and take its snapshot afterwards, so that every request starts with caches that are
-// filled. What those requests leave in package variables is present in every later request. Each request still has a fresh
-// sandbox: nothing of it reaches the next one.
+// Each request has a fresh sandbox: nothing of it reaches the next one. A function that computes its answers from the request
+// alone may ask to be warmed up, see [WarmUp].
 //
 // Outside wasip1 everything works the same on the process's stdin and stdout, so a handler can be tried and tested with
 // plain go run and go test.
@@ -27,13 +25,31 @@ import (
 	"runtime/metrics"
 )
 
+// mayWarmUp is whether WarmUp was called.
+var mayWarmUp bool
+
+// WarmUp says that the function may be warmed up. Call it in main, before Serve:
+//
+//	func main() {
+//		gojinn.WarmUp()
+//		gojinn.Serve(handler)
+//	}
+//
+// When the function is deployed, Gojinn then gives it a few sample requests (GET / if the operator has set no other) and takes its
+// snapshot afterwards, so that every request starts with caches that are filled. What those requests leave in variables is there
+// in every later request. So call it only if nothing that a handler keeps must be fresh: no random numbers, ids, keys, dates, counters
+// or buffers that are written out later. Gojinn refuses a warm-up in which it sees such a thing, but it does not see all of them.
+func WarmUp() { mayWarmUp = true }
+
 // Serve reads requests from stdin, calls handler for each and writes its response to stdout, until stdin ends. Call it once,
 // from main, and read stdin nowhere else.
 //
 // What cannot be answered ends the process, and the client gets 502: a request that is not one (exit code 1, the reason on
 // stderr), and a panic of the handler (exit code 2, the stack on stderr).
 func Serve(handler func(*Request) *Response) {
-	if err := serve(os.Stdin, os.Stdout, ready, handler); err != nil {
+	// Without the question, the host does not warm the program up.
+	ask := func() bool { return mayWarmUp && ready() }
+	if err := serve(os.Stdin, os.Stdout, ask, handler); err != nil {
 		fmt.Fprintln(os.Stderr, "gojinn:", err)
 		os.Exit(1)
 	}

@@ -66,7 +66,7 @@ pub fn programs_over_real_libraries_answer_from_snapshots(fixture: &Fixture) {
         // `on` allows frozen values, but the snapshot is refused if the answer to the sample shows them.
         if asked.kind() == SnapshotKind::None {
             assert!(expected.fresh.is_some(), "{name}: {}", asked.about);
-            asked.because("each one from the snapshot answers");
+            asked.because("would be the same in every request");
         }
         parked += usize::from(auto.kind() == SnapshotKind::Parked);
     }

@@ -78,7 +78,7 @@ pub fn a_key_drawn_at_the_start_differs_in_each_request(fixture: &Fixture) {
         return;
     };
     let deployed = Deployed::new(fixture, &wasm, Setting::args("id"))
-        .because("each one from the snapshot answers")
+        .because("would be the same in every request")
         .is(SnapshotKind::None);
     assert_ne!(deployed.fact("", "id"), deployed.fact("", "id"));
 

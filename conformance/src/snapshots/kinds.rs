@@ -113,11 +113,15 @@ pub fn programs_that_may_be_warmed_up_are(fixture: &Fixture) {
         &Deployed::new(fixture, &wasm, reader.off()),
         &parked.is(SnapshotKind::Parked),
     );
-    for name in ["go-serve", "go-mux"] {
+    // One of them calls gojinn.WarmUp.
+    for (name, kind) in [
+        ("go-serve", SnapshotKind::Warmed),
+        ("go-mux", SnapshotKind::Parked),
+    ] {
         let Some(wasm) = guest(name) else { return };
         let plain = Deployed::new(fixture, &wasm, Setting::default().off());
-        let warmed = Deployed::new(fixture, &wasm, Setting::default());
-        same_answers(&plain, &warmed.is(SnapshotKind::Warmed));
+        let from = Deployed::new(fixture, &wasm, Setting::default());
+        same_answers(&plain, &from.is(kind));
     }
 }
 
@@ -151,7 +155,7 @@ pub fn what_would_be_frozen_keeps_auto_from_it(fixture: &Fixture) {
     // If a key or a date is in the answer, verification finds that it is frozen, also with `on`.
     for args in ["key", "clock"] {
         Deployed::new(fixture, &wasm, Setting::args(args).on())
-            .because("each one from the snapshot answers")
+            .because("would be the same in every request")
             .is(SnapshotKind::None);
     }
 }
@@ -182,7 +186,7 @@ pub fn programs_without_a_snapshot_are_served_plain(fixture: &Fixture) {
     }
     let other = expect(wat::parse_str(command("", "")).map_err(|e| Error::host(e.to_string())));
     Deployed::new(fixture, &other, Setting::default().on())
-        .because("only those of Go")
+        .because("only commands built by Go's compiler")
         .is(SnapshotKind::None);
 }
 

@@ -13,6 +13,7 @@ pub mod fresh;
 pub mod kinds;
 pub mod proofs;
 pub mod reactors;
+pub mod secrets;
 
 mod memo;
 
@@ -54,6 +55,10 @@ macro_rules! snapshots {
             reactors::slow_reactors_are_not_waited_for
             reactors::reactors_with_hidden_state_do_not
             reactors::go_reactors_need_to_be_asked_for
+            secrets::secrets_differ_in_each_request
+            secrets::times_are_not_those_of_the_deployment
+            secrets::what_main_does_at_its_end_is_done
+            secrets::reactors_that_keep_entropy_or_time_do_not
         }
     };
     ($backend:expr; $($module:ident :: $case:ident)*) => {

@@ -52,6 +52,9 @@ const GLOBALS: [ValType; 8] = [
     ValType::I32,
 ];
 
+/// How many random bytes Go's runtime asks for when it starts, once: the seed of its generators.
+pub(crate) const RUNTIME_SEED: u32 = 32;
+
 /// The table index of the first function with code: `funcValueOffset` of Go's linker.
 const FIRST: u32 = 0x1000;
 

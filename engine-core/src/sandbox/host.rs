@@ -65,7 +65,7 @@ pub struct HostState {
     pub(crate) clock_zero: Instant,
     /// Nanoseconds the guest's monotonic clock shows at `clock_zero`.
     pub(crate) clock_offset: u64,
-    /// What the guest asks of the host, during a run-up.
+    /// What the guest asks of the host, and the entropy and clocks it is given, while it is recorded; `None` in each request.
     pub(crate) observed: Option<Box<Observed>>,
     /// Figures and bound of linear memory; a backend reports through [`HostState::memory`].
     pub(crate) memory: MemoryUse,

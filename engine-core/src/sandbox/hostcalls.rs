@@ -145,7 +145,7 @@ pub fn host_log(
 pub fn ready(host: &mut HostState, _: &mut [u8]) -> Result<i32, Stop> {
     Ok(match &mut host.observed {
         Some(observed) => {
-            observed.ready = true;
+            observed.asked.ready = true;
             i32::from(observed.tidy)
         }
         None => 0,

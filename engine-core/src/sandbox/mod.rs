@@ -4,7 +4,9 @@ mod host;
 pub mod hostcalls;
 mod observed;
 pub mod wasi;
+mod world;
 
 pub(crate) use host::{Buffers, FIRST_READING, Reads};
 pub use host::{HostState, MemoryUse, Program, Stop};
-pub(crate) use observed::Observed;
+pub(crate) use observed::{Asked, Observed};
+pub(crate) use world::{World, WorldState, bytes_of};

@@ -1,17 +1,27 @@
 //! What a program asked of the host before its state was captured: whatever it got then would be frozen for all requests.
 
-/// Counts kept during a step of a run-up, and during no request.
-#[derive(Debug, Default)]
+use super::world::WorldState;
+
+/// Kept during a recorded run, and during no request.
+#[derive(Debug)]
 pub(crate) struct Observed {
+    /// The entropy and the clocks of the run.
+    pub(crate) world: WorldState,
     /// Whether the program is to tidy up before it reads its next request.
     pub(crate) tidy: bool,
+    pub(crate) asked: Asked,
+}
+
+/// What a program asked for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asked {
     /// Bytes of each `random_get`.
     pub(crate) random: Vec<u32>,
     /// Each reading of the realtime clock, in nanoseconds since 1970.
     pub(crate) realtime: Vec<u64>,
-    /// The smallest reading of the monotonic clock, in nanoseconds.
-    pub(crate) first_monotonic: Option<u64>,
-    /// Operations on files, folders and sockets, beyond asking which folders there are.
+    /// How often it read the monotonic clock.
+    pub(crate) monotonic: u64,
+    /// Operations on files, directories and sockets, beyond asking which directories there are.
     pub(crate) files: u32,
     /// The first of them.
     pub(crate) first_file: Option<&'static str>,
@@ -23,40 +33,62 @@ pub(crate) struct Observed {
 const MOST: usize = 4096;
 
 impl Observed {
-    /// No counts yet.
-    pub(crate) fn new(tidy: bool) -> Self {
+    /// Nothing asked yet.
+    pub(crate) fn new(world: WorldState, tidy: bool) -> Self {
         Self {
+            world,
             tidy,
-            ..Self::default()
+            asked: Asked::default(),
         }
     }
 
+    /// Notes a call of `random_get`, whose bytes then come from [`WorldState::fill`].
     pub(crate) fn random(&mut self, bytes: u32) {
-        if self.random.len() < MOST {
-            self.random.push(bytes);
+        self.world.ask();
+        if self.asked.random.len() < MOST {
+            self.asked.random.push(bytes);
         }
     }
 
-    pub(crate) fn realtime(&mut self, nanos: u64) {
-        if self.realtime.len() < MOST {
-            self.realtime.push(nanos);
+    /// A reading of the realtime clock.
+    pub(crate) fn realtime(&mut self) -> u64 {
+        self.world.ask();
+        let nanos = self.world.realtime();
+        if self.asked.realtime.len() < MOST {
+            self.asked.realtime.push(nanos);
         }
+        nanos
     }
 
-    pub(crate) fn monotonic(&mut self, nanos: u64) {
-        let first = self.first_monotonic.get_or_insert(nanos);
-        *first = nanos.min(*first);
+    /// A reading of the monotonic clock.
+    pub(crate) fn monotonic(&mut self) -> u64 {
+        self.world.ask();
+        self.asked.monotonic += 1;
+        self.world.monotonic()
     }
 
     pub(crate) fn file(&mut self, name: &'static str) {
-        // Which folders there are is part of the function's configuration, and so of what its snapshot is made for.
+        // Which directories there are is part of the function's configuration, and so of what its snapshot is made for.
         if matches!(
             name,
             "fd_prestat_get" | "fd_prestat_dir_name" | "fd_fdstat_get"
         ) {
             return;
         }
-        self.files = self.files.saturating_add(1);
-        self.first_file.get_or_insert(name);
+        self.asked.files = self.asked.files.saturating_add(1);
+        self.asked.first_file.get_or_insert(name);
+    }
+}
+
+impl Asked {
+    /// Both together: `other` came after.
+    pub(crate) fn and(mut self, other: &Self) -> Self {
+        self.random.extend(&other.random);
+        self.realtime.extend(&other.realtime);
+        self.monotonic += other.monotonic;
+        self.files = self.files.saturating_add(other.files);
+        self.first_file = self.first_file.or(other.first_file);
+        self.ready |= other.ready;
+        self
     }
 }

@@ -1,20 +1,23 @@
-//! Which snapshot a function gets, if any: the cheapest of those that are allowed and proved.
+//! Chooses which snapshot a function gets, if any: the cheapest of those that are allowed and verified.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::program::{Checkpoint, Program};
-use super::recorder::Recorder;
-use super::{SnapshotFacts, SnapshotKind, SnapshotMode, Warmup, verify};
+use super::language::{self, Language};
+use super::recorder::{Checkpoint, Recorder};
+use super::samples::samples;
+use super::verify::{Recorded, Times, Verifier};
+use super::worlds::Worlds;
+use super::{SnapshotFacts, SnapshotKind, SnapshotMode, Warmup};
 use crate::backend::SlotSource;
 use crate::calls::Calls;
 use crate::contract::Contract;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::module::{Loaded, StartPlan};
-use crate::sandbox::{self, wasi::MountSet};
+use crate::sandbox::{self, World, wasi::MountSet};
 use crate::wasm::Form;
 
-/// Runs of each candidate, of which the quickest counts.
+/// Runs in addition, where a snapshot seems to be slower, of which the quickest counts.
 const TIMED: usize = 5;
 
 /// A function that may get a snapshot.
@@ -33,7 +36,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) warmup: Option<&'a Warmup>,
 }
 
-/// Takes a snapshot, proves it, and says what came of it. `Err`: settings that contradict each other.
+/// Takes a snapshot, verifies it, and says what came of it. `Err`: settings that contradict each other.
 pub(crate) fn take(wanted: &Wanted<'_>) -> Result<(Option<StartPlan>, SnapshotFacts)> {
     check(wanted)?;
     let mut facts = SnapshotFacts::default();
@@ -89,7 +92,6 @@ fn check(wanted: &Wanted<'_>) -> Result<()> {
 struct Candidate {
     kind: SnapshotKind,
     plan: StartPlan,
-    took: Duration,
 }
 
 fn choose(wanted: &Wanted<'_>, facts: &mut SnapshotFacts) -> Result<Candidate, String> {
@@ -103,65 +105,126 @@ fn choose(wanted: &Wanted<'_>, facts: &mut SnapshotFacts) -> Result<Candidate, S
         wanted.mounts,
         wanted.limits,
     );
-    let mut program = Program::of(wanted.loaded, wanted.form)?;
+    let language = language::of(wanted.loaded, wanted.form)?;
     let sample = wanted.warmup.and_then(|warmup| warmup.sample.as_deref());
     let samples = samples(wanted.contract, sample);
+    let worlds = Worlds::now();
+    let verifier = Verifier {
+        recorder: &recorder,
+        worlds,
+        samples: &samples,
+        mode: wanted.mode,
+    };
 
-    let first = program.first(&recorder)?;
+    let first = language.first(&recorder, worlds.first())?;
     facts.stderr.clone_from(&first.stderr);
+    let second = language.first(&recorder, worlds.second())?;
     if wanted.mode == SnapshotMode::Auto {
-        program.fresh(&first)?;
+        language.start_is_fresh(&first, &second)?;
     }
+    let initial = recorder.initial_globals(worlds.first())?;
+    let recorded = |checkpoint: Checkpoint| {
+        let plan = language.plan(&checkpoint)?.without_globals(&initial);
+        Ok::<_, String>(Recorded { checkpoint, plan })
+    };
+    let (first, second) = (recorded(first)?, recorded(second)?);
+    let times = verifier.start(&first, &second)?;
     let plain = &wanted.loaded.plain;
-    let initial = recorder.initial_globals()?;
-    let candidate = |program: &Program<'_>, held: &Checkpoint| {
-        let plan = program.plan(held)?.without_globals(&initial);
-        verify::verify(&recorder, plain, &plan, held.clock, &samples, wanted.mode)?;
-        Ok::<_, String>(Candidate {
-            kind: held.kind,
-            took: time(&recorder, &plan, &samples[0])?,
-            plan,
-        })
-    };
-    let cold = candidate(&program, &first);
-    let warm = match (wanted.warmup, first.ready) {
-        (None, false) => None,
-        (warmup, _) => {
-            let rounds = warmup.map_or(Warmup::USUAL, |warmup| warmup.rounds);
-            let warm = program
-                .warm(&recorder, first, rounds, &samples[0])
-                .and_then(|held| {
-                    facts.stderr.push_str(&held.stderr);
-                    candidate(&program, &held)
-                });
-            Some(warm.map_err(|why| format!("it is not warmed up: {why}")))
-        }
-    };
-    let best = match (cold, warm) {
-        (Ok(cold), Some(Ok(warm))) if !slower(warm.took, cold.took) => warm,
-        (Ok(cold), Some(Ok(warm))) => {
-            facts.why_not = Some(format!(
-                "it is not warmed up: a request takes {:?} then, and {:?} without",
-                warm.took, cold.took
-            ));
-            cold
-        }
-        (Ok(cold), Some(Err(why))) => {
-            facts.why_not = Some(why);
-            cold
-        }
-        (Ok(cold), None) => cold,
-        (Err(_), Some(Ok(warm))) => warm,
-        (Err(why), _) => return Err(why),
-    };
-    let plainly = time(&recorder, plain, &samples[0])?;
-    if slower(best.took, plainly) {
+    if let Some(times) = slower(&verifier, plain, &first.plan, times)? {
         return Err(format!(
-            "a request takes {:?} from a snapshot, and {plainly:?} without",
-            best.took
+            "a request takes {:?} from a snapshot, and {:?} without",
+            times.snapshot, times.before
         ));
     }
-    Ok(best)
+
+    let rounds = match (wanted.warmup, first.checkpoint.asked.ready) {
+        (None, false) => None,
+        (warmup, _) => Some(warmup.map_or(Warmup::USUAL, |warmup| warmup.rounds)),
+    };
+    let chosen = match rounds {
+        None => None,
+        Some(rounds) => {
+            let warmed = Warming {
+                language: &*language,
+                verifier: &verifier,
+                rounds,
+            }
+            .warm(&first, &second, &recorded);
+            match warmed {
+                Ok(warmed) => {
+                    facts.stderr.push_str(&warmed.checkpoint.stderr);
+                    Some(warmed)
+                }
+                Err(why) => {
+                    facts.why_not = Some(format!("it is not warmed up: {why}"));
+                    None
+                }
+            }
+        }
+    };
+    let Recorded { checkpoint, plan } = chosen.unwrap_or(first);
+    Ok(Candidate {
+        kind: checkpoint.kind,
+        plan,
+    })
+}
+
+/// How a program is warmed up.
+struct Warming<'a> {
+    language: &'a dyn Language,
+    verifier: &'a Verifier<'a>,
+    rounds: u32,
+}
+
+impl Warming<'_> {
+    /// The warmed program, if it answers as it does without and is quicker. `Err` says why not.
+    fn warm(
+        &self,
+        first: &Recorded,
+        second: &Recorded,
+        recorded: &dyn Fn(Checkpoint) -> Result<Recorded, String>,
+    ) -> Result<Recorded, String> {
+        let Self { verifier, .. } = *self;
+        let worlds = verifier.worlds;
+        let warm = self.rounds(&first.checkpoint, worlds.first())?;
+        let other = self.rounds(&second.checkpoint, worlds.second())?;
+        if verifier.mode == SnapshotMode::Auto {
+            let mut again = || self.rounds(&first.checkpoint, worlds.first_at_another_time());
+            self.language.warm_up_is_fresh(&warm, &other, &mut again)?;
+        }
+        let (warm, other) = (recorded(warm)?, recorded(other)?);
+        let times = verifier.warm_up(first, &warm, &other)?;
+        match slower(verifier, &first.plan, &warm.plan, times)? {
+            None => Ok(warm),
+            Some(times) => Err(format!(
+                "a request takes {:?} then, and {:?} without",
+                times.snapshot, times.before
+            )),
+        }
+    }
+
+    /// Has the program serve the first sample for all rounds.
+    fn rounds(&self, from: &Checkpoint, world: World) -> Result<Checkpoint, String> {
+        let Verifier {
+            recorder, samples, ..
+        } = *self.verifier;
+        let sample = samples.first().ok_or("the contract has no samples")?;
+        let mut last: Option<Checkpoint> = None;
+        for round in 1..=self.rounds {
+            // A collection empties pools, which the last round fills again; what it leaves behind is a request's garbage only.
+            let tidy = round + 1 == self.rounds;
+            let world = Worlds::round(world, round);
+            let from = last.as_ref().unwrap_or(from);
+            let mut next = self.language.round(recorder, from, sample, tidy, world)?;
+            if let Some(last) = last {
+                next.asked = last.asked.and(&next.asked);
+                // What each round writes is what the first one wrote.
+                next.stderr = last.stderr;
+            }
+            last = Some(next);
+        }
+        last.ok_or_else(|| "a warm-up has no rounds".to_owned())
+    }
 }
 
 /// What can be said without running anything.
@@ -171,7 +234,7 @@ fn eligible(wanted: &Wanted<'_>) -> Result<(), String> {
         return Err("env or args have values that each request brings".into());
     }
     if wanted.mode == SnapshotMode::Auto && wanted.mounts.is_some_and(MountSet::any_writable) {
-        return Err("it has a writable mount, which no run-up sees".into());
+        return Err("it has a writable mount, and no run without a request may write there".into());
     }
     if split.image.is_none() {
         return Err(match &split.why_not {
@@ -185,27 +248,21 @@ fn eligible(wanted: &Wanted<'_>) -> Result<(), String> {
     }
 }
 
-/// Whether `one` is more than `other`, by more than a few measurements on a busy machine differ. Where it makes no difference,
-/// a start that has less to do is the better one.
-fn slower(one: Duration, other: Duration) -> bool {
-    one > other + other / 4
-}
-
-/// The quickest of some requests.
-fn time(recorder: &Recorder<'_>, plan: &StartPlan, sample: &[u8]) -> Result<Duration, String> {
-    let mut best = Duration::MAX;
+/// The times that show that `snapshot` is slower than `before`, by more than measurements on a busy machine differ; `None` if it is
+/// not. Where it makes no difference, a start that has less to do is the better one.
+fn slower(
+    verifier: &Verifier<'_>,
+    before: &StartPlan,
+    snapshot: &StartPlan,
+    mut times: Times,
+) -> Result<Option<Times>, String> {
     for _ in 0..TIMED {
-        let ended = recorder.answer(plan, sample)?;
-        best = best.min(ended.took);
+        if times.snapshot <= times.before + times.before / 4 {
+            return Ok(None);
+        }
+        let more = verifier.time(before, snapshot)?;
+        times.before = times.before.min(more.before);
+        times.snapshot = times.snapshot.min(more.snapshot);
     }
-    Ok(best)
-}
-
-/// The requests that a snapshot is verified with: the user's, if there is one, and those of the contract.
-pub(super) fn samples(contract: &dyn Contract, user: Option<&[u8]>) -> Vec<Vec<u8>> {
-    let mut samples = contract.samples();
-    if let Some(user) = user {
-        samples.insert(0, user.to_vec());
-    }
-    samples
+    Ok(Some(times))
 }

@@ -1,9 +1,10 @@
-//! Snapshots that are wrong on purpose, for tests: the proof must refuse each of them.
+//! Snapshots that are wrong on purpose, for tests: the verification must refuse each of them.
 
-use super::choose::samples;
-use super::program::{Checkpoint, Program};
-use super::recorder::Recorder;
-use super::{SnapshotMode, verify};
+use super::recorder::{Checkpoint, Recorder};
+use super::samples::samples;
+use super::verify::{Recorded, Verifier};
+use super::worlds::Worlds;
+use super::{SnapshotMode, language};
 use crate::backend::SlotSource;
 use crate::calls::Calls;
 use crate::contract::Contract;
@@ -43,7 +44,7 @@ pub(crate) struct Trial<'a> {
     pub(crate) sample: Option<&'a [u8]>,
 }
 
-/// What the proof says of a snapshot of the module with that fault; `Err(text)`: it refuses it.
+/// What the verification says of a snapshot of the module with that fault; `Err(text)`: it refuses it.
 pub(crate) fn prove(trial: &Trial<'_>, fault: Fault) -> Result<(), String> {
     let Trial { loaded, .. } = *trial;
     let limits = Limits::default();
@@ -63,38 +64,46 @@ pub(crate) fn prove(trial: &Trial<'_>, fault: Fault) -> Result<(), String> {
         None,
         &limits,
     );
-    let program = Program::of(loaded, trial.form)?;
-    let mut held = program.first(&recorder)?;
-    let clock = held.clock;
+    let language = language::of(loaded, trial.form)?;
+    let worlds = Worlds::now();
+    let first = |world| {
+        let checkpoint = language.first(&recorder, world)?;
+        let plan = language.plan(&checkpoint)?;
+        let plan = match fault {
+            Fault::Entry => plan.with_entries(&loaded.plain.entries()),
+            Fault::Patches => plan.with_patches(Vec::new()),
+            _ => plan,
+        };
+        Ok::<_, String>(Recorded { checkpoint, plan })
+    };
+    let (mut taken, other) = (first(worlds.first())?, first(worlds.second())?);
     match fault {
-        Fault::StackPointer => held.shift_stack(8),
-        Fault::Memory(text) => held.overwrite(text)?,
-        _ => {}
-    }
-    let plan = program.plan(&held)?;
-    let mut plan = match fault {
-        Fault::Entry => plan.with_entries(&loaded.plain.entries()),
-        Fault::Patches => plan.with_patches(Vec::new()),
+        Fault::StackPointer => {
+            taken.checkpoint.shift_stack(8);
+            taken.plan = language.plan(&taken.checkpoint)?;
+        }
+        Fault::Memory(text) => {
+            taken.checkpoint.overwrite(text)?;
+            taken.plan = language.plan(&taken.checkpoint)?;
+        }
         Fault::PatchAddress => {
-            let mut patches = plan.state().patches.clone();
+            let mut patches = taken.plan.state().patches.clone();
             if let Some(crate::start::Patch::Random { at, .. }) = patches.first_mut() {
                 *at += 1 << 40;
             }
-            plan.with_patches(patches)
+            taken.plan = taken.plan.with_patches(patches);
         }
-        _ => plan,
-    };
-    if fault == Fault::Clock {
-        plan.clock = FIRST_READING;
+        Fault::Clock => taken.plan.clock = FIRST_READING,
+        Fault::Nothing | Fault::Entry | Fault::Patches => {}
     }
-    verify::verify(
-        &recorder,
-        &loaded.plain,
-        &plan,
-        clock,
-        &samples(trial.contract, trial.sample),
-        SnapshotMode::Auto,
-    )
+    let samples = samples(trial.contract, trial.sample);
+    let verifier = Verifier {
+        recorder: &recorder,
+        worlds,
+        samples: &samples,
+        mode: SnapshotMode::Auto,
+    };
+    verifier.start(&taken, &other).map(|_| ())
 }
 
 impl Checkpoint {

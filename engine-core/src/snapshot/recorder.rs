@@ -1,4 +1,4 @@
-//! One step of a run-up: a sandbox that is run to some point, and its state there.
+//! Runs a function's program without requests: a sandbox that runs in a given [`World`] to some point, and its state there.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,17 +13,21 @@ use crate::memory::Image;
 use crate::module::{Loaded, StartPlan};
 use crate::outcome::{GuestExit, TrapCode};
 use crate::priority::cpu_time;
-use crate::sandbox::wasi::{MountSet, Stdio, monotonic};
-use crate::sandbox::{Buffers, HostState, Observed, Program, Reads, Stop};
+use crate::sandbox::wasi::{MountSet, Stdio};
+use crate::sandbox::{
+    Asked, Buffers, HostState, Observed, Program, Reads, Stop, World, WorldState,
+};
 use crate::start::{GlobalValue, StartState};
 
-/// How long all steps for one function may take together: its deployment, and with it a reload, waits for them.
+use super::SnapshotKind;
+
+/// How long all runs for one function may take together: its deployment, and with it a reload, waits for them.
 const BUDGET: Duration = Duration::from_secs(10);
 
-/// How long one step may take: there are some thirty of them.
+/// How long one run may take: there are some thirty of them.
 const MOST: Duration = Duration::from_secs(2);
 
-/// Where steps are run: the function without its requests.
+/// Runs the program of one function.
 pub(super) struct Recorder<'a> {
     calls: &'a Calls,
     slots: &'a SlotSource,
@@ -38,9 +42,12 @@ pub(super) struct Recorder<'a> {
     until: Instant,
 }
 
-/// One step.
+/// One run.
 pub(super) struct Run<'a> {
     pub(super) plan: &'a StartPlan,
+    pub(super) world: World,
+    /// The world it is in once it has asked for entropy or time so often.
+    pub(super) later: Option<(u64, World)>,
     pub(super) stdin: &'a [u8],
     pub(super) reads: Reads,
     /// Whether its state is wanted at the end.
@@ -49,7 +56,7 @@ pub(super) struct Run<'a> {
     pub(super) tidy: bool,
 }
 
-/// Where a step ended.
+/// Where a run ended.
 pub(super) struct Ended {
     pub(super) exit: GuestExit,
     /// Whether it was ended by `proc_exit` or by a read, and did not return.
@@ -59,7 +66,9 @@ pub(super) struct Ended {
     pub(super) stderr: String,
     /// What the monotonic clock showed.
     pub(super) clock: u64,
-    pub(super) observed: Observed,
+    pub(super) asked: Asked,
+    /// How often it asked for entropy or time.
+    pub(super) questions: u64,
     /// What the program did to its standard descriptors.
     pub(super) stdio: Stdio,
     /// Whether descriptors are open that are not at a start, or the other way round.
@@ -67,6 +76,59 @@ pub(super) struct Ended {
     pub(super) state: Option<Captured>,
     /// CPU time, from its memory to its end: whatever else the machine does is not in it.
     pub(super) took: Duration,
+}
+
+/// A state from which requests can be served.
+pub(super) struct Checkpoint {
+    pub(super) kind: SnapshotKind,
+    pub(super) state: Captured,
+    /// What the monotonic clock showed.
+    pub(super) clock: u64,
+    /// What the program did to its standard descriptors.
+    pub(super) stdio: Stdio,
+    /// What it asked of the host on its way here: for a warm-up, in all rounds.
+    pub(super) asked: Asked,
+    /// How often it asked for entropy or time in its last run.
+    pub(super) questions: u64,
+    /// What it wrote to stderr on its way here.
+    pub(super) stderr: String,
+}
+
+impl Checkpoint {
+    /// The state in which a run ended, if it can be gone on from.
+    pub(super) fn of(kind: SnapshotKind, ended: Ended) -> Result<Self, String> {
+        if ended.descriptors_changed {
+            return Err("it has opened a file or directory and not closed it".into());
+        }
+        let state = ended
+            .state
+            .ok_or("its state cannot be read on this backend")?;
+        Ok(Self {
+            kind,
+            state,
+            clock: ended.clock,
+            stdio: ended.stdio,
+            asked: ended.asked,
+            questions: ended.questions,
+            stderr: ended.stderr,
+        })
+    }
+
+    /// The beginning at this state, with `entries` to call.
+    pub(super) fn plan(&self, entries: &[String]) -> Result<StartPlan, String> {
+        let image = Image::from_bytes(&self.state.memory).map_err(|error| error.to_string())?;
+        let state = StartState {
+            image: Some(Arc::new(image)),
+            globals: self.state.globals.clone(),
+            patches: Vec::new(),
+            // Only the state of such modules is captured.
+            is_restorable: true,
+        };
+        let mut plan = StartPlan::new(state, entries);
+        plan.clock = self.clock;
+        plan.stdio = self.stdio;
+        Ok(plan)
+    }
 }
 
 impl<'a> Recorder<'a> {
@@ -97,9 +159,9 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    /// Runs one step. `Err`, in words: the host could not.
-    pub(super) fn run(&self, step: &Run<'_>) -> Result<Ended, String> {
-        let permit = self.place()?;
+    /// Runs the program. `Err`, in words: the host could not.
+    pub(super) fn run(&self, run: &Run<'_>) -> Result<Ended, String> {
+        let permit = self.permit()?;
         let mounts = self.mounts.as_ref().map(MountSet::open).transpose();
         let mounts = mounts.map_err(|error| error.to_string())?;
         let (begun, used) = (Instant::now(), cpu_time());
@@ -110,18 +172,19 @@ impl<'a> Recorder<'a> {
             mounts,
             self.contract,
             Buffers {
-                stdin: step.stdin.to_vec(),
+                stdin: run.stdin.to_vec(),
                 stdout: Vec::new(),
             },
             &self.limits,
         ));
-        step.plan.prepare(&mut host);
-        host.reads = step.reads;
-        host.observed = Some(Box::new(Observed::new(step.tidy)));
-        let names = step.capture.then(|| Arc::clone(&self.names));
+        run.plan.prepare(&mut host);
+        host.reads = run.reads;
+        let world = WorldState::new(run.world, host.clock_offset, run.later);
+        host.observed = Some(Box::new(Observed::new(world, run.tidy)));
+        let names = run.capture.then(|| Arc::clone(&self.names));
         let finished = self
             .loaded
-            .run(self.slots, step.plan, &self.limits, host, names)
+            .run(self.slots, run.plan, &self.limits, host, names)
             .map_err(|error| error.to_string())?;
         let took = cpu_time().saturating_sub(used);
         if let GuestExit::Trap(trap) = &finished.exit
@@ -130,12 +193,12 @@ impl<'a> Recorder<'a> {
             return Err(too_long());
         }
         let mut host = finished.host;
-        let clock = monotonic(&host, Instant::now());
         let changed = |set| host.mounts.as_ref().is_some_and(|open| open.changed(set));
         let descriptors_changed = self.mounts.as_ref().is_some_and(changed);
         let (parked, left) = (host.parked, matches!(host.ended_by(), Some(Stop::Exit(_))));
         let stdio = host.stdio;
-        let observed = host.observed.take().map(|observed| *observed);
+        let observed = host.observed.take();
+        let observed = observed.ok_or("a bug: what it asked of the host is lost")?;
         let (buffers, packed, _) = host.into_parts();
         Ok(Ended {
             exit: finished.exit,
@@ -143,8 +206,9 @@ impl<'a> Recorder<'a> {
             parked,
             stdout: buffers.stdout,
             stderr: text(&packed),
-            clock,
-            observed: observed.unwrap_or_else(|| Observed::new(false)),
+            clock: observed.world.shown(),
+            questions: observed.world.asked(),
+            asked: observed.asked,
             stdio,
             descriptors_changed,
             state: finished.captured.map(|captured| *captured),
@@ -152,21 +216,15 @@ impl<'a> Recorder<'a> {
         })
     }
 
-    /// Answers `sample` as a request that begins by `launch` is answered.
-    pub(super) fn answer(&self, plan: &StartPlan, sample: &[u8]) -> Result<Ended, String> {
-        self.run(&Run {
-            plan,
-            stdin: sample,
-            reads: plan.reads,
-            capture: false,
-            tidy: false,
-        })
-    }
-
     /// What globals hold before anything has run: those that still do need not be set.
-    pub(super) fn initial_globals(&self) -> Result<Vec<(String, GlobalValue)>, String> {
+    pub(super) fn initial_globals(
+        &self,
+        world: World,
+    ) -> Result<Vec<(String, GlobalValue)>, String> {
         let nothing = self.run(&Run {
             plan: &self.loaded.plain.with_entries(&[]),
+            world,
+            later: None,
             stdin: &[],
             reads: Reads::Plain,
             capture: true,
@@ -178,8 +236,8 @@ impl<'a> Recorder<'a> {
             .ok_or_else(|| "its state cannot be read on this backend".to_owned())
     }
 
-    /// A place among the running calls. Requests come first.
-    fn place(&self) -> Result<Permit, String> {
+    /// A permit to run a sandbox. Requests come first.
+    fn permit(&self) -> Result<Permit, String> {
         while Instant::now() < self.until {
             match self.calls.reserve() {
                 Ok(permit) => return Ok(permit),
@@ -197,27 +255,6 @@ fn too_long() -> String {
     format!(
         "running it with sample requests takes too long: more than {MOST:?} for one or {BUDGET:?} for all"
     )
-}
-
-/// The beginning at a captured state.
-pub(super) fn plan(
-    state: &Captured,
-    entries: &[String],
-    clock: u64,
-    stdio: Stdio,
-) -> Result<StartPlan, String> {
-    let image = Image::from_bytes(&state.memory).map_err(|error| error.to_string())?;
-    let point = StartState {
-        image: Some(Arc::new(image)),
-        globals: state.globals.clone(),
-        patches: Vec::new(),
-        // Only the state of such modules is captured.
-        is_restorable: true,
-    };
-    let mut plan = StartPlan::new(point, entries);
-    plan.clock = clock;
-    plan.stdio = stdio;
-    Ok(plan)
 }
 
 /// Packed log lines as text.

@@ -1,457 +1,664 @@
-//! The proof that a snapshot does what the plain start does, made before any request starts from it.
+//! Verification of a snapshot before any request starts from it, by exact comparison of runs that can be repeated.
 //!
-//! For each sample request, plain runs and runs from the snapshot are compared: how they ended, the status, the names of
-//! headers, and every word of their values and of the body on which the plain runs agree with each other. What they do not
-//! agree on is time or chance; what is different in every plain run and always the same from the snapshot is frozen. Patches are looked at where
-//! they are written.
+//! A run is the same each time in the same [`World`]. So for each sample request:
+//!
+//! ```text
+//!   faithful     plain start in `first`, then `later`   =   snapshot of `first`, in `later`      what was captured is all of it
+//!   nothing      snapshot of `first`,  in `later`       =   snapshot of `second`, in `later`     no answer depends on what the
+//!   frozen                                                                                       start drew or when it was
+//!   nothing      warmed, in `later`                     =   not warmed, in `later`               no answer depends on the samples
+//!   kept                                                                                         that came before
+//! ```
+//!
+//! Answer, stderr and exit are compared. With [`SnapshotMode::On`], headers and stderr may be frozen, such as the id that a router
+//! draws at its start; status and body may never be.
+//!
+//! Two things may differ without being frozen. What the runtime's generators give, which are seeded at each start, is different in
+//! `first` and in the snapshot; there only the exit is compared. And the order of a map depends on seeds of the start, but not on
+//! them alone: what the two snapshots answer differently is not frozen if it is something else with other entropy.
+
+use std::time::Duration;
 
 use super::SnapshotMode;
-use super::recorder::{Ended, Recorder, Run};
+use super::recorder::{Checkpoint, Ended, Recorder, Run};
+use super::worlds::Worlds;
 use crate::contract::Contract;
 use crate::module::StartPlan;
 use crate::outcome::GuestExit;
+use crate::sandbox::{World, bytes_of};
 use crate::start::Patch;
 
-/// Runs of each sample in addition, after something differed: what two runs agree on by chance, more do not.
-const MORE_RUNS: usize = 6;
+/// Runs in other worlds, of which one must show that what differs is chance. A Go map of two keys, for one, begins with the first
+/// in seven of eight runs.
+const MOST_RUNS: u64 = 12;
 
-/// The most plain runs after that, for a word on which all of them agree and the snapshot does not. A Go map of two keys, for one,
-/// begins with the first in seven of eight runs: this many agree on it once in 300 times.
-const MOST_RUNS: usize = 40;
-
-/// Shows that sandboxes which start by `launch` answer as those which start by `plain`; `Err` says what differs.
-///
-/// `clock` is what the monotonic clock showed when the state was captured. With [`SnapshotMode::On`] headers may be frozen, such as
-/// the id that a router draws at its start; bodies may never be.
-pub(super) fn verify(
-    recorder: &Recorder<'_>,
-    plain: &StartPlan,
-    plan: &StartPlan,
-    clock: u64,
-    samples: &[Vec<u8>],
-    mode: SnapshotMode,
-) -> Result<(), String> {
-    patched(recorder, plan)?;
-    for sample in samples {
-        let run = |plan| {
-            let ended = recorder.answer(plan, sample)?;
-            Ok::<_, String>((
-                ended.observed.first_monotonic,
-                Answer::of(recorder.contract, &ended),
-            ))
-        };
-        let plain = || run(plain).map(|(_, answer)| answer);
-        let resumed = || {
-            let (reading, answer) = run(plan)?;
-            match reading {
-                Some(reading) if reading < clock => Err(format!(
-                    "its monotonic clock went back, from {clock} ns when it was captured to {reading} ns"
-                )),
-                _ => Ok(answer),
-            }
-        };
-        // The snapshot's runs lie between plain ones: a date on which those agree is the date that the others saw.
-        let mut runs = Runs {
-            mode,
-            ..Runs::default()
-        };
-        runs.plain.push(plain()?);
-        runs.resumed.extend([resumed()?, resumed()?]);
-        runs.plain.push(plain()?);
-        if runs.compare().is_ok() {
-            continue;
-        }
-        for _ in 0..MORE_RUNS {
-            runs.resumed.push(resumed()?);
-            runs.plain.push(plain()?);
-        }
-        for _ in runs.plain.len()..MOST_RUNS {
-            match runs.compare() {
-                Err(Differs::Perhaps(_)) => {}
-                Ok(()) | Err(Differs::Surely(_)) => break,
-            }
-            // One of another length would end the comparison word by word, and with it the search for what is frozen.
-            let more = plain()?;
-            let first = &runs.plain[0];
-            if more.end != first.end || more.has_as_many_words(first) {
-                runs.plain.push(more);
-            }
-        }
-        runs.compare().map_err(Differs::why)?;
-    }
-    Ok(())
+/// A checkpoint, and how sandboxes start there.
+pub(super) struct Recorded {
+    pub(super) checkpoint: Checkpoint,
+    pub(super) plan: StartPlan,
 }
 
-/// Shows that every patch is written, and that random ones differ from sandbox to sandbox.
-fn patched(recorder: &Recorder<'_>, plan: &StartPlan) -> Result<(), String> {
-    let patches = &plan.state().patches;
-    if patches.is_empty() {
-        return Ok(());
-    }
-    // Started and ended at once.
-    let untouched = plan.with_entries(&[]);
-    let memory = || {
-        let ended = recorder.run(&Run {
-            plan: &untouched,
-            stdin: &[],
-            reads: plan.reads,
-            capture: true,
-            tidy: false,
-        })?;
-        ended
-            .state
-            .map(|state| state.memory)
-            .ok_or("its state cannot be read".to_owned())
-    };
-    let (one, other) = (memory()?, memory()?);
-    for patch in patches {
-        if !patch.fits(one.len() as u64) || !patch.fits(other.len() as u64) {
-            return Err(format!("a patch lies outside of its memory: {patch:?}"));
-        }
-        let (written, at) = match patch {
-            Patch::Random { at, len } => {
-                let place = *at as usize..*at as usize + *len as usize;
-                (one[place.clone()] != other[place], at)
-            }
-            Patch::Bytes { at, bytes } => {
-                let place = *at as usize..*at as usize + bytes.len();
-                let same = one[place.clone()] == **bytes && other[place] == **bytes;
-                (same, at)
-            }
-        };
-        if !written {
-            return Err(format!("the patch at address {at} was not written"));
-        }
-    }
-    Ok(())
+/// The least CPU time of each of the two things that were compared, for the first sample.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    pub(super) before: Duration,
+    pub(super) snapshot: Duration,
 }
 
-/// What is known of one sample.
-#[derive(Default)]
-struct Runs {
-    plain: Vec<Answer>,
-    resumed: Vec<Answer>,
-    mode: SnapshotMode,
+/// What is verified, and with what.
+pub(super) struct Verifier<'a> {
+    pub(super) recorder: &'a Recorder<'a>,
+    pub(super) worlds: Worlds,
+    pub(super) samples: &'a [Vec<u8>],
+    pub(super) mode: SnapshotMode,
 }
 
-/// What differs between plain runs and those from the snapshot, in words for the log.
-enum Differs {
-    /// More plain runs may show that it is chance.
-    Perhaps(String),
-    Surely(String),
-}
-
-impl Differs {
-    fn why(self) -> String {
-        match self {
-            Self::Perhaps(why) | Self::Surely(why) => why,
+impl Verifier<'_> {
+    /// Shows that sandboxes which start at `first` answer as those of the plain start do, and that nothing in their answers was frozen:
+    /// `second` is the same, recorded in another world. `Err` says what differs.
+    pub(super) fn start(&self, first: &Recorded, second: &Recorded) -> Result<Times, String> {
+        let checkpoint = &first.checkpoint;
+        if first.plan.clock < checkpoint.clock {
+            return Err(format!(
+                "its monotonic clock went back, from {} ns when it was captured to {} ns",
+                checkpoint.clock, first.plan.clock
+            ));
         }
+        seeded(first, second)?;
+        let mut times = None;
+        for sample in self.samples {
+            let plain = self.plain(checkpoint, sample)?;
+            let snapshot = self.answer(&first.plan, self.worlds.later(), sample)?;
+            self.faithful(first, sample, &plain, &snapshot)?;
+            let other = self.not_frozen(first, second, sample, &snapshot)?;
+            times.get_or_insert(Times {
+                before: plain.took,
+                snapshot: snapshot.took.min(other),
+            });
+        }
+        times.ok_or_else(no_samples)
     }
 
-    fn within(self, place: &str) -> Self {
-        match self {
-            Self::Perhaps(why) => Self::Perhaps(format!("{place}, {why}")),
-            Self::Surely(why) => Self::Surely(format!("{place}, {why}")),
-        }
-    }
-}
-
-impl Runs {
-    fn compare(&self) -> Result<(), Differs> {
-        let Some(expected) = self.plain.first() else {
-            return Ok(());
-        };
-        if let Some(other) = self.plain.iter().find(|run| run.end != expected.end) {
-            return Err(Differs::Surely(format!(
-                "its plain runs do not agree with each other: {}, and then {}",
-                expected.end, other.end
-            )));
-        }
-        if let Some(other) = self.resumed.iter().find(|run| run.end != expected.end) {
-            return Err(Differs::Surely(format!(
-                "a plain run came to {}, and one from the snapshot to {}",
-                expected.end, other.end
-            )));
-        }
-        let may_be_frozen = self.mode == SnapshotMode::On;
-        self.compare_words(&expected.values, |run| &run.values, may_be_frozen)
-            .map_err(|differs| differs.within("in the headers"))?;
-        self.compare_words(&expected.body, |run| &run.body, false)
-    }
-
-    /// One part of the answers.
-    fn compare_words(
+    /// Shows that sandboxes which start at `first`, a warm-up of `cold`, answer as those which start at `cold` do, and that nothing in
+    /// their answers was frozen.
+    pub(super) fn warm_up(
         &self,
-        expected: &Words,
-        part: Part,
-        may_be_frozen: bool,
-    ) -> Result<(), Differs> {
-        let count = expected.len();
-        if self.plain.iter().any(|run| part(run).len() != count) {
-            return self.compare_beginnings(expected, part);
+        cold: &Recorded,
+        first: &Recorded,
+        second: &Recorded,
+    ) -> Result<Times, String> {
+        seeded(first, second)?;
+        let mut times = None;
+        for sample in self.samples {
+            let later = self.worlds.later();
+            let before = self.answer(&cold.plan, later, sample)?;
+            let warm = self.answer(&first.plan, later, sample)?;
+            let other = self.not_frozen(first, second, sample, &warm)?;
+            self.not_kept(cold, sample, &before, &warm)?;
+            times.get_or_insert(Times {
+                before: before.took,
+                snapshot: warm.took.min(other),
+            });
         }
-        if let Some(other) = self.resumed.iter().find(|run| part(run).len() != count) {
-            return Err(Differs::Surely(format!(
-                "a plain run answers {count} words, and one from the snapshot {}",
-                part(other).len()
-            )));
-        }
-        (0..count).try_for_each(|at| {
-            self.compare_word(at, part)?;
-            if may_be_frozen {
-                return Ok(());
-            }
-            self.find_frozen(at, part)
+        times.ok_or_else(no_samples)
+    }
+
+    /// The least CPU time of the first sample by each of two starts, of a few runs more.
+    pub(super) fn time(&self, before: &StartPlan, snapshot: &StartPlan) -> Result<Times, String> {
+        let sample = self.samples.first().ok_or_else(no_samples)?;
+        let took = |plan| Ok::<_, String>(self.answer(plan, self.worlds.later(), sample)?.took);
+        Ok(Times {
+            before: took(before)?,
+            snapshot: took(snapshot)?,
         })
     }
 
-    /// The words at `at`, which all runs have.
-    fn compare_word(&self, at: usize, part: Part) -> Result<(), Differs> {
-        let expected = part(&self.plain[0]).word(at);
-        if self.plain.iter().any(|run| part(run).word(at) != expected) {
+    /// What a plain start answers that begins in the world of the recording, and finds the later one after it.
+    fn plain(&self, recorded: &Checkpoint, sample: &[u8]) -> Result<Answer, String> {
+        let ended = self.recorder.run(&Run {
+            plan: &self.recorder.loaded.plain,
+            world: self.worlds.first(),
+            later: Some((recorded.questions, self.worlds.later())),
+            stdin: sample,
+            reads: crate::sandbox::Reads::Plain,
+            capture: false,
+            tidy: true,
+        })?;
+        Ok(Answer::of(self.recorder.contract, ended))
+    }
+
+    /// What a start at a snapshot answers, in a world that its patches come from, too.
+    fn answer(&self, plan: &StartPlan, world: World, sample: &[u8]) -> Result<Answer, String> {
+        let ended = self.recorder.run(&Run {
+            plan: &patched(plan, world),
+            world,
+            later: None,
+            stdin: sample,
+            reads: plan.reads,
+            capture: false,
+            tidy: true,
+        })?;
+        Ok(Answer::of(self.recorder.contract, ended))
+    }
+
+    /// Shows that the snapshot holds all of the program's state.
+    fn faithful(
+        &self,
+        first: &Recorded,
+        sample: &[u8],
+        plain: &Answer,
+        snapshot: &Answer,
+    ) -> Result<(), String> {
+        let before = &first.checkpoint.stderr;
+        if plain.is(before, snapshot) {
             return Ok(());
         }
-        let mut resumed = self.resumed.iter().map(|run| part(run).word(at));
-        resumed
-            .find(|other| *other != expected)
-            .map_or(Ok(()), |other| {
-                Err(Differs::Perhaps(differ(expected, other)))
-            })
-    }
-
-    /// Whether the words at `at` are different in every plain run, and always the same from the snapshot.
-    fn find_frozen(&self, at: usize, part: Part) -> Result<(), Differs> {
-        let all_differ = self.plain.iter().enumerate().all(|(index, run)| {
-            let mut before = self.plain[..index].iter();
-            before.all(|other| part(other).word(at) != part(run).word(at))
-        });
-        let mut resumed = self.resumed.iter().map(|run| part(run).word(at));
-        match resumed.next() {
-            Some(first) if all_differ && resumed.all(|other| other == first) => {
-                Err(Differs::Surely(format!(
-                    "every plain run answers something else where each one from the snapshot answers {:?}",
-                    shown(first)
-                )))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Plain answers of several lengths: nothing says which word is which, but where all of them begin alike.
-    fn compare_beginnings(&self, expected: &Words, part: Part) -> Result<(), Differs> {
-        let alike = |other: &Answer| {
-            let count = expected.len().min(part(other).len());
-            let differs = |&at: &usize| expected.word(at) != part(other).word(at);
-            (0..count).find(differs).unwrap_or(count)
+        // It may be what the generators give: without patches, they go on from where they were.
+        let patches = &first.plan.state().patches;
+        let unpatched = first
+            .plan
+            .with_entries(&first.plan.entries())
+            .with_patches(Vec::new());
+        let unpatched = if patches.is_empty() {
+            None
+        } else {
+            Some(self.answer(&unpatched, self.worlds.later(), sample)?)
         };
-        let common = self.plain.iter().map(alike).min().unwrap_or(0);
-        match self.resumed.iter().find(|run| alike(run) < common) {
-            None => Ok(()),
-            Some(run) => {
-                let at = alike(run);
-                Err(Differs::Surely(differ(
-                    expected.word(at),
-                    part(run).word(at),
-                )))
+        match unpatched {
+            Some(unpatched) if plain.is(before, &unpatched) => {
+                if snapshot.exit == plain.exit {
+                    return Ok(());
+                }
+                Err(plain.differs_from(snapshot, before))
+            }
+            Some(unpatched) => Err(plain.differs_from(&unpatched, before)),
+            None => Err(plain.differs_from(snapshot, before)),
+        }
+    }
+
+    /// Shows that nothing of the world of a recording is in the answer. Returns what the other run took.
+    fn not_frozen(
+        &self,
+        first: &Recorded,
+        second: &Recorded,
+        sample: &[u8],
+        answer: &Answer,
+    ) -> Result<Duration, String> {
+        let later = self.worlds.later();
+        let other = self.answer(&second.plan, later, sample)?;
+        let (expected, got) = (answer.parts(self.mode), other.parts(self.mode));
+        if expected == got {
+            return Ok(other.took);
+        }
+        if self.same_at_one_time(first, second, sample)? {
+            return Ok(other.took);
+        }
+        let mut pairs = vec![(expected.clone(), got.clone())];
+        let mut verdict = Err(0);
+        for number in 1..=MOST_RUNS {
+            let world = self.worlds.later_by_chance(number);
+            let answer = |plan| Ok::<_, String>(self.answer(plan, world, sample)?.parts(self.mode));
+            pairs.push((answer(&first.plan)?, answer(&second.plan)?));
+            verdict = chance(&pairs);
+            if verdict.is_ok() {
+                return Ok(other.took);
             }
         }
+        let part = verdict.err().unwrap_or(0);
+        Err(format!(
+            "{} is what the start drew or the time at which it was, and would be the same in every request: {}",
+            NAMES[part.min(NAMES.len() - 1)],
+            both(&expected[part], &got[part])
+        ))
+    }
+
+    /// Whether the answers are the same where both snapshots see the same monotonic clock. By default each goes on from where it was
+    /// captured, and an answer that tells what the clock shows tells that.
+    fn same_at_one_time(
+        &self,
+        first: &Recorded,
+        second: &Recorded,
+        sample: &[u8],
+    ) -> Result<bool, String> {
+        let latest = first.plan.clock.max(second.plan.clock);
+        let at = |recorded: &Recorded| {
+            let world = World {
+                ahead: latest - recorded.plan.clock + 1_000_000_000,
+                ..self.worlds.later()
+            };
+            let answer = self.answer(&recorded.plan, world, sample)?;
+            Ok::<_, String>(answer.parts(self.mode))
+        };
+        Ok(at(first)? == at(second)?)
+    }
+
+    /// Shows that a warm-up left nothing that is seen in an answer.
+    fn not_kept(
+        &self,
+        cold: &Recorded,
+        sample: &[u8],
+        before: &Answer,
+        warm: &Answer,
+    ) -> Result<(), String> {
+        if before.exit != warm.exit {
+            return Err(before.differs_from(warm, ""));
+        }
+        let (expected, got) = (
+            before.parts(SnapshotMode::Auto),
+            warm.parts(SnapshotMode::Auto),
+        );
+        if expected == got {
+            return Ok(());
+        }
+        let mut runs = vec![expected.clone()];
+        let mut verdict = Err(0);
+        for number in 1..=MOST_RUNS {
+            let world = self.worlds.later_by_all(number);
+            let more = self.answer(&cold.plan, world, sample)?;
+            runs.push(more.parts(SnapshotMode::Auto));
+            verdict = by_time_or_chance(&runs, &got);
+            if verdict.is_ok() {
+                return Ok(());
+            }
+        }
+        let part = verdict.err().unwrap_or(0);
+        Err(format!(
+            "{} shows what requests before it left: {}",
+            NAMES[part.min(NAMES.len() - 1)],
+            both(&expected[part], &got[part])
+        ))
     }
 }
 
-/// The values of headers, or the body.
-type Part = fn(&Answer) -> &Words;
-
-fn differ(plain: &[u8], resumed: &[u8]) -> String {
-    format!(
-        "all plain runs answer {:?} where one from the snapshot answers {:?}",
-        shown(plain),
-        shown(resumed)
-    )
+/// The same start, with the random bytes of its patches as that world gives them.
+fn patched(plan: &StartPlan, world: World) -> StartPlan {
+    let mut seed = world.seed;
+    let state = plan.state();
+    let patches = state.patches.iter().map(|patch| match patch {
+        Patch::Random { at, len } => {
+            let mut bytes = vec![0; *len as usize];
+            seed = seed.rotate_left(7).wrapping_add(1);
+            bytes_of(seed, &mut bytes);
+            Patch::Bytes {
+                at: *at,
+                bytes: bytes.into_boxed_slice(),
+            }
+        }
+        Patch::Bytes { .. } => patch.clone(),
+    });
+    let patches = patches.collect();
+    plan.with_entries(&plan.entries()).with_patches(patches)
 }
 
-/// The beginning of a word, for an error.
-fn shown(word: &[u8]) -> String {
-    String::from_utf8_lossy(&word[..word.len().min(40)]).into_owned()
+/// Shows that each random patch is written over something that comes from the entropy of the start: a generator that the program
+/// seeded with a constant is the same in both recordings, and must stay as it is.
+fn seeded(first: &Recorded, second: &Recorded) -> Result<(), String> {
+    for patch in &first.plan.state().patches {
+        let Patch::Random { at, len } = patch else {
+            continue;
+        };
+        let bytes = |recorded: &Recorded| {
+            let at = usize::try_from(*at).ok()?;
+            let memory = &recorded.checkpoint.state.memory;
+            memory.get(at..at + *len as usize).map(<[u8]>::to_vec)
+        };
+        match (bytes(first), bytes(second)) {
+            (Some(one), Some(other)) if one != other => {}
+            (Some(_), Some(_)) => {
+                return Err(format!(
+                    "the generator at address {at} does not depend on the entropy of the start"
+                ));
+            }
+            _ => {
+                return Err(format!(
+                    "the patch at address {at} does not fit in its memory"
+                ));
+            }
+        }
+    }
+    Ok(())
 }
+
+fn no_samples() -> String {
+    "a bug: the contract has no sample requests".to_owned()
+}
+
+/// What is compared of an answer, in this order.
+type Parts = Vec<Vec<u8>>;
+
+/// How the parts are called in errors: of all of an answer, or of what may not be frozen in any case.
+const NAMES: [&str; 2] = ["part of its answer", "part of what it writes to stderr"];
 
 /// What came of one run.
 struct Answer {
-    /// How it ended, with status and names of headers if that was an answer.
-    end: String,
-    /// The values of headers, one after the other.
-    values: Words,
-    body: Words,
+    exit: String,
+    stdout: Vec<u8>,
+    stderr: String,
+    /// Status, names of headers, and body, if the output is a response.
+    response: Option<(String, Vec<u8>)>,
+    took: Duration,
 }
 
 impl Answer {
-    fn has_as_many_words(&self, other: &Self) -> bool {
-        (self.values.len(), self.body.len()) == (other.values.len(), other.body.len())
-    }
-
-    fn of(contract: &dyn Contract, ended: &Ended) -> Self {
-        let (end, body) = match &ended.exit {
-            GuestExit::Trap(trap) => (format!("a trap ({})", trap.code.describe()), &[][..]),
-            GuestExit::Exit(0) => match contract.parse_response(&ended.stdout) {
-                Ok(response) => {
-                    let names: Vec<_> = response.headers.iter().map(|(name, _)| name).collect();
-                    let mut values = Vec::new();
-                    for (_, value) in &response.headers {
-                        values.extend_from_slice(value);
-                        values.push(b'\n');
-                    }
-                    return Self {
-                        end: format!("status {} with headers {names:?}", response.status),
-                        values: Words::of(&values),
-                        body: Words::of(&response.body),
-                    };
-                }
-                Err(_) => ("output that is no response".to_owned(), &ended.stdout[..]),
-            },
-            GuestExit::Exit(code) => (format!("exit code {code}"), &[][..]),
-        };
-        Self {
-            end,
-            values: Words::default(),
-            body: Words::of(body),
-        }
-    }
-}
-
-/// Text in words: letters and digits together, everything else by itself.
-#[derive(Default)]
-struct Words {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-impl Words {
-    fn of(body: &[u8]) -> Self {
-        let words = body
-            .chunk_by(|one, other| one.is_ascii_alphanumeric() && other.is_ascii_alphanumeric());
-        let mut end = 0;
-        let ends = words.map(|word| {
-            end += word.len();
-            end
+    fn of(contract: &dyn Contract, ended: Ended) -> Self {
+        let response = contract.parse_response(&ended.stdout).ok().map(|response| {
+            let names: Vec<_> = response.headers.iter().map(|(name, _)| name).collect();
+            (
+                format!("status {} with headers {names:?}", response.status),
+                response.body.to_vec(),
+            )
         });
         Self {
-            ends: ends.collect(),
-            bytes: body.to_vec(),
+            exit: match &ended.exit {
+                GuestExit::Exit(code) => format!("exit code {code}"),
+                GuestExit::Trap(trap) => format!("a trap ({})", trap.code.describe()),
+            },
+            response,
+            stdout: ended.stdout,
+            stderr: ended.stderr,
+            took: ended.took,
         }
     }
 
-    fn len(&self) -> usize {
-        self.ends.len()
+    /// Whether a plain start's answer is that of `other`, which was told `before` on stderr when it was recorded.
+    fn is(&self, before: &str, other: &Self) -> bool {
+        self.exit == other.exit
+            && self.stdout == other.stdout
+            && written(&[&self.stderr]) == written(&[before, &other.stderr])
     }
 
-    /// The word at `at`; empty if there are fewer.
-    fn word(&self, at: usize) -> &[u8] {
-        let begin = at
-            .checked_sub(1)
-            .map_or(0, |before| self.ends.get(before).copied().unwrap_or(0));
-        self.ends
-            .get(at)
-            .map_or(&[], |&end| &self.bytes[begin..end])
+    /// In words, how the answer of a start from a snapshot differs from this one.
+    fn differs_from(&self, snapshot: &Self, before: &str) -> String {
+        if self.exit != snapshot.exit {
+            return format!(
+                "a plain run came to {}, and one from the snapshot to {}",
+                self.exit, snapshot.exit
+            );
+        }
+        let (what, differ) = if self.stdout == snapshot.stdout {
+            let (plain, other) = (
+                written(&[&self.stderr]),
+                written(&[before, &snapshot.stderr]),
+            );
+            ("on stderr", both(&plain, &other))
+        } else {
+            ("as its answer", both(&self.stdout, &snapshot.stdout))
+        };
+        format!("a plain run and one from the snapshot write different things {what}: {differ}")
     }
+
+    /// What must not depend on the world of the recording.
+    fn parts(&self, mode: SnapshotMode) -> Parts {
+        match (mode, &self.response) {
+            (SnapshotMode::On, Some((head, body))) => {
+                let answer = [self.exit.as_bytes(), head.as_bytes(), body.as_slice()];
+                vec![answer.join(&b'\n')]
+            }
+            (SnapshotMode::On, None) => vec![[self.exit.as_bytes(), &self.stdout].join(&b'\n')],
+            _ => vec![
+                [self.exit.as_bytes(), &self.stdout].join(&b'\n'),
+                self.stderr.clone().into_bytes(),
+            ],
+        }
+    }
+}
+
+/// What was written to stderr, without the ends of lines: a line may be cut where the snapshot was taken.
+fn written(texts: &[&str]) -> Vec<u8> {
+    let bytes = texts.iter().flat_map(|text| text.bytes());
+    bytes.filter(|byte| *byte != b'\n').collect()
+}
+
+/// Where two texts differ, in words.
+fn both(one: &[u8], other: &[u8]) -> String {
+    let at = one.iter().zip(other).take_while(|(a, b)| a == b).count();
+    let from = at.saturating_sub(8);
+    let shown = |text: &[u8]| {
+        let part = &text[from.min(text.len())..(at + 24).min(text.len())];
+        String::from_utf8_lossy(part).into_owned()
+    };
+    format!("{:?}, and {:?}", shown(one), shown(other))
+}
+
+/// Whether what differs between the answers of two snapshots, in pairs that were each given in one world, is chance: then it is
+/// something else in another world, or does not differ there. `Err` is the part in which something is the same in all of them.
+fn chance(pairs: &[(Parts, Parts)]) -> Result<(), usize> {
+    let Some((first, other)) = pairs.first() else {
+        return Ok(());
+    };
+    for part in (0..first.len()).filter(|part| first[*part] != other[*part]) {
+        // Where the lengths differ, nothing says which byte is which.
+        let differing: Vec<_> = pairs
+            .iter()
+            .filter(|(one, other)| one[part].len() == other[part].len())
+            .map(|(one, other)| segments(&one[part], &other[part]))
+            .collect();
+        let [base, more @ ..] = &differing[..] else {
+            return Err(part);
+        };
+        let always = |segment| more.iter().all(|segments| segments.contains(segment));
+        if more.is_empty() || base.iter().any(always) {
+            return Err(part);
+        }
+        let runs: Vec<_> = pairs
+            .iter()
+            .map(|(one, _)| vec![one[part].clone()])
+            .collect();
+        let one_length = runs.iter().all(|run| run[0].len() == first[part].len());
+        if one_length {
+            by_chance(&runs, &vec![other[part].clone()]).map_err(|_| part)?;
+        }
+    }
+    Ok(())
+}
+
+/// The stretches in which two texts of one length differ.
+fn segments<'a>(one: &'a [u8], other: &'a [u8]) -> Vec<(&'a [u8], &'a [u8])> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < one.len() {
+        let differ = |at: &usize| one.get(*at) != other.get(*at);
+        let end = (at..one.len()).take_while(differ).count() + at;
+        if end > at {
+            found.push((&one[at..end], &other[at..end]));
+        }
+        at = end + 1;
+    }
+    found
+}
+
+/// Whether `other` differs from the first of `runs` only in bytes on which those do not agree with each other, all being of one
+/// length. `Err` is the part that differs.
+fn by_chance(runs: &[Parts], other: &Parts) -> Result<(), usize> {
+    for (part, got) in other.iter().enumerate() {
+        let first = &runs[0][part];
+        if first == got {
+            continue;
+        }
+        if got.len() != first.len() || runs.iter().any(|run| run[part].len() != first.len()) {
+            return Err(part);
+        }
+        for (at, byte) in got.iter().enumerate() {
+            if *byte != first[at] && runs.iter().all(|run| run[part][at] == first[at]) {
+                return Err(part);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// As [`by_chance`]; and where the runs have several lengths, `other` must begin and end as all of them do.
+fn by_time_or_chance(runs: &[Parts], other: &Parts) -> Result<(), usize> {
+    for (part, got) in other.iter().enumerate() {
+        let first = &runs[0][part];
+        let many_lengths = runs.iter().any(|run| run[part].len() != first.len());
+        if !many_lengths {
+            let only = |parts: &Parts| vec![parts[part].clone()];
+            let runs: Vec<_> = runs.iter().map(only).collect();
+            by_chance(&runs, &vec![got.clone()]).map_err(|_| part)?;
+            continue;
+        }
+        let common = |alike: fn(&[u8], &[u8]) -> usize| {
+            let all = runs.iter().map(|run| alike(first, &run[part]));
+            all.min().unwrap_or(0)
+        };
+        let begins = alike_at_begin(first, got) >= common(alike_at_begin);
+        let ends = alike_at_end(first, got) >= common(alike_at_end);
+        if !(begins && ends) {
+            return Err(part);
+        }
+    }
+    Ok(())
+}
+
+fn alike_at_begin(one: &[u8], other: &[u8]) -> usize {
+    one.iter().zip(other).take_while(|(a, b)| a == b).count()
+}
+
+fn alike_at_end(one: &[u8], other: &[u8]) -> usize {
+    let pairs = one.iter().rev().zip(other.iter().rev());
+    pairs.take_while(|(a, b)| a == b).count()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn answer(value: &str, body: &str) -> Answer {
-        Answer {
-            end: "status 200".into(),
-            values: Words::of(value.as_bytes()),
-            body: Words::of(body.as_bytes()),
-        }
+    fn parts(texts: &[&str]) -> Vec<Parts> {
+        let part = |text: &&str| vec![text.as_bytes().to_vec()];
+        texts.iter().map(part).collect()
     }
 
-    fn runs(mode: SnapshotMode, plain: &[(&str, &str)], resumed: &[(&str, &str)]) -> Runs {
-        let answers = |parts: &[(&str, &str)]| {
-            let answers = parts.iter().map(|(value, body)| answer(value, body));
-            answers.collect()
+    fn pairs(texts: &[(&str, &str)]) -> Vec<(Parts, Parts)> {
+        let part = |text: &str| vec![text.as_bytes().to_vec()];
+        texts
+            .iter()
+            .map(|(one, other)| (part(one), part(other)))
+            .collect()
+    }
+
+    #[test]
+    fn what_differs_in_the_same_way_in_each_world_is_frozen() {
+        let frozen = |texts: &[(&str, &str)]| chance(&pairs(texts)).is_err();
+        assert!(frozen(&[("id 12", "id 34"), ("id 12", "id 34")]));
+        assert!(frozen(&[
+            ("id 12, map ab", "id 34, map ab"),
+            ("id 12, map ba", "id 34, map ab")
+        ]));
+        // Also where lengths differ from world to world.
+        assert!(frozen(&[
+            ("n 7, id 12, m ab", "n 7, id 34, m ba"),
+            ("n 123, id 12, m ab", "n 123, id 34, m ab")
+        ]));
+        assert!(frozen(&[("map ab", "map ba")]), "one world knows no chance");
+        assert!(
+            frozen(&[("id 1", "id 22"), ("id 1", "id 22")]),
+            "lengths differ"
+        );
+        assert!(!frozen(&[("map ab", "map ba"), ("map ba", "map ba")]));
+        assert!(!frozen(&[
+            ("n 7, map abc", "n 7, map bca"),
+            ("n 12, map cba", "n 12, map abc")
+        ]));
+    }
+
+    fn only_by_chance(runs: &[&str], other: &str) -> bool {
+        by_chance(&parts(runs), &parts(&[other])[0]).is_ok()
+    }
+
+    fn time_or_chance(runs: &[&str], other: &str) -> bool {
+        by_time_or_chance(&parts(runs), &parts(&[other])[0]).is_ok()
+    }
+
+    #[test]
+    fn only_bytes_that_differ_by_chance_may_differ() {
+        assert!(only_by_chance(
+            &["id 1 map ab", "id 1 map ba"],
+            "id 1 map ba"
+        ));
+        assert!(!only_by_chance(
+            &["id 1 map ab", "id 1 map ba"],
+            "id 2 map ba"
+        ));
+        assert!(
+            !only_by_chance(&["id 1 map ab"], "id 1 map ba"),
+            "one run knows no chance"
+        );
+        assert!(!only_by_chance(&["a1", "a22"], "b1"), "lengths differ");
+        assert!(!only_by_chance(&["a1", "a2"], "a12"));
+    }
+
+    #[test]
+    fn what_all_cold_runs_agree_on_must_be_in_a_warmed_one() {
+        assert!(time_or_chance(
+            &["at 17, count 1", "at 23, count 1"],
+            "at 99, count 1"
+        ));
+        assert!(!time_or_chance(
+            &["at 17, count 1", "at 23, count 1"],
+            "at 17, count 4"
+        ));
+        assert!(time_or_chance(
+            &["took 17, n 1", "took 9, n 1"],
+            "took 123, n 1"
+        ));
+        assert!(!time_or_chance(
+            &["took 17, n 1", "took 9, n 1"],
+            "took 17, n 4"
+        ));
+        assert!(!time_or_chance(&["took 17, n 1", "took 9, n 1"], "took 17"));
+        assert!(!time_or_chance(
+            &["n 1, took 17", "n 1, took 9"],
+            "n 4, took 9"
+        ));
+    }
+
+    #[test]
+    fn stderr_goes_on_where_the_snapshot_cut_it() {
+        let answer = |stderr: &str| Answer {
+            exit: "exit code 0".into(),
+            stdout: Vec::new(),
+            stderr: stderr.into(),
+            response: None,
+            took: Duration::ZERO,
         };
-        Runs {
-            plain: answers(plain),
-            resumed: answers(resumed),
-            mode,
-        }
-    }
-
-    #[track_caller]
-    fn differs(runs: &Runs) -> Differs {
-        runs.compare().expect_err("a difference")
+        let plain = answer("starting… done\nrequest\n");
+        assert!(plain.is("starting…\n", &answer(" done\nrequest\n")));
+        assert!(!plain.is("starting…\n", &answer(" done\n")));
+        let why = plain.differs_from(&answer(" done\n"), "starting…\n");
+        assert!(why.contains("on stderr"), "{why}");
     }
 
     #[test]
-    fn what_differs_in_every_plain_run_and_never_from_the_snapshot_is_frozen() {
-        let body = |mode| {
-            let plain = [("a", "id 1"), ("a", "id 2")];
-            runs(mode, &plain, &[("a", "id 3"), ("a", "id 3")])
+    fn on_lets_headers_and_stderr_be_frozen() {
+        let stdout = br#"{"status":200,"headers":{"X-Id":["1"]},"body":"b"}"#;
+        let other = br#"{"status":200,"headers":{"X-Id":["2"]},"body":"b"}"#;
+        let answer = |stdout: &[u8], stderr: &str| {
+            Answer::of(
+                crate::contract::default(),
+                Ended {
+                    exit: GuestExit::Exit(0),
+                    left: true,
+                    parked: false,
+                    stdout: stdout.to_vec(),
+                    stderr: stderr.into(),
+                    clock: 0,
+                    asked: crate::sandbox::Asked::default(),
+                    questions: 0,
+                    stdio: crate::sandbox::wasi::Stdio::default(),
+                    descriptors_changed: false,
+                    state: None,
+                    took: Duration::ZERO,
+                },
+            )
         };
-        let header = |mode| {
-            let plain = [("id-1", "a"), ("id-2", "a")];
-            runs(mode, &plain, &[("id-3", "a"), ("id-3", "a")])
-        };
-        for frozen in [
-            body(SnapshotMode::Auto),
-            body(SnapshotMode::On),
-            header(SnapshotMode::Auto),
-        ] {
-            let Differs::Surely(why) = differs(&frozen) else {
-                panic!("more plain runs would not show another reason");
-            };
-            assert!(why.contains("each one from the snapshot answers \"3\""));
-        }
-        assert!(header(SnapshotMode::On).compare().is_ok());
-    }
-
-    #[test]
-    fn what_differs_on_both_sides_is_time_or_chance() {
-        let plain = [("at 1", "x1 y"), ("at 2", "x2 y")];
-        let resumed = [("at 3", "x3 y"), ("at 4", "x4 y")];
-        let runs = runs(SnapshotMode::Auto, &plain, &resumed);
-        assert!(runs.compare().is_ok());
-    }
-
-    #[test]
-    fn what_all_plain_runs_agree_on_must_be_the_same() {
-        for resumed in [("text", "y"), ("json", "x")] {
-            for mode in [SnapshotMode::Auto, SnapshotMode::On] {
-                let mut runs = runs(mode, &[("text", "x"), ("text", "x")], &[("text", "x")]);
-                assert!(runs.compare().is_ok());
-                runs.resumed.push(answer(resumed.0, resumed.1));
-                let Differs::Perhaps(why) = differs(&runs) else {
-                    panic!("it may be chance");
-                };
-                assert!(why.contains("all plain runs answer"), "{why}");
-                assert_eq!(why.contains("in the headers"), resumed.1 == "x", "{why}");
-                // It was.
-                runs.plain.push(answer(resumed.0, resumed.1));
-                assert!(runs.compare().is_ok());
-            }
-        }
-    }
-
-    #[test]
-    fn lengths_are_compared_where_plain_runs_agree_on_them() {
-        let plain = [("", "a b"), ("", "a b")];
-        let mut runs = runs(SnapshotMode::Auto, &plain, &[("", "a b c")]);
-        assert!(matches!(differs(&runs), Differs::Surely(_)));
-        // Then only the beginning is.
-        runs.plain.push(answer("", "a b d e"));
-        assert!(runs.compare().is_ok());
-        runs.resumed.push(answer("", "b"));
-        assert!(matches!(differs(&runs), Differs::Surely(_)));
-    }
-
-    #[test]
-    fn ends_must_be_the_same() {
-        let mut runs = runs(SnapshotMode::Auto, &[("", "a")], &[("", "a")]);
-        runs.resumed[0].end = "status 500".into();
-        assert!(matches!(differs(&runs), Differs::Surely(why) if why.contains("came to")));
-        runs.plain.push(answer("", "a"));
-        runs.plain[1].end = "status 404".into();
-        assert!(matches!(differs(&runs), Differs::Surely(why) if why.contains("do not agree")));
+        let (one, two) = (answer(stdout, "a"), answer(other, "b"));
+        assert_eq!(one.parts(SnapshotMode::On), two.parts(SnapshotMode::On));
+        assert_ne!(one.parts(SnapshotMode::Auto), two.parts(SnapshotMode::Auto));
+        let three = answer(
+            br#"{"status":200,"headers":{"X-Id":["1"]},"body":"c"}"#,
+            "a",
+        );
+        assert_ne!(one.parts(SnapshotMode::On), three.parts(SnapshotMode::On));
     }
 }

@@ -1,4 +1,4 @@
-//! What is done to the captured state of a Go command between two steps of its run-up.
+//! What is done to the captured state of a Go command between two runs of its recording.
 //!
 //! ```text
 //!   _start ──first read──▶ park ──▶ gojinn:resume ──exit 0──▶ rewind ──▶ gojinn:resume ──first read──▶ park ──▶ …
@@ -15,6 +15,8 @@ mod rewind;
 mod stack;
 mod stamps;
 mod statics;
+
+use std::ops::Range;
 
 use crate::go::{G, GoCommand, PAUSE, SP};
 use crate::start::GlobalValue;
@@ -79,6 +81,15 @@ impl Goroutine {
         }
         Ok(Self { g, sp, hi })
     }
+}
+
+/// The addresses below the stack pointer in the running goroutine's stack: what they hold is written before it is read again. Empty
+/// if the state is not that of a Go program.
+pub(crate) fn unused_stack(go: &GoCommand, memory: &[u8], globals: &Globals) -> Range<u64> {
+    let found = Goroutine::running(go, memory, globals).ok();
+    let lowest = found.and_then(|found| Some((word(memory, found.g + G_STACK)?, found.sp)));
+    // The program counter at which it goes on is in the word below the stack pointer.
+    lowest.map_or(0..0, |(lo, sp)| lo..sp.saturating_sub(8))
 }
 
 /// The value of the global with that index, zero-extended.

@@ -29,20 +29,18 @@ impl Clock {
     pub(super) fn now(self, host: &mut HostState) -> Result<u64, Errno> {
         match self {
             Self::Real => {
+                if let Some(observed) = &mut host.observed {
+                    return Ok(observed.realtime());
+                }
                 let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
                 let nanos = since.map_err(|_| Errno::OVERFLOW)?.as_nanos();
-                let nanos = u64::try_from(nanos).map_err(|_| Errno::OVERFLOW)?;
-                if let Some(observed) = &mut host.observed {
-                    observed.realtime(nanos);
-                }
-                Ok(nanos)
+                u64::try_from(nanos).map_err(|_| Errno::OVERFLOW)
             }
             Self::Monotonic => {
-                let nanos = monotonic(host, Instant::now());
                 if let Some(observed) = &mut host.observed {
-                    observed.monotonic(nanos);
+                    return Ok(observed.monotonic());
                 }
-                Ok(nanos)
+                Ok(monotonic(host, Instant::now()))
             }
         }
     }
@@ -51,6 +49,9 @@ impl Clock {
 /// What the guest's monotonic clock shows at `at`.
 #[inline]
 pub(crate) fn monotonic(host: &HostState, at: Instant) -> u64 {
+    if let Some(observed) = &host.observed {
+        return observed.world.shown();
+    }
     let elapsed = at.saturating_duration_since(host.clock_zero).as_nanos();
     // More than 584 years would be needed to saturate.
     let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX);

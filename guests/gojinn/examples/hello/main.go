@@ -8,6 +8,8 @@ import (
 )
 
 func main() {
+	// The answer depends on the request alone.
+	gojinn.WarmUp()
 	gojinn.Serve(func(r *gojinn.Request) *gojinn.Response {
 		return gojinn.Text(200, fmt.Sprintf("Hello from Go: %s %s trace=%s\n", r.Method, r.URI, r.TraceID))
 	})

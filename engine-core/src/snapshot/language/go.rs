@@ -1,0 +1,191 @@
+//! Commands built by Go's compiler, which can be stopped in the middle: in the read of a request.
+
+use super::{Language, WARMED, answered, asked_for_nothing, drew_nothing, silent};
+use crate::backend::Captured;
+use crate::go::GoCommand;
+use crate::go::state as go;
+use crate::module::StartPlan;
+use crate::outcome::GuestExit;
+use crate::sandbox::{Reads, World};
+use crate::snapshot::SnapshotKind;
+use crate::snapshot::recorder::{Checkpoint, Ended, Recorder, Run};
+use crate::wasm::RESUME_EXPORT;
+
+/// A Go command.
+pub(super) struct Go<'a> {
+    pub(super) plain: &'a StartPlan,
+    pub(super) go: &'a GoCommand,
+}
+
+impl Go<'_> {
+    /// The state of a command that waits for a request, ready to be resumed.
+    fn parked(&self, kind: SnapshotKind, ended: Ended) -> Result<Checkpoint, String> {
+        if !ended.parked {
+            return Err(match &ended.exit {
+                GuestExit::Exit(code) => {
+                    format!("it ends with exit code {code} before it reads its request")
+                }
+                GuestExit::Trap(trap) => format!("it traps before it reads its request: {trap}"),
+            });
+        }
+        let mut checkpoint = Checkpoint::of(kind, ended)?;
+        let Captured { memory, globals } = &mut checkpoint.state;
+        go::park(self.go, memory, globals)?;
+        Ok(checkpoint)
+    }
+
+    /// Readings of the realtime clock that are not the collector's.
+    fn dates<'c>(&self, checkpoint: &'c Checkpoint) -> (Vec<u64>, impl Iterator<Item = u64> + 'c) {
+        let stamps = go::collector_stamps(self.go, &checkpoint.state.memory);
+        let own = stamps.clone();
+        let readings = checkpoint.asked.realtime.iter().copied();
+        (stamps, readings.filter(move |time| !own.contains(time)))
+    }
+}
+
+impl Language for Go<'_> {
+    fn first(&self, recorder: &Recorder<'_>, world: World) -> Result<Checkpoint, String> {
+        let ended = recorder.run(&Run {
+            plan: self.plain,
+            world,
+            later: None,
+            stdin: &[],
+            reads: Reads::Park,
+            capture: true,
+            tidy: true,
+        })?;
+        silent(&ended)?;
+        self.parked(SnapshotKind::Parked, ended)
+    }
+
+    fn round(
+        &self,
+        recorder: &Recorder<'_>,
+        from: &Checkpoint,
+        sample: &[u8],
+        tidy: bool,
+        world: World,
+    ) -> Result<Checkpoint, String> {
+        let frame = go::main_frame(self.go, &from.state.memory, &from.state.globals);
+        let ended = recorder.run(&Run {
+            plan: &resume(from)?,
+            world,
+            later: None,
+            stdin: sample,
+            reads: Reads::Loop,
+            capture: true,
+            tidy,
+        })?;
+        if ended.parked {
+            return self.parked(WARMED, ended);
+        }
+        exited(&ended)?;
+        answered(recorder.contract, &ended)?;
+        let frame = frame?;
+        let mut served = Checkpoint::of(WARMED, ended)?;
+        let Captured { memory, globals } = &mut served.state;
+        go::rewind(self.go, &frame, memory, globals)?;
+        let again = recorder.run(&Run {
+            plan: &resume(&served)?,
+            world: World {
+                seed: !world.seed,
+                wall: world.wall + 1_000,
+                ..world
+            },
+            later: None,
+            stdin: &[],
+            reads: Reads::Park,
+            capture: true,
+            tidy,
+        })?;
+        silent(&again)?;
+        let mut parked = self.parked(WARMED, again)?;
+        parked.stderr.insert_str(0, &served.stderr);
+        parked.asked = served.asked.and(&parked.asked);
+        Ok(parked)
+    }
+
+    fn plan(&self, checkpoint: &Checkpoint) -> Result<StartPlan, String> {
+        let Captured { memory, globals } = &checkpoint.state;
+        let patches = go::generators(self.go, memory, globals)?;
+        Ok(resume(checkpoint)?.with_patches(patches))
+    }
+
+    fn start_is_fresh(&self, first: &Checkpoint, _other: &Checkpoint) -> Result<(), String> {
+        // The seed of the runtime's generators, which are patched, and the ends of collections.
+        asked_for_nothing(&first.asked, &[crate::go::RUNTIME_SEED])?;
+        match self.dates(first).1.next() {
+            None => Ok(()),
+            Some(_) => Err(
+                "it asks for the date before it reads its request: that would be the same in every request".into(),
+            ),
+        }
+    }
+
+    fn warm_up_is_fresh(
+        &self,
+        warm: &Checkpoint,
+        _other: &Checkpoint,
+        again: &mut dyn FnMut() -> Result<Checkpoint, String>,
+    ) -> Result<(), String> {
+        drew_nothing(warm)?;
+        let (stamps, mut dates) = self.dates(warm);
+        if dates.next().is_none() {
+            return Ok(());
+        }
+        // With the same entropy, whatever differs in memory comes from the date.
+        let again = again()?;
+        let other_stamps = self.dates(&again).0;
+        let kept = || {
+            Err("it asks for the date while it answers the sample, and keeps something of it in its memory: that would be the same \
+                 in every request"
+                .to_owned())
+        };
+        let same_shape = warm.state.memory.len() == again.state.memory.len()
+            && warm.state.globals == again.state.globals
+            && stamps.len() == other_stamps.len();
+        if !same_shape {
+            return kept();
+        }
+        let unused = go::unused_stack(self.go, &warm.state.memory, &warm.state.globals);
+        for (at, (one, other)) in words(&warm.state.memory)
+            .zip(words(&again.state.memory))
+            .enumerate()
+        {
+            let at = 8 * at as u64;
+            let is_stamp = || {
+                stamps
+                    .iter()
+                    .zip(&other_stamps)
+                    .any(|(a, b)| forms(*a).zip(forms(*b)).any(|pair| pair == (one, other)))
+            };
+            if one != other && !unused.contains(&at) && !is_stamp() {
+                return kept();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How the collector's code holds a time while it stamps a cycle: in one number, and in seconds and nanoseconds.
+fn forms(time: u64) -> impl Iterator<Item = u64> {
+    let second = 1_000_000_000;
+    [time, time / second, time % second].into_iter()
+}
+
+fn words(memory: &[u8]) -> impl Iterator<Item = u64> {
+    let words = memory.as_chunks::<8>().0.iter();
+    words.map(|word| u64::from_le_bytes(*word))
+}
+
+fn resume(checkpoint: &Checkpoint) -> Result<StartPlan, String> {
+    checkpoint.plan(&[RESUME_EXPORT.to_owned()])
+}
+
+fn exited(ended: &Ended) -> Result<(), String> {
+    match &ended.exit {
+        GuestExit::Exit(0) if ended.left => Ok(()),
+        GuestExit::Exit(code) => Err(format!("its sample request ends with exit code {code}")),
+        GuestExit::Trap(trap) => Err(format!("its sample request ends with a trap: {trap}")),
+    }
+}

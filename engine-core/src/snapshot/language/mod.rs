@@ -1,0 +1,109 @@
+//! What a snapshot has to know of the language that a program is written in.
+
+mod go;
+mod reactor;
+
+use super::SnapshotKind;
+use super::recorder::{Checkpoint, Ended, Recorder};
+use crate::contract::Contract;
+use crate::module::{Loaded, StartPlan};
+use crate::outcome::GuestExit;
+use crate::sandbox::{Asked, World};
+use crate::wasm::Form;
+
+/// How programs of one kind are run up to where they wait for a request, and what of their state must not be frozen.
+pub(super) trait Language {
+    /// Runs the program up to where it waits for its first request.
+    fn first(&self, recorder: &Recorder<'_>, world: World) -> Result<Checkpoint, String>;
+
+    /// Has the program at `from` serve `sample`, up to where it waits for the next request.
+    fn round(
+        &self,
+        recorder: &Recorder<'_>,
+        from: &Checkpoint,
+        sample: &[u8],
+        tidy: bool,
+        world: World,
+    ) -> Result<Checkpoint, String>;
+
+    /// How sandboxes that serve requests begin at a checkpoint.
+    fn plan(&self, checkpoint: &Checkpoint) -> Result<StartPlan, String>;
+
+    /// Whether a program that waits for its first request may hold something that must be fresh, by what it asked for. `other` was
+    /// recorded in another world.
+    fn start_is_fresh(&self, first: &Checkpoint, other: &Checkpoint) -> Result<(), String>;
+
+    /// Whether a warmed program may hold something that must be fresh. `again` records the warm-up with the same entropy at another
+    /// time, and `other` is the recording in another world.
+    fn warm_up_is_fresh(
+        &self,
+        warm: &Checkpoint,
+        other: &Checkpoint,
+        again: &mut dyn FnMut() -> Result<Checkpoint, String>,
+    ) -> Result<(), String>;
+}
+
+/// The language of a module. `Err` says why there is no way to snapshot it.
+pub(super) fn of(loaded: &Loaded, form: Form) -> Result<Box<dyn Language + '_>, String> {
+    let plain = &loaded.plain;
+    match (form, &loaded.split.go) {
+        (Form::Reactor { .. }, _) => Ok(Box::new(reactor::Reactor { plain })),
+        (Form::Command, Ok(go)) => Ok(Box::new(go::Go { plain, go })),
+        (Form::Command, Err(why)) => Err(format!(
+            "only commands built by Go's compiler can be stopped where they wait for a request, and this is not one: {why}"
+        )),
+    }
+}
+
+/// No files before the first request, and no other entropy than draws of these lengths.
+fn asked_for_nothing(asked: &Asked, random: &[u32]) -> Result<(), String> {
+    if let Some(name) = asked.first_file {
+        return Err(format!(
+            "it uses files before it reads its request ({name}, {} calls): what it found would be frozen",
+            asked.files
+        ));
+    }
+    if asked.random != random {
+        return Err(format!(
+            "it draws random bytes before it reads its request ({} calls): they would be the same in every request",
+            asked.random.len()
+        ));
+    }
+    Ok(())
+}
+
+/// No entropy in a warm-up: whether any of it is kept cannot be seen from outside.
+fn drew_nothing(warm: &Checkpoint) -> Result<(), String> {
+    if warm.asked.random.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "it draws random bytes while it answers the sample ({} calls), and what it keeps of them would be the same in every request",
+        warm.asked.random.len()
+    ))
+}
+
+fn returned(ended: &Ended, what: &str) -> Result<(), String> {
+    match &ended.exit {
+        GuestExit::Exit(0) if !ended.left => Ok(()),
+        GuestExit::Exit(code) => Err(format!("{what} exits with code {code} and does not return")),
+        GuestExit::Trap(trap) => Err(format!("{what} traps: {trap}")),
+    }
+}
+
+fn silent(ended: &Ended) -> Result<(), String> {
+    if ended.stdout.is_empty() {
+        return Ok(());
+    }
+    Err("it writes to stdout before it reads its request".into())
+}
+
+fn answered(contract: &dyn Contract, ended: &Ended) -> Result<(), String> {
+    contract
+        .parse_response(&ended.stdout)
+        .map(|_| ())
+        .map_err(|error| format!("the answer to its sample request is refused: {error}"))
+}
+
+/// The kind of a checkpoint after a warm-up.
+const WARMED: SnapshotKind = SnapshotKind::Warmed;

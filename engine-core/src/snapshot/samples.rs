@@ -1,0 +1,12 @@
+//! The requests that a snapshot is verified with.
+
+use crate::contract::Contract;
+
+/// The user's sample, if there is one, and those of the contract. The first is the one to warm up with.
+pub(super) fn samples(contract: &dyn Contract, user: Option<&[u8]>) -> Vec<Vec<u8>> {
+    let mut samples = contract.samples();
+    if let Some(user) = user {
+        samples.insert(0, user.to_vec());
+    }
+    samples
+}
