@@ -37,9 +37,8 @@ pub trait Contract: Send + Sync + fmt::Debug + 'static {
     /// If the output breaks a rule of the contract.
     fn parse_response<'a>(&self, stdout: &'a [u8]) -> Result<Response<'a>, BadOutput>;
 
-    /// Whether `stdout` is a complete response: a guest that then reads from stdin has answered, and waits for another
-    /// request. Called when a guest reads at the end of stdin, and only if its sandbox started from the snapshot of a
-    /// program that serves requests in a loop.
+    /// Whether `stdout` is a complete response, so that a guest which reads on has answered and waits for another request.
+    /// Called when a guest reads at the end of stdin while its warm-up is recorded, and in no request.
     fn is_answered(&self, stdout: &[u8]) -> bool {
         self.parse_response(stdout).is_ok()
     }
