@@ -1,7 +1,9 @@
-//! Bounds on the size of a module, which are checked before anything expensive is done with it.
+//! Bounds on the size of a module and of its functions, which are checked before anything expensive is done with them.
 
-use wasmparser::{MemorySectionReader, TableSectionReader};
+use wasmparser::{KnownCustom, MemorySectionReader, Name, NameSectionReader, TableSectionReader};
 
+use super::cost::{self, FunctionCost, Signatures};
+use super::quoted;
 use super::sections::{self, Section};
 use crate::error::{Error, Result};
 
@@ -11,12 +13,16 @@ use crate::error::{Error, Result};
 pub struct Bounds {
     /// Size of the file in bytes. 64 MiB.
     pub module_bytes: usize,
-    /// Function types. 100 000.
+    /// Function types. 10 000: each may need code of its own.
     pub types: u32,
+    /// Parameters and results of one function type. 500.
+    pub type_values: u64,
     /// Imports of any kind. 1 000.
     pub imports: u32,
     /// Functions with code. 200 000.
     pub functions: u32,
+    /// Parameters and results of all functions, imported ones too. A million.
+    pub function_values: u64,
     /// Globals. 10 000 (each is 16 bytes in every sandbox).
     pub globals: u32,
     /// Exports. 50 000.
@@ -27,26 +33,77 @@ pub struct Bounds {
     pub table_elements: u64,
     /// Segments of table elements. 10 000.
     pub element_segments: u32,
+    /// Elements in all segments together. 250 000: a compiler makes code for each.
+    pub element_items: u64,
     /// Data segments. 100 000: as many as Go's linker ever makes (a small Go program has 37 000).
     pub data_segments: u32,
     /// Initial memory in pages of 64 KiB. 32 768 (2 GiB); the `memory_limit` of a function is usually lower.
     pub memory_pages: u64,
+    /// What one function may have.
+    pub function: FunctionBounds,
+    /// [Steps](FunctionCost::steps) of all functions together. 100 billion: five functions at their bound, and seven times
+    /// as many as the largest interpreters that were measured have.
+    pub steps: u64,
+}
+
+/// Bounds on one function. The time and memory that a compiler needs for some functions grow with the square of their size, so
+/// that a module of a few kilobytes could take hours.
+///
+/// The largest function found in real programs (Ruby, PHP, CPython, SQLite, QuickJS, esbuild) has at most a third of each.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FunctionBounds {
+    /// Bytes of its body. 512 KiB.
+    pub bytes: u64,
+    /// Parameters and locals. 10 000.
+    pub locals: u64,
+    /// Blocks and branches. 100 000.
+    pub branches: u64,
+    /// Targets of all `br_table`. 100 000.
+    pub targets: u64,
+    /// Calls, and instructions that are compiled like calls. 20 000.
+    pub calls: u64,
+    /// Arguments and results of all calls. 200 000.
+    pub operands: u64,
+    /// [Cells](FunctionCost::cells): locals and values of blocks, times branches. 200 million.
+    pub cells: u64,
+    /// [Steps](FunctionCost::steps): locals times the square of branches, and other products. 20 billion.
+    pub steps: u64,
+}
+
+impl Default for FunctionBounds {
+    fn default() -> Self {
+        Self {
+            bytes: 512 << 10,
+            locals: 10_000,
+            branches: 100_000,
+            targets: 100_000,
+            calls: 20_000,
+            operands: 200_000,
+            cells: 200_000_000,
+            steps: 20_000_000_000,
+        }
+    }
 }
 
 impl Default for Bounds {
     fn default() -> Self {
         Self {
             module_bytes: 64 << 20,
-            types: 100_000,
+            types: 10_000,
+            type_values: 500,
             imports: 1_000,
             functions: 200_000,
+            function_values: 1_000_000,
             globals: 10_000,
             exports: 50_000,
             tables: 16,
             table_elements: 10_000_000,
             element_segments: 10_000,
+            element_items: 250_000,
             data_segments: 100_000,
             memory_pages: 32_768,
+            function: FunctionBounds::default(),
+            steps: 100_000_000_000,
         }
     }
 }
@@ -89,6 +146,7 @@ impl Bounds {
     pub(super) fn check_counts(&self, bytes: &[u8], sections: &[Section]) -> Result<Counts> {
         let mut counts = Counts::default();
         let mut pages = 0;
+        let mut element_items = 0;
         for section in sections {
             let reader = section.reader(bytes);
             let Ok(count) = reader.clone().read_var_u32() else {
@@ -115,7 +173,10 @@ impl Bounds {
                 }
                 sections::GLOBAL => counts.globals = count,
                 sections::EXPORT => counts.exports = count,
-                sections::ELEMENT => counts.element_segments = count,
+                sections::ELEMENT => {
+                    counts.element_segments = count;
+                    element_items = cost::element_items(bytes, section);
+                }
                 sections::DATA => counts.data_segments = count,
                 _ => {}
             }
@@ -169,9 +230,168 @@ impl Bounds {
             "pages (64 KiB each) of initial memory",
             "declare less (linker option --initial-memory) and let the program grow it when it needs to",
         )?;
+        within(
+            element_items,
+            self.element_items,
+            "elements in segments",
+            SMALLER,
+        )?;
+        self.check_functions(bytes, sections)?;
         Ok(counts)
     }
+
+    /// Counts what each function has and checks it.
+    fn check_functions(&self, bytes: &[u8], sections: &[Section]) -> Result<()> {
+        let signatures = Signatures::read(bytes, sections);
+        within(
+            signatures.largest_type(),
+            self.type_values,
+            "parameters and results in one function type",
+            "pass them in memory",
+        )?;
+        within(
+            signatures.values(),
+            self.function_values,
+            "parameters and results of all functions",
+            SMALLER,
+        )?;
+        let mut steps = 0_u64;
+        let mut worst = (0, FunctionCost::default());
+        for code in sections
+            .iter()
+            .filter(|section| section.id == sections::CODE)
+        {
+            cost::for_each_function(bytes, code, &signatures, |index, cost| {
+                self.function
+                    .check(cost)
+                    .map_err(|problem| refused(bytes, sections, index, &problem))?;
+                steps = steps.saturating_add(cost.steps());
+                if cost.steps() >= worst.1.steps() {
+                    worst = (index, *cost);
+                }
+                Ok(())
+            })?;
+        }
+        if steps <= self.steps {
+            return Ok(());
+        }
+        let (index, cost) = worst;
+        Err(Error::invalid_module(format!(
+            "compiling the module would take up to {steps} steps, more than the {} allowed for all functions together, of which \
+             {} takes {}: {SPLIT}",
+            self.steps,
+            function_name(bytes, sections, index),
+            describe(&cost),
+        )))
+    }
 }
+
+impl FunctionBounds {
+    /// Says what is too much in one function.
+    fn check(&self, cost: &FunctionCost) -> std::result::Result<(), String> {
+        for (have, bound, what, advice) in [
+            (cost.bytes, self.bytes, "bytes of code", SPLIT),
+            (cost.locals, self.locals, "parameters and locals", SPLIT),
+            (cost.branches, self.branches, "blocks and branches", SPLIT),
+            (
+                cost.targets,
+                self.targets,
+                "targets of br_table",
+                "split the switch over several functions",
+            ),
+            (
+                cost.calls,
+                self.calls,
+                "calls and instructions on tables and whole stretches of memory",
+                SPLIT,
+            ),
+            (
+                cost.operands,
+                self.operands,
+                "arguments and results of calls",
+                "pass them in memory",
+            ),
+        ] {
+            if have > bound {
+                return Err(format!(
+                    "has {have} {what}, more than the {bound} allowed: {advice}"
+                ));
+            }
+        }
+        if cost.cells() > self.cells {
+            return Err(format!(
+                "has {} locals and {} values of blocks over {} blocks and branches: {} cells, more than the {} allowed, which take a \
+                 compiler's memory: {SPLIT}",
+                cost.locals,
+                cost.block_values,
+                cost.branches,
+                cost.cells(),
+                self.cells,
+            ));
+        }
+        if cost.steps() > self.steps {
+            return Err(format!(
+                "would take up to {} to compile, more than the {} allowed: {SPLIT}",
+                describe(cost),
+                self.steps,
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Where a function's steps come from.
+fn describe(cost: &FunctionCost) -> String {
+    format!(
+        "{} steps ({} locals over {} blocks and branches, {} calls, {} values around loops, {} bytes)",
+        cost.steps(),
+        cost.locals,
+        cost.branches,
+        cost.calls,
+        cost.loop_values,
+        cost.bytes,
+    )
+}
+
+fn refused(bytes: &[u8], sections: &[Section], index: u32, problem: &str) -> Error {
+    Error::invalid_module(format!(
+        "{} {problem}",
+        function_name(bytes, sections, index)
+    ))
+}
+
+/// What a function is called in a message: by its number, as in `wasm-objdump`, and its name if the module has names.
+fn function_name(bytes: &[u8], sections: &[Section], index: u32) -> String {
+    match name_of(bytes, sections, index) {
+        Some(name) => format!("function {index} {}", quoted(name)),
+        None => format!("function {index}"),
+    }
+}
+
+fn name_of<'a>(bytes: &'a [u8], sections: &[Section], index: u32) -> Option<&'a str> {
+    let custom = sections
+        .iter()
+        .filter(|section| section.id == sections::CUSTOM);
+    let readers = custom.filter_map(|section| {
+        let reader = wasmparser::CustomSectionReader::new(section.reader(bytes)).ok()?;
+        match reader.as_known() {
+            KnownCustom::Name(names) => Some(names),
+            _ => None,
+        }
+    });
+    let subsections =
+        readers.flat_map(|names: NameSectionReader<'_>| names.into_iter().map_while(Result::ok));
+    let functions = subsections.filter_map(|names| match names {
+        Name::Function(functions) => Some(functions),
+        _ => None,
+    });
+    functions
+        .flat_map(|names| names.into_iter().map_while(Result::ok))
+        .find(|name| name.index == index)
+        .map(|name| name.name)
+}
+
+const SPLIT: &str = "split the function into smaller ones, or build with less inlining (Rust: opt-level \"s\"; C: -Os)";
 
 const SMALLER: &str =
     "remove unused code (--gc-sections, wasm-opt -O) or split the program into several functions";

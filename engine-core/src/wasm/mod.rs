@@ -10,6 +10,7 @@
 //! - Nothing in here runs during a request.
 
 mod bounds;
+mod cost;
 pub(crate) mod facts;
 mod features;
 mod hidden;
@@ -25,7 +26,8 @@ use wasmparser::Validator;
 use crate::error::{Error, Result};
 use crate::limits::{Limits, PAGE};
 
-pub use bounds::{Bounds, Counts};
+pub use bounds::{Bounds, Counts, FunctionBounds};
+pub use cost::{FunctionCost, function_costs};
 use facts::Facts;
 pub use features::Features;
 pub use hidden::hidden_state;
