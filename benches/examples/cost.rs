@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use engine_core::Split;
 use engine_core::backend::Backend;
 use engine_core::wasm::{Bounds, Features, FunctionBounds, FunctionCost, Wasm, function_costs};
 
@@ -71,7 +72,7 @@ fn compile(name: &str, file: &str, bytes: Vec<u8>) {
         println!("{file}: refused: {error}");
     }
     let begun = Instant::now();
-    let code = Wasm::parse(bytes, Features::ALL, &boundless()).and_then(|wasm| wasm.split());
+    let code = Wasm::parse(bytes, Features::ALL, &boundless()).and_then(|wasm| Split::of(&wasm));
     let code = code.unwrap_or_else(|error| panic!("{file}: {error}")).code;
     let compiled = backend.compile(&code).and_then(|artifact| {
         // SAFETY: it came out of `compile` of this backend.
@@ -93,6 +94,7 @@ fn boundless() -> Bounds {
         targets: u64::MAX,
         calls: u64::MAX,
         operands: u64::MAX,
+        selects: u64::MAX,
         cells: u64::MAX,
         steps: u64::MAX,
     };

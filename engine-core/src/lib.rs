@@ -70,6 +70,7 @@ mod threads;
 mod fake;
 
 pub use artifacts::cache::{CacheConfig, CacheStats, Purged};
+pub use artifacts::compile::{CompileProcess, serve_compilation};
 pub use calls::{Armed, Call, CallId, Interrupt, Interruption, Permit};
 pub use cancel::Cancel;
 pub use engine::{Answer, Engine, EngineConfig, Function, FunctionConfig, FunctionFacts, RawRun};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::artifacts::cache::CacheConfig;
+use crate::artifacts::compile::CompileProcess;
 use crate::memory::PoolConfig;
 use crate::wasm::Bounds;
 
@@ -22,6 +23,9 @@ pub struct EngineConfig {
     /// How long a deployment waits for its code to be compiled. `None`: a minute, plus ten seconds for each MiB of the
     /// module.
     pub compile_timeout: Option<Duration>,
+    /// The process that compiles. `None`: modules are compiled in this process, where only [`Bounds`] limit what a
+    /// compilation takes, and where it cannot be ended.
+    pub compile_process: Option<CompileProcess>,
     /// Where compiled code is kept between two starts. `None`: in memory only.
     pub cache: Option<CacheConfig>,
 }
@@ -35,6 +39,7 @@ impl Default for EngineConfig {
             pool: Some(PoolConfig::default()),
             bounds: Bounds::default(),
             compile_timeout: None,
+            compile_process: None,
             cache: None,
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::artifacts::cache::Cache;
+use crate::artifacts::compile::Compiler;
 use crate::backend::{Backend, SlotSource};
 use crate::calls::Calls;
 use crate::error::{Error, Result};
@@ -63,7 +64,15 @@ impl Shared {
             .map(|backend| backend.features())
             .fold(Features::ALL, Features::intersect);
         let (pool, pool_problem) = pool(config.pool)?;
+        if let Some(process) = &config.compile_process {
+            process.check()?;
+        }
         let cache = config.cache.as_ref().map(Cache::open).map(Arc::new);
+        let compiler = Compiler::new(
+            config.compile_timeout,
+            config.compile_process,
+            cache.clone(),
+        );
         Ok(Self {
             counters: Counters::new(backends.len()),
             backends,
@@ -73,7 +82,7 @@ impl Shared {
             calls: Calls::new(config.max_concurrency)?,
             slots: SlotSource::new(pool),
             pool_problem,
-            loader: Loader::new(config.compile_timeout, cache),
+            loader: Loader::new(compiler, cache),
             buffers: BufferPool::new(config.max_concurrency as usize),
             files: FileBudget::of_this_process(),
         })

@@ -15,8 +15,10 @@ pub(super) fn all(shared: &Shared) -> Vec<String> {
             "memory slots are reset without a page scan: {why}; the more memory a guest has, the slower each reset is"
         ));
     }
-    if let Some(cache) = &shared.loader.cache {
-        warnings.extend(cache.warnings());
+    match &shared.loader.cache {
+        // Its list has the compiler's warning in its place.
+        Some(cache) => warnings.extend(cache.warnings()),
+        None => warnings.extend(shared.loader.compiler.problem().map(str::to_owned)),
     }
     warnings
 }

@@ -19,7 +19,7 @@ pub(super) fn shards() -> usize {
 }
 
 /// Bytes of memory that this process may use: the machine's, or the limit of its control group.
-pub(super) fn memory() -> usize {
+pub(crate) fn memory() -> usize {
     // SAFETY: sysconf takes no pointers and only reads.
     let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
     let machine = usize::try_from(pages).map_or(UNKNOWN_MEMORY, |pages| pages * page_size());

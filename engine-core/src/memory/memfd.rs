@@ -48,6 +48,13 @@ impl Sealed {
         Self::seal(file, len)
     }
 
+    /// `file`, which [`file_in_memory`] made and which is to hold `len` bytes (not 0): what is beyond is cut off. Fails while anybody
+    /// can still write to it through a mapping.
+    pub(crate) fn of_file(file: File, len: usize) -> io::Result<Self> {
+        file.set_len(len as u64)?;
+        Self::seal(file, len)
+    }
+
     fn seal(file: File, len: usize) -> io::Result<Self> {
         let seals =
             libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
@@ -90,6 +97,12 @@ impl Drop for Sealed {
 
 /// `MFD_NOEXEC_SEAL`, since Linux 6.3. Newer kernels can be configured to refuse files without it.
 const NOEXEC_SEAL: libc::c_uint = 8;
+
+/// An empty file in memory that this process alone has, for [`Sealed::of_file`] or to be handed to another process.
+pub(crate) fn file_in_memory(name: &CStr) -> io::Result<File> {
+    fault(Syscall::Memfd)?;
+    create(name)
+}
 
 fn create(name: &CStr) -> io::Result<File> {
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;

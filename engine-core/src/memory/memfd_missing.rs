@@ -1,6 +1,7 @@
 //! Replaces `memfd.rs` on systems without memfd: making a sealed file always fails, so images and artifacts are on the
 //! heap.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -20,6 +21,10 @@ impl Sealed {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    pub(crate) fn of_file(_: File, _: usize) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     pub(crate) fn file(&self) -> BorrowedFd<'_> {
         match *self {}
     }
@@ -27,4 +32,8 @@ impl Sealed {
     pub(crate) fn bytes(&self) -> &[u8] {
         match *self {}
     }
+}
+
+pub(crate) fn file_in_memory(_: &CStr) -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
 }

@@ -59,7 +59,8 @@ mod tests;
 
 pub use config::{PoolConfig, ResetMode};
 pub use image::Image;
-pub(crate) use memfd::Sealed;
+pub(crate) use machine::memory as machine_memory;
+pub(crate) use memfd::{Sealed, file_in_memory};
 pub use pool::Pool;
 pub use slot::Slot;
 pub use stats::PoolStats;

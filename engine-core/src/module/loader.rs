@@ -26,11 +26,10 @@ pub(crate) struct Loader {
 }
 
 impl Loader {
-    /// A loader without modules. Deployments wait `compile_timeout` for their code. `None`: in proportion to the
-    /// module's size.
-    pub(crate) fn new(compile_timeout: Option<Duration>, cache: Option<Arc<Cache>>) -> Self {
+    /// A loader without modules, whose code `compiler` compiles and `cache` keeps.
+    pub(crate) fn new(compiler: Compiler, cache: Option<Arc<Cache>>) -> Self {
         Self {
-            compiler: Compiler::new(compile_timeout, cache.clone()),
+            compiler,
             cache,
             modules: Mutex::default(),
         }
@@ -130,7 +129,9 @@ impl Loader {
             }
         }
         let Compiled { artifact, took } = self.compiler.compile(backend, code, patience)?;
-        // SAFETY: `compile` of this backend returned the artifact just now, and it has not been written to since.
+        // SAFETY: `compile` returned the artifact just now, of this backend or of one with the same fingerprint in a
+        // process that was started for it; such a reply is verified after it was sealed. It has not been written to
+        // since.
         let module = unsafe { Arc::clone(backend).load(&artifact)? };
         Ok((module, took, CodeSource::Compiled))
     }

@@ -52,7 +52,7 @@ pub struct Bounds {
 /// The largest function found in real programs (Ruby, PHP, CPython, SQLite, QuickJS, esbuild) has at most a third of each.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FunctionBounds {
-    /// Bytes of its body. 512 KiB.
+    /// Bytes of its body. 1 MiB.
     pub bytes: u64,
     /// Parameters and locals. 10 000.
     pub locals: u64,
@@ -64,6 +64,8 @@ pub struct FunctionBounds {
     pub calls: u64,
     /// Arguments and results of all calls. 200 000.
     pub operands: u64,
+    /// `select`. 20 000.
+    pub selects: u64,
     /// [Cells](FunctionCost::cells): locals and values of blocks, times branches. 200 million.
     pub cells: u64,
     /// [Steps](FunctionCost::steps): locals times the square of branches, and other products. 20 billion.
@@ -73,12 +75,13 @@ pub struct FunctionBounds {
 impl Default for FunctionBounds {
     fn default() -> Self {
         Self {
-            bytes: 512 << 10,
+            bytes: 1 << 20,
             locals: 10_000,
             branches: 100_000,
             targets: 100_000,
             calls: 20_000,
             operands: 200_000,
+            selects: 20_000,
             cells: 200_000_000,
             steps: 20_000_000_000,
         }
@@ -311,6 +314,7 @@ impl FunctionBounds {
                 "arguments and results of calls",
                 "pass them in memory",
             ),
+            (cost.selects, self.selects, "select instructions", SPLIT),
         ] {
             if have > bound {
                 return Err(format!(
@@ -340,15 +344,29 @@ impl FunctionBounds {
     }
 }
 
+/// The function of a valid module that takes most to compile, in words.
+pub(crate) fn most_expensive_function(bytes: &[u8]) -> Option<String> {
+    let sections = sections::sections(bytes).ok()?;
+    let costs = cost::function_costs(bytes);
+    let (index, cost) = costs.iter().max_by_key(|(_, cost)| cost.steps())?;
+    Some(format!(
+        "{}: {}",
+        function_name(bytes, &sections, *index),
+        describe(cost)
+    ))
+}
+
 /// Where a function's steps come from.
 fn describe(cost: &FunctionCost) -> String {
     format!(
-        "{} steps ({} locals over {} blocks and branches, {} calls, {} values around loops, {} bytes)",
+        "{} steps ({} locals over {} blocks and branches, {} calls, {} values around loops, {} sets of locals, {} selects, {} bytes)",
         cost.steps(),
         cost.locals,
         cost.branches,
         cost.calls,
         cost.loop_values,
+        cost.sets,
+        cost.selects,
         cost.bytes,
     )
 }

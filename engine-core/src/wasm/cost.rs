@@ -30,6 +30,10 @@ pub struct FunctionCost {
     pub calls: u64,
     /// Arguments and results of all calls.
     pub operands: u64,
+    /// `select`.
+    pub selects: u64,
+    /// `local.set` and `local.tee`.
+    pub sets: u64,
     /// Values that blocks, branches and targets hand over.
     pub block_values: u64,
     /// Locals that a loop sets, counted for each loop that encloses the `local.set`.
@@ -50,11 +54,22 @@ impl FunctionCost {
         let across_calls = square(self.calls).saturating_mul(HIDDEN_LOCALS);
         // The loops of a nest hand their locals on to each other.
         let around_loops = square(self.loop_values);
-        // Straight code in which each result takes the place of an operand: one chain of 9 bytes a link.
-        let along_chains = square(self.bytes) / 16;
-        [across_branches, across_calls, around_loops, along_chains]
-            .into_iter()
-            .fold(0, u64::saturating_add)
+        // Each result takes the place of an operand, and so on: one chain through all of them.
+        let along_selects = square(self.selects).saturating_mul(4);
+        // Values that wait long for their use, many at a time.
+        let along_sets = self.locals.saturating_mul(self.sets).saturating_mul(20);
+        // For what is not known to be as bad. No straight code was found that takes so many.
+        let along_code = square(self.bytes) / 64;
+        [
+            across_branches,
+            across_calls,
+            around_loops,
+            along_selects,
+            along_sets,
+            along_code,
+        ]
+        .into_iter()
+        .fold(0, u64::saturating_add)
     }
 
     /// Cells of the tables in which a compiler notes which value a variable has in which block: 4 bytes each.
@@ -288,6 +303,7 @@ impl Counter {
                     self.labels.push(params);
                 }
                 Operator::Else => cost.branches += 1,
+                Operator::Select | Operator::TypedSelect { .. } => cost.selects += 1,
                 Operator::End => {
                     self.labels.pop();
                     self.loops.pop_if(|(_, open)| *open == self.labels.len());
@@ -333,6 +349,7 @@ impl Counter {
                 | Operator::TableInit { .. }
                 | Operator::TableSet { .. } => cost.calls += 1,
                 Operator::LocalSet { local_index } | Operator::LocalTee { local_index } => {
+                    cost.sets += 1;
                     cost.loop_values += self.set(local_index, position);
                 }
                 _ => {}
@@ -447,6 +464,8 @@ mod tests {
             targets: u64::MAX,
             calls: u64::MAX,
             operands: u64::MAX,
+            selects: u64::MAX,
+            sets: u64::MAX,
             block_values: u64::MAX,
             loop_values: u64::MAX,
         };

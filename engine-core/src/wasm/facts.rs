@@ -47,6 +47,20 @@ pub(crate) struct MutableGlobal {
 }
 
 impl Facts {
+    /// The facts of code that is only compiled.
+    pub(crate) fn unknown() -> Self {
+        Self {
+            form: Form::Command,
+            entries: Arc::new([]),
+            memory: None,
+            memory_exported: false,
+            counts: Counts::default(),
+            start: None,
+            globals: Vec::new(),
+            is_split: true,
+        }
+    }
+
     /// Reads a valid module, so reading its sections does not fail.
     pub(crate) fn read(bytes: &[u8], sections: &[Section], counts: Counts) -> Result<Self> {
         let raw = Raw::read(bytes, sections).map_err(|error| {

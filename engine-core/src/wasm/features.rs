@@ -29,6 +29,20 @@ impl Features {
         extended_const: false,
     };
 
+    /// The set whose [names](Self::names) are given; `None` if one of them is unknown.
+    pub(crate) fn from_names<'a>(names: impl Iterator<Item = &'a str>) -> Option<Self> {
+        let mut features = Self::NONE;
+        for name in names {
+            match name {
+                "simd" => features.simd = true,
+                "tail-calls" => features.tail_calls = true,
+                "extended-const" => features.extended_const = true,
+                _ => return None,
+            }
+        }
+        Some(features)
+    }
+
     /// The features that both have. An engine with several backends uses it to make its list.
     #[must_use]
     pub const fn intersect(self, other: Self) -> Self {
@@ -229,6 +243,13 @@ mod tests {
         );
         assert_eq!(some.names(), ["simd"]);
         assert!(Features::NONE.names().is_empty());
+        for features in [Features::ALL, Features::NONE, some] {
+            assert_eq!(
+                Features::from_names(features.names().into_iter()),
+                Some(features)
+            );
+        }
+        assert_eq!(Features::from_names(["gc"].into_iter()), None);
     }
 
     #[test]

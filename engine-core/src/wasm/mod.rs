@@ -26,6 +26,7 @@ use wasmparser::Validator;
 use crate::error::{Error, Result};
 use crate::limits::{Limits, PAGE};
 
+pub(crate) use bounds::most_expensive_function;
 pub use bounds::{Bounds, Counts, FunctionBounds};
 pub use cost::{FunctionCost, function_costs};
 use facts::Facts;
@@ -74,6 +75,11 @@ impl Wasm {
             features,
             facts: Arc::new(facts),
         }
+    }
+
+    /// Code that another process has validated and split, to be compiled and nothing else: none of its facts are known.
+    pub(crate) fn of_code(bytes: Arc<[u8]>, features: Features) -> Self {
+        Self::assemble(bytes, features, Facts::unknown())
     }
 
     /// The binary module.

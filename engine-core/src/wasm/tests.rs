@@ -390,6 +390,234 @@ fn reserved_exports_are_refused() {
 }
 
 #[test]
+fn what_a_function_may_have_is_bounded_and_the_error_names_it() {
+    let module = |text: &str| {
+        wat::parse_str(format!(
+            r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+                (type $wide (func (param i32 i32 i32) (result i32 i32 i32))) (table 1 funcref) (memory 1)
+                (func (export "_start")) {text})"#
+        ))
+        .unwrap()
+    };
+    let none = FunctionBounds::default();
+    let loops = "(loop ".repeat(9) + "(local.set 0 (i32.const 1))" + &")".repeat(9);
+    for (function, bounds, expected) in [
+        (
+            "(func $a (nop))",
+            FunctionBounds {
+                bytes: 2,
+                ..none.clone()
+            },
+            &[
+                "function 2 \"a\" has 3 bytes of code, more than the 2 allowed",
+                "smaller ones",
+            ][..],
+        ),
+        (
+            "(func (param i32) (local i64 f32 f32))",
+            FunctionBounds {
+                locals: 3,
+                ..none.clone()
+            },
+            &["function 2 has 4 parameters and locals"],
+        ),
+        (
+            "(func $b (if (i32.const 1) (then (return)) (else (block (br_if 0 (i32.const 1))))))",
+            FunctionBounds {
+                branches: 4,
+                ..none.clone()
+            },
+            &["function 2 \"b\" has 5 blocks and branches"],
+        ),
+        (
+            "(func (br_table 0 0 0 0 (i32.const 1)))",
+            FunctionBounds {
+                targets: 2,
+                ..none.clone()
+            },
+            &["function 2 has 3 targets of br_table"],
+        ),
+        (
+            "(func (call $exit (i32.const 1)) (drop (table.get 0 (i32.const 0))) (memory.fill (i32.const 0) (i32.const 0) (i32.const 0)))",
+            FunctionBounds {
+                calls: 2,
+                ..none.clone()
+            },
+            &["function 2 has 3 calls"],
+        ),
+        (
+            "(func (param i32) (call_indirect (type $wide) (i32.const 1) (i32.const 1) (i32.const 1) (i32.const 0)) (drop) (drop) (drop))",
+            FunctionBounds {
+                operands: 5,
+                ..none.clone()
+            },
+            &["function 2 has 6 arguments and results of calls"],
+        ),
+        (
+            "(func (drop (select (i32.const 1) (i32.const 2) (i32.const 3))))",
+            FunctionBounds {
+                selects: 0,
+                ..none.clone()
+            },
+            &["function 2 has 1 select instructions"],
+        ),
+        (
+            "(func (local i32 i32) (drop (block (result i32) (i32.const 1))) (block))",
+            FunctionBounds {
+                cells: 5,
+                ..none.clone()
+            },
+            &[
+                "function 2 has 2 locals and 1 values of blocks over 2 blocks and branches: 6 cells, more than the 5",
+            ],
+        ),
+        (
+            &format!("(func $deep (local i32) {loops})"),
+            FunctionBounds {
+                steps: 80,
+                ..none.clone()
+            },
+            &[
+                "function 2 \"deep\" would take up to",
+                "9 values around loops",
+                "more than the 80 allowed",
+            ],
+        ),
+    ] {
+        let bytes = module(function);
+        let bounds = Bounds {
+            function: bounds,
+            ..Bounds::default()
+        };
+        let error = Wasm::parse(bytes.clone(), Features::ALL, &bounds).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidModule);
+        assert_says(&error, expected);
+        Wasm::parse(bytes, Features::ALL, &Bounds::default()).unwrap();
+    }
+}
+
+#[test]
+fn what_all_functions_may_have_together_is_bounded() {
+    let text = r#"(module (type $wide (func (param i32 i32 i32) (result i32 i32 i32))) (table 1 funcref)
+        (func (export "_start")) (func $small (block))
+        (func $large (param i32) (block (block (block (br 0)))))
+        (elem (i32.const 0) func 0) (elem func 0 1) (elem funcref (ref.null func)))"#;
+    let bytes = wat::parse_str(text).unwrap();
+    for (bounds, expected) in [
+        (
+            Bounds {
+                type_values: 5,
+                ..Bounds::default()
+            },
+            &["6 parameters and results in one function type", "in memory"][..],
+        ),
+        (
+            Bounds {
+                function_values: 0,
+                ..Bounds::default()
+            },
+            &["1 parameters and results of all functions"],
+        ),
+        (
+            Bounds {
+                element_items: 3,
+                ..Bounds::default()
+            },
+            &["4 elements in segments"],
+        ),
+        (
+            Bounds {
+                steps: 180,
+                ..Bounds::default()
+            },
+            &[
+                "up to 188 steps, more than the 180 allowed for all functions together",
+                "function 2 \"large\" takes 178 steps",
+            ],
+        ),
+    ] {
+        let error = Wasm::parse(bytes.clone(), Features::ALL, &bounds).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidModule);
+        assert_says(&error, expected);
+    }
+    Wasm::parse(bytes, Features::ALL, &Bounds::default()).unwrap();
+}
+
+/// One function: `locals` with different values, alive over `branches` ifs that each set one of them.
+fn bomb(locals: u32, branches: u32) -> Vec<u8> {
+    use wasm_encoder::{
+        BlockType, CodeSection, ExportKind, ExportSection, Function, FunctionSection, MemArg,
+        MemorySection, MemoryType, Module, TypeSection, ValType,
+    };
+    let at = |offset| MemArg {
+        offset,
+        align: 2,
+        memory_index: 0,
+    };
+    let mut module = Module::new();
+    let mut types = TypeSection::new();
+    types.ty().function([], []);
+    module.section(&types);
+    module.section(FunctionSection::new().function(0));
+    let memory = MemoryType {
+        minimum: 1,
+        maximum: None,
+        memory64: false,
+        shared: false,
+        page_size_log2: None,
+    };
+    module.section(MemorySection::new().memory(memory));
+    module.section(
+        ExportSection::new()
+            .export("memory", ExportKind::Memory, 0)
+            .export("_start", ExportKind::Func, 0),
+    );
+    let mut function = Function::new([(locals, ValType::I32)]);
+    for local in 0..locals {
+        function
+            .instructions()
+            .i32_const(0)
+            .i32_load(at(u64::from(local % 16_000) * 4))
+            .local_set(local);
+    }
+    for branch in 0..branches {
+        let mut code = function.instructions();
+        code.i32_const(0).i32_load(at(8)).if_(BlockType::Empty);
+        code.i32_const(0)
+            .i32_load(at(4))
+            .local_set(branch % locals)
+            .end();
+    }
+    for local in 0..locals {
+        function
+            .instructions()
+            .i32_const(0)
+            .local_get(local)
+            .i32_store(at(u64::from(local % 16_000) * 4));
+    }
+    function.instructions().end();
+    module.section(CodeSection::new().function(&function));
+    module.finish()
+}
+
+#[test]
+fn a_small_file_that_would_compile_for_hours_is_refused_at_once() {
+    for (locals, branches) in [
+        (5_000, 50_000),
+        (50, 200_000),
+        (20_000, 20_000),
+        (49_000, 2),
+        (10, 45_000),
+    ] {
+        let error =
+            Wasm::parse(bomb(locals, branches), Features::ALL, &Bounds::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidModule);
+        assert_says(&error, &["function 0 ", "allowed"]);
+    }
+    Wasm::parse(bomb(100, 1_000), Features::ALL, &Bounds::default()).unwrap();
+}
+
+#[test]
 fn bounds_are_checked_before_anything_else() {
     let start = r#"(func (export "_start"))"#;
     let bytes = |text: &str| wat::parse_str(format!("(module {text} {start})")).unwrap();
@@ -405,6 +633,7 @@ fn bounds_are_checked_before_anything_else() {
         element_segments: 1,
         data_segments: 1,
         memory_pages: 10,
+        ..Bounds::default()
     };
     for (text, expected) in [
         (

@@ -376,6 +376,11 @@ impl Cache {
         self.warnings.all()
     }
 
+    /// Adds a warning about the process that compiles to the one list.
+    pub(crate) fn warn_of_process(&self, text: &str) {
+        self.warnings.add(About::Process, text.to_owned());
+    }
+
     /// The stats so far.
     pub(crate) fn stats(&self) -> CacheStats {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);

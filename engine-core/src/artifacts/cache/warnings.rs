@@ -11,6 +11,7 @@ pub(super) enum About {
     Entry,
     Directory,
     Key,
+    Process,
     Write,
 }
 

@@ -1,18 +1,26 @@
-//! Compiling, off to the side: once for all who wait for it, and not for longer than they will wait.
+//! Compiling, off to the side: once for all deployments that wait for it, and not for longer than they will wait.
 //!
 //! ```text
-//!   deployments ──wait──▶ compilation: a thread of its own, behind those that serve ──▶ artifact ─▶ cache
-//!        └─ too long, or cancelled: they give up, and it goes on alone: no engine can be interrupted
+//!   deployments ──wait──▶ a thread, behind those that serve ──▶ a process that compiles, or this one ──▶ artifact ─▶ cache
+//!        └─ the last one gives up (too long, or cancelled): the process is killed
 //! ```
 //!
-//! What comes of a compilation that nobody waits for any more goes to the cache, where there is one, or to a deployment that
-//! asks for the same code before it has ended. Only a few may go on like that: beyond it, nothing is compiled.
+//! In a [process](process) a compilation has its own memory and its own end. Without one it runs in this process, where no engine
+//! can be interrupted: when the last deployment gives up, it goes on alone. Its artifact then goes to the cache, where there is one,
+//! or to a deployment that asks for the same code before it has ended. Only a few may go on like that: beyond it, nothing is
+//! compiled.
+
+mod confine;
+mod process;
+mod wire;
+mod worker;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{self, Receiver, Sender, bounded, select};
@@ -26,6 +34,11 @@ use crate::priority::step_back;
 use crate::threads::DEPLOY_STACK;
 use crate::wasm::Wasm;
 
+pub use process::CompileProcess;
+pub use worker::serve_compilation;
+
+use process::Failure;
+
 /// Compilations that may go on with nobody waiting for them. A module that compiles for ever costs a thread and memory, and
 /// each attempt to deploy it may cost them again.
 const ABANDONED: usize = 4;
@@ -38,12 +51,57 @@ const TIMEOUT_PER_MIB: Duration = Duration::from_secs(10);
 /// How often somebody who waits for a lock looks whether to go on waiting.
 const GLANCE: Duration = Duration::from_millis(20);
 
+/// Processes that may compile at a time: each may take as much memory as one is allowed. More would not compile faster, but one that
+/// takes as long as it may should not hold up the others.
+const PROCESSES: usize = 4;
+
 /// The compilations of one engine.
 pub(crate) struct Compiler {
     timeout: Option<Duration>,
     cache: Option<Arc<Cache>>,
+    processes: Option<Arc<Processes>>,
     running: Arc<Mutex<HashMap<Key, Running>>>,
     stats: Arc<Stats>,
+}
+
+/// The processes that compile for one engine.
+struct Processes {
+    how: CompileProcess,
+    /// One permit for each process that may be started.
+    permits: (Sender<()>, Receiver<()>),
+    /// Why modules were compiled in this process all the same, the first time.
+    problem: OnceLock<String>,
+}
+
+impl Processes {
+    fn new(how: CompileProcess) -> Self {
+        let permits = bounded(PROCESSES);
+        for _ in 0..PROCESSES {
+            let _ = permits.0.try_send(());
+        }
+        Self {
+            how,
+            permits,
+            problem: OnceLock::new(),
+        }
+    }
+
+    fn compile(
+        &self,
+        backend: &dyn Backend,
+        code: &Wasm,
+        cpu: Duration,
+        stop: &Cancel,
+    ) -> Result<Artifact, Failure> {
+        select! {
+            recv(self.permits.1) -> _ => {}
+            recv(stop.happened()) -> _ => return Err(Failure::Stopped),
+        }
+        let result = process::compile(&self.how, backend, code, cpu, stop);
+        // There is room for as many as there are.
+        let _ = self.permits.0.try_send(());
+        result
+    }
 }
 
 /// The backend, and the hash of the code.
@@ -70,6 +128,8 @@ struct Running {
     compilation: Arc<Compilation>,
     /// Deployments that wait for it.
     waiting: usize,
+    /// Ends it when no deployment waits any more; `None` where it runs in this process and goes on.
+    stop: Option<Cancel>,
 }
 
 struct Compilation {
@@ -82,11 +142,17 @@ struct Compilation {
 struct Refusal(ErrorKind, Fault, String);
 
 impl Compiler {
-    /// Deployments wait for `timeout`; `None`: for a time in proportion to their module.
-    pub(crate) fn new(timeout: Option<Duration>, cache: Option<Arc<Cache>>) -> Self {
+    /// Deployments wait for `timeout`; `None`: for a time in proportion to their module. `process`: how to compile in a process for
+    /// that; `None`: in this one.
+    pub(crate) fn new(
+        timeout: Option<Duration>,
+        process: Option<CompileProcess>,
+        cache: Option<Arc<Cache>>,
+    ) -> Self {
         Self {
             timeout,
             cache,
+            processes: process.map(Processes::new).map(Arc::new),
             running: Arc::default(),
             stats: Arc::default(),
         }
@@ -101,6 +167,7 @@ impl Compiler {
         Patience {
             timeout,
             deadline: Instant::now().checked_add(timeout),
+            goes_on: self.processes.is_none(),
             cancel,
         }
     }
@@ -112,7 +179,7 @@ impl Compiler {
         code: &Wasm,
         patience: &Patience<'_>,
     ) -> Result<Compiled> {
-        let waiter = self.join(backend, code)?;
+        let waiter = self.join(backend, code, patience.timeout)?;
         patience.wait(&waiter.compilation.done).inspect_err(|_| {
             self.stats.given_up.fetch_add(1, Ordering::Relaxed);
         })?;
@@ -134,13 +201,31 @@ impl Compiler {
         self.stats.given_up.load(Ordering::Relaxed)
     }
 
-    /// Compilations that go on with nobody waiting for them.
+    /// Compilations that go on although no deployment waits for them.
     pub(crate) fn abandoned(&self) -> usize {
         abandoned(&self.running.lock())
     }
 
+    /// Processes that compile now.
+    #[cfg(test)]
+    fn processes_in_use(&self) -> usize {
+        let processes = self.processes.as_ref();
+        processes.map_or(0, |processes| PROCESSES - processes.permits.1.len())
+    }
+
+    /// Compilations that run, or wait to.
+    #[cfg(test)]
+    fn running(&self) -> usize {
+        self.running.lock().len()
+    }
+
+    /// Why modules are compiled in this process although they should be in another; `None`: they are not, as far as is known.
+    pub(crate) fn problem(&self) -> Option<&str> {
+        self.processes.as_ref()?.problem.get().map(String::as_str)
+    }
+
     /// Becomes one of those who wait for `code`, beginning to compile it if nobody does.
-    fn join(&self, backend: &Arc<dyn Backend>, code: &Wasm) -> Result<Waiter> {
+    fn join(&self, backend: &Arc<dyn Backend>, code: &Wasm, timeout: Duration) -> Result<Waiter> {
         let key = (backend.name(), *code.hash());
         let mut running = self.running.lock();
         if let Some(one) = running.get_mut(&key) {
@@ -161,8 +246,17 @@ impl Compiler {
             result: OnceLock::new(),
             done,
         });
+        // What is not native code is the module itself: there is nothing to compile.
+        let native = backend.capabilities().native_artifact;
+        let processes = self.processes.clone().filter(|_| native);
+        let stop = processes.as_ref().map(|_| Cancel::new());
         let task = Task {
             key,
+            processes: processes.zip(stop.clone()),
+            // What a process may take is a matter of deployments; this is for one that no deployment can end any more.
+            cpu: timeout
+                .saturating_mul(2)
+                .saturating_mul(available_parallelism().map_or(1, |cores| cores.get() as u32)),
             backend: Arc::clone(backend),
             code: code.clone(),
             cache: self.cache.clone(),
@@ -183,6 +277,7 @@ impl Compiler {
             Running {
                 compilation,
                 waiting: 1,
+                stop,
             },
         );
         Ok(waiter)
@@ -217,6 +312,8 @@ pub(crate) struct Patience<'a> {
     timeout: Duration,
     /// `None`: beyond what the clock can say.
     deadline: Option<Instant>,
+    /// Whether the compilation goes on when the deployment gives up.
+    goes_on: bool,
     cancel: &'a Cancel,
 }
 
@@ -247,11 +344,15 @@ impl Patience<'_> {
     }
 
     fn too_long(&self) -> Error {
+        let then = if self.goes_on {
+            "it goes on in the background, at a low priority, and with an artifact cache another deployment later finds it compiled"
+        } else {
+            "it was ended"
+        };
         Error::new(
             ErrorKind::Compile,
             format!(
-                "compiling the module took longer than {:?}: raise compile_timeout, or make the module smaller; it goes on in \
-                 the background, at a low priority, and with an artifact cache another deployment later finds it compiled",
+                "compiling the module took longer than {:?}: raise compile_timeout, or make the module smaller; {then}",
                 self.timeout
             ),
         )
@@ -274,11 +375,21 @@ struct Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
+        let mut running = self.running.lock();
         // Once it has ended, another of the same code may have begun.
-        if let Some(one) = self.running.lock().get_mut(&self.key)
-            && Arc::ptr_eq(&one.compilation, &self.compilation)
+        let Some(one) = running.get_mut(&self.key) else {
+            return;
+        };
+        if !Arc::ptr_eq(&one.compilation, &self.compilation) {
+            return;
+        }
+        one.waiting -= 1;
+        if one.waiting == 0
+            && let Some(stop) = one.stop.take()
         {
-            one.waiting -= 1;
+            // The next deployment must not wait for what is ended here.
+            running.remove(&self.key);
+            stop.cancel();
         }
     }
 }
@@ -286,6 +397,10 @@ impl Drop for Waiter {
 /// What the compiling thread has. It keeps no engine alive.
 struct Task {
     key: Key,
+    /// Where it is compiled in a process, and what ends that.
+    processes: Option<(Arc<Processes>, Cancel)>,
+    /// CPU time that the process may take.
+    cpu: Duration,
     backend: Arc<dyn Backend>,
     code: Wasm,
     cache: Option<Arc<Cache>>,
@@ -306,15 +421,29 @@ impl Task {
         });
         let result =
             result.map_err(|error| Refusal(error.kind(), error.fault(), error.to_string()));
-        // Nobody else sets it.
+        // It is set here only.
         let _ = self.compilation.result.set(result);
-        self.running.lock().remove(&self.key);
+        let mut running = self.running.lock();
+        if self.is_running(&running) {
+            running.remove(&self.key);
+        }
+        drop(running);
         drop(self.end);
+    }
+
+    /// Whether the list still has this compilation: it is off where it was ended.
+    fn is_running(&self, running: &HashMap<Key, Running>) -> bool {
+        running
+            .get(&self.key)
+            .is_some_and(|one| Arc::ptr_eq(&one.compilation, &self.compilation))
     }
 
     fn compile(&self) -> Result<Compiled> {
         let begun = Instant::now();
-        let artifact = self.backend.compile(&self.code)?;
+        let artifact = match &self.processes {
+            Some((processes, stop)) => self.compile_in_process(processes, stop)?,
+            None => self.backend.compile(&self.code)?,
+        };
         let took = begun.elapsed();
         {
             let mut compiled = self.stats.compiled.lock();
@@ -328,6 +457,37 @@ impl Task {
             cache.keep(&*self.backend, &self.code, &artifact, took);
         }
         Ok(Compiled { artifact, took })
+    }
+
+    /// Compiles in a process, or in this one where there can be none.
+    fn compile_in_process(&self, processes: &Processes, stop: &Cancel) -> Result<Artifact> {
+        match processes.compile(&*self.backend, &self.code, self.cpu, stop) {
+            Ok(artifact) => Ok(artifact),
+            Err(Failure::Stopped) => Err(cancelled()),
+            Err(Failure::Failed(error)) => Err(error),
+            Err(Failure::NotStarted(why)) => {
+                processes.problem.get_or_init(|| {
+                    let text = format!(
+                        "modules are compiled in the server's own process, where one that takes too much memory takes the server with \
+                         it: the process that should compile {why}"
+                    );
+                    if let Some(cache) = &self.cache {
+                        cache.warn_of_process(&text);
+                    }
+                    text
+                });
+                let mut running = self.running.lock();
+                if !self.is_running(&running) {
+                    return Err(cancelled());
+                }
+                // It cannot be ended from here on.
+                if let Some(one) = running.get_mut(&self.key) {
+                    one.stop = None;
+                }
+                drop(running);
+                self.backend.compile(&self.code)
+            }
+        }
     }
 }
 

@@ -178,12 +178,12 @@ fn everybody_hears_of_a_failure() {
 
 #[test]
 fn large_modules_are_waited_for_longer() {
-    let compiler = Compiler::new(None, None);
+    let compiler = Compiler::new(None, None, None);
     let cancel = Cancel::new();
     let timeout = |bytes| compiler.patience(bytes, &cancel).timeout.as_secs();
     assert_eq!(timeout(0), 60);
     assert_eq!(timeout(1), 70);
     assert_eq!(timeout(64 << 20), 700);
-    let ever = Compiler::new(Some(Duration::MAX), None);
+    let ever = Compiler::new(Some(Duration::MAX), None, None);
     assert_eq!(ever.patience(1, &cancel).deadline, None);
 }
