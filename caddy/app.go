@@ -52,6 +52,10 @@ type App struct {
 	// of the module.
 	CompileTimeout caddy.Duration `json:"compile_timeout,omitempty"`
 
+	// CompileMemory is how many bytes of memory the process that compiles a module may have. Default: half of the machine's
+	// memory, at least 512 MiB and at most 2 GiB.
+	CompileMemory int64 `json:"compile_memory,omitempty"`
+
 	// Snapshot is how sandboxes of functions start that do not set it, see the handler's `snapshot`. Default: `auto`.
 	Snapshot string `json:"snapshot,omitempty"`
 
@@ -108,6 +112,7 @@ func (a *App) Validate() error {
 		a.checkPoolKeepResident(),
 		checkPoolReset(a.PoolReset),
 		a.checkCompileTimeout(),
+		a.checkCompileMemory(),
 		checkSnapshot(a.Snapshot),
 	)
 }
@@ -191,6 +196,7 @@ func (a *App) acquireEngine() (*sharedEngine, error) {
 		key := engineKey{
 			maxConcurrency: a.MaxConcurrency,
 			compileTimeout: time.Duration(a.CompileTimeout),
+			compileMemory:  a.CompileMemory,
 			cache:          cache,
 			pool: engine.PoolConfig{
 				Slots:        a.PoolSlots,

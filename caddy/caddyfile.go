@@ -63,7 +63,8 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 
 // globalOptions lists the subdirectives of the global option.
 var globalOptions = []string{
-	"backend", "max_concurrency", "pool_slots", "pool_keep_resident", "pool_reset", "cache", "compile_timeout", "snapshot", "watch",
+	"backend", "max_concurrency", "pool_slots", "pool_keep_resident", "pool_reset", "cache", "compile_timeout", "compile_memory",
+	"snapshot", "watch",
 }
 
 // UnmarshalCaddyfile reads the global option:
@@ -76,6 +77,7 @@ var globalOptions = []string{
 //		pool_reset         auto|scan|copy|madvise
 //		cache              <directory>|off
 //		compile_timeout    <duration>
+//		compile_memory     <size>
 //		snapshot           auto|on|off
 //		watch
 //	}
@@ -119,6 +121,8 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			a.PoolReset, err = text, checkPoolReset(text)
 		case "compile_timeout":
 			a.CompileTimeout, err = parseDuration(option, text)
+		case "compile_memory":
+			a.CompileMemory, err = parseCompileMemory(text)
 		case "snapshot":
 			a.Snapshot, err = text, checkSnapshot(text)
 		case "cache":
@@ -391,13 +395,28 @@ func sizeOption(field func(*Handler) *int64) func(*Handler, *caddyfile.Dispenser
 
 // parseSize reads a size as Caddy does: 128MB is 128 million bytes, 128MiB is 134217728.
 func parseSize(setting, text string) (int64, error) {
+	size, err := parseBytes(setting, text, maxSize)
+	if err != nil {
+		return 0, err
+	}
+	return size, checkSize(setting, size)
+}
+
+func parseCompileMemory(text string) (int64, error) {
+	size, err := parseBytes("compile_memory", text, maxCompileMemory)
+	if err != nil {
+		return 0, err
+	}
+	return size, checkCompileMemory(size)
+}
+
+// parseBytes reads a size. One beyond most is cut to just above it, which a check then names.
+func parseBytes(setting, text string, most uint64) (int64, error) {
 	n, err := humanize.ParseBytes(text)
 	if err != nil {
 		return 0, fmt.Errorf("%s %q is not a size; write for example 128MB or 64MiB", setting, text)
 	}
-	// What does not fit is cut to just above the limit, which the check then names.
-	size := int64(min(n, maxSize+1))
-	return size, checkSize(setting, size)
+	return int64(min(n, most+1)), nil
 }
 
 func durationOption(field func(*Handler) *caddy.Duration) func(*Handler, *caddyfile.Dispenser) error {

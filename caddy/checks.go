@@ -35,6 +35,26 @@ func (a *App) checkCompileTimeout() error {
 	return checkDuration("compile_timeout", a.CompileTimeout)
 }
 
+func (a *App) checkCompileMemory() error {
+	if a.CompileMemory == 0 {
+		return nil
+	}
+	return checkCompileMemory(a.CompileMemory)
+}
+
+const (
+	// minCompileMemory is what the engine demands at least, for small modules take a third of it.
+	minCompileMemory = 256 << 20
+	maxCompileMemory = 1 << 40
+)
+
+func checkCompileMemory(n int64) error {
+	if n >= minCompileMemory && n <= maxCompileMemory {
+		return nil
+	}
+	return fmt.Errorf("compile_memory is %d bytes, want at least 256 MiB (%d) and at most 1 TiB", n, int64(minCompileMemory))
+}
+
 // maxPoolSlots is far more than fits into the address space of any machine.
 const maxPoolSlots = 1 << 20
 

@@ -69,6 +69,10 @@ func TestAppSettingsAreChecked(t *testing.T) {
 		`{"pool_reset":"scna"}`:             `pool_reset "scna" is not one of auto, scan, copy, madvise; did you mean scan?`,
 		`{"compile_timeout":-1}`:            "compile_timeout is -1ns",
 		`{"compile_timeout":"48h"}`:         "compile_timeout is 48h0m0s, want more than 0 and at most 24h0m0s",
+		`{"compile_memory":1048576}`:        "compile_memory is 1048576 bytes, want at least 256 MiB",
+		`{"compile_memory":-1}`:             "compile_memory is -1 bytes",
+		`{"compile_memory":1099511627777}`:  "at most 1 TiB",
+		`{"compile_memory":1099511627776}`:  "",
 		`{"snapshot":"maybe"}`:              `snapshot "maybe" is not one of`,
 		`{"backend":"v8","pool_slots":-2}`:  "pool_slots is -2", // all mistakes are reported
 		`{"pool_slots":-1}`:                 "",

@@ -447,16 +447,19 @@ func TestEngineSettings(t *testing.T) {
 		if got.Cache != nil {
 			cache = got.Cache.Directory
 		}
-		return fmt.Sprint(got.MaxConcurrency, " ", *got.Pool, " ", got.CompileTimeout, " ", cache)
+		if !slices.Equal(got.CompileCommand, engine.CompileCommand()) {
+			t.Errorf("the command that compiles is %q", got.CompileCommand)
+		}
+		return fmt.Sprint(got.MaxConcurrency, " ", *got.Pool, " ", got.CompileTimeout, " ", got.CompileMemory, " ", cache)
 	}
 	s.mustLoad(s.simple())
-	if want := fmt.Sprint(max(32, 8*runtime.GOMAXPROCS(0)), " {0 0 } 0s ", caddy.AppDataDir()+"/gojinn/cache"); tell() != want {
+	if want := fmt.Sprint(max(32, 8*runtime.GOMAXPROCS(0)), " {0 0 } 0s 0 ", caddy.AppDataDir()+"/gojinn/cache"); tell() != want {
 		t.Errorf("the defaults are %s, want %s", tell(), want)
 	}
 	for options, want := range map[string]string{
-		"max_concurrency 7\npool_slots 9\npool_keep_resident 1MiB\npool_reset copy\ncompile_timeout 3s\ncache off": "7 {9 1048576 copy} 3s none",
-		"max_concurrency 7\npool_slots off\ncache DIR/c":                                                           "7 {-1 0 } 0s " + s.dir + "/c",
-		"max_concurrency 7\ncache ./x/../{env.GOJINN_TEST_CACHE}":                                                  "7 {0 0 } 0s " + here + "/from-env",
+		"max_concurrency 7\npool_slots 9\npool_keep_resident 1MiB\npool_reset copy\ncompile_timeout 3s\ncompile_memory 1GiB\ncache off": "7 {9 1048576 copy} 3s 1073741824 none",
+		"max_concurrency 7\npool_slots off\ncache DIR/c":          "7 {-1 0 } 0s 0 " + s.dir + "/c",
+		"max_concurrency 7\ncache ./x/../{env.GOJINN_TEST_CACHE}": "7 {0 0 } 0s 0 " + here + "/from-env",
 	} {
 		got = nil
 		s.mustLoad("{\n admin ADMIN\n gojinn {\n" + options + "\n}\n}\nADDR {\n gojinn {\n module DIR/hello.wasm\n }\n}\n")
@@ -466,7 +469,7 @@ func TestEngineSettings(t *testing.T) {
 	}
 	got = nil
 	s.mustLoad("{\n admin ADMIN\n gojinn {\nmax_concurrency 7\ncache ./x/../{env.GOJINN_TEST_CACHE}\nwatch\n}\n}\nADDR {\n gojinn {\n module DIR/hello.wasm\n timeout 3s\n }\n}\n")
-	if got != nil && tell() != "7 {0 0 } 0s "+here+"/from-env" {
+	if got != nil && tell() != "7 {0 0 } 0s 0 "+here+"/from-env" {
 		t.Errorf("the engine was replaced by one with the same settings: %s", tell())
 	}
 	err = s.load("{\n admin ADMIN\n gojinn {\n cache {http.request.host}\n}\n}\nADDR {\n gojinn {\n module DIR/hello.wasm\n }\n}\n")

@@ -41,6 +41,7 @@ type engineKey struct {
 	maxConcurrency int
 	pool           engine.PoolConfig
 	compileTimeout time.Duration
+	compileMemory  int64
 	// cache is the directory for compiled code; empty for none.
 	cache string
 }
@@ -62,7 +63,14 @@ func (*sharedEngine) Destruct() error { return nil }
 // reference.
 func loadEngine(key engineKey) (*sharedEngine, error) {
 	value, _, err := engines.LoadOrNew(key, func() (caddy.Destructor, error) {
-		config := &engine.Config{MaxConcurrency: key.maxConcurrency, Pool: &key.pool, CompileTimeout: key.compileTimeout}
+		config := &engine.Config{
+			MaxConcurrency: key.maxConcurrency,
+			Pool:           &key.pool,
+			CompileTimeout: key.compileTimeout,
+		}
+		if command := engine.CompileCommand(); command != nil {
+			config.CompileCommand, config.CompileMemory = command, key.compileMemory
+		}
 		if key.cache != "" {
 			// The engine makes the directory itself, with permissions for its user only; this makes the one above. If
 			// there is something wrong with either, the engine warns about it.

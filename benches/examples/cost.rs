@@ -37,10 +37,12 @@ fn main() {
 fn count(file: &str, bytes: &[u8]) {
     let costs = function_costs(bytes);
     let steps: u64 = costs.iter().map(|(_, cost)| cost.steps()).sum();
+    let cells: u64 = costs.iter().map(|(_, cost)| cost.cells()).sum();
     println!(
-        "{file}: {} functions, {} million steps",
+        "{file}: {} functions, {} million steps, {} million cells",
         costs.len(),
-        steps / 1_000_000
+        steps / 1_000_000,
+        cells / 1_000_000,
     );
     let measures: [(&str, fn(&FunctionCost) -> u64); 9] = [
         ("bytes", |cost| cost.bytes),
@@ -102,8 +104,10 @@ fn boundless() -> Bounds {
         types: u32::MAX,
         type_values: u64::MAX,
         function_values: u64::MAX,
+        functions: u32::MAX,
         element_items: u64::MAX,
         function,
+        cells: u64::MAX,
         steps: u64::MAX,
         ..Bounds::default()
     }

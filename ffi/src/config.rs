@@ -8,8 +8,8 @@ use engine_core::memory::{PoolConfig, ResetMode};
 use engine_core::sandbox::wasi::MountSpec;
 use engine_core::wasm::Form;
 use engine_core::{
-    CacheConfig, Engine, EngineConfig, Error, Function, FunctionConfig, Limits, Result,
-    SnapshotMode, Warmup,
+    CacheConfig, CompileProcess, Engine, EngineConfig, Error, Function, FunctionConfig, Limits,
+    Result, SnapshotMode, Warmup,
 };
 use serde::Deserialize;
 
@@ -22,6 +22,7 @@ pub(crate) fn engine(json: &[u8]) -> Result<EngineConfig> {
         max_concurrency: config.max_concurrency.unwrap_or(defaults.max_concurrency),
         pool: config.pool.map_or(Ok(defaults.pool), pool)?,
         compile_timeout: config.compile_timeout.map(timeout).transpose()?,
+        compile_process: compile_process(config.compile_command, config.compile_memory)?,
         cache: config.cache.map(|cache| CacheConfig {
             directory: cache.directory,
             max_bytes: cache.max_bytes.unwrap_or(CacheConfig::DEFAULT_BYTES),
@@ -38,6 +39,26 @@ fn timeout(nanos: u64) -> Result<Duration> {
         ));
     }
     Ok(Duration::from_nanos(nanos))
+}
+
+/// Reads how to start a process that compiles.
+fn compile_process(
+    command: Option<Vec<String>>,
+    memory: Option<u64>,
+) -> Result<Option<CompileProcess>> {
+    match (command, memory) {
+        (Some(command), memory) => {
+            let process = CompileProcess::new(command);
+            Ok(Some(CompileProcess {
+                memory: memory.unwrap_or(process.memory),
+                ..process
+            }))
+        }
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(Error::config(
+            "compile_memory bounds the process that compile_command starts, and there is no compile_command",
+        )),
+    }
 }
 
 /// Reads the settings of the memory pool. -1 slots means no pool.
@@ -192,6 +213,8 @@ struct EngineJson {
     max_concurrency: Option<u32>,
     pool: Option<PoolJson>,
     compile_timeout: Option<u64>,
+    compile_command: Option<Vec<String>>,
+    compile_memory: Option<u64>,
     cache: Option<CacheJson>,
 }
 
@@ -331,6 +354,16 @@ mod tests {
         assert_eq!(engine(b"{}").unwrap().compile_timeout, None);
         let impatient = engine(b"{\"compile_timeout\":5000000000}").unwrap();
         assert_eq!(impatient.compile_timeout, Some(Duration::from_secs(5)));
+        assert_eq!(engine(b"{}").unwrap().compile_process, None);
+        let process =
+            engine(b"{\"compile_command\":[\"/proc/self/exe\",\"x\"],\"compile_memory\":7}");
+        let process = process.unwrap().compile_process.unwrap();
+        assert_eq!(process.command, ["/proc/self/exe", "x"]);
+        assert_eq!(process.memory, 7);
+        let process = engine(b"{\"compile_command\":[\"/proc/self/exe\"]}").unwrap();
+        let memory = process.compile_process.unwrap().memory;
+        assert_eq!(memory, CompileProcess::default_memory());
+        assert!(engine(b"{\"compile_memory\":7}").is_err());
         assert!(engine(b"{\"pool\":{\"slots\":0}}").is_err());
         assert!(engine(b"{\"pool\":{\"reset\":\"never\"}}").is_err());
         assert!(engine(b"{\"pool\":{\"slots\":-1}}").unwrap().pool.is_none());

@@ -94,14 +94,56 @@ pub(crate) fn call(
         })
 }
 
+/// Compiles what the engine that started this process wants compiled.
+pub(crate) fn serve_compilation() -> i32 {
+    engine_core::serve_compilation(|wanted| {
+        match makers().into_iter().find(|(name, _)| *name == wanted) {
+            Some((_, make)) => make(),
+            None => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("backend {wanted} is not in the process that compiles"),
+            )),
+        }
+    })
+}
+
 /// All backends of this build, the default one first.
 fn backends() -> Result<Vec<Arc<dyn Backend>>, Error> {
-    Ok(vec![
+    makers().into_iter().map(|(_, make)| make()).collect()
+}
+
+/// Makes a backend.
+type Make = fn() -> Result<Arc<dyn Backend>, Error>;
+
+/// The backends of this build by their names, the default one first. An engine's and those of the processes that compile for it
+/// are set up alike.
+fn makers() -> Vec<(&'static str, Make)> {
+    vec![
         #[cfg(feature = "wasmtime")]
-        Arc::new(backend_wasmtime::Wasmtime::new(Default::default())?),
+        ("wasmtime", || {
+            Ok(Arc::new(backend_wasmtime::Wasmtime::new(
+                Default::default(),
+            )?))
+        }),
         #[cfg(feature = "wasmer")]
-        Arc::new(backend_wasmer::Wasmer::new(Default::default())?),
+        ("wasmer", || {
+            Ok(Arc::new(backend_wasmer::Wasmer::new(Default::default())?))
+        }),
         #[cfg(feature = "wasmi")]
-        Arc::new(backend_wasmi::Wasmi::new(Default::default())?),
-    ])
+        ("wasmi", || {
+            Ok(Arc::new(backend_wasmi::Wasmi::new(Default::default())?))
+        }),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backends_are_made_by_the_names_they_have() {
+        for (name, make) in makers() {
+            assert_eq!(make().unwrap().name(), name);
+        }
+    }
 }

@@ -28,6 +28,13 @@ pub extern "C" fn gojinn_abi_version() -> u32 {
     GOJINN_ABI_VERSION
 }
 
+/// Compiles one module for the engine that started this process with its `compile_command`, and returns the code to exit with.
+/// To be called first thing: it closes every file but the first three, and confines the process for good.
+#[unsafe(no_mangle)]
+pub extern "C" fn gojinn_compile_process() -> i32 {
+    guard(GOJINN_PANIC, handles::serve_compilation)
+}
+
 /// Makes an engine from a configuration in JSON (`{}` for the defaults).
 ///
 /// # Safety

@@ -100,6 +100,10 @@ extern "C" {
 // The version of the ABI that this library was built with. Compare it with `GOJINN_ABI_VERSION` of the header.
 uint32_t gojinn_abi_version(void);
 
+// Compiles one module for the engine that started this process with its `compile_command`, and returns the code to exit with.
+// To be called first thing: it closes every file but the first three, and confines the process for good.
+int32_t gojinn_compile_process(void);
+
 // Makes an engine from a configuration in JSON (`{}` for the defaults).
 //
 // # Safety

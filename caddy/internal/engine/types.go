@@ -55,6 +55,10 @@ type Config struct {
 	Pool *PoolConfig `json:"pool,omitempty"`
 	// CompileTimeout is how long a deployment waits for its compiled code; 0 for a time that depends on the module's size.
 	CompileTimeout time.Duration `json:"compile_timeout,omitempty"`
+	// CompileCommand starts a process that compiles one module, see [CompileCommand]; nil to compile in this process.
+	CompileCommand []string `json:"compile_command,omitempty"`
+	// CompileMemory bounds the memory of that process in bytes; 0 for a default that depends on the machine.
+	CompileMemory int64 `json:"compile_memory,omitempty"`
 	// Cache keeps compiled code on disk; nil keeps it in memory only.
 	Cache *CacheConfig `json:"cache,omitempty"`
 }

@@ -527,6 +527,13 @@ fn what_all_functions_may_have_together_is_bounded() {
         ),
         (
             Bounds {
+                cells: 3,
+                ..Bounds::default()
+            },
+            &["4 locals and values of blocks times blocks and branches"],
+        ),
+        (
+            Bounds {
                 steps: 180,
                 ..Bounds::default()
             },

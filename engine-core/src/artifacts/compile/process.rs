@@ -51,11 +51,12 @@ impl CompileProcess {
         }
     }
 
-    /// A quarter of what the machine has (or the control group allows), at least [`LEAST_MEMORY`](Self::LEAST_MEMORY), at most
-    /// 2 GiB: four at once leave room for nothing else at worst, and the kernel ends them first.
+    /// Half of what the machine has (or the control group allows), at least 512 MiB, at most 2 GiB. Ruby's 16 MB take 600 MB, the
+    /// 3.4 MB of a small Go program 80 MB. Where several processes together take more than there is, the kernel ends one of them
+    /// before anything else.
     #[must_use]
     pub fn default_memory() -> u64 {
-        (machine_memory() as u64 / 4).clamp(Self::LEAST_MEMORY, 2 << 30)
+        (machine_memory() as u64 / 2).clamp(512 << 20, 2 << 30)
     }
 
     /// Less is of no use: 256 MiB.
