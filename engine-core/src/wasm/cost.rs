@@ -42,7 +42,7 @@ pub struct FunctionCost {
 
 impl FunctionCost {
     /// Steps of a compiler, as far as they grow faster than the code, of the worst code that has these counts. A step takes
-    /// about 4 ns; most programs take a small part of their steps (docs/robustness.md has the measurements).
+    /// about 4 ns; most programs take a small part of their steps (docs/compiling.md has the measurements).
     #[must_use]
     pub fn steps(&self) -> u64 {
         let square = |n: u64| n.saturating_mul(n);

@@ -497,6 +497,65 @@ fn what_a_function_may_have_is_bounded_and_the_error_names_it() {
 }
 
 #[test]
+fn the_page_names_every_bound_and_what_they_amount_to() {
+    let page = include_str!("../../../docs/compiling.md");
+    let Bounds {
+        module_bytes,
+        types,
+        type_values,
+        imports: _,
+        functions,
+        function_values,
+        globals: _,
+        exports: _,
+        tables: _,
+        table_elements: _,
+        element_segments: _,
+        element_items,
+        data_segments: _,
+        memory_pages: _,
+        function,
+        cells,
+        steps,
+    } = Bounds::default();
+    for (row, bound) in [
+        ("bytes of code", function.bytes),
+        ("parameters and locals", function.locals),
+        ("blocks and branches", function.branches),
+        ("targets of `br_table`", function.targets),
+        (
+            "calls, and instructions on tables and whole stretches of memory",
+            function.calls,
+        ),
+        ("arguments and results of calls", function.operands),
+        ("`select`", function.selects),
+        (
+            "cells: (locals + values that blocks hand over) × (blocks and branches)",
+            function.cells,
+        ),
+        ("steps, see below", function.steps),
+        ("bytes", module_bytes as u64),
+        ("functions", functions.into()),
+        ("function types", types.into()),
+        ("parameters and results of one type", type_values),
+        ("parameters and results of all functions", function_values),
+        ("elements in segments", element_items),
+        ("cells of all functions", cells),
+        ("steps of all functions", steps),
+    ] {
+        let row = format!("\n| {row} | {bound} |");
+        assert!(page.contains(&row), "docs/compiling.md lacks {row}");
+    }
+    // What the page says that a module within the bounds costs at most: 5 ns a step, 4 bytes a cell.
+    assert!(
+        function.steps * 5 <= 100 * 1_000_000_000,
+        "100 s for one function"
+    );
+    assert!(steps * 5 <= 600 * 1_000_000_000, "10 minutes for all");
+    assert!(cells * 4 <= 1_600_000_000, "1.6 GB");
+}
+
+#[test]
 fn what_all_functions_may_have_together_is_bounded() {
     let text = r#"(module (type $wide (func (param i32 i32 i32) (result i32 i32 i32))) (table 1 funcref)
         (func (export "_start")) (func $small (block))
