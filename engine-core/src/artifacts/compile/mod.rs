@@ -97,10 +97,18 @@ impl Processes {
             recv(self.permits.1) -> _ => {}
             recv(stop.happened()) -> _ => return Err(Failure::Stopped),
         }
-        let result = process::compile(&self.how, backend, code, cpu, stop);
+        let _permit = ProcessPermit(&self.permits.0);
+        process::compile(&self.how, backend, code, cpu, stop)
+    }
+}
+
+/// The right to have one process, until dropped.
+struct ProcessPermit<'a>(&'a Sender<()>);
+
+impl Drop for ProcessPermit<'_> {
+    fn drop(&mut self) {
         // There is room for as many as there are.
-        let _ = self.permits.0.try_send(());
-        result
+        let _ = self.0.try_send(());
     }
 }
 

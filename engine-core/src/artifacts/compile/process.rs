@@ -116,14 +116,21 @@ pub(super) fn compile(
         module_len: code.bytes().len() as u64,
     };
     let begun = start(process, &order, code.bytes());
-    let (mut child, reply) = begun.map_err(|error| not_started("cannot be started", &error))?;
+    let (mut child, reply) = begun.map_err(|error| {
+        if is_exhaustion(&error) {
+            let what = "the process that should compile the module cannot be started now; deploy it again later";
+            return Error::host(what).because(error).into();
+        }
+        not_started("cannot be started", &error)
+    })?;
     let end = child
         .wait(stop)
         .map_err(|error| not_started("cannot be waited for", &error))?;
     if stop.is_cancelled() && !end.status.success() {
         return Err(Failure::Stopped);
     }
-    if !end.was_ready {
+    // A process that the kernel ended for want of memory is no reason to need that memory in this one.
+    if !end.was_ready && end.status.signal() != Some(libc::SIGKILL) {
         return Err(Failure::NotStarted(format!(
             "{}: {}",
             describe(end.status),
@@ -149,6 +156,14 @@ pub(super) fn compile(
         )),
         Body::Refused(kind) => Err(Error::new(kind, String::from_utf8_lossy(body.bytes())).into()),
     }
+}
+
+/// Whether the machine had nothing left for another process, which may be otherwise in a moment.
+fn is_exhaustion(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE)
+    )
 }
 
 fn not_started(what: &str, error: &std::io::Error) -> Failure {
