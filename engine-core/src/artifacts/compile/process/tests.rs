@@ -61,6 +61,10 @@ impl Backend for Hostile {
         "fake"
     }
 
+    fn features(&self) -> Features {
+        self.fake.features()
+    }
+
     fn capabilities(&self) -> Capabilities {
         self.fake.capabilities()
     }
