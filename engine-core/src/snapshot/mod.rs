@@ -12,6 +12,7 @@
 //! [worlds], so that they can be repeated exactly, and [verify] compares them byte by byte.
 
 mod choose;
+mod compare;
 #[cfg(feature = "faults")]
 pub(crate) mod faults;
 mod kind;
