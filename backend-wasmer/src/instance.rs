@@ -13,7 +13,7 @@ use wasmer::{Mutability, Type};
 
 use crate::hostcalls::Env;
 use crate::memory::VM_CONFIG;
-use crate::module::{Code, WasmerModule};
+use crate::module::{CodeShare, WasmerModule};
 use crate::shared::Shared;
 use crate::trap::End;
 
@@ -24,7 +24,7 @@ pub(crate) struct WasmerInstance {
     shared: Arc<Shared>,
     /// The same, as the deadline clock knows it.
     interrupt: Arc<dyn Interrupt>,
-    _code: Arc<Arc<Code>>,
+    _code: Arc<CodeShare>,
 }
 
 // SAFETY: all of it belongs to this one sandbox and moves as a whole: the pointers in `instance` lead to `parts`, to
@@ -36,7 +36,7 @@ impl WasmerInstance {
         instance: VMInstance,
         parts: Parts,
         shared: Arc<Shared>,
-        code: Arc<Arc<Code>>,
+        code: Arc<CodeShare>,
     ) -> Self {
         let mut new = Self {
             instance,

@@ -23,7 +23,7 @@ use crate::shared::Shared;
 /// A loaded module, with its hostcalls looked up.
 pub(crate) struct WasmerModule {
     /// The one code, counted for each processor: instances on different processors hold it without sharing a cache line.
-    code: PerCpu<Arc<Arc<Code>>>,
+    code: PerCpu<Arc<CodeShare>>,
     imports: Box<[Import]>,
     /// Memories of the guest: none or one, before the flag's.
     guest_memories: usize,
@@ -31,12 +31,15 @@ pub(crate) struct WasmerModule {
 }
 
 /// Code in executable memory.
-pub(crate) struct Code {
+struct Code {
     /// Dropped before the engine: it takes its trap tables with it, and the engine the code that they describe.
     module: wasmer::Module,
     /// One engine a module, because code lives as long as the engine it was loaded into.
     _engine: wasmer::Engine,
 }
+
+/// What the instances on one processor hold of the code.
+pub(crate) struct CodeShare(Arc<Code>);
 
 struct Import {
     hostcall: Hostcall,
@@ -102,7 +105,7 @@ impl WasmerModule {
             _engine: engine,
         });
         Ok(Self {
-            code: PerCpu::new(|| Arc::new(Arc::clone(&code))),
+            code: PerCpu::new(|| Arc::new(CodeShare(Arc::clone(&code)))),
             imports: imports.into(),
             guest_memories,
             tables,
@@ -143,7 +146,7 @@ impl Instantiate for WasmerModule {
         let env = parts.env;
         let imports = self.imports(parts.objects_mut(), env);
         let resources = Resources::new(&shared, memory, self.guest_memories, self.tables, &used);
-        let artifact = artifact(&code.module)?;
+        let artifact = artifact(&code.0.module)?;
         // SAFETY: the imports belong to these objects, which stay in place as long as the instance (`Parts`), as does the
         // module (the instance holds its code). `Resources` fills in every definition it is asked for.
         let instance = unsafe {

@@ -11,7 +11,7 @@
 //! A module has one pool, with a shard for each processor, so that calls on different processors do not share a lock. All
 //! pools of a backend share one [`InstanceBudget`]. When it is used up, pools that are no longer taken from are cleared.
 //!
-//! The [runner](super::runner) resets instances and says which can be reset. See also
+//! The [runner](super::Runner) resets instances and says which can be reset. See also
 //! [`hidden_state`](crate::wasm::hidden_state).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

@@ -28,6 +28,9 @@ pub struct Runner<M: Instantiate> {
 /// Boxed, since it moves into the pool and out of it for every request.
 type Pooled<M> = Box<Prepared<<M as Instantiate>::Instance>>;
 
+/// The right to put such an instance back.
+type PooledLease<'a, M> = Lease<'a, Pooled<M>>;
+
 impl<M: Instantiate> Runner<M> {
     /// For a module whose instances are used for one sandbox each.
     pub fn new(module: M) -> Self {
@@ -44,7 +47,7 @@ impl<M: Instantiate> Runner<M> {
 
 impl<M: Instantiate> Module for Runner<M> {
     fn instantiate(&self, start: Start<'_>, limits: &Limits) -> Result<Box<dyn Sandbox + '_>> {
-        let (prepared, lease) = match self.from_pool(&start, limits) {
+        let (prepared, lease) = match self.take_pooled(&start, limits) {
             Some((prepared, lease)) => (prepared, Some(lease)),
             None => self.new_instance(&start, limits)?,
         };
@@ -62,11 +65,11 @@ impl<M: Instantiate> Module for Runner<M> {
 
 impl<M: Instantiate> Runner<M> {
     /// A pristine instance of the pool, if one fits.
-    fn from_pool(
+    fn take_pooled(
         &self,
         start: &Start<'_>,
         limits: &Limits,
-    ) -> Option<(Pooled<M>, Lease<'_, Pooled<M>>)> {
+    ) -> Option<(Pooled<M>, PooledLease<'_, M>)> {
         let (mut prepared, lease) = self.pool.as_ref()?.take(start, limits)?;
         let Some(used) = prepared.initial.within(limits) else {
             // Making a new one says what is wrong.
@@ -82,7 +85,7 @@ impl<M: Instantiate> Runner<M> {
         &self,
         start: &Start<'_>,
         limits: &Limits,
-    ) -> Result<(Pooled<M>, Option<Lease<'_, Pooled<M>>>)> {
+    ) -> Result<(Pooled<M>, Option<PooledLease<'_, M>>)> {
         let bytes = start.image().map_or(0, |image| image.len());
         let mut used = MemoryUse::new(limits);
         if !used.may_grow_to(bytes) {
@@ -148,7 +151,7 @@ impl<M: Instantiate> Runner<M> {
 }
 
 /// Ends a lease whose instance is gone.
-fn give_up<M: Instantiate>(lease: Lease<'_, Pooled<M>>) -> Option<Lease<'_, Pooled<M>>> {
+fn give_up<M: Instantiate>(lease: PooledLease<'_, M>) -> Option<PooledLease<'_, M>> {
     if !M::SLOT_FOR_ONE_SANDBOX {
         lease.lost();
     }
@@ -223,7 +226,7 @@ struct Ready<'a, M: Instantiate> {
     /// Dropped before the lease.
     prepared: Pooled<M>,
     /// `None`: the instance is dropped after this sandbox.
-    lease: Option<Lease<'a, Pooled<M>>>,
+    lease: Option<PooledLease<'a, M>>,
 }
 
 impl<M: Instantiate> Sandbox for Ready<'_, M> {

@@ -5,7 +5,7 @@
 //!        └─ the last one gives up (too long, or cancelled): the process is killed
 //! ```
 //!
-//! In a [process](process) a compilation has its own memory and its own end. Without one it runs in this process, where no engine
+//! In a [process] a compilation has its own memory and its own end. Without one it runs in this process, where no engine
 //! can be interrupted: when the last deployment gives up, it goes on alone. Its artifact then goes to the cache, where there is one,
 //! or to a deployment that asks for the same code before it has ended. Only a few may go on like that: beyond it, nothing is
 //! compiled.
