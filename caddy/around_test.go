@@ -334,3 +334,39 @@ func TestTrailersAreDropped(t *testing.T) {
 		t.Errorf("got %d, %q with %v", status, got.Body, got.Head.Headers)
 	}
 }
+
+// Over HTTP/2 the length is sent too, and is that of what is sent.
+func TestContentLengthOverHTTP2(t *testing.T) {
+	s := newServer(t)
+	body := ""
+	s.fake.Handle = func(*enginetest.Call) enginetest.Reply { return enginetest.OK(body) }
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{Protocols: protocols}
+	t.Cleanup(transport.CloseIdleConnections)
+	client := &http.Client{Transport: transport, Timeout: longestWait}
+	for _, around := range []string{"", "intercept {\n\thandle_response {\n\t\trespond \"another page\" 201\n\t}\n}"} {
+		s.mustLoad("{\n\tadmin ADMIN\n\tservers {\n\t\tprotocols h1 h2c\n\t}\n}\nADDR {\n" + around + "\n\tgojinn {\n\t\tmodule DIR/hello.wasm\n\t}\n}\n")
+		for _, body = range []string{"", "short", strings.Repeat("0123456789", 3000)} {
+			want := body
+			if around != "" {
+				want = "another page"
+			}
+			for _, method := range []string{"GET", "HEAD"} {
+				res, err := client.Do(s.request(method, "/", ""))
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := io.ReadAll(res.Body)
+				res.Body.Close()
+				if method == "HEAD" {
+					got = []byte(want)
+				}
+				if err != nil || res.ProtoMajor != 2 || string(got) != want || res.ContentLength != int64(len(want)) && method == "GET" {
+					t.Errorf("%s of %d bytes within %q: %s, length %d, %.20q, %v", method, len(body), around, res.Proto, res.ContentLength, got, err)
+				}
+			}
+		}
+		transport.CloseIdleConnections()
+	}
+}
