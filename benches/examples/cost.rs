@@ -13,6 +13,9 @@ use engine_core::Split;
 use engine_core::backend::Backend;
 use engine_core::wasm::{Bounds, Features, FunctionBounds, FunctionCost, Wasm, function_costs};
 
+/// One of the figures of a function.
+type Measure = fn(&FunctionCost) -> u64;
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [what, files @ ..] = args.as_slice() else {
@@ -44,7 +47,7 @@ fn count(file: &str, bytes: &[u8]) {
         steps / 1_000_000,
         cells / 1_000_000,
     );
-    let measures: [(&str, fn(&FunctionCost) -> u64); 9] = [
+    let measures: [(&str, Measure); 9] = [
         ("bytes", |cost| cost.bytes),
         ("locals", |cost| cost.locals),
         ("branches", |cost| cost.branches),

@@ -37,7 +37,7 @@ struct Unusual {
 impl Prepared {
     /// The code of `wasm` as engine-core compiles it: without its data, which become an image.
     pub fn split(inner: Arc<dyn Backend>, wasm: &Wasm) -> Result<Self> {
-        Self::new(inner, &Split::of(&wasm)?.code, false)
+        Self::new(inner, &Split::of(wasm)?.code, false)
     }
 
     /// `wasm` with its data segments, and with memory that the engine allocates: as the engine is shipped.
