@@ -3,8 +3,8 @@
 // This file turns the program into the process that compiles one module, when the engine starts it as such.
 //
 // The engine starts its own program again for each compilation. That must not run Caddy: so it is noticed in a constructor,
-// before main and before Go's runtime starts, which costs a process of 10 ms instead of Go's runtime and the init functions
-// of all of Caddy's modules. Any program that links this package can compile in this way, go test's included.
+// before main and before Go's runtime starts. It takes 1 ms to come here, and 35 ms to start Go's runtime and run the init
+// functions of all of Caddy's modules. Any program that links this package can compile in this way, go test's included.
 
 #include <fcntl.h>
 #include <string.h>
