@@ -1,3 +1,5 @@
+// The command that starts the process in which a module is compiled.
+
 package engine
 
 import "runtime"
