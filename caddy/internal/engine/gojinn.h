@@ -235,7 +235,9 @@ int32_t gojinn_function_call(const struct gojinn_function *function,
 //
 // # Safety
 // `rest` is a live rest; `out` is writable for `out_cap` bytes.
-int32_t gojinn_rest_read(const struct gojinn_rest *rest, uint8_t *out, size_t out_cap);
+int32_t gojinn_rest_read(const struct gojinn_rest *rest,
+                         uint8_t *out,
+                         size_t out_cap);
 
 // Frees a rest.
 //
