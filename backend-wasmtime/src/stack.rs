@@ -1,6 +1,6 @@
 //! Native stacks: guests run on stacks of ours, which are as deep as other hosts give them.
 //!
-//! Wasmtime lets a guest use [`WASM_STACK`](crate::config::WASM_STACK) bytes below the point of entry, whatever the thread
+//! Wasmtime lets a guest use [`WASM_STACK`] bytes below the point of entry, whatever the thread
 //! has: on a smaller stack a guest's recursion would run into the thread's guard page and end the process. So each thread
 //! that runs guests gets a second stack, of which it keeps one for its next guest. Nothing depends on the size of the
 //! thread's own stack (`ulimit -s`).
