@@ -140,7 +140,7 @@ pub fn reactors_that_keep_entropy_or_time_do_not(fixture: &Fixture) {
     assert_eq!(get(&deployed, "/").outcome, Outcome::Ok);
 }
 
-/// A reactor with what it does in `_initialize` and in its handler, which answers "aaaaaaaaaaaaaaaa", or with what stands at address
+/// A reactor with what it does in `_initialize` and in its handler, which answers "aaaaaaaaaaaaaaaa", or with the text at address
 /// 512 and in the global.
 fn reactor(initialize: &str, handler: &str, shown: bool) -> Vec<u8> {
     let (data, response) = text(2048, "{\"status\":200,\"body\":\"aaaaaaaaaaaaaaaa\"}");

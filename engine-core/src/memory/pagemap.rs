@@ -5,7 +5,7 @@
 //!
 //! - SWAPPED counts as well as PRESENT, because a page that is swapped out, or that compaction is moving at this
 //!   moment, is reported as SWAPPED and not as PRESENT.
-//! - The kernel's zero page is reported with a category of its own, `IS_ZERO_PAGE`, and the caller decides. Where the
+//! - The kernel's zero page is reported with a separate category, `IS_ZERO_PAGE`, and the caller decides. Where the
 //!   memory is anonymous it is clean: a read has put it there. Where the image is mapped it is dirty: same-page merging
 //!   (KSM) can replace a private page that the guest has cleared by the zero page.
 

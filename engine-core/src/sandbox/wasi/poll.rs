@@ -82,7 +82,7 @@ pub fn poll_oneoff(
 /// Waits from `now` until `first`, and says what time it is then.
 fn wait(host: &mut HostState, now: Instant, first: Instant) -> Result<Instant, Interruption> {
     match &mut host.observed {
-        // A recorded run has a clock of its own, and waits for nothing.
+        // A recorded run reads an injected clock and does not wait.
         Some(observed) if first < host.call.deadline() => {
             observed.world.ask();
             observed.world.sleep(first.saturating_duration_since(now))?;

@@ -111,7 +111,7 @@ impl Backend for Hostile {
                 std::process::exit(0);
             }
             IS_ANOTHER_BUILD => self.forge(code, "fake 2"),
-            // More of them that hang, each with code of its own.
+            // More modules that hang, each with different code.
             1_000.. => loop {
                 std::thread::sleep(Duration::from_secs(1));
             },
