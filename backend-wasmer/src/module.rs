@@ -213,7 +213,7 @@ mod tests {
     use crate::{Wasmer, WasmerConfig};
     use engine_core::backend::{Backend, Instance};
     use engine_core::wasm::{Bounds, Features, Wasm};
-    use engine_core::{GlobalValue, Limits};
+    use engine_core::{GlobalValue, SandboxLimits};
 
     const COMMAND: &str = r#"(module
         (memory (export "memory") 2 4)
@@ -244,7 +244,7 @@ mod tests {
     }
 
     fn make(module: &WasmerModule, bytes: u64) -> WasmerInstance {
-        let used = MemoryUse::new(&Limits::default());
+        let used = MemoryUse::new(&SandboxLimits::default());
         module.make(MemorySource::Engine { bytes }, used).unwrap()
     }
 
@@ -309,13 +309,13 @@ mod tests {
     #[test]
     fn a_module_beyond_the_limits_is_refused() {
         let module = load(COMMAND).unwrap();
-        let little_memory = Limits {
+        let little_memory = SandboxLimits {
             memory: 65536,
-            ..Limits::default()
+            ..SandboxLimits::default()
         };
-        let small_tables = Limits {
+        let small_tables = SandboxLimits {
             table_elements: 2,
-            ..Limits::default()
+            ..SandboxLimits::default()
         };
         for limits in [little_memory, small_tables] {
             let memory = MemorySource::Engine { bytes: 0 };

@@ -6,7 +6,8 @@ use std::time::Duration;
 use backend_wasmer::{Wasmer, WasmerConfig};
 use engine_core::backend::Backend;
 use engine_core::{
-    Engine, EngineConfig, Function, FunctionConfig, GuestExit, Limits, RawRun, Trap, TrapCode,
+    Engine, EngineConfig, Function, FunctionConfig, GuestExit, RawRun, SandboxLimits, Trap,
+    TrapCode,
 };
 
 fn engine() -> Engine {
@@ -14,7 +15,7 @@ fn engine() -> Engine {
     Engine::new(EngineConfig::default(), vec![wasmer]).unwrap()
 }
 
-fn deploy(engine: &Engine, wat: &str, limits: Limits) -> Function {
+fn deploy(engine: &Engine, wat: &str, limits: SandboxLimits) -> Function {
     let config = FunctionConfig {
         name: "test".into(),
         limits,
@@ -25,7 +26,7 @@ fn deploy(engine: &Engine, wat: &str, limits: Limits) -> Function {
         .unwrap()
 }
 
-fn run(engine: &Engine, wat: &str, limits: Limits) -> RawRun {
+fn run(engine: &Engine, wat: &str, limits: SandboxLimits) -> RawRun {
     let function = deploy(engine, wat, limits);
     function.run(engine.reserve().unwrap(), Vec::new()).unwrap()
 }
@@ -61,9 +62,9 @@ fn every_way_to_run_forever_is_killed_from_another_thread() {
             (block (br 0) (loop $never (br $never)))
             (loop $l (br $l))))"#,
     ] {
-        let limits = Limits {
+        let limits = SandboxLimits {
             timeout: Duration::from_secs(3600),
-            ..Limits::default()
+            ..SandboxLimits::default()
         };
         let function = deploy(&engine, wat, limits);
         let permit = engine.reserve().unwrap();
@@ -84,7 +85,7 @@ fn a_trap_says_where_it_happened() {
         (func $innermost unreachable)
         (func $caller (call $innermost) (call $innermost))
         (func (export "_start") (call $caller) (call $caller)))"#;
-    let trap = trap(run(&engine(), wat, Limits::default()));
+    let trap = trap(run(&engine(), wat, SandboxLimits::default()));
     assert_eq!(trap.code, TrapCode::Unreachable);
     assert!(
         trap.detail.contains("in innermost < caller"),
@@ -96,9 +97,9 @@ fn a_trap_says_where_it_happened() {
 #[test]
 fn a_trap_by_the_guest_is_never_reported_as_an_interruption() {
     let engine = engine();
-    let limits = Limits {
+    let limits = SandboxLimits {
         timeout: Duration::from_secs(3600),
-        ..Limits::default()
+        ..SandboxLimits::default()
     };
     let wat = r#"(module (func (export "_start") unreachable))"#;
     let function = deploy(&engine, wat, limits);
@@ -123,9 +124,9 @@ fn all_tables_together_stay_within_the_limit() {
                     (i32.ne (table.grow $b (ref.null extern) (i32.const 1)) (i32.const -1)))))
             (call $proc_exit (i32.add (table.size $fixed)
                 (i32.add (table.size $a) (table.size $b))))))"#;
-    let limits = Limits {
+    let limits = SandboxLimits {
         table_elements: 29,
-        ..Limits::default()
+        ..SandboxLimits::default()
     };
     let run = run(&engine(), wat, limits);
     assert_eq!(run.exit, GuestExit::Exit(29));
@@ -140,7 +141,7 @@ fn a_declared_table_maximum_below_the_limit_holds() {
             (drop (table.grow $t (ref.null func) (i32.const 4)))
             (drop (table.grow $t (ref.null func) (i32.const 1)))
             (call $proc_exit (table.size $t))))"#;
-    let run = run(&engine(), wat, Limits::default());
+    let run = run(&engine(), wat, SandboxLimits::default());
     assert_eq!(run.exit, GuestExit::Exit(5));
 }
 
@@ -182,7 +183,7 @@ fn a_trap_at_the_very_end_of_the_stack_harms_no_other_guest() {
         let function = deploy(
             &engine,
             &wat.replace("OPERATION", operation),
-            Limits::default(),
+            SandboxLimits::default(),
         );
         let overflows = |depth: u32| {
             let stdin = depth.to_le_bytes().to_vec();

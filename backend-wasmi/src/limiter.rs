@@ -118,13 +118,13 @@ impl ResourceLimiter for Limiter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine_core::Limits;
+    use engine_core::SandboxLimits;
 
     fn limiter(memory_max: Option<u64>) -> Limiter {
-        let limits = Limits {
+        let limits = SandboxLimits {
             memory: 4 * 65_536,
             table_elements: 10,
-            ..Limits::default()
+            ..SandboxLimits::default()
         };
         Limiter::new(MemoryUse::new(&limits), memory_max)
     }

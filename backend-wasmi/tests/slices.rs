@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use backend_wasmi::{Wasmi, WasmiConfig};
 use engine_core::{
-    Engine, EngineConfig, Function, FunctionConfig, GuestExit, Limits, RawRun, TrapCode,
+    Engine, EngineConfig, Function, FunctionConfig, GuestExit, RawRun, SandboxLimits, TrapCode,
 };
 
 /// Slices to test with: the shortest ones pause a guest every few instructions, each at other instructions.
@@ -15,10 +15,10 @@ fn deploy(config: WasmiConfig, wat: &str) -> (Engine, Function) {
     let engine = Engine::new(EngineConfig::default(), vec![backend]).unwrap();
     let config = FunctionConfig {
         name: "slices".into(),
-        limits: Limits {
+        limits: SandboxLimits {
             memory: 40 * 65_536,
             table_elements: 30_000,
-            ..Limits::default()
+            ..SandboxLimits::default()
         },
         ..FunctionConfig::default()
     };

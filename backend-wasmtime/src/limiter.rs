@@ -47,13 +47,13 @@ impl Limiter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine_core::Limits;
+    use engine_core::SandboxLimits;
 
     fn limiter() -> Limiter {
-        Limiter(MemoryUse::new(&Limits {
+        Limiter(MemoryUse::new(&SandboxLimits {
             memory: 4 * 65_536,
             table_elements: 10,
-            ..Limits::default()
+            ..SandboxLimits::default()
         }))
     }
 

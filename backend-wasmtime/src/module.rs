@@ -149,7 +149,7 @@ mod tests {
     use engine_core::backend::{Backend, Instance};
     use engine_core::memory::{Image, Pool, PoolConfig};
     use engine_core::wasm::{Bounds, Features, Wasm};
-    use engine_core::{GlobalValue, Limits, Split};
+    use engine_core::{GlobalValue, SandboxLimits, Split};
 
     fn load(memory: MemoryMode, wat: &str) -> (WasmtimeModule, Split) {
         let backend = Wasmtime::new(WasmtimeConfig {
@@ -169,7 +169,7 @@ mod tests {
     }
 
     fn make(module: &WasmtimeModule, memory: MemorySource) -> Result<WasmtimeInstance> {
-        let mut used = MemoryUse::new(&Limits::default());
+        let mut used = MemoryUse::new(&SandboxLimits::default());
         assert!(used.may_grow_to(match &memory {
             MemorySource::Slot(slot) => slot.len() as u64,
             MemorySource::Engine { bytes } => *bytes,

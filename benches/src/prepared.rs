@@ -10,7 +10,7 @@ use engine_core::backend::{
     Artifact, Backend, Capabilities, Fingerprint, Finished, Job, Module, Sandbox, Start,
 };
 use engine_core::wasm::{Features, Wasm};
-use engine_core::{Limits, Result};
+use engine_core::{Result, SandboxLimits};
 use parking_lot::Mutex;
 
 /// One module on one backend, compiled and loaded.
@@ -117,7 +117,11 @@ impl Backend for Prepared {
 }
 
 impl Module for Prepared {
-    fn instantiate(&self, start: Start<'_>, limits: &Limits) -> Result<Box<dyn Sandbox + '_>> {
+    fn instantiate(
+        &self,
+        start: Start<'_>,
+        limits: &SandboxLimits,
+    ) -> Result<Box<dyn Sandbox + '_>> {
         let start = if self.whole {
             Start::plain(None)
         } else {

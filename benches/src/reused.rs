@@ -12,7 +12,8 @@ use engine_core::backend::{
 use engine_core::sandbox::hostcalls;
 use engine_core::wasm::{Features, Wasm};
 use engine_core::{
-    Error, GuestExit, HostState, Interrupt, Limits, Result, Trap, TrapCode, for_each_hostcall,
+    Error, GuestExit, HostState, Interrupt, Result, SandboxLimits, Trap, TrapCode,
+    for_each_hostcall,
 };
 use parking_lot::Mutex;
 use wasmtime::{Caller, Config, Engine, Linker, Memory, Store, TypedFunc};
@@ -195,7 +196,7 @@ impl Backend for Reused {
 }
 
 impl Module for Reused {
-    fn instantiate(&self, start: Start<'_>, _: &Limits) -> Result<Box<dyn Sandbox + '_>> {
+    fn instantiate(&self, start: Start<'_>, _: &SandboxLimits) -> Result<Box<dyn Sandbox + '_>> {
         let shared = &self.shared;
         let instance = match shared.parked.lock().take() {
             Some(mut instance) => {

@@ -8,7 +8,7 @@ use engine_core::backend::{
 };
 use engine_core::sandbox::hostcalls;
 use engine_core::wasm::{Features, Wasm};
-use engine_core::{Error, HostState, Limits, Result, Trap, TrapCode, for_each_hostcall};
+use engine_core::{Error, HostState, Result, SandboxLimits, Trap, TrapCode, for_each_hostcall};
 use wasmer::sys::{Cranelift, EngineBuilder};
 use wasmer::{
     Extern, Function, FunctionEnv, FunctionEnvMut, Imports, Instance, Memory, RuntimeError, Store,
@@ -107,7 +107,7 @@ macro_rules! import_all {
 for_each_hostcall!(import_all);
 
 impl Module for Loaded {
-    fn instantiate(&self, _: Start<'_>, _: &Limits) -> Result<Box<dyn Sandbox + '_>> {
+    fn instantiate(&self, _: Start<'_>, _: &SandboxLimits) -> Result<Box<dyn Sandbox + '_>> {
         Ok(Box::new(Fresh { module: self }))
     }
 }

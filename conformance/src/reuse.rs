@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{CHECKS, expect};
-use engine_core::Limits;
+use engine_core::SandboxLimits;
 use engine_core::backend::Backend;
 use engine_core::memory::PoolStats;
 use engine_core::{Engine, EngineConfig};
@@ -59,10 +59,10 @@ impl Reusing {
 fn deploy(engine: &Engine, wat: &str, pages: u64, timeout: Duration) -> Function {
     let config = FunctionConfig {
         name: "reuse".into(),
-        limits: Limits {
+        limits: SandboxLimits {
             memory: pages * 65_536,
             timeout,
-            ..Limits::default()
+            ..SandboxLimits::default()
         },
         ..FunctionConfig::default()
     };

@@ -75,7 +75,7 @@ pub use calls::{Armed, Call, CallId, Interrupt, Interruption, Permit};
 pub use cancel::Cancel;
 pub use engine::{Answer, Engine, EngineConfig, Function, FunctionConfig, FunctionFacts, RawRun};
 pub use error::{Error, ErrorKind, Fault, Result, panic_text};
-pub use limits::{Limits, PAGE};
+pub use limits::{PAGE, SandboxLimits};
 pub use module::{CodeSource, Split};
 pub use outcome::{GuestExit, Outcome, Trap, TrapCode};
 pub use per_cpu::PerCpu;

@@ -5,9 +5,9 @@ use std::time::Duration;
 /// Bytes in one page of linear memory.
 pub const PAGE: u64 = 64 * 1024;
 
-/// Limits of one sandbox. Every field has the default that `docs/contract.md` documents.
+/// SandboxLimits of one sandbox. Every field has the default that `docs/contract.md` documents.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Limits {
+pub struct SandboxLimits {
     /// The longest time from the start of the call to the guest's end, including all waiting. 60 s.
     pub timeout: Duration,
     /// Bytes of linear memory, rounded down to pages; at most 4 GiB. 128 MB.
@@ -23,7 +23,7 @@ pub struct Limits {
     pub table_elements: u64,
 }
 
-impl Default for Limits {
+impl Default for SandboxLimits {
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(60),
@@ -36,7 +36,7 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl SandboxLimits {
     /// The memory limit in whole pages, rounded down.
     #[must_use]
     pub fn memory_pages(&self) -> u64 {

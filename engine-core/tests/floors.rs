@@ -132,7 +132,7 @@ fn text_is_test_module(text: &str, line: usize) -> bool {
 fn home(name: &str) -> String {
     match name {
         "Error" | "ErrorKind" | "Result" => "error",
-        "Limits" | "PAGE" => "limits",
+        "SandboxLimits" | "PAGE" => "limits",
         "Call" | "Interrupt" | "Interruption" | "Permit" => "calls",
         "HostState" | "Stop" | "Program" | "for_each_hostcall" => "sandbox",
         "CodeSource" | "Split" => "module",

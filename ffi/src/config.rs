@@ -8,8 +8,8 @@ use engine_core::memory::{PoolConfig, ResetMode};
 use engine_core::sandbox::wasi::MountSpec;
 use engine_core::wasm::Form;
 use engine_core::{
-    CacheConfig, CompileProcess, Engine, EngineConfig, Error, Function, FunctionConfig, Limits,
-    Result, SnapshotMode, Warmup,
+    CacheConfig, CompileProcess, Engine, EngineConfig, Error, Function, FunctionConfig, Result,
+    SandboxLimits, SnapshotMode, Warmup,
 };
 use serde::Deserialize;
 
@@ -97,12 +97,12 @@ fn pool(config: PoolJson) -> Result<Option<PoolConfig>> {
 /// Parses the configuration of a function.
 pub(crate) fn function(json: &[u8]) -> Result<FunctionConfig> {
     let config: FunctionJson = parse(json, "the function's configuration")?;
-    let defaults = Limits::default();
+    let defaults = SandboxLimits::default();
     Ok(FunctionConfig {
         name: config.name,
         program: config.program.unwrap_or_default(),
         backend: config.backend,
-        limits: Limits {
+        limits: SandboxLimits {
             timeout: config
                 .timeout
                 .map_or(defaults.timeout, Duration::from_nanos),

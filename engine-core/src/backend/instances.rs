@@ -22,7 +22,7 @@ use crossbeam::utils::CachePadded;
 use parking_lot::Mutex;
 
 use crate::backend::Start;
-use crate::limits::Limits;
+use crate::limits::SandboxLimits;
 use crate::memory::Image;
 use crate::per_cpu::PerCpu;
 use crate::start::StartState;
@@ -71,7 +71,7 @@ impl<K: Send + 'static> InstancePool<K> {
     }
 
     /// An instance for a sandbox that begins with `start`, if one waits: one of this processor's, or of another's.
-    pub fn take(&self, start: &Start<'_>, limits: &Limits) -> Option<(K, Lease<'_, K>)> {
+    pub fn take(&self, start: &Start<'_>, limits: &SandboxLimits) -> Option<(K, Lease<'_, K>)> {
         let home = self.shards.home();
         let mut shard = self.shards[home].lock();
         let found = shard.take(start, limits);
@@ -95,7 +95,7 @@ impl<K: Send + 'static> InstancePool<K> {
         &self,
         start: &Start<'_>,
         most_bytes: u64,
-        limits: &Limits,
+        limits: &SandboxLimits,
     ) -> Option<Lease<'_, K>> {
         let origin = Origin {
             image: Arc::clone(start.image()?),
@@ -155,7 +155,7 @@ impl<K> Shard<K> {
     }
 
     /// The fitting instance that was brought last: its memory is most likely still in the processor's caches.
-    fn take(&mut self, start: &Start<'_>, limits: &Limits) -> Option<(Origin, K)> {
+    fn take(&mut self, start: &Start<'_>, limits: &SandboxLimits) -> Option<(Origin, K)> {
         let at = self
             .waiting
             .iter()
@@ -238,7 +238,7 @@ struct Origin {
 }
 
 impl Origin {
-    fn fits(&self, start: &Start<'_>, limits: &Limits) -> bool {
+    fn fits(&self, start: &Start<'_>, limits: &SandboxLimits) -> bool {
         let same = Arc::ptr_eq(&self.point, &start.point)
             || start
                 .image()
@@ -364,12 +364,12 @@ mod tests {
     }
 
     fn lease<'a>(pool: &'a InstancePool<u32>, image: &Arc<Image>) -> Option<Lease<'a, u32>> {
-        let limits = Limits::default();
+        let limits = SandboxLimits::default();
         pool.lease(&start(image), limits.memory_bytes(), &limits)
     }
 
     fn take<'a>(pool: &'a InstancePool<u32>, image: &Arc<Image>) -> Option<(u32, Lease<'a, u32>)> {
-        pool.take(&start(image), &Limits::default())
+        pool.take(&start(image), &SandboxLimits::default())
     }
 
     fn taken(budget: &InstanceBudget) -> usize {
@@ -430,12 +430,12 @@ mod tests {
                 ..StartState::default()
             })
         };
-        let limits = Limits::default();
+        let limits = SandboxLimits::default();
         let pool = pool(2, &InstanceBudget::new(2));
         let lease = pool.lease(&with(1), limits.memory_bytes(), &limits);
         lease.unwrap().keep(1);
         assert!(pool.take(&with(2), &limits).is_none());
-        let more = Limits {
+        let more = SandboxLimits {
             memory: limits.memory + 65_536,
             ..limits.clone()
         };
@@ -448,7 +448,7 @@ mod tests {
         let budget = InstanceBudget::new(8);
         let pool: Arc<InstancePool<u32>> =
             InstancePool::with_shards(PerCpu::with_len(4, Shard::new), 2, &budget);
-        let (image, limits) = (image(), Limits::default());
+        let (image, limits) = (image(), SandboxLimits::default());
         for shard in 0..4 {
             let start = start(&image);
             let origin = Origin {

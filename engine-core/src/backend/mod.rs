@@ -22,7 +22,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits::Limits;
+use crate::limits::SandboxLimits;
 use crate::memory::{Image, Sealed, Slot};
 use crate::outcome::GuestExit;
 use crate::sandbox::HostState;
@@ -72,7 +72,11 @@ pub trait Module: Send + Sync + 'static {
     ///
     /// `Err` means the host could not make it (no memory, a broken invariant): whatever depends on the module alone was
     /// found out when it was deployed.
-    fn instantiate(&self, start: Start<'_>, limits: &Limits) -> Result<Box<dyn Sandbox + '_>>;
+    fn instantiate(
+        &self,
+        start: Start<'_>,
+        limits: &SandboxLimits,
+    ) -> Result<Box<dyn Sandbox + '_>>;
 }
 
 /// Store + instance for exactly one request. It borrows from its module: a call that counted a reference on it would wait for

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::error::{Error, Result, panic_text};
-use crate::limits::Limits;
+use crate::limits::SandboxLimits;
 use crate::outcome::GuestExit;
 use crate::sandbox::MemoryUse;
 use crate::start::GlobalValue;
@@ -46,7 +46,11 @@ impl<M: Instantiate> Runner<M> {
 }
 
 impl<M: Instantiate> Module for Runner<M> {
-    fn instantiate(&self, start: Start<'_>, limits: &Limits) -> Result<Box<dyn Sandbox + '_>> {
+    fn instantiate(
+        &self,
+        start: Start<'_>,
+        limits: &SandboxLimits,
+    ) -> Result<Box<dyn Sandbox + '_>> {
         let (prepared, lease) = match self.take_pooled(&start, limits) {
             Some((prepared, lease)) => (prepared, Some(lease)),
             None => self.new_instance(&start, limits)?,
@@ -68,7 +72,7 @@ impl<M: Instantiate> Runner<M> {
     fn take_pooled(
         &self,
         start: &Start<'_>,
-        limits: &Limits,
+        limits: &SandboxLimits,
     ) -> Option<(Pooled<M>, PooledLease<'_, M>)> {
         let (mut prepared, lease) = self.pool.as_ref()?.take(start, limits)?;
         let Some(used) = prepared.initial.within(limits) else {
@@ -84,7 +88,7 @@ impl<M: Instantiate> Runner<M> {
     fn new_instance(
         &self,
         start: &Start<'_>,
-        limits: &Limits,
+        limits: &SandboxLimits,
     ) -> Result<(Pooled<M>, Option<PooledLease<'_, M>>)> {
         let bytes = start.image().map_or(0, |image| image.len());
         let mut used = MemoryUse::new(limits);
@@ -203,7 +207,7 @@ impl<G> Initial<G> {
     }
 
     /// The bound and figures of another sandbox; `None` if it may not exist within `limits`.
-    fn within(&self, limits: &Limits) -> Option<MemoryUse> {
+    fn within(&self, limits: &SandboxLimits) -> Option<MemoryUse> {
         let mut used = MemoryUse::new(limits);
         let fits = used.may_grow_to(self.bytes) && used.may_add_elements(self.table_elements);
         fits.then_some(used)

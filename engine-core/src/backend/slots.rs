@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::limits::Limits;
+use crate::limits::SandboxLimits;
 use crate::memory::{Image, Pool, Slot};
 
 /// A source of slots for sandboxes.
@@ -45,7 +45,7 @@ impl SlotSource {
     }
 
     /// A slot that holds `image` and can grow to the memory limit.
-    pub(crate) fn slot(&self, image: &Arc<Image>, limits: &Limits) -> Option<Slot> {
+    pub(crate) fn slot(&self, image: &Arc<Image>, limits: &SandboxLimits) -> Option<Slot> {
         let slot = self.pool.as_ref()?.slot(image, limits.memory_bytes());
         slot.inspect_err(|_| {
             self.misses.fetch_add(1, Ordering::Relaxed);

@@ -8,7 +8,7 @@ use crate::backend::Finished;
 use crate::calls::Permit;
 use crate::contract::{Contract, Request, Response};
 use crate::error::{Error, Result, panic_text};
-use crate::limits::Limits;
+use crate::limits::SandboxLimits;
 use crate::logs::Dropped;
 use crate::outcome::{GuestExit, Outcome, TrapCode};
 use crate::sandbox::{Buffers, HostState, Program};
@@ -251,7 +251,7 @@ fn judge<'a>(
     refused: u32,
     stdout: &'a [u8],
     contract: &dyn Contract,
-    limits: &Limits,
+    limits: &SandboxLimits,
 ) -> Result<Response<'a>, Refusal> {
     let refusal = |outcome, status, reason| {
         Err(Refusal {
@@ -333,7 +333,7 @@ mod tests {
             refused,
             b"{}",
             crate::contract::default(),
-            &Limits::default(),
+            &SandboxLimits::default(),
         ) {
             Ok(response) => (Outcome::Ok, response.status),
             Err(refusal) => (refusal.outcome, refusal.status),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::cancel::Cancel;
 use crate::error::{Error, Result, panic_text};
-use crate::limits::{Limits, PAGE};
+use crate::limits::{PAGE, SandboxLimits};
 use crate::per_cpu::PerCpu;
 use crate::priority::step_back;
 use crate::sandbox::Program;
@@ -124,7 +124,7 @@ fn count_per_request_values(config: &FunctionConfig) -> usize {
 }
 
 /// Refuses limits that no module can satisfy.
-fn check_limits(limits: &Limits) -> Result<()> {
+fn check_limits(limits: &SandboxLimits) -> Result<()> {
     if limits.timeout.is_zero() {
         return Err(Error::config("timeout is 0; it must be longer than 0"));
     }

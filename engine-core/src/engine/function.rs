@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::contract::{self, Contract};
-use crate::limits::Limits;
+use crate::limits::SandboxLimits;
 use crate::module::{CodeSource, Loaded, StartPlan};
 use crate::per_cpu::PerCpu;
 use crate::sandbox::Program;
@@ -23,8 +23,8 @@ pub struct FunctionConfig {
     pub program: String,
     /// The name of the backend to run on. `None`: the default backend.
     pub backend: Option<String>,
-    /// Limits of each sandbox.
-    pub limits: Limits,
+    /// SandboxLimits of each sandbox.
+    pub limits: SandboxLimits,
     /// Environment, in order. A value of `None` is a *per-request value*: each call provides it.
     pub env: Vec<(String, Option<String>)>,
     /// Arguments after `argv[0]`. `None` is a per-request value.
@@ -46,7 +46,7 @@ impl Default for FunctionConfig {
             name: String::new(),
             program: String::new(),
             backend: None,
-            limits: Limits::default(),
+            limits: SandboxLimits::default(),
             env: Vec::new(),
             args: Vec::new(),
             mounts: Vec::new(),

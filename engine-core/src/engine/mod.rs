@@ -102,7 +102,7 @@ impl Engine {
         fault: crate::snapshot::faults::Fault,
     ) -> Result<Result<(), String>> {
         let shared = &self.shared;
-        let limits = crate::limits::Limits::default();
+        let limits = crate::limits::SandboxLimits::default();
         let wasm = crate::wasm::Wasm::parse(wasm, shared.features, &shared.bounds)?;
         let (_, backend) = shared.backend(None)?;
         let cancel = Cancel::default();

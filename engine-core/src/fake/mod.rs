@@ -15,7 +15,7 @@ use crate::backend::{
     Artifact, Backend, Capabilities, Fingerprint, Finished, Job, Module, Sandbox, Start,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits::Limits;
+use crate::limits::SandboxLimits;
 use crate::outcome::Trap;
 use crate::sandbox::HostState;
 use crate::wasm::{Features, Wasm};
@@ -159,7 +159,7 @@ struct Code {
 }
 
 impl Module for Code {
-    fn instantiate(&self, _: Start<'_>, _: &Limits) -> Result<Box<dyn Sandbox + '_>> {
+    fn instantiate(&self, _: Start<'_>, _: &SandboxLimits) -> Result<Box<dyn Sandbox + '_>> {
         if self.backend.refuse_sandboxes.load(Ordering::SeqCst) {
             return Err(Error::host("no sandbox to be had"));
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::backend::{Finished, Job, Module, Sandbox, SlotSource, Slots, Start};
 use crate::error::Result;
-use crate::limits::Limits;
+use crate::limits::SandboxLimits;
 use crate::memory::Image;
 use crate::module::{Split, StartPlan};
 use crate::sandbox::HostState;
@@ -27,7 +27,7 @@ impl Loaded {
         &self,
         slots: &SlotSource,
         plan: &StartPlan,
-        limits: &Limits,
+        limits: &SandboxLimits,
     ) -> Result<Box<dyn Sandbox + '_>> {
         let source = |image: &Arc<Image>| slots.slot(image, limits);
         let source = (self.slots && slots.pool().is_some()).then_some(&source as &dyn Slots);
@@ -40,7 +40,7 @@ impl Loaded {
         &self,
         slots: &SlotSource,
         plan: &StartPlan,
-        limits: &Limits,
+        limits: &SandboxLimits,
         host: Box<HostState>,
         capture: Option<Arc<[String]>>,
     ) -> Result<Finished> {

@@ -12,7 +12,7 @@ use crate::artifacts::compile::{Compiled, Compiler, Patience};
 use crate::backend::{Backend, Module, SlotSource};
 use crate::cancel::Cancel;
 use crate::error::Result;
-use crate::limits::Limits;
+use crate::limits::SandboxLimits;
 use crate::module::{Loaded, Split, StartPlan};
 use crate::start::StartState;
 use crate::wasm::Wasm;
@@ -42,7 +42,7 @@ impl Loader {
         slots: &SlotSource,
         backend: &Arc<dyn Backend>,
         wasm: &Wasm,
-        limits: &Limits,
+        limits: &SandboxLimits,
         cancel: &Cancel,
     ) -> Result<(Arc<Loaded>, Origin)> {
         let begun = Instant::now();
@@ -79,7 +79,7 @@ impl Loader {
         slots: &SlotSource,
         backend: &Arc<dyn Backend>,
         wasm: &Wasm,
-        limits: &Limits,
+        limits: &SandboxLimits,
         patience: &Patience<'_>,
     ) -> Result<(Loaded, Origin)> {
         let split = Split::of(wasm)?;

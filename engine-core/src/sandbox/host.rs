@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::calls::{Call, Interruption};
 use crate::contract::Contract;
-use crate::limits::{Limits, PAGE};
+use crate::limits::{PAGE, SandboxLimits};
 use crate::logs::{Dropped, Logs};
 use crate::outcome::{GuestExit, Trap, TrapCode};
 
@@ -83,7 +83,7 @@ impl HostState {
         mounts: Option<Mounts>,
         contract: &'static dyn Contract,
         buffers: Buffers,
-        limits: &Limits,
+        limits: &SandboxLimits,
     ) -> Self {
         let Buffers { stdin, stdout } = buffers;
         Self {
@@ -210,7 +210,7 @@ pub struct MemoryUse {
 impl MemoryUse {
     /// No memory yet, bounded by `limits`.
     #[must_use]
-    pub fn new(limits: &Limits) -> Self {
+    pub fn new(limits: &SandboxLimits) -> Self {
         Self {
             limit: limits.memory_pages() * PAGE,
             table_limit: limits.table_elements,

@@ -12,7 +12,7 @@ use crate::backend::SlotSource;
 use crate::calls::Calls;
 use crate::contract::Contract;
 use crate::error::{Error, Result};
-use crate::limits::Limits;
+use crate::limits::SandboxLimits;
 use crate::module::{Loaded, StartPlan};
 use crate::sandbox::{self, World, wasi::MountSet};
 use crate::wasm::Form;
@@ -30,7 +30,7 @@ pub(crate) struct Wanted<'a> {
     /// Values of env and args that each request brings.
     pub(crate) per_request_values: usize,
     pub(crate) mounts: Option<&'a MountSet>,
-    pub(crate) limits: &'a Limits,
+    pub(crate) limits: &'a SandboxLimits,
     pub(crate) form: Form,
     pub(crate) mode: SnapshotMode,
     pub(crate) warmup: Option<&'a Warmup>,

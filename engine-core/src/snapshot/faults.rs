@@ -8,7 +8,7 @@ use super::{SnapshotMode, language};
 use crate::backend::SlotSource;
 use crate::calls::Calls;
 use crate::contract::Contract;
-use crate::limits::Limits;
+use crate::limits::SandboxLimits;
 use crate::module::Loaded;
 use crate::sandbox::{self, FIRST_READING};
 use crate::start::GlobalValue;
@@ -47,7 +47,7 @@ pub(crate) struct Trial<'a> {
 /// What the verification says of a snapshot of the module with that fault; `Err(text)`: it refuses it.
 pub(crate) fn prove(trial: &Trial<'_>, fault: Fault) -> Result<(), String> {
     let Trial { loaded, .. } = *trial;
-    let limits = Limits::default();
+    let limits = SandboxLimits::default();
     let program = sandbox::Program {
         args: std::iter::once("fault")
             .chain(trial.args.iter().copied())

@@ -7,7 +7,7 @@ use crate::backend::{Captured, SlotSource};
 use crate::calls::{Calls, Permit};
 use crate::contract::Contract;
 use crate::error::ErrorKind;
-use crate::limits::Limits;
+use crate::limits::SandboxLimits;
 use crate::logs;
 use crate::memory::Image;
 use crate::module::{Loaded, StartPlan};
@@ -36,7 +36,7 @@ pub(super) struct Recorder<'a> {
     program: Arc<Program>,
     /// None of them writable.
     mounts: Option<MountSet>,
-    limits: Limits,
+    limits: SandboxLimits,
     names: Arc<[String]>,
     /// When there is no time left.
     until: Instant,
@@ -139,7 +139,7 @@ impl<'a> Recorder<'a> {
         loaded: &'a Loaded,
         program: &Program,
         mounts: Option<&MountSet>,
-        limits: &Limits,
+        limits: &SandboxLimits,
     ) -> Self {
         Self {
             calls,

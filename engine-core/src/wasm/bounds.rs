@@ -29,7 +29,7 @@ pub struct Bounds {
     pub exports: u32,
     /// Tables. 16.
     pub tables: u32,
-    /// Initial elements of all tables together. Ten million; `Limits::table_elements` is usually lower.
+    /// Initial elements of all tables together. Ten million; `SandboxLimits::table_elements` is usually lower.
     pub table_elements: u64,
     /// Segments of table elements. 10 000.
     pub element_segments: u32,

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use wasmparser::Validator;
 
 use crate::error::{Error, Result};
-use crate::limits::{Limits, PAGE};
+use crate::limits::{PAGE, SandboxLimits};
 
 pub(crate) use bounds::most_expensive_function;
 pub use bounds::{Bounds, Counts, FunctionBounds};
@@ -132,7 +132,7 @@ impl Wasm {
     }
 
     /// Checks that a sandbox of it can exist within `limits`.
-    pub fn check_limits(&self, limits: &Limits) -> Result<()> {
+    pub fn check_limits(&self, limits: &SandboxLimits) -> Result<()> {
         if let Some(memory) = self.facts.memory {
             let needed = memory.min_pages * PAGE;
             if memory.min_pages > limits.memory_pages() {

@@ -767,15 +767,15 @@ fn bounds_are_checked_before_anything_else() {
 fn limits_below_what_the_module_starts_with_are_an_error_with_both_numbers() {
     let wasm =
         parse(r#"(module (memory 16) (table 100 funcref) (func (export "_start")))"#).unwrap();
-    assert!(wasm.check_limits(&Limits::default()).is_ok());
-    let exact = Limits {
+    assert!(wasm.check_limits(&SandboxLimits::default()).is_ok());
+    let exact = SandboxLimits {
         memory: 16 * PAGE,
         table_elements: 100,
-        ..Limits::default()
+        ..SandboxLimits::default()
     };
     assert!(wasm.check_limits(&exact).is_ok());
     let error = wasm
-        .check_limits(&Limits {
+        .check_limits(&SandboxLimits {
             memory: 16 * PAGE - 1,
             ..exact.clone()
         })
@@ -792,7 +792,7 @@ fn limits_below_what_the_module_starts_with_are_an_error_with_both_numbers() {
         ],
     );
     let error = wasm
-        .check_limits(&Limits {
+        .check_limits(&SandboxLimits {
             table_elements: 99,
             ..exact
         })

@@ -9,7 +9,7 @@ use engine_core::backend::Backend;
 use engine_core::memory::PoolConfig;
 use engine_core::sandbox::wasi::MountSpec;
 use engine_core::{
-    Engine, EngineConfig, Error, Function, FunctionConfig, Limits, PAGE, RawRun, Result,
+    Engine, EngineConfig, Error, Function, FunctionConfig, PAGE, RawRun, Result, SandboxLimits,
 };
 
 use super::driver;
@@ -32,7 +32,7 @@ const PATIENT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Lab {
     engine: Engine,
-    limits: Limits,
+    limits: SandboxLimits,
     plain: Vec<Guest>,
     mounted: Vec<Guest>,
     mount: Vec<(PathBuf, u64, SystemTime)>,
@@ -71,19 +71,19 @@ impl Lab {
         let engine = Engine::new(config, backends)?;
         let wasm = wat::parse_str(driver::wat())
             .map_err(|error| Error::host("the driver is not wasm").because(error))?;
-        let limits = Limits {
+        let limits = SandboxLimits {
             timeout: QUICK,
             memory: 8 * PAGE,
             output: 4096,
             logs: 1 << 20,
-            ..Limits::default()
+            ..SandboxLimits::default()
         };
         let guests = |mounts: &[MountSpec]| -> Result<Vec<Guest>> {
             let deploy = |backend: &str, timeout| {
                 let config = FunctionConfig {
                     name: "driver".into(),
                     backend: Some(backend.into()),
-                    limits: Limits {
+                    limits: SandboxLimits {
                         timeout,
                         ..limits.clone()
                     },
@@ -123,7 +123,7 @@ impl Lab {
     }
 
     /// The bounds of each guest but its timeout.
-    pub(super) fn limits(&self) -> &Limits {
+    pub(super) fn limits(&self) -> &SandboxLimits {
         &self.limits
     }
 

@@ -216,7 +216,8 @@ impl Lab {
     fn job(&self, capture: Option<&str>) -> Job {
         let call = self.calls.reserve().unwrap().begin(Duration::from_secs(60));
         let contract = crate::contract::default();
-        let (program, buffers, limits) = (Arc::default(), Buffers::default(), Limits::default());
+        let (program, buffers, limits) =
+            (Arc::default(), Buffers::default(), SandboxLimits::default());
         Job {
             entries: ["first", "second"].map(String::from).into(),
             host: Box::new(HostState::new(
@@ -228,15 +229,20 @@ impl Lab {
 
     /// One sandbox, in a slot if its backend wants one.
     fn run(&self, module: &dyn Module, capture: Option<&str>) -> Finished {
-        let slots = |image: &Arc<Image>| self.pool.slot(image, Limits::default().memory).ok();
+        let slots =
+            |image: &Arc<Image>| self.pool.slot(image, SandboxLimits::default().memory).ok();
         let start = Start::new(Arc::clone(&self.point), Some(&slots));
-        let sandbox = module.instantiate(start, &Limits::default()).unwrap();
+        let sandbox = module
+            .instantiate(start, &SandboxLimits::default())
+            .unwrap();
         sandbox.run(self.job(capture))
     }
 
     fn run_without_slot(&self, module: &dyn Module, capture: Option<&str>) -> Finished {
         let start = Start::new(Arc::clone(&self.point), None);
-        let sandbox = module.instantiate(start, &Limits::default()).unwrap();
+        let sandbox = module
+            .instantiate(start, &SandboxLimits::default())
+            .unwrap();
         sandbox.run(self.job(capture))
     }
 }
@@ -290,13 +296,16 @@ fn a_start_that_does_not_fit_is_refused_in_words() {
         });
         let (runner, _) = runner::<true>(|_, _| Step::Returned, 0);
         let start = Start::new(Arc::clone(&lab.point), None);
-        let refused = runner.instantiate(start, &Limits::default()).err().unwrap();
+        let refused = runner
+            .instantiate(start, &SandboxLimits::default())
+            .err()
+            .unwrap();
         assert!(refused.to_string().contains(words), "{refused}");
     }
     let (runner, code) = runner::<true>(|_, _| Step::Returned, 2);
-    let limits = Limits {
+    let limits = SandboxLimits {
         memory: PAGE as u64 - 1,
-        ..Limits::default()
+        ..SandboxLimits::default()
     };
     let start = Start::from(state());
     let refused = runner.instantiate(start, &limits).err().unwrap();
@@ -373,9 +382,9 @@ fn an_instance_is_used_again_and_finds_nothing_of_the_last_sandbox() {
     }
     assert_eq!(code.made.load(Ordering::SeqCst), 1);
     // Too little for its tables: another is made, and the one that waits stays.
-    let limits = Limits {
+    let limits = SandboxLimits {
         table_elements: 4,
-        ..Limits::default()
+        ..SandboxLimits::default()
     };
     let start = Start::new(Arc::clone(&lab.point), None);
     let made = std::panic::catch_unwind(AssertUnwindSafe(|| {
@@ -488,7 +497,7 @@ fn an_interruption_reaches_the_guest_while_it_runs_and_not_afterwards() {
     let id = permit.id();
     assert!(lab.calls.cancel(id));
     let mut job = Lab::new(state()).job(None);
-    let (program, buffers, limits) = (Arc::default(), Buffers::default(), Limits::default());
+    let (program, buffers, limits) = (Arc::default(), Buffers::default(), SandboxLimits::default());
     let call = permit.begin(Duration::from_secs(60));
     let contract = crate::contract::default();
     job.host = Box::new(HostState::new(

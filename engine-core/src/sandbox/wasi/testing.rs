@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::mounts::{FileBudget, MountSet, MountSpec};
 use crate::calls::Calls;
-use crate::limits::Limits;
+use crate::limits::SandboxLimits;
 use crate::sandbox::{Buffers, HostState, Program, Stop};
 
 pub(crate) const OK: Result<i32, Stop> = Ok(0);
@@ -68,7 +68,7 @@ fn state(call: crate::Call, stdin: &[u8], mounts: Option<super::Mounts>) -> Host
         args: vec!["app.wasm".into(), "--verbose".into()],
         env: vec![("A".into(), "one".into()), ("EMPTY".into(), Vec::new())],
     };
-    let limits = Limits::default();
+    let limits = SandboxLimits::default();
     HostState::new(
         call,
         Arc::new(program),
