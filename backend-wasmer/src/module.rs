@@ -212,7 +212,7 @@ mod tests {
     use super::*;
     use crate::{Wasmer, WasmerConfig};
     use engine_core::backend::{Backend, Instance};
-    use engine_core::wasm::{Bounds, Features, Wasm};
+    use engine_core::wasm::{Features, ModuleLimits, Wasm};
     use engine_core::{GlobalValue, SandboxLimits};
 
     const COMMAND: &str = r#"(module
@@ -237,7 +237,7 @@ mod tests {
     fn load(wat: &str) -> Result<Arc<WasmerModule>> {
         let wat = wat.replace("gojinn:", "own-");
         let bytes = wat::parse_str(wat).expect("the test's wat is valid");
-        let wasm = Wasm::parse(bytes, Features::ALL, &Bounds::default())?;
+        let wasm = Wasm::parse(bytes, Features::ALL, &ModuleLimits::default())?;
         let artifact = Wasmer::new(WasmerConfig::default())?.compile(&wasm)?;
         // SAFETY: it was compiled just now.
         Ok(Arc::new(unsafe { WasmerModule::load(&artifact) }?))

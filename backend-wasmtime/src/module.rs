@@ -148,7 +148,7 @@ mod tests {
     use crate::{Wasmtime, WasmtimeConfig};
     use engine_core::backend::{Backend, Instance};
     use engine_core::memory::{Image, Pool, PoolConfig};
-    use engine_core::wasm::{Bounds, Features, Wasm};
+    use engine_core::wasm::{Features, ModuleLimits, Wasm};
     use engine_core::{GlobalValue, SandboxLimits, Split};
 
     fn load(memory: MemoryMode, wat: &str) -> (WasmtimeModule, Split) {
@@ -158,7 +158,7 @@ mod tests {
         })
         .unwrap();
         let bytes = wat::parse_str(wat).unwrap();
-        let wasm = Wasm::parse(bytes, Features::ALL, &Bounds::default()).unwrap();
+        let wasm = Wasm::parse(bytes, Features::ALL, &ModuleLimits::default()).unwrap();
         let split = Split::of(&wasm).unwrap();
         let artifact = backend.compile(&split.code).unwrap();
         // SAFETY: the bytes were compiled by this very engine in the line above.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use backend_wasmtime::{MemoryMode, Wasmtime, WasmtimeConfig};
 use engine_core::Split;
 use engine_core::backend::{Artifact, Backend};
-use engine_core::wasm::{Bounds, Features, Wasm};
+use engine_core::wasm::{Features, ModuleLimits, Wasm};
 use engine_core::{
     CacheConfig, CodeSource, Engine, EngineConfig, ErrorKind, Function, FunctionConfig, GuestExit,
     RawRun, Trap, TrapCode,
@@ -150,7 +150,7 @@ fn a_trap_says_where() {
 
 fn code() -> Wasm {
     let bytes = wat::parse_str(COUNTER).unwrap();
-    let wasm = Wasm::parse(bytes, Features::ALL, &Bounds::default()).unwrap();
+    let wasm = Wasm::parse(bytes, Features::ALL, &ModuleLimits::default()).unwrap();
     Split::of(&wasm).unwrap().code
 }
 

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use engine_core::Split;
 use engine_core::backend::Backend;
-use engine_core::wasm::{Bounds, Features, FunctionBounds, FunctionCost, Wasm, function_costs};
+use engine_core::wasm::{Bounds, Features, FunctionCost, FunctionLimits, Wasm, function_costs};
 
 /// One of the figures of a function.
 type Measure = fn(&FunctionCost) -> u64;
@@ -92,7 +92,7 @@ fn compile(name: &str, file: &str, bytes: Vec<u8>) {
 
 /// Bounds that let everything through.
 fn boundless() -> Bounds {
-    let function = FunctionBounds {
+    let function = FunctionLimits {
         bytes: u64::MAX,
         locals: u64::MAX,
         branches: u64::MAX,

@@ -53,7 +53,7 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
     /// Compiles a module that engine-core has validated. Slow (seconds for a Go module); never on the request path, and on
     /// a thread of its own with a large stack that has [stepped back](crate::priority), as have threads started here.
     ///
-    /// Nothing can end it early, so a deployment may stop waiting for it. What bounds it is [`Bounds`](crate::wasm::Bounds),
+    /// Nothing can end it early, so a deployment may stop waiting for it. What bounds it is [`ModuleLimits`](crate::wasm::ModuleLimits),
     /// checked before, and how many threads of its own the backend gives it.
     fn compile(&self, wasm: &Wasm) -> Result<Artifact>;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::artifacts::cache::CacheConfig;
 use crate::artifacts::compile::CompileProcess;
 use crate::memory::PoolConfig;
-use crate::wasm::Bounds;
+use crate::wasm::ModuleLimits;
 
 /// The settings of an engine. Nothing in it depends on the functions, so that adding a function never replaces the
 /// engine.
@@ -19,11 +19,11 @@ pub struct EngineConfig {
     /// The memory pool. `None`: the backend allocates the memory of every sandbox.
     pub pool: Option<PoolConfig>,
     /// How large a module may be.
-    pub bounds: Bounds,
+    pub bounds: ModuleLimits,
     /// How long a deployment waits for its code to be compiled. `None`: a minute, plus ten seconds for each MiB of the
     /// module.
     pub compile_timeout: Option<Duration>,
-    /// The process that compiles. `None`: modules are compiled in this process, where only [`Bounds`] limit what a
+    /// The process that compiles. `None`: modules are compiled in this process, where only [`ModuleLimits`] limit what a
     /// compilation takes, and where it cannot be ended.
     pub compile_process: Option<CompileProcess>,
     /// Where compiled code is kept between two starts. `None`: in memory only.
@@ -37,7 +37,7 @@ impl Default for EngineConfig {
             default_backend: None,
             max_concurrency: u32::try_from(cores * 8).unwrap_or(32).max(32),
             pool: Some(PoolConfig::default()),
-            bounds: Bounds::default(),
+            bounds: ModuleLimits::default(),
             compile_timeout: None,
             compile_process: None,
             cache: None,

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::memory::{Pool, PoolConfig, ResetMode};
 use crate::module::Loader;
 use crate::sandbox::wasi::FileBudget;
-use crate::wasm::{Bounds, Features};
+use crate::wasm::{Features, ModuleLimits};
 
 use super::buffers::BufferPool;
 use super::config::EngineConfig;
@@ -26,7 +26,7 @@ pub(crate) struct Shared {
     pub(super) backends: Vec<Arc<dyn Backend>>,
     default: BackendIndex,
     pub(crate) features: Features,
-    pub(crate) bounds: Bounds,
+    pub(crate) bounds: ModuleLimits,
     pub(crate) calls: Calls,
     pub(crate) slots: SlotSource,
     /// Why there is no memory pool although the configuration asks for one.

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 /// Bounds on a module. They keep a hostile or broken file from using up the machine's memory, or from being compiled
 /// for hours. Real programs are far below them.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Bounds {
+pub struct ModuleLimits {
     /// Size of the file in bytes. 64 MiB.
     pub module_bytes: usize,
     /// Function types. 10 000: each may need code of its own.
@@ -40,7 +40,7 @@ pub struct Bounds {
     /// Initial memory in pages of 64 KiB. 32 768 (2 GiB); the `memory_limit` of a function is usually lower.
     pub memory_pages: u64,
     /// What one function may have.
-    pub function: FunctionBounds,
+    pub function: FunctionLimits,
     /// [Cells](FunctionCost::cells) of all functions together: a compiler may be at several functions at a time. 400 million.
     pub cells: u64,
     /// [Steps](FunctionCost::steps) of all functions together. 100 billion, as many as five functions may have.
@@ -53,7 +53,7 @@ pub struct Bounds {
 /// The largest function that was found in real programs (Ruby, PHP, CPython, SQLite, QuickJS, esbuild) has 40 % of the steps and at
 /// most a fifth of everything else.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct FunctionBounds {
+pub struct FunctionLimits {
     /// Bytes of its body. 1 MiB.
     pub bytes: u64,
     /// Parameters and locals. 10 000.
@@ -74,7 +74,7 @@ pub struct FunctionBounds {
     pub steps: u64,
 }
 
-impl Default for FunctionBounds {
+impl Default for FunctionLimits {
     fn default() -> Self {
         Self {
             bytes: 1 << 20,
@@ -90,7 +90,7 @@ impl Default for FunctionBounds {
     }
 }
 
-impl Default for Bounds {
+impl Default for ModuleLimits {
     fn default() -> Self {
         Self {
             module_bytes: 64 << 20,
@@ -107,7 +107,7 @@ impl Default for Bounds {
             element_items: 100_000,
             data_segments: 100_000,
             memory_pages: 32_768,
-            function: FunctionBounds::default(),
+            function: FunctionLimits::default(),
             cells: 400_000_000,
             steps: 100_000_000_000,
         }
@@ -137,7 +137,7 @@ pub struct Counts {
     pub data_segments: u32,
 }
 
-impl Bounds {
+impl ModuleLimits {
     /// Checks the size of the file.
     pub(super) fn check_size(&self, bytes: usize) -> Result<()> {
         within(
@@ -299,7 +299,7 @@ impl Bounds {
     }
 }
 
-impl FunctionBounds {
+impl FunctionLimits {
     /// Says what is too much in one function.
     fn check(&self, cost: &FunctionCost) -> std::result::Result<(), String> {
         for (have, bound, what, advice) in [

@@ -191,13 +191,13 @@ mod tests {
 
     #[test]
     fn a_split_exports_what_must_be() {
-        use crate::wasm::{Bounds, Features, Wasm};
+        use crate::wasm::{Features, ModuleLimits, Wasm};
         let module = wat::parse_str(
             r#"(module (memory (export "memory") 1) (global (mut i32) (i32.const 1)) (func (export "_start")))"#,
         )
         .unwrap();
         assert!(hidden_state(&module).unwrap().is_some());
-        let wasm = Wasm::parse(module, Features::ALL, &Bounds::default()).unwrap();
+        let wasm = Wasm::parse(module, Features::ALL, &ModuleLimits::default()).unwrap();
         assert_eq!(
             hidden_state(Split::of(&wasm).unwrap().code.bytes()).unwrap(),
             None

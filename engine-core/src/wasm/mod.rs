@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::limits::{PAGE, SandboxLimits};
 
 pub(crate) use bounds::most_expensive_function;
-pub use bounds::{Bounds, Counts, FunctionBounds};
+pub use bounds::{Counts, FunctionLimits, ModuleLimits};
 pub use cost::{FunctionCost, function_costs};
 use facts::Facts;
 pub use features::Features;
@@ -55,7 +55,11 @@ impl Wasm {
     /// Validates `bytes` against the bounds, the features and the rules of `docs/contract.md`.
     ///
     /// Takes time in proportion to the size of the module (tens of milliseconds for a Go program).
-    pub fn parse(bytes: impl Into<Arc<[u8]>>, features: Features, bounds: &Bounds) -> Result<Self> {
+    pub fn parse(
+        bytes: impl Into<Arc<[u8]>>,
+        features: Features,
+        bounds: &ModuleLimits,
+    ) -> Result<Self> {
         let bytes = bytes.into();
         sniff::check(&bytes)?;
         bounds.check_size(bytes.len())?;

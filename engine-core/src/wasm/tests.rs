@@ -9,7 +9,7 @@ fn parse(text: &str) -> Result<Wasm> {
 }
 
 fn parse_bytes(bytes: Vec<u8>) -> Result<Wasm> {
-    Wasm::parse(bytes, Features::ALL, &Bounds::default())
+    Wasm::parse(bytes, Features::ALL, &ModuleLimits::default())
 }
 
 /// Checks that the module `text` is refused, with a message that contains each of `expected`.
@@ -239,8 +239,8 @@ fn an_optional_feature_is_refused_only_where_it_is_off() {
         ),
     ] {
         let bytes = wat::parse_str(format!("(module {text} {start})")).unwrap();
-        assert!(Wasm::parse(bytes.clone(), Features::ALL, &Bounds::default()).is_ok());
-        let error = Wasm::parse(bytes, Features::NONE, &Bounds::default()).unwrap_err();
+        assert!(Wasm::parse(bytes.clone(), Features::ALL, &ModuleLimits::default()).is_ok());
+        let error = Wasm::parse(bytes, Features::NONE, &ModuleLimits::default()).unwrap_err();
         assert_says(&error, &[name, "use a backend that has it"]);
     }
 }
@@ -260,7 +260,7 @@ fn the_core_features_are_always_on() {
             (data "passive"))"#,
     )
     .unwrap();
-    assert!(Wasm::parse(bytes, Features::NONE, &Bounds::default()).is_ok());
+    assert!(Wasm::parse(bytes, Features::NONE, &ModuleLimits::default()).is_ok());
 }
 
 #[test]
@@ -399,12 +399,12 @@ fn what_a_function_may_have_is_bounded_and_the_error_names_it() {
         ))
         .unwrap()
     };
-    let none = FunctionBounds::default();
+    let none = FunctionLimits::default();
     let loops = "(loop ".repeat(9) + "(local.set 0 (i32.const 1))" + &")".repeat(9);
     for (function, bounds, expected) in [
         (
             "(func $a (nop))",
-            FunctionBounds {
+            FunctionLimits {
                 bytes: 2,
                 ..none.clone()
             },
@@ -415,7 +415,7 @@ fn what_a_function_may_have_is_bounded_and_the_error_names_it() {
         ),
         (
             "(func (param i32) (local i64 f32 f32))",
-            FunctionBounds {
+            FunctionLimits {
                 locals: 3,
                 ..none.clone()
             },
@@ -423,7 +423,7 @@ fn what_a_function_may_have_is_bounded_and_the_error_names_it() {
         ),
         (
             "(func $b (if (i32.const 1) (then (return)) (else (block (br_if 0 (i32.const 1))))))",
-            FunctionBounds {
+            FunctionLimits {
                 branches: 4,
                 ..none.clone()
             },
@@ -431,7 +431,7 @@ fn what_a_function_may_have_is_bounded_and_the_error_names_it() {
         ),
         (
             "(func (br_table 0 0 0 0 (i32.const 1)))",
-            FunctionBounds {
+            FunctionLimits {
                 targets: 2,
                 ..none.clone()
             },
@@ -439,7 +439,7 @@ fn what_a_function_may_have_is_bounded_and_the_error_names_it() {
         ),
         (
             "(func (call $exit (i32.const 1)) (drop (table.get 0 (i32.const 0))) (memory.fill (i32.const 0) (i32.const 0) (i32.const 0)))",
-            FunctionBounds {
+            FunctionLimits {
                 calls: 2,
                 ..none.clone()
             },
@@ -447,7 +447,7 @@ fn what_a_function_may_have_is_bounded_and_the_error_names_it() {
         ),
         (
             "(func (param i32) (call_indirect (type $wide) (i32.const 1) (i32.const 1) (i32.const 1) (i32.const 0)) (drop) (drop) (drop))",
-            FunctionBounds {
+            FunctionLimits {
                 operands: 5,
                 ..none.clone()
             },
@@ -455,7 +455,7 @@ fn what_a_function_may_have_is_bounded_and_the_error_names_it() {
         ),
         (
             "(func (drop (select (i32.const 1) (i32.const 2) (i32.const 3))))",
-            FunctionBounds {
+            FunctionLimits {
                 selects: 0,
                 ..none.clone()
             },
@@ -463,7 +463,7 @@ fn what_a_function_may_have_is_bounded_and_the_error_names_it() {
         ),
         (
             "(func (local i32 i32) (drop (block (result i32) (i32.const 1))) (block))",
-            FunctionBounds {
+            FunctionLimits {
                 cells: 5,
                 ..none.clone()
             },
@@ -473,7 +473,7 @@ fn what_a_function_may_have_is_bounded_and_the_error_names_it() {
         ),
         (
             &format!("(func $deep (local i32) {loops})"),
-            FunctionBounds {
+            FunctionLimits {
                 steps: 80,
                 ..none.clone()
             },
@@ -485,21 +485,21 @@ fn what_a_function_may_have_is_bounded_and_the_error_names_it() {
         ),
     ] {
         let bytes = module(function);
-        let bounds = Bounds {
+        let bounds = ModuleLimits {
             function: bounds,
-            ..Bounds::default()
+            ..ModuleLimits::default()
         };
         let error = Wasm::parse(bytes.clone(), Features::ALL, &bounds).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidModule);
         assert_says(&error, expected);
-        Wasm::parse(bytes, Features::ALL, &Bounds::default()).unwrap();
+        Wasm::parse(bytes, Features::ALL, &ModuleLimits::default()).unwrap();
     }
 }
 
 #[test]
 fn the_page_names_every_bound_and_what_they_amount_to() {
     let page = include_str!("../../../docs/compiling.md");
-    let Bounds {
+    let ModuleLimits {
         module_bytes,
         types,
         type_values,
@@ -517,7 +517,7 @@ fn the_page_names_every_bound_and_what_they_amount_to() {
         function,
         cells,
         steps,
-    } = Bounds::default();
+    } = ModuleLimits::default();
     for (row, bound) in [
         ("bytes of code", function.bytes),
         ("parameters and locals", function.locals),
@@ -564,37 +564,37 @@ fn what_all_functions_may_have_together_is_bounded() {
     let bytes = wat::parse_str(text).unwrap();
     for (bounds, expected) in [
         (
-            Bounds {
+            ModuleLimits {
                 type_values: 5,
-                ..Bounds::default()
+                ..ModuleLimits::default()
             },
             &["6 parameters and results in one function type", "in memory"][..],
         ),
         (
-            Bounds {
+            ModuleLimits {
                 function_values: 0,
-                ..Bounds::default()
+                ..ModuleLimits::default()
             },
             &["1 parameters and results of all functions"],
         ),
         (
-            Bounds {
+            ModuleLimits {
                 element_items: 3,
-                ..Bounds::default()
+                ..ModuleLimits::default()
             },
             &["4 elements in segments"],
         ),
         (
-            Bounds {
+            ModuleLimits {
                 cells: 3,
-                ..Bounds::default()
+                ..ModuleLimits::default()
             },
             &["4 locals and values of blocks times blocks and branches"],
         ),
         (
-            Bounds {
+            ModuleLimits {
                 steps: 180,
-                ..Bounds::default()
+                ..ModuleLimits::default()
             },
             &[
                 "up to 188 steps, more than the 180 allowed for all functions together",
@@ -606,7 +606,7 @@ fn what_all_functions_may_have_together_is_bounded() {
         assert_eq!(error.kind(), ErrorKind::InvalidModule);
         assert_says(&error, expected);
     }
-    Wasm::parse(bytes, Features::ALL, &Bounds::default()).unwrap();
+    Wasm::parse(bytes, Features::ALL, &ModuleLimits::default()).unwrap();
 }
 
 /// One function: `locals` with different values, alive over `branches` ifs that each set one of them.
@@ -675,19 +675,23 @@ fn a_small_file_that_would_compile_for_hours_is_refused_at_once() {
         (49_000, 2),
         (10, 45_000),
     ] {
-        let error =
-            Wasm::parse(bomb(locals, branches), Features::ALL, &Bounds::default()).unwrap_err();
+        let error = Wasm::parse(
+            bomb(locals, branches),
+            Features::ALL,
+            &ModuleLimits::default(),
+        )
+        .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidModule);
         assert_says(&error, &["function 0 ", "allowed"]);
     }
-    Wasm::parse(bomb(100, 1_000), Features::ALL, &Bounds::default()).unwrap();
+    Wasm::parse(bomb(100, 1_000), Features::ALL, &ModuleLimits::default()).unwrap();
 }
 
 #[test]
 fn bounds_are_checked_before_anything_else() {
     let start = r#"(func (export "_start"))"#;
     let bytes = |text: &str| wat::parse_str(format!("(module {text} {start})")).unwrap();
-    let small = Bounds {
+    let small = ModuleLimits {
         module_bytes: 2_000,
         types: 3,
         imports: 1,
@@ -699,7 +703,7 @@ fn bounds_are_checked_before_anything_else() {
         element_segments: 1,
         data_segments: 1,
         memory_pages: 10,
-        ..Bounds::default()
+        ..ModuleLimits::default()
     };
     for (text, expected) in [
         (
@@ -759,7 +763,7 @@ fn bounds_are_checked_before_anything_else() {
     );
 
     let huge = bytes("(memory 65536)");
-    let error = Wasm::parse(huge, Features::ALL, &Bounds::default()).unwrap_err();
+    let error = Wasm::parse(huge, Features::ALL, &ModuleLimits::default()).unwrap_err();
     assert_says(&error, &["65536 pages", "32768 allowed"]);
 }
 

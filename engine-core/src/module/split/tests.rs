@@ -4,13 +4,13 @@ use wasmparser::{ExportSectionReader, ExternalKind, Validator};
 
 use super::*;
 use crate::error::ErrorKind;
-use crate::wasm::{Bounds, Features};
+use crate::wasm::{Features, ModuleLimits};
 
 const START: &str = r#"(func (export "_start"))"#;
 
 fn parse(text: &str) -> Wasm {
     let bytes = wat::parse_str(text).expect(text);
-    Wasm::parse(bytes, Features::ALL, &Bounds::default()).expect(text)
+    Wasm::parse(bytes, Features::ALL, &ModuleLimits::default()).expect(text)
 }
 
 /// Splits a module, and checks what must hold for every split.
@@ -280,7 +280,7 @@ fn only_the_names_remain_of_the_custom_sections_and_the_rest_is_copied() {
         .unwrap();
     // A custom section whose name cannot be read is valid only if it is cut; an empty name is fine.
     bytes.extend_from_slice(&[0, 1, 0]);
-    let wasm = Wasm::parse(bytes, Features::ALL, &Bounds::default()).unwrap();
+    let wasm = Wasm::parse(bytes, Features::ALL, &ModuleLimits::default()).unwrap();
     let code = Split::of(&wasm).unwrap().code;
     let customs: Vec<_> = sections::sections(code.bytes())
         .unwrap()

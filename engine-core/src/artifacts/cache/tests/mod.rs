@@ -138,7 +138,7 @@ fn code(number: u32) -> String {
     let wasm = crate::wasm::Wasm::parse(
         module(number),
         crate::wasm::Features::ALL,
-        &crate::wasm::Bounds::default(),
+        &crate::wasm::ModuleLimits::default(),
     )
     .expect("a module");
     let split = Split::of(&wasm).expect("a module to split");

@@ -14,7 +14,7 @@ use crate::artifacts::compile::{PROCESSES, serve_compilation};
 use crate::backend::{Capabilities, Fingerprint, Module};
 use crate::engine::{Engine, EngineConfig, FunctionConfig, FunctionFacts};
 use crate::fake::{Fake, module};
-use crate::wasm::{Bounds, Features};
+use crate::wasm::{Features, ModuleLimits};
 
 /// Longer than any of these tests takes.
 const LONG: Duration = Duration::from_secs(300);
@@ -233,7 +233,7 @@ fn deploy(engine: &Engine, cancel: &Cancel, number: u32) -> Result<FunctionFacts
 }
 
 fn code(number: u32) -> Wasm {
-    Wasm::parse(module(number), Features::ALL, &Bounds::default())
+    Wasm::parse(module(number), Features::ALL, &ModuleLimits::default())
         .and_then(|wasm| crate::Split::of(&wasm))
         .unwrap()
         .code
