@@ -1,4 +1,4 @@
-//! Says what compiling modules costs: how the bounds of `engine_core::wasm::Bounds` were chosen, and are checked.
+//! Says what compiling modules costs: how the bounds of `engine_core::wasm::ModuleLimits` were chosen, and are checked.
 //!
 //! ```text
 //! cargo run --release --workspace --example cost -- count FILE...        what the largest functions have
@@ -11,7 +11,9 @@ use std::time::Instant;
 
 use engine_core::Split;
 use engine_core::backend::Backend;
-use engine_core::wasm::{Bounds, Features, FunctionCost, FunctionLimits, Wasm, function_costs};
+use engine_core::wasm::{
+    Features, FunctionCost, FunctionLimits, ModuleLimits, Wasm, function_costs,
+};
 
 /// One of the figures of a function.
 type Measure = fn(&FunctionCost) -> u64;
@@ -73,7 +75,7 @@ fn compile(name: &str, file: &str, bytes: Vec<u8>) {
         "wasmi" => Arc::new(backend_wasmi::Wasmi::new(Default::default()).unwrap()),
         _ => panic!("{name} is none of count, plain, wasmtime, wasmer, wasmi"),
     };
-    if let Err(error) = Wasm::parse(bytes.clone(), Features::ALL, &Bounds::default()) {
+    if let Err(error) = Wasm::parse(bytes.clone(), Features::ALL, &ModuleLimits::default()) {
         println!("{file}: refused: {error}");
     }
     let begun = Instant::now();
@@ -90,8 +92,8 @@ fn compile(name: &str, file: &str, bytes: Vec<u8>) {
     );
 }
 
-/// Bounds that let everything through.
-fn boundless() -> Bounds {
+/// ModuleLimits that let everything through.
+fn boundless() -> ModuleLimits {
     let function = FunctionLimits {
         bytes: u64::MAX,
         locals: u64::MAX,
@@ -103,7 +105,7 @@ fn boundless() -> Bounds {
         cells: u64::MAX,
         steps: u64::MAX,
     };
-    Bounds {
+    ModuleLimits {
         types: u32::MAX,
         type_values: u64::MAX,
         function_values: u64::MAX,
@@ -112,7 +114,7 @@ fn boundless() -> Bounds {
         function,
         cells: u64::MAX,
         steps: u64::MAX,
-        ..Bounds::default()
+        ..ModuleLimits::default()
     }
 }
 

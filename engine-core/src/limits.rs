@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Bytes in one page of linear memory.
 pub const PAGE: u64 = 64 * 1024;
 
-/// SandboxLimits of one sandbox. Every field has the default that `docs/contract.md` documents.
+/// Limits of one sandbox. Every field has the default that `docs/contract.md` documents.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SandboxLimits {
     /// The longest time from the start of the call to the guest's end, including all waiting. 60 s.

@@ -23,7 +23,7 @@ pub struct FunctionConfig {
     pub program: String,
     /// The name of the backend to run on. `None`: the default backend.
     pub backend: Option<String>,
-    /// SandboxLimits of each sandbox.
+    /// Limits of each sandbox.
     pub limits: SandboxLimits,
     /// Environment, in order. A value of `None` is a *per-request value*: each call provides it.
     pub env: Vec<(String, Option<String>)>,

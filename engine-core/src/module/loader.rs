@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::artifacts::cache::Cache;
-use crate::artifacts::compile::{Compiled, Compiler, Patience};
+use crate::artifacts::compile::{Compiled, Compiler, Wait};
 use crate::backend::{Backend, Module, SlotSource};
 use crate::cancel::Cancel;
 use crate::error::Result;
@@ -46,7 +46,7 @@ impl Loader {
         cancel: &Cancel,
     ) -> Result<(Arc<Loaded>, Origin)> {
         let begun = Instant::now();
-        let patience = self.compiler.patience(wasm.bytes().len(), cancel);
+        let wait = self.compiler.wait(wasm.bytes().len(), cancel);
         let key = ModuleKey {
             backend: backend.name(),
             hash: *wasm.hash(),
@@ -60,7 +60,7 @@ impl Loader {
             });
             Arc::clone(modules.entry(key).or_default())
         };
-        let mut module = patience.lock(&cell)?;
+        let mut module = wait.lock(&cell)?;
         if let Some(loaded) = module.upgrade() {
             let origin = Origin {
                 source: CodeSource::Memory,
@@ -68,7 +68,7 @@ impl Loader {
             };
             return Ok((loaded, origin));
         }
-        let (loaded, origin) = self.load(slots, backend, wasm, limits, &patience)?;
+        let (loaded, origin) = self.load(slots, backend, wasm, limits, &wait)?;
         let loaded = Arc::new(loaded);
         *module = Arc::downgrade(&loaded);
         Ok((loaded, origin))
@@ -80,11 +80,11 @@ impl Loader {
         backend: &Arc<dyn Backend>,
         wasm: &Wasm,
         limits: &SandboxLimits,
-        patience: &Patience<'_>,
+        wait: &Wait<'_>,
     ) -> Result<(Loaded, Origin)> {
         let split = Split::of(wasm)?;
         let begun = Instant::now();
-        let (module, compiled_in, source) = self.code(backend, &split.code, patience)?;
+        let (module, compiled_in, source) = self.code(backend, &split.code, wait)?;
         let loaded_in = begun.elapsed();
         let point = StartState {
             image: split.image.clone(),
@@ -109,7 +109,7 @@ impl Loader {
         &self,
         backend: &Arc<dyn Backend>,
         code: &Wasm,
-        patience: &Patience<'_>,
+        wait: &Wait<'_>,
     ) -> Result<(Arc<dyn Module>, Duration, CodeSource)> {
         // An artifact that is not native code is the module itself: caching it would save nothing.
         let native = backend.capabilities().native_artifact;
@@ -128,7 +128,7 @@ impl Loader {
                 Err(error) => cache.refused(&**backend, code, &error),
             }
         }
-        let Compiled { artifact, took } = self.compiler.compile(backend, code, patience)?;
+        let Compiled { artifact, took } = self.compiler.compile(backend, code, wait)?;
         // SAFETY: `compile` returned the artifact just now, of this backend or of one with the same fingerprint in a
         // process that was started for it; such a reply is verified after it was sealed. It has not been written to
         // since.

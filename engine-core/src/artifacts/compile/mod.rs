@@ -49,7 +49,7 @@ const LEAST_TIMEOUT: Duration = Duration::from_secs(60);
 const TIMEOUT_PER_MIB: Duration = Duration::from_secs(10);
 
 /// How often somebody who waits for a lock looks whether to go on waiting.
-const GLANCE: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Processes that may compile at a time: each may take as much memory as one is allowed. More would not compile faster, but one that
 /// takes as long as it may should not hold up the others.
@@ -167,12 +167,12 @@ impl Compiler {
     }
 
     /// How long a deployment that begins now waits for a module of `bytes`.
-    pub(crate) fn patience<'a>(&self, bytes: usize, cancel: &'a Cancel) -> Patience<'a> {
+    pub(crate) fn wait<'a>(&self, bytes: usize, cancel: &'a Cancel) -> Wait<'a> {
         let timeout = self.timeout.unwrap_or_else(|| {
             let mib = u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u32::MAX);
             LEAST_TIMEOUT.saturating_add(TIMEOUT_PER_MIB.saturating_mul(mib))
         });
-        Patience {
+        Wait {
             timeout,
             deadline: Instant::now().checked_add(timeout),
             goes_on: self.processes.is_none(),
@@ -185,10 +185,10 @@ impl Compiler {
         &self,
         backend: &Arc<dyn Backend>,
         code: &Wasm,
-        patience: &Patience<'_>,
+        wait: &Wait<'_>,
     ) -> Result<Compiled> {
-        let waiter = self.join(backend, code, patience.timeout)?;
-        patience.wait(&waiter.compilation.done).inspect_err(|_| {
+        let waiter = self.join(backend, code, wait.timeout)?;
+        wait.wait(&waiter.compilation.done).inspect_err(|_| {
             self.stats.given_up.fetch_add(1, Ordering::Relaxed);
         })?;
         match waiter.compilation.result.get() {
@@ -316,7 +316,7 @@ fn abandoned(running: &HashMap<Key, Running>) -> usize {
 
 /// How long one deployment waits, whatever for.
 #[derive(Debug)]
-pub(crate) struct Patience<'a> {
+pub(crate) struct Wait<'a> {
     timeout: Duration,
     /// `None`: beyond what the clock can say.
     deadline: Option<Instant>,
@@ -325,14 +325,14 @@ pub(crate) struct Patience<'a> {
     cancel: &'a Cancel,
 }
 
-impl Patience<'_> {
+impl Wait<'_> {
     /// Takes a lock that may be held for as long as a compilation takes.
     pub(crate) fn lock<'m, T>(&self, lock: &'m Mutex<T>) -> Result<MutexGuard<'m, T>> {
         loop {
             if self.cancel.is_cancelled() {
                 return Err(cancelled());
             }
-            if let Some(guard) = lock.try_lock_for(GLANCE) {
+            if let Some(guard) = lock.try_lock_for(POLL_INTERVAL) {
                 return Ok(guard);
             }
             if self.deadline.is_some_and(|end| Instant::now() >= end) {

@@ -180,10 +180,10 @@ fn everybody_hears_of_a_failure() {
 fn large_modules_are_waited_for_longer() {
     let compiler = Compiler::new(None, None, None);
     let cancel = Cancel::new();
-    let timeout = |bytes| compiler.patience(bytes, &cancel).timeout.as_secs();
+    let timeout = |bytes| compiler.wait(bytes, &cancel).timeout.as_secs();
     assert_eq!(timeout(0), 60);
     assert_eq!(timeout(1), 70);
     assert_eq!(timeout(64 << 20), 700);
     let ever = Compiler::new(Some(Duration::MAX), None, None);
-    assert_eq!(ever.patience(1, &cancel).deadline, None);
+    assert_eq!(ever.wait(1, &cancel).deadline, None);
 }
