@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use engine_core::contract::{Request, json};
-use engine_core::wasm::{Bounds, Features, Wasm};
+use engine_core::wasm::{Features, ModuleLimits, Wasm};
 
 use crate::goals::GO_LOOPING;
 use crate::synthetic::{BODY, Synthetic};
@@ -28,7 +28,7 @@ pub struct Guest {
 
 impl Guest {
     fn new(name: &'static str, bytes: Vec<u8>, contains: Option<&'static str>) -> Self {
-        let wasm = Wasm::parse(bytes, Features::ALL, &Bounds::default())
+        let wasm = Wasm::parse(bytes, Features::ALL, &ModuleLimits::default())
             .unwrap_or_else(|error| panic!("guest {name}: {error}"));
         Self {
             name,

@@ -291,7 +291,7 @@ fn work(index: u32, bytes: u32) -> Function {
 mod tests {
     use super::*;
     use engine_core::Split;
-    use engine_core::wasm::{Bounds, Features, Wasm};
+    use engine_core::wasm::{Features, ModuleLimits, Wasm};
 
     #[test]
     fn synthetic_guests_are_valid_and_split() {
@@ -308,7 +308,7 @@ mod tests {
                 1 << 20,
             ),
         ] {
-            let wasm = Wasm::parse(guest.build(), Features::ALL, &Bounds::default()).unwrap();
+            let wasm = Wasm::parse(guest.build(), Features::ALL, &ModuleLimits::default()).unwrap();
             let split = Split::of(&wasm).unwrap();
             assert_eq!(split.why_not, None);
             assert_eq!(split.image.unwrap().len(), image);

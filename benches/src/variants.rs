@@ -76,7 +76,7 @@ mod tests {
     use super::*;
     use crate::guests;
     use engine_core::Split;
-    use engine_core::wasm::{Bounds, Features, Wasm};
+    use engine_core::wasm::{Features, ModuleLimits, Wasm};
 
     #[test]
     fn variants_are_valid_and_their_code_is_never_the_same() {
@@ -84,7 +84,7 @@ mod tests {
         let mut seen = HashSet::new();
         for number in [0, 1, 63, 64, 65, 4096, 100_000] {
             let bytes = variant(guest.wasm.bytes(), number).unwrap();
-            let wasm = Wasm::parse(bytes, Features::ALL, &Bounds::default()).unwrap();
+            let wasm = Wasm::parse(bytes, Features::ALL, &ModuleLimits::default()).unwrap();
             assert_eq!(wasm.counts().functions, guest.wasm.counts().functions + 1);
             assert!(
                 seen.insert(*Split::of(&wasm).unwrap().code.hash()),
