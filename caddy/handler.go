@@ -85,10 +85,16 @@ type Handler struct {
 	// if the new file is refused. Default: the app's setting.
 	Watch *bool `json:"watch,omitempty"`
 
+	// Outbound says which servers the function may call by HTTP. Default: none.
+	Outbound *Outbound `json:"outbound,omitempty"`
+
 	deployment *deployment
 	meters     *meters
-	logger     *zap.Logger
-	guestLog   guestLog
+	// hostCallMeters and denials are about the operations that the function calls.
+	hostCallMeters hostCallMeters
+	denials        *denials
+	logger         *zap.Logger
+	guestLog       guestLog
 	// perRequest are the per-request values, in the order in which the engine expects them.
 	perRequest []value
 }
@@ -153,6 +159,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.label(app, config, module, sample); err != nil {
 		return err
 	}
+	if h.Outbound != nil {
+		if err := h.Outbound.provision(ctx); err != nil {
+			return fmt.Errorf("function %s: %w", config.Name, err)
+		}
+	}
 	h.deployment = &deployment{
 		ctx: ctx, module: module, sample: sample, config: config, maxConcurrency: h.MaxConcurrency, logger: h.logger,
 	}
@@ -164,6 +175,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	app.add(h.deployment, h.Watch)
 	noteHopByHop(ctx)
 	h.meters = newMeters(config.Name, config.Backend)
+	h.hostCallMeters, h.denials = hostCallMeters{function: config.Name}, new(denials)
 	h.guestLog = newGuestLog(h.logger, config.Name)
 	return nil
 }
@@ -194,11 +206,15 @@ func (h *Handler) Validate() error {
 // Cleanup drops the config's reference to the function; requests keep theirs. It may be called twice, and after a Provision
 // that failed.
 func (h *Handler) Cleanup() error {
+	err := h.Outbound.cleanup()
 	if h.deployment == nil {
-		return nil
+		return err
 	}
-	return h.deployment.close()
+	return errors.Join(err, h.deployment.close())
 }
+
+// functionName returns the name of the function in logs and metrics.
+func (h *Handler) functionName() string { return h.hostCallMeters.function }
 
 // setDefaults sets what the config leaves out.
 func (h *Handler) setDefaults(app *App) {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -31,11 +32,24 @@ var (
 		Name: "gojinn_active_sandboxes",
 		Help: "Sandboxes that are running.",
 	}, []string{"function", "backend"})
+
+	hostCalls = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "gojinn_host_calls_total",
+		Help: "Operations that functions called: HTTP requests, key-value stores, secrets.",
+	}, []string{"function", "operation", "outcome"})
+
+	hostCallDuration = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "gojinn_host_call_duration_seconds",
+		Help: "Time that an operation took which a function called.",
+		Buckets: []float64{
+			10e-6, 50e-6, 100e-6, 500e-6, 1e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1, 2.5, 5, 10, 30,
+		},
+	}, []string{"function", "operation"})
 )
 
 // registerMetrics registers the collectors with a config's registry.
 func registerMetrics(registry *prometheus.Registry) error {
-	for _, c := range []prometheus.Collector{functionDuration, activeSandboxes, engineCollector{}} {
+	for _, c := range []prometheus.Collector{functionDuration, activeSandboxes, hostCalls, hostCallDuration, engineCollector{}} {
 		var already prometheus.AlreadyRegisteredError
 		if err := registry.Register(c); err != nil && !errors.As(err, &already) {
 			return fmt.Errorf("registering metrics: %w", err)
@@ -68,6 +82,17 @@ func (m *meters) observe(outcome engine.Outcome, seconds float64, t *traced) {
 		}
 	}
 	observer.Observe(seconds)
+}
+
+// hostCallMeters counts the operations of one function.
+type hostCallMeters struct {
+	function string
+}
+
+// observe counts one call. The operation is one of ours, or `unknown`.
+func (m *hostCallMeters) observe(operation, outcome string, took time.Duration) {
+	hostCalls.WithLabelValues(m.function, operation, outcome).Inc()
+	hostCallDuration.WithLabelValues(m.function, operation).Observe(took.Seconds())
 }
 
 // engineCollector reads the metrics of the running config's engine at each scrape. It does not keep the engine of the config
