@@ -91,9 +91,10 @@ func loadEngine(key engineKey) (*sharedEngine, error) {
 
 // functionKey has the settings of a function, and its code.
 type functionKey struct {
-	engine         *sharedEngine
-	wasm           [sha256.Size]byte
-	config         string
+	engine *sharedEngine
+	wasm   [sha256.Size]byte
+	// config is the hash of the settings, which may contain a whole program as data.
+	config         [sha256.Size]byte
 	maxConcurrency int
 }
 
@@ -131,7 +132,7 @@ func (*sharedFunction) Destruct() error { return nil }
 // newFunctionKey returns the key of a function.
 func newFunctionKey(e *sharedEngine, wasm []byte, config *engine.FunctionConfig, maxConcurrency int) (functionKey, error) {
 	text, err := json.Marshal(config)
-	return functionKey{engine: e, wasm: sha256.Sum256(wasm), config: string(text), maxConcurrency: maxConcurrency}, err
+	return functionKey{engine: e, wasm: sha256.Sum256(wasm), config: sha256.Sum256(text), maxConcurrency: maxConcurrency}, err
 }
 
 // loadFunction takes a reference to the function of key, which it deploys if there is none; loaded says that there was one.

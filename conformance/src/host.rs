@@ -207,7 +207,60 @@ pub fn a_bad_pointer_is_an_errno(fixture: &Fixture) {
     }
 }
 
-/// A module may import any function of preview 1 and `host_log`, all at once.
+/// The imports of `gojinn.call` and `gojinn.reply`, and a name to call.
+pub(crate) const OPERATIONS: &str = r#"
+    (import "gojinn" "call" (func $call (param i32 i32 i32 i32) (result i32)))
+    (import "gojinn" "reply" (func $reply (param i32 i32) (result i32)))"#;
+
+/// A function gets the data that it was deployed with, and functions with different data share their compiled code. What is
+/// refused has a code and says why.
+pub fn data_of_the_deployment_arrives(fixture: &Fixture) {
+    let (name, at) = super::text(256, "deployment.data");
+    // Prints the reply, and exits with 50 and the code if that is below 0.
+    let print = r#"(local.set $code (call $call NAME (i32.const 0) (i32.const 0)))
+        (call $print (i32.const 8192) (call $reply (i32.const 8192) (i32.const 50000)))
+        (if (i32.lt_s (local.get $code) (i32.const 0))
+            (then (call $proc_exit (i32.sub (i32.const 50) (local.get $code)))))"#;
+    let wat = |name_at: &str| {
+        command(
+            &name,
+            &format!("(local $code i32) {}", print.replace("NAME", name_at)),
+        )
+        .replacen("(module", &format!("(module {OPERATIONS}"), 1)
+    };
+    let long = "data ".repeat(9_000);
+    let functions: Vec<_> = ["one", "", &long]
+        .into_iter()
+        .map(|data| {
+            let function = fixture.deploy_with(&wat(&at), |config| {
+                config.data = Some(data.as_bytes().into());
+            });
+            (function, data)
+        })
+        .collect();
+    assert_eq!(fixture.engine.compilations(), 1);
+    for (function, data) in functions.iter().chain(&functions) {
+        let run = fixture.run(function, b"");
+        assert_eq!(String::from_utf8_lossy(&run.stdout), *data);
+        assert_eq!(run.exit, GuestExit::Exit(0));
+    }
+
+    let without = fixture.deploy(&wat(&at));
+    let other = fixture.deploy(&wat("(i32.const 256) (i32.const 10)"));
+    let outside = fixture.deploy(&wat("(i32.const 65536) (i32.const 15)"));
+    for (function, code, part) in [
+        (without, 57, "no data"),
+        (other, 51, "\"deployment\""),
+        (outside, 53, "outside of the guest's memory"),
+    ] {
+        let run = fixture.run(&function, b"");
+        assert_eq!(run.exit, GuestExit::Exit(code), "{part}");
+        let text = String::from_utf8_lossy(&run.stdout);
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+/// A module may import any function of preview 1 and all of ours at once.
 pub fn every_hostcall_links(fixture: &Fixture) {
     let imports: String = engine_core::sandbox::hostcalls::IMPORTS
         .iter()

@@ -77,6 +77,7 @@ macro_rules! for_each_case {
             host::stderr_and_host_log_arrive_in_order
             host::a_bad_pointer_is_an_errno
             host::every_hostcall_links
+            host::data_of_the_deployment_arrives
             memory::two_sandboxes_share_nothing
             memory::nothing_survives_a_bad_end
             memory::memory_grows_to_the_limit_and_not_beyond

@@ -1,8 +1,11 @@
 //! Parses the JSON that configures engines and functions, and writes the JSON that describes them.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use engine_core::contract::{self, Contract};
 use engine_core::memory::{PoolConfig, ResetMode};
 use engine_core::sandbox::wasi::MountSpec;
@@ -135,6 +138,7 @@ pub(crate) fn function(json: &[u8]) -> Result<FunctionConfig> {
             .contract
             .as_deref()
             .map_or(Ok(contract::default()), contract)?,
+        data: config.data.map(data).transpose()?,
     })
 }
 
@@ -255,6 +259,8 @@ struct FunctionJson {
     mounts: Vec<MountJson>,
     snapshot: Option<String>,
     warmup: Option<WarmupJson>,
+    /// In base64.
+    data: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -276,6 +282,16 @@ struct MountJson {
 fn parse<'a, T: Deserialize<'a>>(json: &'a [u8], what: &str) -> Result<T> {
     serde_json::from_slice(json)
         .map_err(|error| Error::config(format!("{what} is not valid")).because(error))
+}
+
+fn data(text: String) -> Result<Arc<[u8]>> {
+    BASE64_STANDARD
+        .decode(text)
+        .map(Arc::from)
+        .map_err(|error| {
+            Error::config("data is not valid: it must be standard base64 with padding")
+                .because(error)
+        })
 }
 
 fn contract(name: &str) -> Result<&'static dyn Contract> {
@@ -307,7 +323,7 @@ mod tests {
                  "memory_limit":128000000,"max_body":1,"max_output":2,"max_logs":3,
                  "env":[["A","1"],["B",null]],"args":["--verbose",null],
                  "mounts":[{"host":"/srv","guest":"/data","writable":true}],
-                 "snapshot":"on","warmup":{"rounds":3,"sample":"{}"}}"#,
+                 "snapshot":"on","warmup":{"rounds":3,"sample":"{}"},"data":"AP8="}"#,
         )
         .unwrap();
         assert_eq!(config.backend.as_deref(), Some("wasmi"));
@@ -328,6 +344,9 @@ mod tests {
             sample: Some(b"{}".to_vec()),
         };
         assert_eq!(config.warmup, Some(warmup));
+        assert_eq!(config.data.as_deref(), Some(&[0, 255][..]));
+        let without = function(br#"{"name":"hello"}"#).unwrap();
+        assert_eq!(without.data, None);
     }
 
     #[test]
@@ -338,6 +357,7 @@ mod tests {
             (b"{\"name\":\"a\",\"contract\":\"cgi\"}", "cgi"),
             (b"{\"name\":\"a\",\"snapshot\":\"maybe\"}", "maybe"),
             (b"{\"name\":\"a\",\"warmup\":{}}", "rounds"),
+            (b"{\"name\":\"a\",\"data\":\"?\"}", "base64"),
             (b"nonsense", "line 1"),
         ] {
             let error = function(json).unwrap_err().to_string();

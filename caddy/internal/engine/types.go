@@ -103,6 +103,8 @@ type FunctionConfig struct {
 	// Snapshot is `auto`, `on` or `off`.
 	Snapshot string  `json:"snapshot,omitempty"`
 	Warmup   *Warmup `json:"warmup,omitempty"`
+	// Data is what the module gets by the operation `deployment.data`; nil for none.
+	Data []byte `json:"data,omitempty"`
 }
 
 // Warmup runs a sample request before a function's snapshot is taken.

@@ -55,6 +55,7 @@ macro_rules! snapshots {
             reactors::slow_reactors_are_not_waited_for
             reactors::reactors_with_hidden_state_do_not
             reactors::go_reactors_need_to_be_asked_for
+            reactors::data_read_before_the_snapshot_is_that_of_the_function
             secrets::secrets_differ_in_each_request
             secrets::times_are_not_those_of_the_deployment
             secrets::what_main_does_at_its_end_is_done

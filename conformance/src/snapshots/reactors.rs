@@ -1,7 +1,8 @@
 //! Cases about snapshots of reactors: after `_initialize`, and after sample requests.
 
 use super::{Deployed, Setting, guest};
-use crate::{Fixture, expect, module};
+use crate::host::OPERATIONS;
+use crate::{Fixture, expect, module, text};
 use engine_core::Error;
 use engine_core::Outcome;
 use engine_core::SnapshotKind;
@@ -85,6 +86,41 @@ pub fn go_reactors_need_to_be_asked_for(fixture: &Fixture) {
             1
         };
         assert_eq!(from.fact("count=1", "count"), count, "{}", from.about);
+    }
+}
+
+/// `deployment.data` is served while a snapshot is recorded. Two functions with one module each start with their own data.
+pub fn data_read_before_the_snapshot_is_that_of_the_function(fixture: &Fixture) {
+    let (name, at) = text(256, "deployment.data");
+    // The loop makes a start without a snapshot slower than one with it, on any machine.
+    let wat = module(
+        &format!(r#"{name} (global $len (mut i32) (i32.const 0))"#),
+        &format!(
+            r#"(func (export "_initialize") (local $i i32)
+                   (drop (call $call {at} (i32.const 0) (i32.const 0)))
+                   (global.set $len (call $reply (i32.const 4096) (i32.const 4096)))
+                   (local.set $i (i32.const 1000000))
+                   (loop $more
+                       (i32.store (i32.const 600) (i32.add (i32.load (i32.const 600)) (local.get $i)))
+                       (br_if $more (local.tee $i (i32.sub (local.get $i) (i32.const 1))))))
+               (func (export "gojinn_handle") (call $print (i32.const 4096) (global.get $len)))"#
+        ),
+    )
+    .replacen("(module", &format!("(module {OPERATIONS}"), 1);
+    let wasm = expect(wat::parse_str(wat).map_err(|error| Error::host(error.to_string())));
+    let deployed = ["one", "two"].map(|name| {
+        let answer = format!(r#"{{"body":"{name}"}}"#);
+        let deployed = Deployed::with(fixture, &wasm, Setting::default(), |config| {
+            config.data = Some(answer.as_bytes().into());
+        });
+        deployed.is(SnapshotKind::Initialised)
+    });
+    for _ in 0..3 {
+        for (deployed, name) in deployed.iter().zip(["one", "two"]) {
+            let answer = deployed.get("");
+            assert_eq!(answer.outcome, Outcome::Ok, "{}", answer.reason);
+            assert_eq!(String::from_utf8_lossy(&answer.body), name);
+        }
     }
 }
 

@@ -171,7 +171,17 @@ fn program(config: &mut FunctionConfig) -> Result<Program> {
             "the argument {arg:?} contains a NUL byte, which no argument can hold; remove it"
         )));
     }
+    let data = config.data.clone();
+    if data
+        .as_ref()
+        .is_some_and(|data| i32::try_from(data.len()).is_err())
+    {
+        return Err(Error::config(
+            "data has more than 2 GiB, which no guest can be given; it must be smaller",
+        ));
+    }
     Ok(Program {
+        data,
         args: args.into_iter().map(String::into_bytes).collect(),
         env: env
             .into_iter()

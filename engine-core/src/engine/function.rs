@@ -38,6 +38,9 @@ pub struct FunctionConfig {
     pub warmup: Option<Warmup>,
     /// What requests and responses look like to the guest.
     pub contract: &'static dyn Contract,
+    /// Bytes that the guest gets by the operation `deployment.data`: a program for an interpreter, say. They belong to the
+    /// function as its module does, and functions with different data share the code of their module.
+    pub data: Option<Arc<[u8]>>,
 }
 
 impl Default for FunctionConfig {
@@ -53,6 +56,7 @@ impl Default for FunctionConfig {
             snapshot: SnapshotMode::default(),
             warmup: None,
             contract: contract::default(),
+            data: None,
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::logs::{Dropped, Logs};
 use crate::outcome::{GuestExit, Trap, TrapCode};
 
 use super::Observed;
+use super::operations::Reply;
 use super::wasi::{Mounts, Stdio};
 
 /// What the monotonic clock of a guest shows when it starts, unless it starts from a snapshot. Not 0: some runtimes take 0 for
@@ -29,13 +30,15 @@ pub(crate) enum Reads {
     Loop,
 }
 
-/// What a function's sandboxes have in common on the host side: arguments, environment, mounts.
+/// What a function's sandboxes have in common on the host side: arguments, environment, data.
 #[derive(Clone, Debug, Default)]
 pub struct Program {
     /// Arguments, `argv[0]` first: any bytes without a NUL.
     pub args: Vec<Vec<u8>>,
     /// Environment, in order. No `=` in a name; a value is any bytes without a NUL.
     pub env: Vec<(String, Vec<u8>)>,
+    /// What the operation `deployment.data` answers.
+    pub data: Option<Arc<[u8]>>,
 }
 
 /// The host side of one sandbox. Hostcalls get it by `&mut`, next to the guest's memory.
@@ -61,6 +64,8 @@ pub struct HostState {
     /// What the guest did to its standard descriptors.
     pub(crate) stdio: Stdio,
     pub(crate) logs: Logs,
+    /// What the last `gojinn.call` answered.
+    pub(crate) reply: Reply,
     /// The zero of the guest's monotonic clock is `clock_zero - clock_offset`.
     pub(crate) clock_zero: Instant,
     /// Nanoseconds the guest's monotonic clock shows at `clock_zero`.
@@ -102,6 +107,7 @@ impl HostState {
             stdout_limit: limits.stdout(),
             stdio: Stdio::default(),
             logs: Logs::new(limits.logs),
+            reply: Reply::default(),
             memory: MemoryUse::new(limits),
             stop: None,
         }

@@ -13,6 +13,7 @@
 
 use crate::sandbox::{HostState, Stop};
 
+pub use crate::sandbox::operations::{call, reply};
 pub use crate::sandbox::wasi::{
     args_get, args_sizes_get, clock_res_get, clock_time_get, environ_get, environ_sizes_get,
     fd_advise, fd_allocate, fd_close, fd_datasync, fd_fdstat_get, fd_fdstat_set_flags,
@@ -83,6 +84,8 @@ macro_rules! for_each_hostcall {
             "gojinn" {
                 fn host_log(level: i32, ptr: i32, len: i32);
                 fn ready() -> i32;
+                fn call(op_ptr: i32, op_len: i32, request_ptr: i32, request_len: i32) -> i32;
+                fn reply(ptr: i32, len: i32) -> i32;
             }
         }
     };
@@ -209,7 +212,7 @@ mod tests {
             .iter()
             .filter(|import| import.module == "wasi_snapshot_preview1")
             .count();
-        assert_eq!((wasi, IMPORTS.len()), (46, 48));
+        assert_eq!((wasi, IMPORTS.len()), (46, 50));
         let open = find("wasi_snapshot_preview1", "path_open").expect("it is listed");
         assert_eq!(open.params.len(), 9);
         assert_eq!(open.params[5], ParamType::I64);

@@ -3,6 +3,7 @@
 mod host;
 pub mod hostcalls;
 mod observed;
+mod operations;
 pub mod wasi;
 mod world;
 

@@ -53,7 +53,7 @@ pub(crate) fn prove(trial: &Trial<'_>, fault: Fault) -> Result<(), String> {
             .chain(trial.args.iter().copied())
             .map(|arg| arg.as_bytes().to_vec())
             .collect(),
-        env: Vec::new(),
+        ..sandbox::Program::default()
     };
     let recorder = Recorder::new(
         trial.calls,

@@ -31,7 +31,7 @@ pub(crate) fn bytes(memory: &[u8], ptr: i32, len: i32) -> Result<&[u8], Errno> {
 
 /// The `len` bytes at `ptr`, to be written.
 #[inline]
-pub(super) fn bytes_mut(memory: &mut [u8], ptr: i32, len: i32) -> Result<&mut [u8], Errno> {
+pub(crate) fn bytes_mut(memory: &mut [u8], ptr: i32, len: i32) -> Result<&mut [u8], Errno> {
     let range = range(memory, ptr, len.cast_unsigned())?;
     Ok(&mut memory[range])
 }

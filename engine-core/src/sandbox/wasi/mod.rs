@@ -44,5 +44,5 @@ pub use process::{proc_exit, proc_raise, sched_yield};
 pub use random::random_get;
 pub use sockets::{sock_accept, sock_recv, sock_send, sock_shutdown};
 
-pub(crate) use guest::bytes;
+pub(crate) use guest::{bytes, bytes_mut};
 pub(crate) use stdio::Stdio;

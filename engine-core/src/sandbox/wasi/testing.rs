@@ -67,6 +67,7 @@ fn state(call: crate::Call, stdin: &[u8], mounts: Option<super::Mounts>) -> Host
     let program = Program {
         args: vec!["app.wasm".into(), "--verbose".into()],
         env: vec![("A".into(), "one".into()), ("EMPTY".into(), Vec::new())],
+        ..Program::default()
     };
     let limits = SandboxLimits::default();
     HostState::new(
