@@ -197,7 +197,7 @@ pub(crate) fn describe_function(function: &Function) -> String {
             Form::Command => "command",
             Form::Reactor { .. } => "reactor",
         },
-        "late_values": function.per_request_values(),
+        "per_request_values": function.per_request_values(),
         "snapshot": {
             "kind": facts.snapshot.kind.name(),
             "why_not": facts.snapshot.why_not,
@@ -225,7 +225,7 @@ struct EngineJson {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CacheJson {
-    #[serde(rename = "folder")]
+    #[serde(alias = "folder")]
     directory: PathBuf,
     max_bytes: Option<u64>,
 }
@@ -366,9 +366,9 @@ mod tests {
         assert!(engine(b"{\"max_concurrency\":-1}").is_err());
         assert!(engine(b"{\"cache\":{\"max_bytes\":1}}").is_err());
         assert_eq!(engine(b"{\"cache\":null}").unwrap().cache, None);
-        let cache = engine(b"{\"cache\":{\"folder\":\"/c\"}}").unwrap().cache;
+        let cache = engine(b"{\"cache\":{\"directory\":\"/c\"}}").unwrap().cache;
         assert_eq!(cache, Some(CacheConfig::new("/c")));
-        let bounded = engine(b"{\"cache\":{\"folder\":\"/c\",\"max_bytes\":7}}").unwrap();
+        let bounded = engine(b"{\"cache\":{\"directory\":\"/c\",\"max_bytes\":7}}").unwrap();
         assert!(bounded.cache.is_some_and(|cache| cache.max_bytes == 7));
         assert!(engine(b"{\"compile_timeout\":0}").is_err());
         assert_eq!(engine(b"{}").unwrap().compile_timeout, None);

@@ -260,7 +260,7 @@ static void describes(gojinn_engine *engine, gojinn_function *hello, const char 
 static void caches(const uint8_t *wasm, size_t len) {
     char directory[] = P_tmpdir "/gojinn-abi-XXXXXX", config[128];
     CHECK(mkdtemp(directory) != NULL);
-    snprintf(config, sizeof config, "{\"cache\":{\"folder\":\"%s\"},\"compile_timeout\":600000000000}", directory);
+    snprintf(config, sizeof config, "{\"cache\":{\"directory\":\"%s\"},\"compile_timeout\":600000000000}", directory);
     gojinn_engine *engine = new_engine(config);
     gojinn_cancel *unused = gojinn_cancel_new();
     gojinn_function *hello = NULL;

@@ -296,14 +296,14 @@ mod tests {
             steps: vec![
                 Op::Poke {
                     at: 8,
-                    value: u64::from_le_bytes(*b"folder\0\0"),
+                    value: u64::from_le_bytes(*b"secret\0\0"),
                 },
                 Op::call("fd_seek", &[3, -1, 1 << 32, 16]),
             ],
         };
         assert_eq!(
             scenario.to_string(),
-            "mounted: true\n    poke 8: 0x00007265646c6f66 \"folder\\x00\\x00\"\n    fd_seek(3, -1, 0, 16)"
+            "mounted: true\n    poke 8: 0x0000746572636573 \"secret\\x00\\x00\"\n    fd_seek(3, -1, 0, 16)"
         );
         assert!(!scenario.may_wait());
         let poll = Scenario {
