@@ -1,12 +1,14 @@
-// Tests of the form of the plugin's source files.
+// Tests of the form of the plugin's source files, and of the words in all source files.
 
 package gojinn
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -47,5 +49,57 @@ func TestSources(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// Comments, texts and names of all languages use the words of the field. The few that are left are data, such as the path of a
+// guest's file.
+func TestWordsOfSources(t *testing.T) {
+	const most = 4
+	kinds := map[string]string{".rs": "Rust", ".c": "C", ".h": "C", ".go": "Go", ".md": "Markdown"}
+	type use struct{ kind, word string }
+	found := map[use][]string{}
+	read := map[string]int{}
+	err := filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			name := entry.Name()
+			if name != ".." && strings.HasPrefix(name, ".") || slices.Contains([]string{"target", "build", "bin", "results"}, name) {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		kind := kinds[filepath.Ext(path)]
+		if kind == "" || filepath.Base(path) == "docs_prose_test.go" {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		read[kind]++
+		source := strings.ReplaceAll(string(text), "http.NoBody", "")
+		for number, line := range strings.Split(source, "\n") {
+			for _, word := range avoided.FindAllString(line, -1) {
+				u := use{kind, strings.TrimSuffix(strings.ToLower(word), "s")}
+				found[u] = append(found[u], fmt.Sprintf("%s:%d: %s", path, number+1, strings.TrimSpace(line)))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range kinds {
+		if read[kind] == 0 {
+			t.Errorf("no file of %s was read", kind)
+		}
+	}
+	for u, places := range found {
+		if len(places) > most {
+			t.Errorf("%s: %q is used %d times, %d are too many:\n%s", u.kind, u.word, len(places), most+1, strings.Join(places, "\n"))
+		}
 	}
 }
