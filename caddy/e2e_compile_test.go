@@ -152,7 +152,7 @@ func TestCompileTimeout(t *testing.T) {
 	s.module("tried.wasm", costly(500, 5000, false))
 	for _, backend := range []string{"wasmtime", "wasmer"} {
 		err := s.load(compileConfig(backend, "compile_timeout 300ms"))
-		if err == nil || !strings.Contains(err.Error(), "longer than 300ms") || !strings.Contains(err.Error(), "it was ended") {
+		if err == nil || !strings.Contains(err.Error(), "longer than 300ms") || !strings.Contains(err.Error(), "the compilation was ended") {
 			t.Errorf("%s: the error is %v", backend, err)
 		}
 		if got := s.get("/").body; got != "good" {

@@ -1,4 +1,4 @@
-//! The backend: compiles modules and loads what it compiled.
+//! The backend and its settings: compiles modules to artifacts and loads artifacts.
 
 use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,18 +17,20 @@ use crate::memory::{STYLE, Styles};
 use crate::module::WasmerModule;
 use crate::poll;
 
-/// Parsers and compilers recurse: compiling gets a stack of its own, whatever the calling thread's.
+/// The stack of the thread that compiles. Parsers and compilers recurse, so compiling must not depend on the size of the
+/// calling thread's stack.
 const COMPILE_STACK: usize = 8 << 20;
 
-/// Changes whenever an older artifact would not fit this code any more, for reasons the other parts of the fingerprint do
-/// not show.
+/// Increment it when older artifacts become incompatible with this code for a reason that the other parts of the
+/// fingerprint do not cover.
 const LAYOUT: u32 = 1;
 
 /// Settings of the wasmer backend.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct WasmerConfig {
-    /// Threads that compile one module. Half of the cores, at least one, so that requests are served meanwhile.
+    /// Threads that compile one module. The default is half of the processors, at least one, so that requests are served
+    /// meanwhile.
     pub compile_threads: NonZero<usize>,
 }
 
@@ -41,7 +43,7 @@ impl Default for WasmerConfig {
     }
 }
 
-/// wasmer with cranelift, as a backend.
+/// The wasmer backend, with cranelift as its compiler.
 #[derive(Debug)]
 pub struct Wasmer {
     config: WasmerConfig,
@@ -49,7 +51,8 @@ pub struct Wasmer {
 }
 
 impl Wasmer {
-    /// The backend. Installs wasmer's handlers for traps, once in a process; they pass on what is not theirs.
+    /// Creates the backend. This installs wasmer's signal handlers for traps, once in a process; they pass signals that
+    /// are not traps of wasmer on to the handlers that were installed before.
     pub fn new(config: WasmerConfig) -> Result<Self> {
         vm::init_traps();
         let mut cpu: Vec<String> = CpuFeature::for_host()
@@ -77,7 +80,8 @@ impl Wasmer {
             .opt_level(CraneliftOptLevel::Speed)
             .num_threads(self.config.compile_threads);
         cranelift.push_middleware(Arc::new(poll::Polls(added)));
-        // An engine of its own, dropped with the code it has loaded: the artifact is loaded into another.
+        // Compiling also loads the code into the engine. This engine is dropped afterwards, and with it this code; `load`
+        // loads the artifact into another engine.
         let mut engine = EngineBuilder::new(cranelift)
             .set_features(Some(convert(wasm.features())))
             .engine();
@@ -125,7 +129,8 @@ impl Backend for Wasmer {
 
     fn compile(&self, wasm: &Wasm) -> Result<Artifact> {
         let compile = || {
-            // No other thread can help it later, so it does not step back where it would get next to nothing.
+            // The priority of this thread cannot be raised later, so it is lowered only for large modules: on a busy
+            // machine a thread of low priority would hardly get to run.
             if should_step_far_back(wasm.bytes().len()) {
                 step_far_back();
             }
@@ -146,7 +151,11 @@ impl Backend for Wasmer {
                 .spawn_scoped(scope, compile)
                 .map_err(|error| Error::host("cannot start a thread to compile on").because(error))?
                 .join()
-                .unwrap_or_else(|_| Err(Error::host("a bug: the compiling thread died")))
+                .unwrap_or_else(|_| {
+                    Err(Error::host(
+                        "a bug in Gojinn: the compiling thread panicked; please report it",
+                    ))
+                })
         })?;
         Ok(Artifact::new(self, bytes))
     }
@@ -159,8 +168,8 @@ impl Backend for Wasmer {
     }
 }
 
-/// The features to compile with: engine-core's, and those that reach the flag: one memory more, and atomic loads. The
-/// guest was validated without them.
+/// The features to compile with: those of engine-core, and two that the poll needs to read the flag, a second memory and
+/// atomic loads. The guest was validated without these two, so it cannot use them.
 fn convert(features: Features) -> wasmer::sys::Features {
     let mut out = wasmer::sys::Features::none();
     out.bulk_memory(true)

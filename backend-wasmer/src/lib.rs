@@ -1,4 +1,4 @@
-//! The wasmer backend: cranelift code with wasmer's own traps, memory from engine-core's pool.
+//! The wasmer backend: it compiles with cranelift, handles traps with wasmer, and uses memory from engine-core's pool.
 //!
 //! ```text
 //!   compile: module ──poll──▶ + a private memory ──cranelift, polling middleware──▶ artifact
@@ -6,9 +6,10 @@
 //!   request: slot + flag ──▶ WasmerInstance, entered by the runner
 //! ```
 //!
-//! It sits on wasmer's virtual machine ([`wasmer::sys::vm`]) and not on its `Store`, `Instance` and `Imports`: those
-//! build names, signatures and handles anew for every sandbox, look a store up in a thread-local for every hostcall, and
-//! have no way to hand one sandbox its memory. The price is that wasmer is pinned to the exact version read here.
+//! It uses wasmer's virtual machine ([`wasmer::sys::vm`]) directly, not its `Store`, `Instance` and `Imports`. Those
+//! build names, signatures and handles again for every sandbox, look up a store in a thread-local variable for every
+//! hostcall, and cannot give a sandbox a memory that exists already. The price: wasmer is pinned to one exact version,
+//! whose source was read for the safety comments here.
 
 mod backend;
 mod hostcalls;

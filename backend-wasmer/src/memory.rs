@@ -1,4 +1,4 @@
-//! Linear memories and tables of one sandbox, as wasmer asks for them while it makes an instance.
+//! Provides the memories and tables of an instance while wasmer makes it.
 
 use std::cell::Cell;
 use std::ptr::NonNull;
@@ -16,10 +16,11 @@ use wasmer::{MemoryType, Pages, TableType, WASM_MAX_PAGES};
 
 use crate::shared::Shared;
 
-/// The one style there is: 4 GiB of address space and a guard behind it, exactly what a [`Slot`] reserves.
+/// The style of all memories: 4 GiB of address space with a guard region behind it, exactly what a [`Slot`] reserves.
 ///
-/// Read in wasmer-compiler-cranelift 7.3.0, `bounds_checks.rs`: an access is not checked where
-/// `u32::MAX <= bound + guard - (offset + size)`, that is, it ends within bound + guard; others are checked in full.
+/// From wasmer-compiler-cranelift 7.3.0, `bounds_checks.rs`: compiled code does not check an access if
+/// `u32::MAX <= bound + guard - (offset + size)`, that is, if the access always ends within bound + guard. It checks all
+/// other accesses in full.
 pub(crate) const STYLE: MemoryStyle = MemoryStyle::Static {
     bound: Pages(WASM_MAX_PAGES),
     offset_guard_size: GUARD as u64,
@@ -27,15 +28,16 @@ pub(crate) const STYLE: MemoryStyle = MemoryStyle::Static {
 
 const _: () = assert!(RESERVED as u64 == WASM_MAX_PAGES as u64 * PAGE);
 
-/// Guests' stack: wasmer runs them on stacks of its own, so that the size of the calling thread's does not matter.
+/// Bytes of a guest's stack. wasmer allocates stacks for guests, so the size of the calling thread's stack does not
+/// matter.
 const STACK: usize = 1 << 20;
 
-/// The stack size in wasmer's words.
+/// The stack size as wasmer's configuration.
 pub(crate) const VM_CONFIG: VMConfig = VMConfig {
     wasm_stack_size: Some(STACK),
 };
 
-/// What compiled code relies on, and no more: for compiling.
+/// The tunables for compiling: only the styles, which compiled code relies on. It makes no memories or tables.
 #[derive(Debug)]
 pub(crate) struct Styles;
 
@@ -75,10 +77,11 @@ impl Tunables for Styles {
     }
 }
 
-/// Memory and tables for exactly one instance: made on the stack, asked, and dropped.
+/// The tunables for making one instance: it provides the instance's memories and tables. It is dropped when the
+/// instance is made.
 pub(crate) struct Resources<'a> {
     shared: &'a Arc<Shared>,
-    /// `None`: taken already.
+    /// The guest's memory; `None`: an instance has it already.
     memory: Cell<Option<MemorySource>>,
     /// How many of the module's memories come before the flag's: none or one.
     guest_memories: usize,
@@ -88,8 +91,9 @@ pub(crate) struct Resources<'a> {
 }
 
 impl<'a> Resources<'a> {
-    /// wasmer has no hook in the growth of a table, so what the limit leaves is divided among the tables that can grow,
-    /// and becomes their maximum; a refused growth is then wasmer's, and not counted.
+    /// Divides the table elements that the limit leaves among the tables that can grow, as their maximums, because
+    /// wasmer has no hook for the growth of a table. wasmer then refuses a growth beyond the maximum, so such a refusal
+    /// is not counted.
     pub(crate) fn new(
         shared: &'a Arc<Shared>,
         memory: MemorySource,
@@ -120,14 +124,17 @@ impl<'a> Resources<'a> {
         let (len, bytes) = match source {
             MemorySource::Slot(slot) => (slot.len() as u64, Bytes::Slot(slot)),
             MemorySource::Engine { bytes } => {
-                // SAFETY: wasmer asks with the place of this memory's definition in the instance that it is making.
+                // SAFETY: wasmer calls this with the address of this memory's definition in the instance that it is
+                // making.
                 let memory = unsafe { VMOwnedMemory::from_definition(ty, &STYLE, definition) }?;
                 (bytes.max(minimum), Bytes::Engine(memory))
             }
         };
         if len < minimum || !self.shared.usage(|usage| usage.may_grow_to(len)) {
             return Err(MemoryError::InvalidMemory {
-                reason: format!("{len} bytes of memory do not fit the module or its limit"),
+                reason: format!(
+                    "the guest's memory would have {len} bytes, which is below the module's minimum or beyond its limit"
+                ),
             });
         }
         let mut memory = SandboxMemory {
@@ -196,25 +203,25 @@ impl Tunables for Resources<'_> {
             .usage(|usage| usage.may_add_elements(ty.minimum.into()))
         {
             return Err(format!(
-                "a table of {} elements exceeds the limit",
+                "a table of {} elements exceeds the limit on table elements",
                 ty.minimum
             ));
         }
         let mut bounded = *ty;
         let most = ty.minimum.saturating_add(self.table_growth);
         bounded.maximum = Some(ty.maximum.map_or(most, |declared| declared.min(most)));
-        // SAFETY: wasmer asks with the place of this table's definition in the instance that it is making. Compiled code
-        // knows a maximum only where it equals the minimum, and that is not changed here.
+        // SAFETY: wasmer calls this with the address of this table's definition in the instance that it is making.
+        // Compiled code relies on a maximum only if it equals the minimum, and such a maximum does not change here.
         unsafe { VMTable::from_definition(&bounded, style, definition) }
     }
 }
 
-/// The tables of a module, as far as their bound needs.
+/// The numbers about a module's tables that are needed to limit them.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Tables {
-    /// Initial elements of all of them.
+    /// Initial elements of all tables together.
     pub(crate) elements: u64,
-    /// How many can grow.
+    /// The number of tables that can grow.
     pub(crate) growable: u32,
 }
 
@@ -233,37 +240,39 @@ struct SandboxMemory {
     bytes: Bytes,
     definition: NonNull<VMMemoryDefinition>,
     ty: MemoryType,
-    /// Bound and figures; and the flag, which lives as long as code can read it.
+    /// The limit and the counts of memory, and the flag, which must live as long as compiled code can read it.
     shared: Arc<Shared>,
 }
 
-/// What a memory consists of.
+/// The bytes of a memory.
 #[derive(Debug)]
 enum Bytes {
-    /// The guest's, in a slot.
+    /// The guest's memory, in a slot.
     Slot(Slot),
-    /// The guest's, made by wasmer.
+    /// The guest's memory, allocated by wasmer.
     Engine(VMOwnedMemory),
-    /// No byte: its base is the flag (see [`crate::poll`]).
+    /// No bytes. This is the memory for the flag: its base is the address of the flag (see [`crate::poll`]).
     Flag,
 }
 
-// SAFETY: the definition lies in the instance that this memory belongs to; instance and memory move between threads
-// together, inside one sandbox. Slot, wasmer's memory and the flag, which is atomic, are Send.
+// SAFETY: the definition is in the instance that this memory belongs to; instance and memory move between threads
+// together, inside one sandbox. The slot, wasmer's memory and the flag, which is atomic, are Send.
 unsafe impl Send for SandboxMemory {}
-// SAFETY: `&SandboxMemory` gives out numbers and the pointer's value only; a use of that pointer has its own proof.
+// SAFETY: through `&SandboxMemory` one gets only numbers and the value of the pointer; every use of that pointer has
+// its own SAFETY comment.
 unsafe impl Sync for SandboxMemory {}
 
 impl SandboxMemory {
-    /// Tells compiled code where the memory is and how long. wasmer does that itself for what it has made.
+    /// Writes the base and the length of the memory for compiled code. wasmer does this itself for a memory that it
+    /// allocated.
     fn publish(&mut self) {
         let (base, current_length) = match &self.bytes {
             Bytes::Slot(slot) => (slot.base(), slot.len()),
             Bytes::Flag => (self.shared.flag(), 0),
             Bytes::Engine(_) => return,
         };
-        // SAFETY: the place was given for this memory and stays valid as long as its instance; no reference to it is kept
-        // by wasmer or by us.
+        // SAFETY: the definition belongs to this memory and is valid as long as its instance; neither wasmer nor this
+        // backend keeps a reference to it.
         unsafe {
             self.definition.write(VMMemoryDefinition {
                 base,

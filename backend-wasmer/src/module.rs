@@ -1,4 +1,4 @@
-//! A loaded artifact, and how instances are made of it.
+//! A loaded module, and how it makes instances.
 
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,19 +22,21 @@ use crate::shared::Shared;
 
 /// A loaded module, with its hostcalls looked up.
 pub(crate) struct WasmerModule {
-    /// The one code, counted for each processor: instances on different processors hold it without sharing a cache line.
+    /// The code. Each processor has its own reference count for it, so that instances on different processors do not
+    /// write to the same cache line.
     code: PerCpu<Arc<CodeShare>>,
     imports: Box<[Import]>,
-    /// Memories of the guest: none or one, before the flag's.
+    /// The number of the guest's memories, none or one. The memory for the flag comes after them.
     guest_memories: usize,
     tables: Tables,
 }
 
-/// Code in executable memory.
+/// A module's code in executable memory.
 struct Code {
-    /// Dropped before the engine: it takes its trap tables with it, and the engine the code that they describe.
+    /// It must be dropped before the engine: dropping the module removes its trap tables, dropping the engine removes
+    /// the code that they describe.
     module: wasmer::Module,
-    /// One engine a module, because code lives as long as the engine it was loaded into.
+    /// Each module has its own engine, because wasmer frees the code of a module only when its engine is dropped.
     _engine: wasmer::Engine,
 }
 
@@ -47,24 +49,26 @@ struct Import {
 }
 
 impl WasmerModule {
-    /// Loads what `Wasmer::compile` made.
+    /// Loads an artifact of `Wasmer::compile`.
     ///
     /// # Safety
-    /// `artifact` came unchanged from there: its code is executed.
+    /// `artifact` must be unchanged since `Wasmer::compile` made it: its machine code is executed.
     pub(crate) unsafe fn load(artifact: &backend::Artifact) -> Result<Self> {
-        // wasmer keeps the bytes as long as the module. A copy for it took 5 of 8 ms (10.6 MB, Linux 6.18, 2 vCPU).
+        // wasmer keeps the bytes as long as the module, so it shares them with the artifact. Copying them took 5 of the
+        // 8 ms of loading (10.6 MB, Linux 6.18, 2 vCPU).
         let bytes = Bytes::from_owner(ArtifactBytes(artifact.clone()));
         let loaded = catch_unwind(AssertUnwindSafe(|| {
             let engine: wasmer::Engine = EngineBuilder::headless().engine().into();
-            // SAFETY: the caller's promise; and `ArtifactBytes` holds the artifact, whose bytes cannot be changed, as long
-            // as wasmer has them. (In wasmer 7.3.0 `deserialize` is this very call: neither looks at the layout.)
+            // SAFETY: the caller's promise; and `ArtifactBytes` keeps the artifact, whose bytes cannot be changed, as
+            // long as wasmer has them. (In wasmer 7.3.0 `deserialize` only calls this function; neither checks the
+            // layout.)
             let module = unsafe { wasmer::Module::deserialize_unchecked(&engine, bytes) };
             module.map(|module| (engine, module))
         }));
         let (engine, module) = match loaded {
             Ok(Ok(loaded)) => loaded,
             Ok(Err(error)) => {
-                return Err(refused("wasmer does not take it").because(error.to_string()));
+                return Err(refused("wasmer does not accept it").because(error.to_string()));
             }
             Err(panic) => return Err(refused(panic_text(&*panic))),
         };
@@ -78,10 +82,14 @@ impl WasmerModule {
         if !flag
             .is_some_and(|flag| flag.minimum.0 == 0 && flag.maximum.is_some_and(|max| max.0 == 0))
         {
-            return Err(refused("it has no flag to stop its guests by"));
+            return Err(refused(
+                "it has no memory for the flag that stops its guests",
+            ));
         }
         if info.start_function.is_some() {
-            return Err(refused("it has a start section, which the split removes"));
+            return Err(refused(
+                "it has a start section, which engine-core removes from modules",
+            ));
         }
         let mut imports = Vec::new();
         for import in module.imports() {
@@ -112,7 +120,8 @@ impl WasmerModule {
         })
     }
 
-    /// Makes the functions to import: for one instance, since each knows its `Env`.
+    /// Makes the functions that one instance imports. Each instance needs its own, since they have a pointer to its
+    /// `Env`.
     fn imports(&self, objects: &mut StoreObjects, env: NonNull<Env>) -> Vec<VMExtern> {
         let import = |import: &Import| {
             let anyfunc = VMCallerCheckedAnyfunc {
@@ -127,7 +136,7 @@ impl WasmerModule {
                 anyfunc: MaybeInstanceOwned::Host(Box::new(UnsafeCell::new(anyfunc))),
                 signature: import.hostcall.ty.clone(),
                 kind: VMFunctionKind::Static,
-                // wasmer takes a function whose data is `()` for one of wasm, and would pass it more arguments.
+                // wasmer treats a function whose data is `()` as a function of wasm, and would pass it other arguments.
                 host_data: Box::new(HostFunction),
             };
             VMExtern::Function(InternalStoreHandle::new(objects, function))
@@ -147,8 +156,9 @@ impl Instantiate for WasmerModule {
         let imports = self.imports(parts.objects_mut(), env);
         let resources = Resources::new(&shared, memory, self.guest_memories, self.tables, &used);
         let artifact = artifact(&code.0.module)?;
-        // SAFETY: the imports belong to these objects, which stay in place as long as the instance (`Parts`), as does the
-        // module (the instance holds its code). `Resources` fills in every definition it is asked for.
+        // SAFETY: the imports belong to these objects. The objects (`Parts`) keep their address and live as long as the
+        // instance, and so does the module, since the instance holds its code. `Resources` fills in every definition that
+        // wasmer asks it for.
         let instance = unsafe {
             let mut instance = artifact
                 .instantiate(&resources, &imports, parts.objects_mut())
@@ -163,7 +173,7 @@ impl Instantiate for WasmerModule {
     }
 }
 
-/// An artifact as the owner of its bytes.
+/// An artifact, as the owner of the bytes that wasmer uses.
 struct ArtifactBytes(backend::Artifact);
 
 impl AsRef<[u8]> for ArtifactBytes {
@@ -172,11 +182,11 @@ impl AsRef<[u8]> for ArtifactBytes {
     }
 }
 
-/// Marks a function as one of the host for wasmer.
+/// The data of imported functions. Its type tells wasmer that they are host functions.
 struct HostFunction;
 
-/// Given where wasmer wants a way to call a function from outside of wasm. Only exports of type `[] -> []` are called
-/// that way, and no hostcall is of that type.
+/// The trampoline of hostcalls, which wasmer requires for calls from outside of wasm. It is never called: only exports
+/// of type `[] -> []` are called from outside, and no hostcall has that type.
 unsafe extern "C" fn never_called<Values>(
     _: *mut VMContext,
     _: *const VMFunctionBody,
@@ -187,7 +197,7 @@ unsafe extern "C" fn never_called<Values>(
 fn artifact(module: &wasmer::Module) -> Result<&Artifact> {
     module
         .sys_artifact()
-        .ok_or_else(|| refused("it belongs to another of wasmer's engines"))
+        .ok_or_else(|| refused("it was made by another kind of wasmer engine"))
 }
 
 fn cannot_instantiate(error: &dyn std::fmt::Display) -> Error {
@@ -197,13 +207,13 @@ fn cannot_instantiate(error: &dyn std::fmt::Display) -> Error {
 fn refused(why: &str) -> Error {
     Error::new(
         ErrorKind::Load,
-        format!("the compiled module cannot be loaded: {why}; remove it from the cache"),
+        format!("wasmer cannot load the compiled module: {why}; remove it from the artifact cache"),
     )
 }
 
 fn unknown(module: &str, name: &str) -> Error {
     Error::invalid_module(format!(
-        "the module imports {module}.{name}, which does not exist with that type"
+        "the module imports {module}.{name}, but the host has no function with this name and type"
     ))
 }
 
@@ -233,7 +243,8 @@ mod tests {
         (export "constant" (global $c))
         (func (export "_start")))"#;
 
-    /// Compiles and loads a module as it stands, without engine-core's split: wasm with reserved names is not a guest's.
+    /// Compiles and loads a module without engine-core's split. The reserved prefix "gojinn:" is replaced, because guests
+    /// must not use it.
     fn load(wat: &str) -> Result<Arc<WasmerModule>> {
         let wat = wat.replace("gojinn:", "own-");
         let bytes = wat::parse_str(wat).expect("the test's wat is valid");

@@ -1,16 +1,18 @@
-//! What a sandbox shares with its memory and with the deadline clock.
+//! The data that a sandbox shares with its memory and with the deadline clock.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use engine_core::{Interrupt, MemoryUse};
 use parking_lot::Mutex;
 
-/// Lives as long as the longest of sandbox, memory and clock: an interruption may arrive after the guest has ended.
+/// The flag and the memory counts of a sandbox. They are counted by reference: an interruption may arrive after the
+/// guest has ended.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    /// Not zero: the guest must stop. Compiled code reads it at function entries and loop heads (see [`crate::poll`]).
+    /// The guest must stop if this is not zero. Compiled code reads it at function entries and loop heads (see
+    /// [`crate::poll`]).
     flag: AtomicU32,
-    /// Bound and figures of memory and tables, given to the host state when the guest has ended.
+    /// The limits and the counts of memory and table elements. The host state gets them when the guest has ended.
     usage: Mutex<MemoryUse>,
 }
 
@@ -22,7 +24,7 @@ impl Shared {
         }
     }
 
-    /// Where compiled code finds the flag.
+    /// The address from which compiled code reads the flag.
     pub(crate) fn flag(&self) -> *mut u8 {
         self.flag.as_ptr().cast()
     }
@@ -31,7 +33,7 @@ impl Shared {
         self.flag.load(Ordering::Relaxed) != 0
     }
 
-    /// Asks or notes something about memory.
+    /// Reads or updates the counts.
     pub(crate) fn usage<R>(&self, ask: impl FnOnce(&mut MemoryUse) -> R) -> R {
         ask(&mut self.usage.lock())
     }

@@ -1,4 +1,4 @@
-//! wasmer's traps in engine-core's words.
+//! Converts wasmer's traps to engine-core's.
 
 use std::fmt;
 
@@ -6,10 +6,11 @@ use engine_core::{Trap, TrapCode};
 use wasmer::RuntimeError;
 use wasmer::sys::vm;
 
-/// Frames of the guest named in a trap's detail.
+/// How many frames of the guest are named in a trap's detail.
 const FRAMES: usize = 4;
 
-/// The error a hostcall unwinds the guest with. The host state has the reason, so that raising it allocates nothing.
+/// The error with which a hostcall unwinds the guest. The reason is in the host state, so raising this error allocates
+/// nothing.
 #[derive(Debug)]
 pub(crate) struct Halt;
 
@@ -21,7 +22,7 @@ impl fmt::Display for Halt {
 
 impl std::error::Error for Halt {}
 
-/// How a guest ended that did not return.
+/// The end of a guest that did not return.
 pub(crate) enum End {
     /// By a hostcall.
     Halted,
@@ -30,11 +31,14 @@ pub(crate) enum End {
 }
 
 impl End {
-    /// There is no function to enter: the core asks for entries that the module has.
+    /// The end of a guest without the entry point. This is a bug: engine-core enters only entry points that the module
+    /// has.
     pub(crate) fn no_entry(name: &str) -> Self {
         Self::Trapped(Trap::new(
             TrapCode::Host,
-            format!("a bug: the module has no entry point {name} without parameters and results"),
+            format!(
+                "a bug in Gojinn: the module has no entry point {name} without parameters and results; please report it"
+            ),
         ))
     }
 }

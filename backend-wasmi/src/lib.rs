@@ -1,4 +1,5 @@
-//! The wasmi backend: an interpreter, for hosts that want no generated code, no signals and no native stack for guests.
+//! The wasmi backend: an interpreter, for hosts that want no generated machine code, no signal handlers and no guests
+//! on native stacks.
 //!
 //! ```text
 //!   compile: nothing to do                         ─▶ artifact (the module itself)
@@ -6,12 +7,15 @@
 //!   request: store, memory, instantiate            ─▶ WasmiInstance, entered by the runner, or one that was reset
 //! ```
 //!
-//! A guest runs in slices of fuel: when one is used up, wasmi hands the paused guest back, and it goes on if its call may.
-//! Nothing has to interrupt it from outside. Wasmi never runs a guest on the native stack, so any thread will do.
+//! A guest runs in slices of fuel. When a slice is used up, wasmi returns the paused guest; the backend checks whether
+//! the guest's call must stop, and otherwise resumes the guest with fuel for another slice. So no other thread has to
+//! interrupt a guest. Wasmi never runs a guest on the native stack, so a call can run on any thread, whatever the size
+//! of its stack.
 //!
-//! Wasmi 2.0 can put a memory into a buffer that it is given, a slot of engine-core's, but fills it with zeros first: the image
-//! is gone, and a private page takes the place of every shared one. So a slot pays only for an instance that is used again.
-//! Other sandboxes have memory that wasmi makes, into which the image is copied.
+//! Wasmi 2.0 can use a given buffer as a memory, such as a slot of engine-core's, but it fills the buffer with zeros
+//! first. That overwrites the image, and the kernel makes a private copy of every page that was shared before. So a
+//! slot is worth its cost only for an instance that is used again. Other sandboxes have memory that wasmi allocates,
+//! into which the image is copied.
 //!
 //! # Example
 //!
@@ -59,26 +63,26 @@ pub use config::WasmiConfig;
 
 use module::WasmiModule;
 
-/// Instances in slots that a module may have for each processor. More than one, because guests may wait.
+/// Instances with a slot that a module may have for each processor: more than one, because guests may wait in a hostcall.
 const POOLED_PER_CPU: usize = 2;
 
 /// The wasmi backend.
 #[derive(Clone, Debug)]
 pub struct Wasmi {
     config: WasmiConfig,
-    /// For instances in slots.
+    /// The budget for instances with a slot.
     budget: Arc<InstanceBudget>,
 }
 
 impl Wasmi {
-    /// A backend set up as `config` says.
+    /// Creates the backend with these settings.
     pub fn new(config: WasmiConfig) -> Result<Self> {
         config.check()?;
         let budget = InstanceBudget::new(config.kept);
         Ok(Self { config, budget })
     }
 
-    /// How it was set up.
+    /// The settings that the backend was created with.
     #[must_use]
     pub fn config(&self) -> &WasmiConfig {
         &self.config
@@ -111,7 +115,7 @@ impl Backend for Wasmi {
     }
 
     unsafe fn load(self: Arc<Self>, artifact: &Artifact) -> Result<Arc<dyn Module>> {
-        // Nothing here is executed unchecked: wasmi validates the module again.
+        // Loading is safe for any bytes: wasmi validates the module again and runs no machine code from it.
         artifact.check_made_by(&*self)?;
         let module = WasmiModule::new(&self.config, artifact.bytes())?;
         Ok(Arc::new(if module.is_reusable() {

@@ -1,4 +1,4 @@
-//! The bound on a guest's memory and tables, as wasmi's limiter.
+//! The limiter that wasmi asks before a guest's memory or table grows.
 
 use engine_core::MemoryUse;
 use engine_core::memory::Slot;
@@ -6,17 +6,19 @@ use wasmi::ResourceLimiter;
 use wasmi::errors::{MemoryError, TableError};
 use wasmi_core::LimiterError;
 
-/// Bounds and counts what one sandbox uses.
+/// Limits and counts the memory and table elements of one sandbox.
 ///
-/// Wasmi asks the limiter first and then for fuel; if there is too little, it says that the growth failed and asks again
-/// after the pause. So what was counted for a growth is taken back where it only paused.
+/// Wasmi asks the limiter first and takes the fuel for the growth afterwards. If there is too little fuel, it reports
+/// that the growth failed, and asks again after the pause. So the limiter takes back what it had counted when a growth
+/// only paused.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     pub(crate) used: MemoryUse,
+    /// The value of `used` before the latest growth.
     before: MemoryUse,
-    /// The memory's own maximum in bytes, which wasmi is not told.
+    /// The memory's declared maximum in bytes, which `rewrite` has removed from the module.
     memory_max: Option<usize>,
-    /// Holds the memory; `None`: wasmi made it.
+    /// The slot that holds the memory; `None`: wasmi allocated the memory.
     pub(crate) slot: Option<Slot>,
 }
 
@@ -30,12 +32,12 @@ impl Limiter {
         }
     }
 
-    /// Counts for another sandbox.
+    /// Begins to count for another sandbox.
     pub(crate) fn begin(&mut self, used: MemoryUse) {
         (self.used, self.before) = (used, used);
     }
 
-    /// Whether the module's own maximum and the limits allow a growth.
+    /// Whether both the declared maximum and the sandbox's limits allow a growth.
     fn grows(
         &mut self,
         desired: usize,
@@ -43,7 +45,7 @@ impl Limiter {
         within: impl FnOnce(&mut MemoryUse) -> bool,
     ) -> bool {
         self.before = self.used;
-        // The maximum first, so that what it refuses is not counted as used.
+        // The maximum is checked first, so that a growth beyond it is not counted as used.
         if maximum.is_some_and(|maximum| desired > maximum) {
             self.used.refuse();
             return false;
@@ -62,7 +64,7 @@ impl ResourceLimiter for Limiter {
         let grows = self.grows(desired, self.memory_max, |used| {
             used.may_grow_to(desired as u64)
         });
-        // Wasmi writes to what is new as soon as it may.
+        // Wasmi writes to the new bytes as soon as this function allows the growth, so they must be accessible before.
         if grows
             && let Some(slot) = &mut self.slot
             && slot.grow_to(desired).is_err()
@@ -104,12 +106,13 @@ impl ResourceLimiter for Limiter {
         1
     }
 
-    /// Engine-core bounds the number of tables, and all their elements together.
+    /// No limit here: engine-core limits the number of tables, and the number of all their elements together.
     fn tables(&self) -> usize {
         usize::MAX
     }
 
-    /// A module has one at most, but wasmi counts an imported one twice: when it is made, and when it is linked.
+    /// A module has at most one memory, but wasmi counts an imported memory twice: when it is made, and when it is
+    /// linked.
     fn memories(&self) -> usize {
         2
     }

@@ -1,4 +1,4 @@
-//! A loaded module: translated and linked once, instantiated for every sandbox.
+//! A loaded module. It is translated and linked once, and makes the instances of all its sandboxes.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -14,26 +14,30 @@ use crate::instance::{Data, WasmiInstance};
 use crate::limiter::Limiter;
 use crate::rewrite::{IMPORTED, Rewritten, rewrite};
 
-/// A module, with an engine for it alone: wasmi keeps a module's code for as long as the engine lives.
+/// A module. It has its own engine, because wasmi frees a module's code only when the engine is dropped.
 pub(crate) struct WasmiModule {
     engine: Engine,
     module: wasmi::Module,
     linker: Linker<Data>,
-    /// Copies of `linker` for an instantiation each, where the module imports its memory.
+    /// Copies of `linker` that are not in use, for modules that import their memory: each instantiation defines its
+    /// memory in a copy.
     linkers: Mutex<Vec<Linker<Data>>>,
     slice: u64,
-    /// Bytes that the module's memory may have by its own declaration.
+    /// The declared maximum of the module's memory, in bytes.
     memory_max: Option<u64>,
-    /// Pages that the imported memory has at least; `None`: none is imported.
+    /// The declared minimum of the imported memory, in pages; `None`: the module imports no memory.
     imported_pages: Option<u64>,
 }
 
 impl WasmiModule {
-    /// Translates `wasm` and links it.
+    /// Translates `wasm` and links its hostcalls.
     pub(crate) fn new(config: &WasmiConfig, wasm: &[u8]) -> Result<Self> {
         let failed = |error: wasmi::Error| {
-            Error::new(ErrorKind::Compile, "wasmi cannot translate the module")
-                .because(cause(&error))
+            Error::new(
+                ErrorKind::Compile,
+                "wasmi cannot translate the module; try another backend",
+            )
+            .because(cause(&error))
         };
         let reusable = config.kept > 0 && hidden_state(wasm)?.is_none();
         let Rewritten {
@@ -57,31 +61,32 @@ impl WasmiModule {
         })
     }
 
-    /// Whether instances can lie in slots, and so be used again.
+    /// Whether the memory of an instance can be in a slot, so that the instance can be used again.
     pub(crate) fn is_reusable(&self) -> bool {
         self.imported_pages.is_some()
     }
 
-    /// A memory in `slot`, which holds the image.
+    /// Makes a memory in `slot`, which contains the image.
     fn memory_in_slot(&self, store: &mut Store<Data>, mut slot: Slot) -> Result<Memory> {
         if !self.is_reusable() {
             return Err(Error::host(
-                "a bug: a slot for a module that imports no memory",
+                "a bug in Gojinn: a module that imports no memory got a slot; please report it",
             ));
         }
         let bytes = slot.len() as u64;
         let most = slot.max_len();
         slot.grow_to(most)?;
-        // SAFETY: the first `most` bytes of the slot are accessible since the line above, and there is no other reference into
-        // a slot that we own. The reference ends in `new_static`, which keeps a raw pointer; what wasmi makes of that pointer
-        // lives as long as a borrow of the store. It reads and writes only the bytes that its memory has, which are
-        // accessible: `bytes` after `renew` below, and more when `Limiter` has grown the slot. The range stays the slot's for
-        // as long as the slot is in the store's data: it goes with the store, and dropping a store does not touch the buffer;
-        // or `WasmiInstance::reset` takes it out, and puts it back or has the store dropped.
+        // SAFETY: the line above made the first `most` bytes of the slot accessible, and we own the slot, so there is
+        // no other reference to its bytes. The reference ends in `new_static`, which keeps a raw pointer; the
+        // references that wasmi makes from it live no longer than a borrow of the store. Wasmi reads and writes only
+        // the bytes of the memory, which are accessible: `bytes` after `renew` below, and more after `Limiter` has
+        // grown the slot. The address range belongs to the slot while the slot is in the store's data. The slot leaves
+        // the store in two ways: it is dropped with the store, and dropping a store does not touch the buffer; or
+        // `WasmiInstance::reset` takes it out, and then either puts it back or fails, after which the store is dropped.
         let buffer = unsafe { std::slice::from_raw_parts_mut(slot.base(), most) };
         let memory = Memory::new_static(&mut *store, memory_type(bytes / PAGE)?, buffer)
             .map_err(|error| Error::host("wasmi refuses a slot").because(cause(&error)))?;
-        // Wasmi has filled the memory with zeros: this brings the image back.
+        // Wasmi has filled the memory with zeros; `renew` restores the image.
         store.data_mut().limiter.slot = Some(slot.renew()?);
         Ok(memory)
     }
@@ -95,7 +100,8 @@ impl WasmiModule {
                 .instantiate_and_start(&mut *store, &self.module)
                 .map_err(failed)?,
             Some(memory) => {
-                // A copy takes longer to make than an instance, and a linker holds one memory at a time.
+                // A linker holds one memory at a time, so each instantiation needs a copy. Making a copy takes longer
+                // than making an instance, so the copies are used again.
                 let linkers = || self.linkers.lock().unwrap_or_else(PoisonError::into_inner);
                 let spare = linkers().pop();
                 let mut linker = spare.unwrap_or_else(|| self.linker.clone());
@@ -118,7 +124,7 @@ impl WasmiModule {
 impl Instantiate for WasmiModule {
     type Instance = WasmiInstance;
 
-    /// Wasmi fills a slot with zeros when it makes a memory of it, see the crate's documentation.
+    /// `false`: wasmi fills a slot with zeros when it makes a memory in it, see the crate's documentation.
     const SLOT_FOR_ONE_SANDBOX: bool = false;
 
     fn make(&self, memory: MemorySource, used: MemoryUse) -> Result<WasmiInstance> {
@@ -159,7 +165,7 @@ fn memory_type(pages: u64) -> Result<MemoryType> {
         .map_err(|error| Error::host("wasmi refuses a memory's size").because(cause(&error)))
 }
 
-/// An error of wasmi's as the cause of one of engine-core's.
+/// Converts an error of wasmi to the cause of an error of engine-core.
 pub(crate) fn cause(error: &impl std::fmt::Display) -> Box<dyn std::error::Error + Send + Sync> {
     error.to_string().into()
 }

@@ -1,11 +1,13 @@
-//! What is changed in a module before wasmi sees it. No index moves, so names and traps stay what they were.
+//! Rewrites modules before wasmi gets them. No index changes, so the names of functions in traps stay correct.
 //!
-//! - Every `table.grow` becomes a call of a function, added at the end, that does nothing else. Wasmi 2.0 pauses a guest
-//!   whose fuel is used up in a `table.grow` without noting where it is, and resumes it at the last place it did note.
-//!   In a function of its own that is the beginning of this function: the growth is asked for again, as it should be.
-//! - The memory's declared maximum goes and is enforced by our limiter: wasmi does not
-//!   report a growth beyond a declared maximum, and a guest that dies of it would not be seen to have run out of memory.
-//! - Where instances are to be used again, the memory is imported, so that it can lie in a slot.
+//! - Every `table.grow` is replaced by a call of a function that contains only this `table.grow`; these functions are
+//!   appended to the module. The reason is a fault of wasmi 2.0: when a guest's fuel is used up in a `table.grow`, wasmi
+//!   pauses the guest without recording where it is, and resumes it at the last position that it did record. In a
+//!   function that contains only the `table.grow`, that position is the beginning of the function, so the growth is
+//!   repeated, which is correct.
+//! - The memory's declared maximum is removed, and our limiter enforces it. Wasmi does not ask the limiter about a growth
+//!   beyond a declared maximum, so the engine could not report that such a guest ran out of memory.
+//! - If instances are to be used again, the memory is imported, so that it can be in a slot.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -17,37 +19,43 @@ use wasmparser::{
     RefType, TypeRef,
 };
 
-/// A module as wasmi gets it.
+/// A rewritten module.
 pub(crate) struct Rewritten<'a> {
     pub(crate) wasm: Cow<'a, [u8]>,
-    /// Bytes that the guest's memory may have by its own declaration.
+    /// The declared maximum of the guest's memory, in bytes.
     pub(crate) memory_max: Option<u64>,
-    /// Pages that the memory it imports ([`IMPORTED`]) has at least; `None`: it imports none.
+    /// The declared minimum of the memory that the module imports as [`IMPORTED`], in pages; `None`: it imports no
+    /// memory.
     pub(crate) imported_pages: Option<u64>,
 }
 
-/// The name under which a memory is imported. Guests import functions only.
+/// The name of the imported memory. It cannot clash with an import of the guest, since guests import only functions.
 pub(crate) const IMPORTED: (&str, &str) = ("gojinn", "memory");
 
-/// Rewrites a valid module; `import_memory`: so that its memory, if there is one, is imported.
+/// Rewrites a valid module. With `import_memory`, the result imports its memory, if it has one.
 pub(crate) fn rewrite(wasm: &[u8], import_memory: bool) -> Result<Rewritten<'_>> {
     read(wasm)
         .and_then(|parts| parts.write(import_memory))
-        .map_err(|error| Error::host("a module that is valid cannot be read").because(error))
+        .map_err(|error| {
+            Error::host(
+                "a bug in Gojinn: a module that passed validation cannot be read; please report it",
+            )
+            .because(error)
+        })
 }
 
-/// What the rewriting needs to know of a module.
+/// The parts of a module that the rewriting needs.
 struct Parts<'a> {
     wasm: &'a [u8],
-    /// Each section's id, and where its contents are.
+    /// The id of each section, and the range of its contents.
     sections: Vec<(u8, Range<usize>)>,
     types: u32,
     functions: u32,
-    /// What each table holds.
+    /// The element type of each table.
     tables: Vec<RefType>,
-    /// Where each `table.grow` stands, with its table.
+    /// The range of each `table.grow` instruction, and the index of its table.
     grows: Vec<(Range<usize>, u32)>,
-    /// Pages of the memory: initial and maximum.
+    /// The initial and the maximum pages of the memory.
     memory: Option<(u64, Option<u64>)>,
 }
 
@@ -95,10 +103,10 @@ fn memory(memories: MemorySectionReader<'_>) -> wasmparser::Result<Option<(u64, 
 }
 
 impl<'a> Parts<'a> {
-    /// Notes each `table.grow` of a function.
+    /// Records each `table.grow` of a function.
     fn find_grows(&mut self, body: &FunctionBody<'_>) -> wasmparser::Result<()> {
-        // Decoding all code would take long. The instruction is 0xfc followed by 15 as LEB128, so only functions in which
-        // such bytes occur are decoded.
+        // Decoding all code would take long. The instruction is 0xfc followed by 15 as LEB128, so only functions that
+        // contain such bytes are decoded.
         let candidate = self.wasm[body.range()]
             .windows(2)
             .any(|pair| pair[0] == 0xfc && pair[1] & 0x7f == 15);
@@ -135,7 +143,7 @@ impl<'a> Parts<'a> {
         let mut wasm = Vec::with_capacity(self.wasm.len() + 256);
         wasm.extend_from_slice(&wasm_encoder::Module::HEADER);
         for (id, range) in &self.sections {
-            // A module without imports gets a section for this one, where it has to stand.
+            // A module without imports gets an import section, at the position that the format requires.
             if *id > IMPORT
                 && let Some(import) = import.take()
             {
@@ -158,7 +166,7 @@ impl<'a> Parts<'a> {
         Ok(rewritten)
     }
 
-    /// The section with `items` behind its own.
+    /// The section's contents with `items` appended.
     fn appended(
         &self,
         section: &Range<usize>,
@@ -189,7 +197,7 @@ impl<'a> Parts<'a> {
         Cow::Owned(out)
     }
 
-    /// The code section, with calls in place of each `table.grow`, and the functions that they call.
+    /// The code section with a call in place of each `table.grow`, and with the functions that these calls need.
     fn code(&self, section: &Range<usize>, added: &Added) -> wasmparser::Result<Cow<'a, [u8]>> {
         let bodies = CodeSectionReader::new(BinaryReader::new(
             &self.wasm[section.clone()],
@@ -217,7 +225,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// The import of a memory of at least `pages`.
+/// The import entry for a memory of at least `pages` pages.
 fn memory_import(pages: u64) -> Vec<u8> {
     let mut import = Vec::new();
     IMPORTED.0.encode(&mut import);
@@ -228,7 +236,7 @@ fn memory_import(pages: u64) -> Vec<u8> {
     import
 }
 
-/// One function for each table that is grown: its type, its entry in the function section, and its code.
+/// The added functions, one for each table that the guest grows: their types, function section entries and code.
 struct Added {
     tables: Vec<u32>,
     /// Index of the first one.

@@ -1,4 +1,4 @@
-//! What ended a guest, in engine-core's terms.
+//! Converts wasmi's traps and errors to engine-core's.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use engine_core::{Trap, TrapCode};
 use wasmi::TrapCode as Code;
 use wasmi::errors::HostError;
 
-/// The error that unwinds a guest which the host stops. The host state has the reason; this carries nothing.
+/// The error that unwinds a guest when the host stops it. It carries no data: the reason is in the host state.
 #[derive(Debug)]
 pub(crate) struct Stopped;
 
@@ -28,7 +28,7 @@ pub(crate) fn of(error: &wasmi::Error) -> Step {
     Step::Trapped(Trap::new(code, error.to_string()))
 }
 
-/// The class of one of wasmi's traps.
+/// Converts the code of a wasmi trap.
 fn class(trap: Code) -> TrapCode {
     match trap {
         Code::StackOverflow => TrapCode::StackOverflow,
@@ -39,9 +39,10 @@ fn class(trap: Code) -> TrapCode {
             TrapCode::Arithmetic
         }
         Code::UnreachableCodeReached => TrapCode::Unreachable,
-        // The machine has no room for a larger stack.
+        // The machine has no memory for a larger stack.
         Code::OutOfSystemMemory => TrapCode::Host,
-        // Fuel is only for slices and growth is refused by a result: neither ends a guest, so one of them is our bug.
+        // Neither can end a guest: a guest without fuel is paused, and a refused growth returns -1. If one of them
+        // occurs, it is a bug in Gojinn.
         Code::OutOfFuel | Code::GrowthOperationLimited => TrapCode::Host,
     }
 }

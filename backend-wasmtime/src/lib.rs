@@ -1,4 +1,4 @@
-//! The wasmtime backend: cranelift ahead of time, copy-on-write slots, the fastest calls.
+//! The wasmtime backend: compiles ahead of time with Cranelift, uses copy-on-write slots, and has the fastest calls.
 //!
 //! ```text
 //!   compile: on threads with low priority           ─▶ artifact (native code)
@@ -6,9 +6,9 @@
 //!   request: store, slot as its memory, instantiate ─▶ WasmtimeInstance, entered by the runner, or one that was reset
 //! ```
 //!
-//! A guest is interrupted through wasmtime's epoch: engine-core's clock bumps it when a call is overdue or cancelled, and
-//! every running guest then looks at its own call. Wasmtime's signal handlers stay installed for good; they pass on what is
-//! not theirs.
+//! A guest is interrupted through wasmtime's epoch. engine-core's clock increments it when a call is overdue or
+//! cancelled, and every running guest then checks its own call. wasmtime's signal handlers stay installed, and pass on
+//! the signals of others.
 
 mod compile;
 mod config;
@@ -35,8 +35,8 @@ pub use config::{MemoryMode, WasmtimeConfig};
 use instance::Data;
 use module::WasmtimeModule;
 
-/// Instances that a module may have in its pool for each processor, in use or waiting: guests may wait, and the scheduler
-/// may turn to another.
+/// The maximum number of instances in a module's pool for each processor, in use or waiting. It is more than one,
+/// because guests may wait, and the scheduler may run another thread in the middle of a request.
 const POOLED_PER_CPU: usize = 4;
 
 /// The wasmtime backend.
@@ -45,19 +45,19 @@ pub struct Wasmtime {
     shared: Arc<Shared>,
 }
 
-/// What modules keep of their backend.
+/// The part of the backend that its modules share.
 struct Shared {
     config: WasmtimeConfig,
     engine: Engine,
     linker: Linker<Data>,
     interrupt: Arc<dyn Interrupt>,
-    /// For instances that are used again.
+    /// The budget for pooled instances.
     budget: Arc<InstanceBudget>,
     fingerprint: Fingerprint,
 }
 
 impl Wasmtime {
-    /// A backend set up as `config` says. Fails where this machine cannot run it.
+    /// A backend with the settings `config`. Fails if this machine cannot run wasmtime.
     pub fn new(config: WasmtimeConfig) -> Result<Self> {
         let failed = |error| {
             Error::new(
@@ -82,7 +82,7 @@ impl Wasmtime {
         })
     }
 
-    /// How it was set up.
+    /// Its settings.
     #[must_use]
     pub fn config(&self) -> &WasmtimeConfig {
         &self.shared.config
@@ -122,17 +122,17 @@ impl Backend for Wasmtime {
         let mapped = artifact
             .file()
             .and_then(|file| file.try_clone_to_owned().ok())
-            // SAFETY: the caller promises that the bytes came unchanged from `compile` of a backend with this fingerprint; the
-            // file has those bytes, and is sealed against every change.
+            // SAFETY: the caller guarantees that the bytes are unchanged from `compile` of a backend with this
+            // fingerprint. The file has these bytes, and is sealed against changes.
             .map(|file| unsafe { wasmtime::Module::deserialize_open_file(engine, file.into()) });
         let module = match mapped {
             Some(Ok(module)) => Ok(module),
-            // A system may forbid to run what is mapped from a file.
-            // SAFETY: the caller's promise, as above.
+            // Some systems forbid to execute code that is mapped from a file, so load the bytes.
+            // SAFETY: the caller's guarantee, as above.
             _ => unsafe { wasmtime::Module::deserialize(engine, artifact.bytes()) },
         };
         let module = module.map_err(|error| {
-            Error::new(ErrorKind::Load, "wasmtime cannot load the artifact")
+            Error::new(ErrorKind::Load, "wasmtime cannot load the compiled module")
                 .because(trap::boxed(error))
         })?;
         let module = WasmtimeModule::new(Arc::clone(&self.shared), &module)?;
@@ -153,7 +153,7 @@ impl fmt::Debug for Shared {
     }
 }
 
-/// Makes every running guest of an engine look at its call.
+/// Makes every running guest of an engine check its call.
 struct Bump(Engine);
 
 impl Interrupt for Bump {
@@ -162,8 +162,8 @@ impl Interrupt for Bump {
     }
 }
 
-/// Wasmtime's own idea of what an artifact depends on (its version, the target, the CPU features in use, every setting that
-/// changes code), and this crate's version. The hash is the same in every process of one build.
+/// wasmtime's hash of everything that an artifact depends on (its version, the target, the CPU features in use, every
+/// setting that changes code), and this crate's version. The hash is the same in every process of one build.
 fn fingerprint(engine: &Engine) -> Fingerprint {
     let mut hasher = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);

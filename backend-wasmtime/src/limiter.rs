@@ -1,9 +1,9 @@
-//! The bound on a guest's memory and tables, as wasmtime's limiter.
+//! The limits of a guest's memory and tables, as wasmtime's `ResourceLimiter`.
 
 use engine_core::MemoryUse;
 use wasmtime::{ResourceLimiter, Result};
 
-/// Bounds and counts what one sandbox uses.
+/// Limits and counts what one sandbox uses.
 #[derive(Debug)]
 pub(crate) struct Limiter(pub(crate) MemoryUse);
 
@@ -34,7 +34,8 @@ impl ResourceLimiter for Limiter {
 }
 
 impl Limiter {
-    /// Whether the module's declared maximum allows `desired`. Asked first, so that what it refuses does not count as a peak.
+    /// Whether the maximum that the module declares allows `desired`. Checked first, so that refused growth does not
+    /// count as a peak.
     fn within(&mut self, desired: usize, maximum: Option<usize>) -> bool {
         let within = maximum.is_none_or(|maximum| desired <= maximum);
         if !within {

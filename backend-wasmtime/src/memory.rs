@@ -1,7 +1,8 @@
-//! Linear memory of sandboxes: engine-core's slots, and a mapping where there is none.
+//! Linear memory of sandboxes: engine-core's slots, and a mapping if there is no slot.
 //!
-//! Wasmtime asks its `MemoryCreator` for memory in the middle of an instantiation, without saying for whom. So the memory
-//! is laid ready for the thread that instantiates, for exactly as long as the instantiation runs ([`with`]).
+//! wasmtime asks its `MemoryCreator` for memory during an instantiation, but does not say for which sandbox. So the
+//! memory is put into a thread-local variable of the instantiating thread, exactly for the time of the instantiation
+//! ([`with`]).
 
 use std::cell::Cell;
 use std::io;
@@ -12,19 +13,19 @@ use engine_core::memory::{GUARD, RESERVED, Slot};
 use parking_lot::Mutex;
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
-/// Address space of a heap for references, which only a module that works on `externref` has: the host never makes one,
-/// so nothing is ever allocated in it.
+/// The address space of a heap for references. Only a module that uses `externref` has one. The host never makes a
+/// reference, so nothing is ever allocated in it.
 pub(crate) const GC_RESERVED: usize = 1 << 20;
 
-/// Inaccessible bytes behind [`GC_RESERVED`].
+/// The inaccessible bytes after [`GC_RESERVED`].
 pub(crate) const GC_GUARD: usize = 64 * 1024;
 
-/// What the memory of the next instantiation is to be.
+/// The memory for the next instantiation.
 #[derive(Debug)]
 pub(crate) enum Ready {
     /// A slot of the pool, which holds its image already.
     Slot(Pooled),
-    /// A mapping of at least so many bytes, for an image that is filled in afterwards.
+    /// A mapping of at least this many bytes, into which an image is copied afterwards.
     Bytes(u64),
 }
 
@@ -32,8 +33,8 @@ thread_local! {
     static READY: Cell<Option<Ready>> = const { Cell::new(None) };
 }
 
-/// Runs `instantiate` with `ready` laid out for the one memory it creates. The second result is false if no memory was
-/// created: whatever was laid out is then dropped here, and never meets another instantiation. The same if it panics.
+/// Runs `instantiate`, which gets `ready` for the memory that it creates. The second result is false if it has created
+/// no memory. `ready` is then dropped here, and also if `instantiate` panics, so that no other instantiation gets it.
 pub(crate) fn with<R>(ready: Ready, instantiate: impl FnOnce() -> R) -> (R, bool) {
     struct Clear;
     impl Drop for Clear {
@@ -60,8 +61,9 @@ pub(crate) fn with<R>(ready: Ready, instantiate: impl FnOnce() -> R) -> (R, bool
 #[derive(Debug)]
 pub(crate) struct Memories;
 
-// SAFETY: every memory made here is page-aligned, has the reservation and guard that were asked for behind its base, both
-// inaccessible beyond `byte_size`, never moves, and belongs to the instance it was made for until it is dropped.
+// SAFETY: every memory made here is page-aligned. It has the requested reservation and guard after its base, both
+// inaccessible beyond `byte_size`. It never moves, and belongs to the instance that it was made for until it is
+// dropped.
 unsafe impl MemoryCreator for Memories {
     fn new_memory(
         &self,
@@ -77,7 +79,8 @@ unsafe impl MemoryCreator for Memories {
         }
         if reserved > RESERVED || guard > GUARD {
             return Err(format!(
-                "a bug: wasmtime wants {reserved} + {guard} bytes of address space, a slot has {RESERVED} + {GUARD}"
+                "a bug in Gojinn: wasmtime needs {reserved} + {guard} bytes of address space, but a slot has {RESERVED} + \
+                 {GUARD}; please report it"
             ));
         }
         let fits = |bytes: usize| {
@@ -85,7 +88,7 @@ unsafe impl MemoryCreator for Memories {
                 Ok(())
             } else {
                 Err(format!(
-                    "the image has {bytes} bytes, more than the module's own maximum"
+                    "the image has {bytes} bytes, more than the maximum that the module declares"
                 ))
             }
         };
@@ -105,7 +108,7 @@ unsafe impl MemoryCreator for Memories {
     }
 }
 
-/// A slot as wasmtime's memory has it, and as the instance that resets it has it: handles to one and the same.
+/// A slot that two owners share: wasmtime's memory, and the instance that resets it.
 #[derive(Clone, Debug)]
 pub(crate) struct Pooled(Arc<Mutex<Option<Slot>>>);
 
@@ -114,20 +117,22 @@ impl Pooled {
         Self(Arc::new(Mutex::new(Some(slot))))
     }
 
-    /// Makes the memory what it was at first, and shorter if it was grown, and counts it as waiting. After an error there is no
-    /// memory any more: the store that has it must be dropped.
+    /// Makes the memory pristine, with its initial length, and counts the slot as waiting. After an error there is no
+    /// memory any more, and the store that uses it must be dropped.
     ///
-    /// There must be no reference into it.
+    /// There must be no reference into the memory.
     pub(crate) fn reset(&self) -> engine_core::Result<()> {
         let mut slot = self.0.lock();
-        let used = slot
-            .take()
-            .ok_or_else(|| engine_core::Error::host("a bug: a slot was lost in a reset"))?;
+        let used = slot.take().ok_or_else(|| {
+            engine_core::Error::host(
+                "a bug in Gojinn: a slot was lost in an earlier reset; please report it",
+            )
+        })?;
         slot.insert(used.reset()?).set_waiting(true);
         Ok(())
     }
 
-    /// Counts it as in use.
+    /// Counts the slot as in use.
     pub(crate) fn in_use(&self) {
         if let Some(slot) = &mut *self.0.lock() {
             slot.set_waiting(false);
@@ -135,8 +140,8 @@ impl Pooled {
     }
 }
 
-// SAFETY: as `Memories` promises; the slot's own range is RESERVED + GUARD bytes, and a reset leaves it where it is. Where a
-// reset failed, wasmtime is not asked for anything but dropping this.
+// SAFETY: as for `Memories`. The slot's address range has RESERVED + GUARD bytes, and a reset does not move it. After a
+// failed reset wasmtime only drops this.
 unsafe impl LinearMemory for Pooled {
     fn byte_size(&self) -> usize {
         self.0.lock().as_ref().map_or(0, Slot::len)
@@ -149,7 +154,9 @@ unsafe impl LinearMemory for Pooled {
     fn grow_to(&mut self, bytes: usize) -> wasmtime::Result<()> {
         match &mut *self.0.lock() {
             Some(slot) => slot.grow_to(bytes).map_err(wasmtime::Error::new),
-            None => Err(wasmtime::Error::msg("a bug: the slot is gone")),
+            None => Err(wasmtime::Error::msg(
+                "a bug in Gojinn: the slot is gone; please report it",
+            )),
         }
     }
 
@@ -168,14 +175,14 @@ struct Mapping {
     guard: usize,
 }
 
-// SAFETY: the mapping is owned and nothing in it belongs to a thread.
+// SAFETY: the mapping is owned, and does not belong to a thread.
 unsafe impl Send for Mapping {}
 // SAFETY: `&Mapping` gives access to plain values only.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
     fn new(len: usize, reserved: usize, guard: usize) -> io::Result<Self> {
-        // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that exists.
+        // SAFETY: makes a new mapping at an address that the kernel chooses; no existing mapping is touched.
         let base = unsafe {
             libc::mmap(
                 ptr::null_mut(),
@@ -204,7 +211,7 @@ impl Mapping {
     fn boxed(len: usize, reserved: usize, guard: usize) -> Result<Box<dyn LinearMemory>, String> {
         match Self::new(len, reserved, guard) {
             Ok(mapping) => Ok(Box::new(mapping)),
-            Err(error) => Err(format!("no memory for a sandbox: {error}")),
+            Err(error) => Err(format!("cannot map memory for a sandbox: {error}")),
         }
     }
 
@@ -216,7 +223,7 @@ impl Mapping {
             )));
         }
         if len > self.len {
-            // SAFETY: the range lies within this mapping, which is ours alone.
+            // SAFETY: the range is inside of this mapping, which we own.
             let done = unsafe {
                 libc::mprotect(
                     self.base.as_ptr().cast(),
@@ -235,12 +242,12 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping made in `new`, which nothing refers to any more.
+        // SAFETY: unmaps the mapping made in `new`, to which nothing refers any more.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.reserved + self.guard) };
     }
 }
 
-// SAFETY: as `Memories` promises.
+// SAFETY: as for `Memories`.
 unsafe impl LinearMemory for Mapping {
     fn byte_size(&self) -> usize {
         self.len
@@ -265,7 +272,7 @@ mod tests {
     use engine_core::memory::{Image, Pool, PoolConfig};
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
-    /// A slot of a pool, and the pool, which counts it as busy until it is dropped.
+    /// A slot of a pool, and the pool, which counts the slot as busy until it is dropped.
     fn slot() -> (Ready, Pool) {
         let pool = Pool::new(PoolConfig::default()).unwrap();
         let image = Image::new(65_536, &[(7, b"image")]).unwrap();
@@ -289,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_laid_ready_is_taken_once() {
+    fn the_prepared_memory_is_used_once() {
         let (ready, pool) = slot();
         let ((first, second), taken) = with(ready, || {
             (ask(0, None).unwrap(), ask(65_536, None).unwrap())
@@ -302,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mapping_has_the_minimum_and_what_the_image_needs() {
+    fn a_mapping_has_the_minimum_and_room_for_the_image() {
         for (wanted, minimum, len) in [(0, 65_536, 1), (65_536, 0, 1), (3 * 65_536, 65_536, 3)] {
             let (memory, taken) = with(Ready::Bytes(wanted), || ask(minimum, None).unwrap());
             assert!(taken);
@@ -311,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_taken_is_dropped_and_meets_no_other_instantiation() {
+    fn unused_memory_is_dropped_and_not_used_by_another_instantiation() {
         let (ready, pool) = slot();
         let ((), taken) = with(ready, || ());
         assert!(!taken);

@@ -1,4 +1,4 @@
-//! A loaded artifact: linked once, instantiated for every sandbox.
+//! A loaded artifact: it is linked once, and instances are made from it.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::limiter::Limiter;
 use crate::memory::{self, Pooled, Ready};
 use crate::{Shared, trap};
 
-/// Entry points that are looked up once, when the module is loaded.
+/// Names of entry points that are looked up once, when the module is loaded.
 pub(crate) const USUAL_ENTRIES: [&str; 5] = [
     engine_core::wasm::START_EXPORT,
     engine_core::wasm::RESUME_EXPORT,
@@ -20,7 +20,7 @@ pub(crate) const USUAL_ENTRIES: [&str; 5] = [
     "gojinn_handle",
 ];
 
-/// A module, linked.
+/// A linked module.
 pub(crate) struct WasmtimeModule {
     shared: Arc<Shared>,
     pre: InstancePre<Data>,
@@ -31,12 +31,12 @@ pub(crate) struct WasmtimeModule {
 }
 
 impl WasmtimeModule {
-    /// Links `module`.
+    /// Links `module` with the hostcalls.
     pub(crate) fn new(shared: Arc<Shared>, module: &wasmtime::Module) -> Result<Self> {
         let pre = shared.linker.instantiate_pre(module).map_err(|error| {
             Error::new(
                 ErrorKind::Load,
-                "the module imports something that the host does not have",
+                "the module imports something that the host does not provide",
             )
             .because(trap::boxed(error))
         })?;
@@ -71,7 +71,7 @@ impl WasmtimeModule {
         &self.shared.interrupt
     }
 
-    /// The export `name`, which is to be an entry point.
+    /// The export `name`, which should be an entry point.
     pub(crate) fn entry(&self, name: &str) -> Option<ModuleExport> {
         match self.entries.iter().find(|(known, _)| *known == name) {
             Some((_, export)) => Some(*export),
@@ -118,7 +118,7 @@ impl Instantiate for WasmtimeModule {
         })?;
         if slot.is_some() && !taken {
             return Err(Error::host(
-                "a bug: a slot was made ready for a module that has no memory",
+                "a bug in Gojinn: there is a slot for a module that has no memory; please report it",
             ));
         }
         if let Some(export) = &self.memory {
@@ -126,14 +126,14 @@ impl Instantiate for WasmtimeModule {
                 .get_module_export(&mut store, export)
                 .and_then(Extern::into_memory);
         }
-        // In the memory modes that exist to be compared with, wasmtime makes the memory, as long as it is declared.
+        // In the memory modes for comparisons wasmtime makes the memory, with the declared length.
         if let Some(memory) = store.data().memory
             && let missing = bytes.saturating_sub(memory.data_size(&store) as u64)
             && missing > 0
         {
             let pages = missing.div_ceil(engine_core::PAGE);
             memory.grow(&mut store, pages).map_err(|error| {
-                Error::host("memory cannot grow to the size of its image")
+                Error::host("the sandbox's memory cannot grow to the size of its image")
                     .because(trap::boxed(error))
             })?;
         }
@@ -161,7 +161,7 @@ mod tests {
         let wasm = Wasm::parse(bytes, Features::ALL, &ModuleLimits::default()).unwrap();
         let split = Split::of(&wasm).unwrap();
         let artifact = backend.compile(&split.code).unwrap();
-        // SAFETY: the bytes were compiled by this very engine in the line above.
+        // SAFETY: this engine has compiled the bytes in the line above.
         let module =
             unsafe { wasmtime::Module::deserialize(&backend.shared.engine, artifact.bytes()) };
         let module = WasmtimeModule::new(Arc::clone(&backend.shared), &module.unwrap());
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_beyond_the_maximum_is_refused_in_words() {
+    fn an_image_beyond_the_maximum_is_refused_with_a_reason() {
         let pool = Pool::new(PoolConfig::default()).unwrap();
         let (module, _) = load(MemoryMode::Slots, DATA);
         let image = Image::new(9 * 65_536, &[]).unwrap();
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_for_a_module_without_memory_is_a_bug_and_comes_back() {
+    fn a_slot_for_a_module_without_memory_is_a_bug_and_is_given_back() {
         let image = Image::new(65_536, &[]).unwrap();
         let pool = Pool::new(PoolConfig::default()).unwrap();
         let (module, _) = load(MemoryMode::Slots, r#"(module (func (export "_start")))"#);

@@ -1,14 +1,15 @@
-//! What ended a guest, in engine-core's terms.
+//! Converts wasmtime's errors that ended a guest to engine-core's traps.
 
 use std::fmt::Write as _;
 
 use engine_core::{Trap, TrapCode};
 use wasmtime::{Config, Engine, Error, Result, Store, Trap as Code, WasmBacktrace};
 
-/// Makes the errors that unwind a guest when its hostcall said stop: with a backtrace in them, but an empty one.
+/// Makes the errors that unwind a guest after a hostcall has returned a stop. They contain an empty backtrace.
 ///
-/// Wasmtime walks the guest's stack for every error that ends it and has no backtrace yet, 1-2 us for a frame or two. That is
-/// well spent on a trap, and wasted on a `proc_exit`. Only an engine without backtraces hands out an empty one.
+/// For every error without a backtrace that ends a guest, wasmtime walks the guest's stack, which takes 1 to 2 µs for a
+/// frame or two. This is useful for a trap, but not for a `proc_exit`. Only an engine without backtraces makes an empty
+/// one.
 pub(crate) struct Unwinder(Store<()>);
 
 impl Unwinder {
@@ -19,19 +20,19 @@ impl Unwinder {
         Ok(Self(Store::new(&Engine::new(&config)?, ())))
     }
 
-    /// The error. It says nothing: the host state has the reason.
+    /// The error. It has no message, because the host state has the reason.
     pub(crate) fn error(&self) -> Error {
         Error::msg(WasmBacktrace::capture(&self.0))
     }
 }
 
-/// The trap that `error` is, which ended a guest. Not for an error of [`Unwinder`].
+/// The trap for `error`, which ended a guest. Not for an error of [`Unwinder`].
 pub(crate) fn of(error: &Error) -> Trap {
     let code = error
         .downcast_ref::<Code>()
         .map_or(TrapCode::Host, |trap| class(*trap));
     let backtrace = error.downcast_ref::<WasmBacktrace>();
-    // The trap itself is the innermost; wasmtime puts the address of a fault around it, and the backtrace around that.
+    // The trap itself is the innermost error. wasmtime adds the address of a fault as context, and then the backtrace.
     let causes: Vec<String> = error
         .chain()
         .skip(usize::from(backtrace.is_some()))
@@ -50,12 +51,12 @@ pub(crate) fn of(error: &Error) -> Trap {
     Trap::new(code, detail)
 }
 
-/// An error of wasmtime's as the cause of one of engine-core's.
+/// An error of wasmtime, as the cause of an error of engine-core.
 pub(crate) fn boxed(error: Error) -> Box<dyn std::error::Error + Send + Sync> {
     format!("{error:#}").into()
 }
 
-/// The class of one of wasmtime's traps.
+/// The class of a trap of wasmtime.
 fn class(trap: Code) -> TrapCode {
     match trap {
         Code::StackOverflow => TrapCode::StackOverflow,
@@ -71,7 +72,7 @@ fn class(trap: Code) -> TrapCode {
     }
 }
 
-/// The functions a guest was in, innermost first.
+/// The functions in which the guest was, innermost first.
 fn place(backtrace: &WasmBacktrace) -> String {
     let names = backtrace
         .frames()
@@ -83,7 +84,7 @@ fn place(backtrace: &WasmBacktrace) -> String {
     joined(names)
 }
 
-/// Names as a chain of calls; a function that calls itself stands once, with how often it did.
+/// Names as a chain of calls. Consecutive calls of the same function are shown once, with their number.
 fn joined(names: impl Iterator<Item = String>) -> String {
     let mut runs: Vec<(String, usize)> = Vec::new();
     for name in names {
@@ -103,7 +104,7 @@ fn joined(names: impl Iterator<Item = String>) -> String {
     text
 }
 
-/// A guest's name for one of its functions, fit for a log line: no control characters, not too long.
+/// A guest's name of a function, prepared for a log line: without control characters, and cut to a bounded length.
 fn shown(name: &str) -> String {
     const LONGEST: usize = 100;
     let mut shown = String::new();
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_trap_is_the_hosts_fault() {
+    fn an_error_that_is_not_a_trap_is_the_hosts_fault() {
         let trap = of(&Error::msg("what is this"));
         assert_eq!(trap.code, TrapCode::Host);
         assert_eq!(trap.detail, "what is this");

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// The guests that answer do so with a body of their own.
+// The guests that answer do so each with another body.
 func TestWatAnswers(t *testing.T) {
 	for name, body := range map[string]string{
 		"hello":         "Hello from wat\n",

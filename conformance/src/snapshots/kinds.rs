@@ -270,7 +270,7 @@ pub fn state_of_a_warm_up_stays(fixture: &Fixture) {
     }
 }
 
-/// A snapshot holds the values of its own function. There is no snapshot if the function has per-request values.
+/// A snapshot holds the values of one function. There is no snapshot if the function has per-request values.
 pub fn env_and_args_are_those_of_the_function(fixture: &Fixture) {
     let Some(wasm) = guest("go-probe") else {
         return;

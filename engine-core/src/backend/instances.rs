@@ -1,4 +1,4 @@
-//! The instance pool: where instances that are used again wait between two sandboxes, and how many there may be.
+//! The instance pool: instances that are reused wait here between two sandboxes, and their number is bounded.
 //!
 //! ```text
 //!            InstancePool::lease            run: returned, or proc_exit
@@ -27,10 +27,10 @@ use crate::memory::Image;
 use crate::per_cpu::PerCpu;
 use crate::start::StartState;
 
-/// Where the instances of one module wait. `K` is a pristine instance, with what a reset needs to know.
+/// The waiting instances of one module. `K` is a pristine instance, with the values that a reset needs.
 pub struct InstancePool<K> {
     shards: PerCpu<CachePadded<Mutex<Shard<K>>>>,
-    /// Instances that each shard may have, in use or waiting.
+    /// The maximum number of instances of each shard, in use or waiting.
     most: usize,
     budget: Arc<InstanceBudget>,
 }
@@ -38,11 +38,11 @@ pub struct InstancePool<K> {
 struct Shard<K> {
     waiting: Vec<(Origin, K)>,
     in_use: usize,
-    /// Whether an instance was taken since unused ones were last looked for.
+    /// Whether an instance was taken since the last search for unused ones.
     is_used: bool,
-    /// How many sandboxes to come get no lease.
+    /// The number of next sandboxes that get no lease.
     pause: u32,
-    /// How long the next pause is.
+    /// The length of the next pause.
     next_pause: u32,
 }
 
@@ -50,7 +50,7 @@ struct Shard<K> {
 const LONGEST_PAUSE: u32 = 1023;
 
 impl<K: Send + 'static> InstancePool<K> {
-    /// A pool with `most` instances for each processor.
+    /// A pool with at most `most` instances for each processor.
     pub fn new(most: usize, budget: &Arc<InstanceBudget>) -> Arc<Self> {
         Self::with_shards(PerCpu::new(Shard::new), most, budget)
     }
@@ -70,7 +70,8 @@ impl<K: Send + 'static> InstancePool<K> {
         pool
     }
 
-    /// An instance for a sandbox that begins with `start`, if one waits: one of this processor's, or of another's.
+    /// An instance for a sandbox that starts with `start`, if one waits: of this processor's shard, otherwise of any
+    /// other.
     pub fn take(&self, start: &Start<'_>, limits: &SandboxLimits) -> Option<(K, Lease<'_, K>)> {
         let home = self.shards.home();
         let mut shard = self.shards[home].lock();
@@ -81,16 +82,16 @@ impl<K: Send + 'static> InstancePool<K> {
         }
         (1..self.shards.len()).find_map(|next| {
             let other = (home + next) % self.shards.len();
-            // A shard whose lock is held is about to change: the next sandbox looks at it again.
+            // Skip a shard whose lock is held: the next sandbox looks at it again.
             let found = self.shards[other].try_lock()?.take(start, limits)?;
             Some(self.leased(other, found))
         })
     }
 
-    /// A permission to make an instance that can be used again, with a memory of up to `most_bytes`.
+    /// A permission to make an instance that can be reused, with a memory of up to `most_bytes`.
     ///
-    /// Where the shard is full, the instance that has waited longest among those that do not fit `start` is dropped for it:
-    /// a module has several starts (plain, recorded runs, snapshots), most of which are never seen again.
+    /// If the shard is full, the instance is dropped that has waited longest of those that do not fit `start`. A module
+    /// has several starts (plain, recorded runs, snapshots), and most of them are never used again.
     pub fn lease(
         &self,
         start: &Start<'_>,
@@ -118,7 +119,7 @@ impl<K: Send + 'static> InstancePool<K> {
             let given_up = shard.waiting.remove(at);
             shard.in_use += 1;
             drop(shard);
-            // Its memory is reset, which takes a while.
+            // Dropped without the lock, because its memory is reset, which takes some time.
             drop(given_up);
             return Some(self.lease_at(home, origin));
         }
@@ -154,7 +155,7 @@ impl<K> Shard<K> {
         }))
     }
 
-    /// The fitting instance that was brought last: its memory is most likely still in the processor's caches.
+    /// Takes the fitting instance that was put back last: its memory is most likely still in the processor's caches.
     fn take(&mut self, start: &Start<'_>, limits: &SandboxLimits) -> Option<(Origin, K)> {
         let at = self
             .waiting
@@ -185,7 +186,7 @@ impl<K> std::fmt::Debug for InstancePool<K> {
     }
 }
 
-/// A permission to have one instance of the pool in use. Dropping it frees the room in the pool: drop the instance first.
+/// A permission to use one instance of the pool. Dropping it frees the room in the pool, so drop the instance first.
 pub struct Lease<'a, K> {
     pool: &'a InstancePool<K>,
     shard: usize,
@@ -204,8 +205,8 @@ impl<K> Lease<'_, K> {
         }
     }
 
-    /// Notes that the instance was dropped, where an instance that can be used again costs more to make than one that cannot:
-    /// a module that loses them often gets no lease for a while, longer each time.
+    /// Records that the instance was dropped. For backends whose reusable instances cost more to make than others: a
+    /// module that loses them often gets no lease for some time, longer each time.
     pub fn lost(self) {
         let mut shard = self.pool.shards[self.shard].lock();
         shard.next_pause = (2 * shard.next_pause + 1).min(LONGEST_PAUSE);
@@ -228,12 +229,12 @@ impl<K> std::fmt::Debug for Lease<'_, K> {
     }
 }
 
-/// What an instance was made from: it fits sandboxes that start from the same.
+/// What an instance was made from. It fits sandboxes that start from the same.
 struct Origin {
     image: Arc<Image>,
-    /// With the values that globals were set to.
+    /// The state that it started from, with the values of globals.
     point: Arc<StartState>,
-    /// Bytes that its memory can have.
+    /// The maximum size of its memory in bytes.
     most_bytes: u64,
 }
 
@@ -248,18 +249,18 @@ impl Origin {
     }
 }
 
-/// The bound on the instances of all pools of a backend, in use or waiting.
+/// The maximum number of instances of all pools of a backend, in use or waiting.
 pub struct InstanceBudget {
     taken: CachePadded<AtomicUsize>,
     most: usize,
     pools: Mutex<Vec<Weak<dyn Clear>>>,
     origin: Instant,
-    /// When unused instances were last looked for, in milliseconds since `origin`.
+    /// The time of the last search for unused instances, in milliseconds since `origin`.
     looked: AtomicU64,
     is_looking: AtomicBool,
 }
 
-/// Time between two looks for unused instances.
+/// The time between two searches for unused instances.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 impl InstanceBudget {
@@ -276,7 +277,7 @@ impl InstanceBudget {
         })
     }
 
-    /// Counts one more, unless the budget is used up.
+    /// Counts one more instance, unless the budget is used up.
     fn add(&self) -> bool {
         self.taken
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
@@ -295,7 +296,8 @@ impl InstanceBudget {
         pools.push(pool);
     }
 
-    /// Clears the pools that were not used since the last look; at most one look at a time, and not too often.
+    /// Clears the pools that were not used since the last search. At most one thread searches at a time, and not too
+    /// often.
     #[cold]
     fn make_room(&self) {
         let now = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -308,7 +310,7 @@ impl InstanceBudget {
     }
 
     fn look(&self) {
-        // Instances are dropped, and perhaps the last reference to a pool, with no lock held.
+        // No lock is held while instances are dropped, and perhaps the last reference to a pool.
         let pools = self.pools.lock().clone();
         for pool in pools.iter().filter_map(Weak::upgrade) {
             pool.clear_unused();
@@ -325,9 +327,9 @@ impl std::fmt::Debug for InstanceBudget {
     }
 }
 
-/// A pool as its budget sees it.
+/// A pool, as its budget uses it.
 trait Clear: Send + Sync {
-    /// Drops what waits in shards from which no instance was taken since this was last called.
+    /// Drops the waiting instances of shards from which none was taken since the last call of this.
     fn clear_unused(&self);
 }
 
@@ -377,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn leases_are_bounded_by_the_shelf_and_by_all_shelves_together() {
+    fn leases_are_bounded_by_the_pool_and_by_all_pools_together() {
         let budget = InstanceBudget::new(3);
         let (one, two) = (pool(2, &budget), pool(2, &budget));
         let image = image();
@@ -397,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_makes_room_for_what_is_wanted() {
+    fn an_instance_that_does_not_fit_is_dropped_for_one_that_does() {
         let budget = InstanceBudget::new(2);
         let pool = pool(2, &budget);
         let images = [image(), image(), image()];
@@ -410,7 +412,7 @@ mod tests {
         let (one, of_older) = take(&pool, older).unwrap();
         let (two, of_newest) = take(&pool, newest).unwrap();
         assert_eq!((one, two), (1, 2));
-        // What is in use is never given up.
+        // An instance in use is never dropped.
         assert!(lease(&pool, oldest).is_none());
         of_older.keep(one);
         drop(of_newest);
@@ -444,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_waits_in_another_lane_is_found() {
+    fn an_instance_that_waits_in_another_shard_is_found() {
         let budget = InstanceBudget::new(8);
         let pool: Arc<InstancePool<u32>> =
             InstancePool::with_shards(PerCpu::with_len(4, Shard::new), 2, &budget);
@@ -487,13 +489,13 @@ mod tests {
         }
         assert_eq!(pauses[..4], [1, 3, 7, 15]);
         assert_eq!(pauses[9..], [1023, 1023, 1023]);
-        // A lease that came to nothing is no loss.
+        // A lease that was not used is not a loss.
         drop(lease(&pool, &image));
         assert!(lease(&pool, &image).is_some());
     }
 
     #[test]
-    fn a_shelf_that_nobody_uses_makes_room_for_others() {
+    fn an_unused_pool_makes_room_for_others() {
         let budget = InstanceBudget::new(2);
         let (idle, busy) = (pool(2, &budget), pool(2, &budget));
         let image = image();
@@ -505,7 +507,7 @@ mod tests {
         again.keep(number);
         assert_eq!(taken(&budget), 2);
         assert!(lease(&busy, &image).is_none());
-        // The first look finds that it was used, the second that it was not.
+        // The first search finds that it was used, the second that it was not.
         budget.look();
         assert_eq!(taken(&budget), 2);
         budget.look();

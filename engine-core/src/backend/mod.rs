@@ -1,7 +1,8 @@
-//! How an engine plugs in: the traits that the core calls, those that a backend writes, and the runner between them.
+//! The interface of backends: the traits that the core calls, those that a backend implements, and the runner between
+//! them.
 //!
 //! ```text
-//!   the core calls     Backend            Module                  Sandbox
+//!   the core uses      Backend            Module                  Sandbox
 //!                      one per process    one per deployment      one per request
 //!                         │                 ▲                       ▲
 //!                         │ load            │ provided by the runner, once for all backends
@@ -9,8 +10,13 @@
 //!   a backend writes   Backend  ───────▶  Instantiate  ───────▶  Instance
 //! ```
 //!
-//! The upper three are object-safe; dynamic dispatch was measured at 30-35 ns per call, twice per request. The lower two
-//! are generic parameters of the [`Runner`], so that there is no other dynamic call on the path of a request.
+//! The core uses the upper three as trait objects: a dynamic call takes 30 to 35 ns (measured), and there are two for
+//! each request. The lower two are generic parameters of the [`Runner`], so a request makes no other dynamic calls.
+//!
+//! Invariants:
+//! - A sandbox is used for one request. A pooled instance is pristine before the next sandbox gets it.
+//! - No backend orders the steps of a sandbox: the [`Runner`] does, for all of them.
+//! - A panic of a backend or a hostcall does not leave the runner.
 
 mod instance;
 pub mod instances;
@@ -34,44 +40,47 @@ pub use runner::Runner;
 pub(crate) use slots::SlotSource;
 pub use slots::Slots;
 
-/// One engine behind the core trait. Made once, shared by every function that runs on it.
+/// A WebAssembly engine. It is made once, and shared by all functions that run on it.
 pub trait Backend: Send + Sync + fmt::Debug + 'static {
-    /// The name of this engine in configuration, labels and logs. The engines of one [`Engine`](crate::Engine) have different
-    /// names.
+    /// The name of this engine in configuration, labels and logs. The backends of one [`Engine`](crate::Engine) must
+    /// have different names.
     fn name(&self) -> &'static str;
 
-    /// The optional wasm features it supports, beyond those that are always on. Read when an engine is made and when a
-    /// function is deployed, never during a request.
+    /// The optional wasm features that it supports, beyond those that are always on. Read when an engine is made and
+    /// when a function is deployed, never during a request.
     fn features(&self) -> Features;
 
-    /// What else it can do. Read when a function is deployed, never during a request.
+    /// Its other capabilities. Read when a function is deployed, never during a request.
     fn capabilities(&self) -> Capabilities;
 
-    /// Everything that decides whether an artifact made elsewhere fits: version, configuration, CPU features.
+    /// Everything that decides whether it can load an artifact: version, configuration, CPU features.
     fn fingerprint(&self) -> Fingerprint;
 
-    /// Compiles a module that engine-core has validated. Slow (seconds for a Go module); never on the request path, and on
-    /// a thread of its own with a large stack that has [stepped back](crate::priority), as have threads started here.
+    /// Compiles a module that engine-core has validated. Slow (seconds for a Go module), and never called during a
+    /// request. It is called on a separate thread with a large stack and a [low priority](crate::priority), which the
+    /// threads that it starts inherit.
     ///
-    /// Nothing can end it early, so a deployment may stop waiting for it. What bounds it is [`ModuleLimits`](crate::wasm::ModuleLimits),
-    /// checked before, and how many threads of its own the backend gives it.
+    /// It cannot be cancelled, but a deployment may stop waiting for it. Its time is bounded by
+    /// [`ModuleLimits`](crate::wasm::ModuleLimits), which are checked before, and by the number of threads that the
+    /// backend uses.
     fn compile(&self, wasm: &Wasm) -> Result<Artifact>;
 
-    /// Loads an artifact and links it once, for all the sandboxes to come: most often as a [`Runner`]. Called once for a
-    /// deployed module, on the thread that deploys; milliseconds for native code.
+    /// Loads an artifact and links it, once for all its sandboxes. Most backends return a [`Runner`]. Called once for a
+    /// deployed module, on the deploying thread. Takes milliseconds for native code.
     ///
     /// # Safety
-    /// `artifact` came unchanged from `compile` of a backend with this fingerprint: loading native code executes it.
+    /// `artifact` must be unchanged from `compile` of a backend with this fingerprint: loading native code means
+    /// executing it.
     unsafe fn load(self: Arc<Self>, artifact: &Artifact) -> Result<Arc<dyn Module>>;
 }
 
-/// A loaded artifact: shareable, linked, cheap to instantiate. [`Runner`] is one for every [`Instantiate`].
+/// A loaded artifact: linked, shared, and cheap to instantiate. [`Runner`] implements it for every [`Instantiate`].
 pub trait Module: Send + Sync + 'static {
-    /// Makes the sandbox of one request, and once for each deployment one that is dropped. Runs no guest code (start
-    /// functions are entry points of the [`Job`]) and must not block: a request waits for it.
+    /// Makes the sandbox of one request; and, at each deployment, one that is only dropped. Runs no guest code (start
+    /// functions are entry points of the [`Job`]). It must not block, because a request waits for it.
     ///
-    /// `Err` means the host could not make it (no memory, a broken invariant): whatever depends on the module alone was
-    /// found out when it was deployed.
+    /// `Err` means that the host could not make it (no memory, a broken invariant). Faults of the module alone have
+    /// already failed the deployment.
     fn instantiate(
         &self,
         start: Start<'_>,
@@ -79,11 +88,11 @@ pub trait Module: Send + Sync + 'static {
     ) -> Result<Box<dyn Sandbox + '_>>;
 }
 
-/// Store + instance for exactly one request. It borrows from its module: a call that counted a reference on it would wait for
-/// the calls on other processors that do the same.
+/// A store and an instance for exactly one request. It borrows from its module, and does not count a reference on it:
+/// calls on different processors would all write to that counter.
 pub trait Sandbox: Send {
-    /// Runs the job to its end, on the thread of the request, and gives the host state back. Consumes the sandbox: a used one
-    /// cannot be used again.
+    /// Runs the job to its end, on the thread of the request, and returns the host state. Consumes the sandbox, so that
+    /// it cannot be used twice.
     ///
     /// Must end within about a millisecond of the job's deadline or cancellation, whatever the guest does, and must
     /// never unwind.
@@ -93,19 +102,20 @@ pub trait Sandbox: Send {
 /// What a backend can do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Capabilities {
-    /// Whether an artifact is native code (worth a cache, and must be authenticated) or the module itself.
+    /// Whether an artifact is native code, which is worth caching and must be authenticated. Otherwise it is the module
+    /// itself.
     pub native_artifact: bool,
-    /// Whether an artifact that has a [file](Artifact::file) is loaded by mapping it: one copy less.
+    /// Whether an artifact with a [file](Artifact::file) is loaded by mapping the file, which saves a copy.
     pub maps_artifacts: bool,
-    /// Whether sandboxes can live in the slots of [`crate::memory`]. Without, [`Start::slot`] is always `None`.
+    /// Whether sandboxes can use the slots of [`crate::memory`]. If not, [`Start::slot`] is always `None`.
     pub slots: bool,
 }
 
-/// Part of every artifact's identity.
+/// What an artifact depends on besides its module; a part of every artifact's identity.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Fingerprint(pub String);
 
-/// Compiled bytes of one backend. Private fields: only a backend's `compile` and the artifact cache make one.
+/// The result of a compilation. Only a backend's `compile` and the artifact cache make one.
 #[derive(Clone)]
 pub struct Artifact {
     backend: &'static str,
@@ -132,7 +142,7 @@ impl Content {
 }
 
 impl Artifact {
-    /// What `backend` compiled.
+    /// An artifact with the `bytes` that `backend` has compiled.
     pub fn new(backend: &dyn Backend, bytes: impl Into<Arc<[u8]>>) -> Self {
         Self {
             backend: backend.name(),
@@ -141,7 +151,7 @@ impl Artifact {
         }
     }
 
-    /// What a backend compiled once, as the cache has verified it.
+    /// An artifact that a backend has compiled earlier, and that the cache has verified.
     pub(crate) fn from_cache(
         backend: &'static str,
         fingerprint: Fingerprint,
@@ -175,7 +185,7 @@ impl Artifact {
         Err(Error::new(
             ErrorKind::Load,
             format!(
-                "the artifact was compiled by {} for {}, this is {name} for {}: compile the module again",
+                "the artifact was compiled by {} for {}, but this is {name} for {}; compile the module again",
                 self.backend, self.fingerprint.0, fingerprint.0
             ),
         ))
@@ -187,7 +197,7 @@ impl Artifact {
         self.content.bytes()
     }
 
-    /// A file of exactly these bytes that nobody can change any more, if there is one: a memfd that is sealed.
+    /// A file with exactly these bytes that can no longer change, if there is one: a sealed memfd.
     #[must_use]
     pub fn file(&self) -> Option<BorrowedFd<'_>> {
         match &self.content {
@@ -207,7 +217,7 @@ impl fmt::Debug for Artifact {
     }
 }
 
-/// Where a sandbox starts from, and the memory it gets.
+/// The state from which a sandbox starts, and the memory that it gets.
 pub struct Start<'a> {
     /// What all sandboxes of a function start from.
     pub point: Arc<StartState>,
@@ -215,13 +225,13 @@ pub struct Start<'a> {
 }
 
 impl<'a> Start<'a> {
-    /// A start at `point`, in a slot of `slots`.
+    /// A start from `point`, in a slot of `slots`.
     #[must_use]
     pub fn new(point: Arc<StartState>, slots: Option<&'a dyn Slots>) -> Self {
         Self { point, slots }
     }
 
-    /// The plain start of a module with `image`, in memory that the engine makes.
+    /// The plain start of a module with `image`, in memory that the engine allocates.
     #[must_use]
     pub fn plain(image: Option<Arc<Image>>) -> Self {
         Self::from(StartState {
@@ -236,8 +246,8 @@ impl<'a> Start<'a> {
         self.point.image.as_ref()
     }
 
-    /// Memory for the sandbox, already holding the image: asked for at most once, when no pooled instance fits. `None`: the
-    /// engine makes a memory, into which the image is copied.
+    /// A slot for the sandbox's memory, which already holds the image. Called at most once, if no pooled instance fits.
+    /// `None`: the engine allocates a memory, and the image is copied into it.
     #[must_use]
     pub fn slot(&self) -> Option<Slot> {
         self.slots?.slot(self.image()?)
@@ -245,7 +255,7 @@ impl<'a> Start<'a> {
 }
 
 impl From<StartState> for Start<'_> {
-    /// The start of one sandbox, in memory that the engine makes.
+    /// The start of one sandbox, in memory that the engine allocates.
     fn from(point: StartState) -> Self {
         Self::new(Arc::new(point), None)
     }
@@ -260,35 +270,36 @@ impl fmt::Debug for Start<'_> {
     }
 }
 
-/// What one sandbox is to do.
+/// What one sandbox must do.
 #[derive(Debug)]
 pub struct Job {
-    /// Exports to call in this order, each `[] -> []`: a start function, `_initialize`, then `_start` or `gojinn_handle`.
-    /// The first that does not return normally ends the job.
+    /// The exports to call in this order, each `[] -> []`: a start function, `_initialize`, then `_start` or
+    /// `gojinn_handle`. The first one that does not return ends the job.
     pub entries: Arc<[String]>,
-    /// Everything the guest can reach on the host, this call's deadline among it.
+    /// Everything that the guest can reach on the host, and the call with its deadline.
     pub host: Box<HostState>,
-    /// The exported mutable globals whose values are wanted at the end, together with the memory: for a run-up. `None`, as in
-    /// every request: nothing is.
+    /// The exported mutable globals to capture at the end, together with the memory, while a snapshot is recorded.
+    /// `None` in requests: nothing is captured.
     pub capture: Option<Arc<[String]>>,
 }
 
-/// What came of a job.
+/// The result of a job.
 #[derive(Debug)]
 pub struct Finished {
     /// How the guest ended.
     pub exit: GuestExit,
-    /// The host state, with output, log lines and memory figures.
+    /// The host state, with the output, log lines and stats of memory.
     pub host: Box<HostState>,
-    /// The guest's state as its end left it, if the job asked for it and it could be read, however the guest ended.
+    /// The guest's state at its end, if the job asked for it and it could be read. It does not matter how the guest
+    /// ended.
     pub captured: Option<Box<Captured>>,
 }
 
-/// A guest's state: all there is of it for a module without [hidden state](crate::wasm::hidden_state).
+/// A guest's captured state. It is complete if the module has no [hidden state](crate::wasm::hidden_state).
 #[derive(Debug)]
 pub struct Captured {
-    /// All of its memory, whole wasm pages; empty if it exports none.
+    /// Its whole memory, in whole wasm pages. Empty if it exports none.
     pub memory: Vec<u8>,
-    /// The globals that were asked for, in that order.
+    /// The captured globals, in the order of the job.
     pub globals: Vec<(String, GlobalValue)>,
 }

@@ -1,17 +1,17 @@
 //! Recognises a program made by Go's compiler and linker (`GOOS=wasip1`), which can be stopped and resumed at a call.
 //!
 //! Go keeps its stacks in linear memory and can enter each function at each of its calls, which is how goroutines switch:
-//! `wasm_pc_f_loop` calls the function whose program counter stands below the stack pointer, again and again. So the state of a
-//! Go program that waits in a call of the host is all in its memory and its globals, and calling the loop goes on from there.
+//! `wasm_pc_f_loop` calls, again and again, the function whose program counter is below the stack pointer. So the whole
+//! state of a Go program that waits in a hostcall is in its memory and its globals, and calling the loop resumes it.
 //!
 //! ```text
 //!   _start:  SP = m0's stack; rt0_go(0); wasm_pc_f_loop()
 //!   loop:    do { table[u32[SP-6]](u16[SP-8]) } while PAUSE == 0        a program counter: table index << 16 | resume point
 //! ```
 //!
-//! Everything is told by structure: names are not needed, and `-ldflags="-s -w"` drops them. What is read here is compared
-//! instruction by instruction with what the linker writes (Go 1.21 to 1.26), so that a module that was changed by another tool,
-//! or only looks like Go, is not taken for one.
+//! A program is recognised by its structure, not by names: `-ldflags="-s -w"` removes them. The code is compared
+//! instruction by instruction with what the linker writes (Go 1.21 to 1.26). So a module that another tool has changed,
+//! or that only looks like Go, is not recognised.
 
 mod code;
 pub(crate) mod state;
@@ -58,7 +58,8 @@ pub(crate) const RUNTIME_SEED: u32 = 32;
 /// The table index of the first function with code: `funcValueOffset` of Go's linker.
 const FIRST: u32 = 0x1000;
 
-/// A Go command: what of its structure a snapshot needs. Functions are named by their table indices, as in program counters.
+/// A Go command: what of its structure a snapshot needs. Functions are named by their table indices, as in program
+/// counters.
 #[derive(Clone)]
 pub(crate) struct GoCommand {
     /// The function index of `wasm_pc_f_loop`.
@@ -69,11 +70,11 @@ pub(crate) struct GoCommand {
     pub(crate) m0: u32,
     /// The address of `g0`, the goroutine that schedules.
     pub(crate) g0: u32,
-    /// The address where the entry of `runtime.main` stands, in read-only data.
+    /// The address, in read-only data, that holds the entry of `runtime.main`.
     pub(crate) main_pc: u32,
     /// The module's bytes, or its code's after a split.
     code: Arc<[u8]>,
-    /// Where each function's body stands in `code`.
+    /// The range of each function's body in `code`.
     bodies: Box<[Range<u32>]>,
     /// How many functions are imported: the function index of the first body.
     imported: u32,
@@ -89,7 +90,7 @@ impl fmt::Debug for GoCommand {
     }
 }
 
-/// Recognises a Go command in a module that is valid and imports functions only. `Err` says why it is none.
+/// Recognises a Go command in a module that is valid and imports functions only. `Err` says why it is not one.
 ///
 /// Takes 0.2 ms for a program of 3 MB.
 pub(crate) fn recognise(module: &Arc<[u8]>) -> Result<GoCommand, String> {
@@ -233,7 +234,7 @@ impl Imports {
     }
 }
 
-/// Where the bodies of functions stand.
+/// The ranges of the bodies of functions.
 fn bodies(section: &Section, module: &[u8]) -> wasmparser::Result<Box<[Range<u32>]>> {
     let mut reader = section.reader(module);
     let count = reader.read_var_u32()?;

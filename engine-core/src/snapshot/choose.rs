@@ -17,7 +17,7 @@ use crate::module::{Loaded, StartPlan};
 use crate::sandbox::{self, World, wasi::MountSet};
 use crate::wasm::Form;
 
-/// Runs in addition, where a snapshot seems to be slower, of which the quickest counts.
+/// How many more runs are timed if a snapshot seems to be slower. The quickest counts.
 const TIMED: usize = 5;
 
 /// A function that may get a snapshot.
@@ -27,7 +27,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) contract: &'static dyn Contract,
     pub(crate) loaded: &'a Loaded,
     pub(crate) program: &'a sandbox::Program,
-    /// Values of env and args that each request brings.
+    /// How many values of `env` and `args` only a request knows.
     pub(crate) per_request_values: usize,
     pub(crate) mounts: Option<&'a MountSet>,
     pub(crate) limits: &'a SandboxLimits,
@@ -36,7 +36,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) warmup: Option<&'a Warmup>,
 }
 
-/// Takes a snapshot, verifies it, and says what came of it. `Err`: settings that contradict each other.
+/// Takes a snapshot, verifies it, and returns the start plan, if there is one, with the facts. `Err`: the settings
+/// contradict each other.
 pub(crate) fn take(wanted: &Wanted<'_>) -> Result<(Option<StartPlan>, SnapshotFacts)> {
     check(wanted)?;
     let mut facts = SnapshotFacts::default();
@@ -81,8 +82,8 @@ fn check(wanted: &Wanted<'_>) -> Result<()> {
     }
     if wanted.mode == SnapshotMode::On && wanted.per_request_values > 0 {
         return Err(Error::config(
-            "snapshot is on, and env or args have values that each request brings: a snapshot holds those of its start; \
-             take the placeholders out, or set snapshot to auto",
+            "snapshot is on, but env or args have placeholders of the request, and a snapshot could hold only one value of \
+             each; take the placeholders out, or set snapshot to auto",
         ));
     }
     Ok(())
@@ -169,7 +170,7 @@ fn choose(wanted: &Wanted<'_>, facts: &mut SnapshotFacts) -> Result<Candidate, S
     })
 }
 
-/// How a program is warmed up.
+/// A warm-up of a program.
 struct Warming<'a> {
     language: &'a dyn Language,
     verifier: &'a Verifier<'a>,
@@ -177,7 +178,7 @@ struct Warming<'a> {
 }
 
 impl Warming<'_> {
-    /// The warmed program, if it answers as it does without and is quicker. `Err` says why not.
+    /// The warmed program, if it answers as without the warm-up and is not slower. `Err` says why there is none.
     fn warm(
         &self,
         first: &Recorded,
@@ -197,13 +198,13 @@ impl Warming<'_> {
         match slower(verifier, &first.plan, &warm.plan, times)? {
             None => Ok(warm),
             Some(times) => Err(format!(
-                "a request takes {:?} then, and {:?} without",
+                "a request takes {:?} after the warm-up, and {:?} without",
                 times.snapshot, times.before
             )),
         }
     }
 
-    /// Has the program serve the first sample for all rounds.
+    /// Lets the program serve the first sample in each round.
     fn rounds(&self, from: &Checkpoint, world: World) -> Result<Checkpoint, String> {
         let Verifier {
             recorder, samples, ..
@@ -211,14 +212,15 @@ impl Warming<'_> {
         let sample = samples.first().ok_or("the contract has no samples")?;
         let mut last: Option<Checkpoint> = None;
         for round in 1..=self.rounds {
-            // A collection empties pools, which the last round fills again; what it leaves behind is a request's garbage only.
+            // A garbage collection before the last round empties the program's pools; the last round fills them again,
+            // and leaves no more garbage than one request.
             let tidy = round + 1 == self.rounds;
             let world = Worlds::round(world, round);
             let from = last.as_ref().unwrap_or(from);
             let mut next = self.language.round(recorder, from, sample, tidy, world)?;
             if let Some(last) = last {
                 next.asked = last.asked.and(&next.asked);
-                // What each round writes is what the first one wrote.
+                // Every round writes the same as the first.
                 next.stderr = last.stderr;
             }
             last = Some(next);
@@ -227,14 +229,16 @@ impl Warming<'_> {
     }
 }
 
-/// What can be said without running anything.
+/// Checks what can be checked without running the program. `Err` says why there cannot be a snapshot.
 fn eligible(wanted: &Wanted<'_>) -> Result<(), String> {
     let split = &wanted.loaded.split;
     if wanted.per_request_values > 0 {
-        return Err("env or args have values that each request brings".into());
+        return Err("env or args have placeholders, whose values only a request knows".into());
     }
     if wanted.mode == SnapshotMode::Auto && wanted.mounts.is_some_and(MountSet::any_writable) {
-        return Err("it has a writable mount, and no run without a request may write there".into());
+        return Err(
+            "it has a writable mount, and a run without a request must not write there".into(),
+        );
     }
     if split.image.is_none() {
         return Err(match &split.why_not {
@@ -248,8 +252,8 @@ fn eligible(wanted: &Wanted<'_>) -> Result<(), String> {
     }
 }
 
-/// The times that show that `snapshot` is slower than `before`, by more than measurements on a busy machine differ; `None` if it is
-/// not. Where it makes no difference, a start that has less to do is the better one.
+/// The times, if `snapshot` is slower than `before` by more than measurements on a busy machine differ; otherwise `None`.
+/// If both take the same time, the snapshot is used: it has less to do.
 fn slower(
     verifier: &Verifier<'_>,
     before: &StartPlan,

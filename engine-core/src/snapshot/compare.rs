@@ -1,16 +1,17 @@
-//! Compares answers that differ: whether what differs is chance, time, or frozen.
+//! Compares answers that differ, and decides whether a difference is chance, time, or something frozen.
 
-/// What is compared of an answer, in this order.
+/// The parts of an answer that are compared, in this order.
 pub(super) type Parts = Vec<Vec<u8>>;
 
-/// Whether what differs between the answers of two snapshots, in pairs that were each given in one world, is chance: then it is
-/// something else in another world, or does not differ there. `Err` is the part in which something is the same in all of them.
+/// Checks whether the differences between the answers of two snapshots are chance. Each pair was answered in one world.
+/// A difference is chance if in another world it is another one, or there is none. `Err` is the number of the part in
+/// which a difference is the same in all worlds.
 pub(super) fn chance(pairs: &[(Parts, Parts)]) -> Result<(), usize> {
     let Some((first, other)) = pairs.first() else {
         return Ok(());
     };
     for part in (0..first.len()).filter(|part| first[*part] != other[*part]) {
-        // Where the lengths differ, nothing says which byte is which.
+        // If the lengths differ, it is not known which byte belongs to which.
         let differing: Vec<_> = pairs
             .iter()
             .filter(|(one, other)| one[part].len() == other[part].len())
@@ -35,7 +36,7 @@ pub(super) fn chance(pairs: &[(Parts, Parts)]) -> Result<(), usize> {
     Ok(())
 }
 
-/// The stretches in which two texts of one length differ.
+/// The ranges in which two texts of the same length differ.
 fn segments<'a>(one: &'a [u8], other: &'a [u8]) -> Vec<(&'a [u8], &'a [u8])> {
     let mut found = Vec::new();
     let mut at = 0;
@@ -50,8 +51,8 @@ fn segments<'a>(one: &'a [u8], other: &'a [u8]) -> Vec<(&'a [u8], &'a [u8])> {
     found
 }
 
-/// Whether `other` differs from the first of `runs` only in bytes on which those do not agree with each other, all being of one
-/// length. `Err` is the part that differs.
+/// Checks that all have the same length, and that `other` differs from the first of `runs` only in bytes in which the
+/// runs differ from each other. `Err` is the number of a part where this is not so.
 fn by_chance(runs: &[Parts], other: &Parts) -> Result<(), usize> {
     for (part, got) in other.iter().enumerate() {
         let first = &runs[0][part];
@@ -70,7 +71,7 @@ fn by_chance(runs: &[Parts], other: &Parts) -> Result<(), usize> {
     Ok(())
 }
 
-/// As [`by_chance`]; and where the runs have several lengths, `other` must begin and end as all of them do.
+/// Like [`by_chance`]. If the runs have different lengths, `other` must begin and end as all of them do.
 pub(super) fn by_time_or_chance(runs: &[Parts], other: &Parts) -> Result<(), usize> {
     for (part, got) in other.iter().enumerate() {
         let first = &runs[0][part];
@@ -133,7 +134,10 @@ mod tests {
             ("n 7, id 12, m ab", "n 7, id 34, m ba"),
             ("n 123, id 12, m ab", "n 123, id 34, m ab")
         ]));
-        assert!(frozen(&[("map ab", "map ba")]), "one world knows no chance");
+        assert!(
+            frozen(&[("map ab", "map ba")]),
+            "one world cannot show that it is chance"
+        );
         assert!(
             frozen(&[("id 1", "id 22"), ("id 1", "id 22")]),
             "lengths differ"
@@ -165,7 +169,7 @@ mod tests {
         ));
         assert!(
             !only_by_chance(&["id 1 map ab"], "id 1 map ba"),
-            "one run knows no chance"
+            "one run cannot show that it is chance"
         );
         assert!(!only_by_chance(&["a1", "a22"], "b1"), "lengths differ");
         assert!(!only_by_chance(&["a1", "a2"], "a12"));

@@ -19,21 +19,21 @@ use crate::wasm::Form;
 pub enum Fault {
     /// Nothing.
     Nothing,
-    /// The stack pointer is off by one frame's word.
+    /// The stack pointer is wrong by one word.
     StackPointer,
-    /// The program is started anew in the captured memory, and not resumed.
+    /// The program is started from its beginning in the captured memory, and not resumed.
     Entry,
-    /// What memory says in its answer is not what it was.
+    /// A text in memory that the program answers with is overwritten.
     Memory(&'static [u8]),
-    /// The generators are not seeded anew.
+    /// The random generators are not seeded again.
     Patches,
-    /// One of the patches goes somewhere else.
+    /// One of the patches has a wrong address.
     PatchAddress,
-    /// The monotonic clock begins as in a plain start.
+    /// The monotonic clock begins as in a plain start, before the time of the capture.
     Clock,
 }
 
-/// What a module is tried with.
+/// A module with what is needed to record and verify a snapshot of it.
 pub(crate) struct Trial<'a> {
     pub(crate) calls: &'a Calls,
     pub(crate) slots: &'a SlotSource,
@@ -44,7 +44,7 @@ pub(crate) struct Trial<'a> {
     pub(crate) sample: Option<&'a [u8]>,
 }
 
-/// What the verification says of a snapshot of the module with that fault; `Err(text)`: it refuses it.
+/// Verifies a snapshot of the module with this fault. `Err` has the reason for which the verification refuses it.
 pub(crate) fn prove(trial: &Trial<'_>, fault: Fault) -> Result<(), String> {
     let Trial { loaded, .. } = *trial;
     let limits = SandboxLimits::default();

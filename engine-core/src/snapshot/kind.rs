@@ -1,4 +1,4 @@
-//! The kinds of snapshots there are, and what is told of the one that a function got.
+//! The kinds of snapshots, and the facts about the snapshot of one function.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use std::time::Duration;
 pub enum SnapshotMode {
     /// They never do.
     Off,
-    /// Wherever it is possible, whatever the program got from the host before: files, entropy and times may be frozen.
+    /// They do wherever it is possible. Files, entropy and times that the program got before its snapshot may be frozen.
     On,
-    /// Where nothing is frozen that must be fresh.
+    /// They do unless the snapshot would freeze something that must be fresh in each request.
     #[default]
     Auto,
 }
@@ -27,13 +27,13 @@ impl SnapshotMode {
     }
 }
 
-/// Requests that a program serves before its snapshot is taken. What they leave behind in the program's variables is there in
-/// every later request.
+/// Requests that a program serves before its snapshot is taken. Every later request finds what they left in the
+/// program's variables.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Warmup {
     /// How many, from 1 to [`Warmup::MOST`].
     pub rounds: u32,
-    /// The request, as it stands on stdin; `None`: a default one, `GET /`.
+    /// The request, as it is written to stdin; `None`: a default one, `GET /`.
     pub sample: Option<Vec<u8>>,
 }
 
@@ -41,14 +41,14 @@ impl Warmup {
     /// The most rounds. More have shown no effect.
     pub const MOST: u32 = 100;
 
-    /// Rounds of a module that says by `gojinn.ready` that it may be warmed up, where none are asked for.
+    /// The rounds for a module that allows a warm-up by calling `gojinn.ready`, if its configuration names no number.
     pub(crate) const USUAL: u32 = 3;
 }
 
 /// What sandboxes start from.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum SnapshotKind {
-    /// No snapshot: the module's own beginning.
+    /// No snapshot: sandboxes start at the beginning of the module.
     #[default]
     None,
     /// A reactor after its `_initialize`.
@@ -72,19 +72,19 @@ impl SnapshotKind {
     }
 }
 
-/// How a function's sandboxes start, and why not otherwise.
+/// How a function's sandboxes start, and why there is no better start.
 #[derive(Clone, Debug, Default)]
 pub struct SnapshotFacts {
     /// What they start from.
     pub kind: SnapshotKind,
     /// Why there is no snapshot, or why it is not the warmed one that was asked for, in words for the log.
     pub why_not: Option<String>,
-    /// How long it took to find out, with all run-ups and proofs.
+    /// How long it took to record and verify, with all runs.
     pub took: Duration,
     /// Bytes of captured memory; 0 without a snapshot.
     pub bytes: u64,
-    /// Places in it that differ from sandbox to sandbox.
+    /// How many ranges of it get other bytes in each sandbox.
     pub patches: usize,
-    /// What the program wrote to stderr on its way into the snapshot; no request logs that again.
+    /// What the program wrote to stderr before the snapshot was taken. Requests do not log it again.
     pub stderr: String,
 }

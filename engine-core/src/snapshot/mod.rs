@@ -6,10 +6,10 @@
 //!                             └──────────── verification ────────────────┘──▶ the cheapest that answers as the plain start does
 //! ```
 //!
-//! The [recorder] runs one sandbox like any other: it starts from an image and values for globals, and its whole state is captured
-//! when it ends. What happens between two runs is done to the captured state. So nothing here depends on an engine, and the
-//! code is that of the plain start. What must be known of a [language] is in one trait. All runs happen in given
-//! [worlds], so that they can be repeated exactly, and [verify] compares them byte by byte.
+//! The [recorder] runs a sandbox as a request does: it starts from an image and values of globals. At its end, its whole
+//! state is captured. Whatever changes between two runs is changed in the captured state. So nothing here depends on an
+//! engine, and a snapshot runs the code of the plain start. What has to be known about a [language] is behind one trait.
+//! All runs happen in chosen [worlds], so that they can be repeated exactly, and [verify] compares them byte by byte.
 
 mod choose;
 mod compare;

@@ -1,4 +1,4 @@
-//! Runs a function's program without requests: a sandbox that runs in a given [`World`] to some point, and its state there.
+//! Runs a function's program at deployment: a sandbox runs in a given [`World`] to its end, where its state is captured.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,10 +21,10 @@ use crate::start::{GlobalValue, StartState};
 
 use super::SnapshotKind;
 
-/// How long all runs for one function may take together: its deployment, and with it a reload, waits for them.
+/// How long all runs for one function may take together. Its deployment, and with it a reload, waits for them.
 const BUDGET: Duration = Duration::from_secs(10);
 
-/// How long one run may take: there are some thirty of them.
+/// How long one run may take. There are about thirty.
 const MOST: Duration = Duration::from_secs(2);
 
 /// Runs the program of one function.
@@ -34,11 +34,11 @@ pub(super) struct Recorder<'a> {
     pub(super) contract: &'static dyn Contract,
     pub(super) loaded: &'a Loaded,
     program: Arc<Program>,
-    /// None of them writable.
+    /// The mounts, all of them read-only.
     mounts: Option<MountSet>,
     limits: SandboxLimits,
     names: Arc<[String]>,
-    /// When there is no time left.
+    /// When the last run must have ended.
     until: Instant,
 }
 
@@ -46,35 +46,37 @@ pub(super) struct Recorder<'a> {
 pub(super) struct Run<'a> {
     pub(super) plan: &'a StartPlan,
     pub(super) world: World,
-    /// The world it is in once it has asked for entropy or time so often.
+    /// The world that it is in after this many questions for entropy or time.
     pub(super) later: Option<(u64, World)>,
     pub(super) stdin: &'a [u8],
     pub(super) reads: Reads,
-    /// Whether its state is wanted at the end.
+    /// Whether its state is captured at the end.
     pub(super) capture: bool,
-    /// Whether the guest is told to tidy up at its end, if it asks.
+    /// Whether the guest is told to collect its garbage at the end, if it asks.
     pub(super) tidy: bool,
 }
 
-/// Where a run ended.
+/// The result of a run.
 pub(super) struct Ended {
     pub(super) exit: GuestExit,
-    /// Whether it was ended by `proc_exit` or by a read, and did not return.
+    /// Whether it called `proc_exit`, and did not return.
     pub(super) left: bool,
+    /// Whether it ended in a read of stdin, where [`Reads`] of the run end it.
     pub(super) parked: bool,
     pub(super) stdout: Vec<u8>,
     pub(super) stderr: String,
-    /// What the monotonic clock showed.
+    /// What the monotonic clock showed at the end.
     pub(super) clock: u64,
+    /// What it asked of the host.
     pub(super) asked: Asked,
     /// How often it asked for entropy or time.
     pub(super) questions: u64,
     /// What the program did to its standard descriptors.
     pub(super) stdio: Stdio,
-    /// Whether descriptors are open that are not at a start, or the other way round.
+    /// Whether other descriptors are open than at its start.
     pub(super) descriptors_changed: bool,
     pub(super) state: Option<Captured>,
-    /// CPU time, from its memory to its end: whatever else the machine does is not in it.
+    /// CPU time of the run, with the preparation of its memory. It does not depend on what else the machine does.
     pub(super) took: Duration,
 }
 
@@ -86,16 +88,16 @@ pub(super) struct Checkpoint {
     pub(super) clock: u64,
     /// What the program did to its standard descriptors.
     pub(super) stdio: Stdio,
-    /// What it asked of the host on its way here: for a warm-up, in all rounds.
+    /// What it asked of the host before: for a warm-up, in all rounds.
     pub(super) asked: Asked,
     /// How often it asked for entropy or time in its last run.
     pub(super) questions: u64,
-    /// What it wrote to stderr on its way here.
+    /// What it wrote to stderr before.
     pub(super) stderr: String,
 }
 
 impl Checkpoint {
-    /// The state in which a run ended, if it can be gone on from.
+    /// The checkpoint where a run ended. `Err` says why the program cannot continue from there.
     pub(super) fn of(kind: SnapshotKind, ended: Ended) -> Result<Self, String> {
         if ended.descriptors_changed {
             return Err("it has opened a file or directory and not closed it".into());
@@ -114,14 +116,14 @@ impl Checkpoint {
         })
     }
 
-    /// The beginning at this state, with `entries` to call.
+    /// A start from this state, which calls `entries`.
     pub(super) fn plan(&self, entries: &[String]) -> Result<StartPlan, String> {
         let image = Image::from_bytes(&self.state.memory).map_err(|error| error.to_string())?;
         let state = StartState {
             image: Some(Arc::new(image)),
             globals: self.state.globals.clone(),
             patches: Vec::new(),
-            // Only the state of such modules is captured.
+            // Only the state of restorable modules is captured.
             is_restorable: true,
         };
         let mut plan = StartPlan::new(state, entries);
@@ -159,7 +161,7 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    /// Runs the program. `Err`, in words: the host could not.
+    /// Runs the program. `Err` says why the host could not, or that there is no time left.
     pub(super) fn run(&self, run: &Run<'_>) -> Result<Ended, String> {
         let permit = self.permit()?;
         let mounts = self.mounts.as_ref().map(MountSet::open).transpose();
@@ -198,7 +200,8 @@ impl<'a> Recorder<'a> {
         let (parked, left) = (host.parked, matches!(host.ended_by(), Some(Stop::Exit(_))));
         let stdio = host.stdio;
         let observed = host.observed.take();
-        let observed = observed.ok_or("a bug: what it asked of the host is lost")?;
+        let observed = observed
+            .ok_or("a bug in Gojinn: the record of its hostcalls is lost; please report it")?;
         let (buffers, packed, _) = host.into_parts();
         Ok(Ended {
             exit: finished.exit,
@@ -216,7 +219,7 @@ impl<'a> Recorder<'a> {
         })
     }
 
-    /// What globals hold before anything has run: those that still do need not be set.
+    /// The values of globals before any code has run. A global that still has its value need not be set.
     pub(super) fn initial_globals(
         &self,
         world: World,
@@ -236,7 +239,7 @@ impl<'a> Recorder<'a> {
             .ok_or_else(|| "its state cannot be read on this backend".to_owned())
     }
 
-    /// A permit to run a sandbox. Requests come first.
+    /// Waits for a permit to run a sandbox. It does not queue, so requests come first.
     fn permit(&self) -> Result<Permit, String> {
         while Instant::now() < self.until {
             match self.calls.reserve() {

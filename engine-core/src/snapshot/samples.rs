@@ -2,7 +2,7 @@
 
 use crate::contract::Contract;
 
-/// The user's sample, if there is one, and those of the contract. The first is the one to warm up with.
+/// The user's sample, if there is one, followed by those of the contract. A warm-up uses the first.
 pub(super) fn samples(contract: &dyn Contract, user: Option<&[u8]>) -> Vec<Vec<u8>> {
     let mut samples = contract.samples();
     if let Some(user) = user {

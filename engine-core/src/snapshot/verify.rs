@@ -10,12 +10,15 @@
 //!   kept                                                                                         that came before
 //! ```
 //!
-//! Answer, stderr and exit are compared. With [`SnapshotMode::On`], headers and stderr may be frozen, such as the id that a router
-//! draws at its start; status and body may never be.
+//! Answer, stderr and exit are compared. With [`SnapshotMode::On`], headers and stderr may be frozen, such as the id
+//! that a router draws at its start; status and body may never be.
 //!
-//! Two things may differ without being frozen. What the runtime's generators give, which are seeded at each start, is different in
-//! `first` and in the snapshot; there only the exit is compared. And the order of a map depends on seeds of the start, but not on
-//! them alone: what the two snapshots answer differently is not frozen if it is something else with other entropy.
+//! Two things may differ although nothing is frozen:
+//!
+//! - Values from the runtime's random generators. They are seeded at each start, so a snapshot's differ from those of a
+//!   plain start in `first`. If an answer differs only because of them, only the exit is compared.
+//! - The order of a map. It depends on a seed of the start, but not on it alone. So where the answers of the two
+//!   snapshots differ, they are asked again with other entropy. If they differ in another way then, it is chance.
 
 use std::time::Duration;
 
@@ -29,8 +32,8 @@ use crate::outcome::GuestExit;
 use crate::sandbox::{World, bytes_of};
 use crate::start::Patch;
 
-/// Runs in other worlds, of which one must show that what differs is chance. A Go map of two keys, for one, begins with the first
-/// in seven of eight runs.
+/// The most runs in other worlds, to show that a difference is chance. Many are needed: a Go map of two keys, for
+/// example, begins with the first in seven of eight runs.
 const MOST_RUNS: u64 = 12;
 
 /// A checkpoint, and how sandboxes start there.
@@ -39,14 +42,14 @@ pub(super) struct Recorded {
     pub(super) plan: StartPlan,
 }
 
-/// The least CPU time of each of the two things that were compared, for the first sample.
+/// The least CPU time that the first sample took from each of two starts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Times {
     pub(super) before: Duration,
     pub(super) snapshot: Duration,
 }
 
-/// What is verified, and with what.
+/// Compares runs of one function's program.
 pub(super) struct Verifier<'a> {
     pub(super) recorder: &'a Recorder<'a>,
     pub(super) worlds: Worlds,
@@ -55,8 +58,8 @@ pub(super) struct Verifier<'a> {
 }
 
 impl Verifier<'_> {
-    /// Shows that sandboxes which start at `first` answer as those of the plain start do, and that nothing in their answers was frozen:
-    /// `second` is the same, recorded in another world. `Err` says what differs.
+    /// Checks that sandboxes which start at `first` answer as those of the plain start do, and that nothing in their
+    /// answers is frozen. `second` is the same checkpoint, recorded in another world. `Err` says what differs.
     pub(super) fn start(&self, first: &Recorded, second: &Recorded) -> Result<Times, String> {
         let checkpoint = &first.checkpoint;
         if first.plan.clock < checkpoint.clock {
@@ -80,8 +83,8 @@ impl Verifier<'_> {
         times.ok_or_else(no_samples)
     }
 
-    /// Shows that sandboxes which start at `first`, a warm-up of `cold`, answer as those which start at `cold` do, and that nothing in
-    /// their answers was frozen.
+    /// Checks that sandboxes which start at `first`, a warm-up of `cold`, answer as those which start at `cold` do, and
+    /// that nothing in their answers is frozen.
     pub(super) fn warm_up(
         &self,
         cold: &Recorded,
@@ -104,7 +107,7 @@ impl Verifier<'_> {
         times.ok_or_else(no_samples)
     }
 
-    /// The least CPU time of the first sample by each of two starts, of a few runs more.
+    /// The CPU time of one more run of the first sample from each of two starts.
     pub(super) fn time(&self, before: &StartPlan, snapshot: &StartPlan) -> Result<Times, String> {
         let sample = self.samples.first().ok_or_else(no_samples)?;
         let took = |plan| Ok::<_, String>(self.answer(plan, self.worlds.later(), sample)?.took);
@@ -114,7 +117,8 @@ impl Verifier<'_> {
         })
     }
 
-    /// What a plain start answers that begins in the world of the recording, and finds the later one after it.
+    /// The answer of a plain start. It begins in the world of the recording, and continues in the later one where the
+    /// recording ended.
     fn plain(&self, recorded: &Checkpoint, sample: &[u8]) -> Result<Answer, String> {
         let ended = self.recorder.run(&Run {
             plan: &self.recorder.loaded.plain,
@@ -128,7 +132,7 @@ impl Verifier<'_> {
         Ok(Answer::of(self.recorder.contract, ended))
     }
 
-    /// What a start at a snapshot answers, in a world that its patches come from, too.
+    /// The answer of a start from a snapshot in `world`, from which its random patches come too.
     fn answer(&self, plan: &StartPlan, world: World, sample: &[u8]) -> Result<Answer, String> {
         let ended = self.recorder.run(&Run {
             plan: &patched(plan, world),
@@ -142,7 +146,7 @@ impl Verifier<'_> {
         Ok(Answer::of(self.recorder.contract, ended))
     }
 
-    /// Shows that the snapshot holds all of the program's state.
+    /// Checks that the snapshot holds all of the program's state.
     fn faithful(
         &self,
         first: &Recorded,
@@ -154,7 +158,7 @@ impl Verifier<'_> {
         if plain.is(before, snapshot) {
             return Ok(());
         }
-        // It may be what the generators give: without patches, they go on from where they were.
+        // The random generators may be the reason. Without patches, they continue as in the plain start.
         let patches = &first.plan.state().patches;
         let unpatched = first
             .plan
@@ -177,7 +181,7 @@ impl Verifier<'_> {
         }
     }
 
-    /// Shows that nothing of the world of a recording is in the answer. Returns what the other run took.
+    /// Checks that the answer holds nothing of the world of the recording. Returns the time of the other snapshot's run.
     fn not_frozen(
         &self,
         first: &Recorded,
@@ -207,14 +211,14 @@ impl Verifier<'_> {
         }
         let part = verdict.err().unwrap_or(0);
         Err(format!(
-            "{} is what the start drew or the time at which it was, and would be the same in every request: {}",
+            "{} depends on random bytes or the time of the start, and would be the same in every request: {}",
             NAMES[part.min(NAMES.len() - 1)],
             both(&expected[part], &got[part])
         ))
     }
 
-    /// Whether the answers are the same where both snapshots see the same monotonic clock. By default each goes on from where it was
-    /// captured, and an answer that tells what the clock shows tells that.
+    /// Whether the answers are the same if both snapshots see the same monotonic clock. Otherwise each clock continues
+    /// from the time of its capture, and an answer that contains the clock's reading would differ.
     fn same_at_one_time(
         &self,
         first: &Recorded,
@@ -233,7 +237,7 @@ impl Verifier<'_> {
         Ok(at(first)? == at(second)?)
     }
 
-    /// Shows that a warm-up left nothing that is seen in an answer.
+    /// Checks that a warm-up left nothing that is visible in an answer.
     fn not_kept(
         &self,
         cold: &Recorded,
@@ -271,7 +275,7 @@ impl Verifier<'_> {
     }
 }
 
-/// The same start, with the random bytes of its patches as that world gives them.
+/// The same start, with random bytes of `world` in its patches.
 fn patched(plan: &StartPlan, world: World) -> StartPlan {
     let mut seed = world.seed;
     let state = plan.state();
@@ -291,8 +295,8 @@ fn patched(plan: &StartPlan, world: World) -> StartPlan {
     plan.with_entries(&plan.entries()).with_patches(patches)
 }
 
-/// Shows that each random patch is written over something that comes from the entropy of the start: a generator that the program
-/// seeded with a constant is the same in both recordings, and must stay as it is.
+/// Checks that each random patch replaces bytes that come from the entropy of the start. A generator that the program
+/// seeded with a constant is the same in both recordings; it must stay as it is.
 fn seeded(first: &Recorded, second: &Recorded) -> Result<(), String> {
     for patch in &first.plan.state().patches {
         let Patch::Random { at, len } = patch else {
@@ -321,13 +325,13 @@ fn seeded(first: &Recorded, second: &Recorded) -> Result<(), String> {
 }
 
 fn no_samples() -> String {
-    "a bug: the contract has no sample requests".to_owned()
+    "a bug in Gojinn: the contract has no sample requests; please report it".to_owned()
 }
 
-/// How the parts are called in errors: of all of an answer, or of what may not be frozen in any case.
+/// The names of an answer's [`Parts`] in errors.
 const NAMES: [&str; 2] = ["part of its answer", "part of what it writes to stderr"];
 
-/// What came of one run.
+/// The answer of one run.
 struct Answer {
     exit: String,
     stdout: Vec<u8>,
@@ -358,18 +362,19 @@ impl Answer {
         }
     }
 
-    /// Whether a plain start's answer is that of `other`, which was told `before` on stderr when it was recorded.
+    /// Whether this answer of a plain start is the same as `other`, that of a snapshot which wrote `before` to stderr
+    /// when it was recorded.
     fn is(&self, before: &str, other: &Self) -> bool {
         self.exit == other.exit
             && self.stdout == other.stdout
             && written(&[&self.stderr]) == written(&[before, &other.stderr])
     }
 
-    /// In words, how the answer of a start from a snapshot differs from this one.
+    /// Says how the answer of a start from a snapshot differs from this one.
     fn differs_from(&self, snapshot: &Self, before: &str) -> String {
         if self.exit != snapshot.exit {
             return format!(
-                "a plain run came to {}, and one from the snapshot to {}",
+                "a plain run ended with {}, and one from the snapshot with {}",
                 self.exit, snapshot.exit
             );
         }
@@ -385,7 +390,7 @@ impl Answer {
         format!("a plain run and one from the snapshot write different things {what}: {differ}")
     }
 
-    /// What must not depend on the world of the recording.
+    /// The parts of the answer that must not depend on the world of the recording.
     fn parts(&self, mode: SnapshotMode) -> Parts {
         match (mode, &self.response) {
             (SnapshotMode::On, Some((head, body))) => {
@@ -401,13 +406,13 @@ impl Answer {
     }
 }
 
-/// What was written to stderr, without the ends of lines: a line may be cut where the snapshot was taken.
+/// What was written to stderr, without the ends of lines: the snapshot may have been taken in the middle of a line.
 fn written(texts: &[&str]) -> Vec<u8> {
     let bytes = texts.iter().flat_map(|text| text.bytes());
     bytes.filter(|byte| *byte != b'\n').collect()
 }
 
-/// Where two texts differ, in words.
+/// Shows two texts around the first byte in which they differ.
 fn both(one: &[u8], other: &[u8]) -> String {
     let at = one.iter().zip(other).take_while(|(a, b)| a == b).count();
     let from = at.saturating_sub(8);

@@ -1,15 +1,16 @@
 //! The worlds in which snapshots are recorded and verified. They differ in everything that a snapshot must not freeze.
 //!
 //! ```text
-//!   recorded in   now()    some 400 days before, and on another machine    ──▶ two snapshots
-//!   both run in   later    soon after the first                            ──▶ the same answers, or something is frozen
+//!   recorded in   first    the current date                         ──▶ one snapshot
+//!                 second   413 days before, with other entropy       ──▶ another
+//!   both run in   later    a few seconds after the first            ──▶ the same answers, or something is frozen
 //! ```
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::sandbox::World;
 
-/// What the two recordings, and the runs from them, find.
+/// The worlds of the recordings and of the runs from them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Worlds {
     /// Nanoseconds since 1970, at a whole second.
@@ -18,14 +19,14 @@ pub(super) struct Worlds {
 
 const SECOND: u64 = 1_000_000_000;
 
-/// 413 days, 7 hours, 33 minutes, 41 seconds and a part: no unit of a date is the same.
+/// 413 days, 7 hours, 33 minutes, 41 seconds and a fraction: no unit of the date is the same.
 const LONG_AGO: u64 = ((413 * 24 + 7) * 3600 + 33 * 60 + 41) * SECOND + 210_987_654;
 
 impl Worlds {
-    /// Those around the current date.
+    /// The worlds around the current date.
     pub(super) fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        // The second world lies before: not before 1970, even where the date of this machine is wrong.
+        // The second world is earlier. It must not be before 1970, even if the date of this machine is wrong.
         let seconds = since
             .unwrap_or(Duration::ZERO)
             .as_secs()
@@ -35,7 +36,7 @@ impl Worlds {
         }
     }
 
-    /// Where the snapshot that requests may start from is recorded.
+    /// The world in which the snapshot that requests may start from is recorded.
     pub(super) fn first(self) -> World {
         World {
             seed: 0x1d_57a7_0001,
@@ -45,7 +46,7 @@ impl Worlds {
         }
     }
 
-    /// Where the one is recorded that it is compared with.
+    /// The world in which the snapshot is recorded that the first is compared with.
     pub(super) fn second(self) -> World {
         World {
             seed: 0x2e_9c33_0002,
@@ -55,7 +56,7 @@ impl Worlds {
         }
     }
 
-    /// As the first, at another time.
+    /// The entropy of the first, at the time of the second.
     pub(super) fn first_at_another_time(self) -> World {
         World {
             wall: self.second().wall,
@@ -63,7 +64,7 @@ impl Worlds {
         }
     }
 
-    /// Where requests are answered: a few seconds after the first.
+    /// The world in which sample requests are answered: a few seconds after the first.
     pub(super) fn later(self) -> World {
         World {
             seed: 0x3f_60d1_0003,
@@ -73,7 +74,7 @@ impl Worlds {
         }
     }
 
-    /// As `later`, with other entropy each time.
+    /// Like `later`, with other entropy for each number.
     pub(super) fn later_by_chance(self, number: u64) -> World {
         World {
             seed: self.later().seed + (number << 20),
@@ -81,7 +82,7 @@ impl Worlds {
         }
     }
 
-    /// As `later`, with other entropy, dates and durations each time.
+    /// Like `later`, with other entropy, dates and durations for each number.
     pub(super) fn later_by_all(self, number: u64) -> World {
         let later = self.later_by_chance(number);
         World {
@@ -92,8 +93,8 @@ impl Worlds {
         }
     }
 
-    /// The world of a round of a warm-up. A hundred rounds, the most there are, end before the world of the requests that
-    /// are compared begins.
+    /// The world of a round of a warm-up. A hundred rounds, which is the maximum, end before [`later`](Self::later)
+    /// begins.
     pub(super) fn round(world: World, round: u32) -> World {
         World {
             seed: world.seed ^ u64::from(round) << 40,

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 pub struct ModuleLimits {
     /// Size of the file in bytes. 64 MiB.
     pub module_bytes: usize,
-    /// Function types. 10 000: each may need code of its own.
+    /// Function types. 10 000: each may need separate code.
     pub types: u32,
     /// Parameters and results of one function type. 500.
     pub type_values: u64,
@@ -41,17 +41,18 @@ pub struct ModuleLimits {
     pub memory_pages: u64,
     /// What one function may have.
     pub function: FunctionLimits,
-    /// [Cells](FunctionCost::cells) of all functions together: a compiler may be at several functions at a time. 400 million.
+    /// [Cells](FunctionCost::cells) of all functions together: a compiler may be at several functions at a time. 400
+    /// million.
     pub cells: u64,
     /// [Steps](FunctionCost::steps) of all functions together. 100 billion, as many as five functions may have.
     pub steps: u64,
 }
 
-/// Bounds on one function. The time and memory that a compiler needs for some functions grow with the square of their size, so
-/// that a module of a few kilobytes could take hours.
+/// Bounds on one function. The time and memory that a compiler needs for some functions grow with the square of their
+/// size, so that a module of a few kilobytes could take hours.
 ///
-/// The largest function that was found in real programs (Ruby, PHP, CPython, SQLite, QuickJS, esbuild) has 40 % of the steps and at
-/// most a fifth of everything else.
+/// The largest function that was found in real programs (Ruby, PHP, CPython, SQLite, QuickJS, esbuild) has 40 % of the
+/// steps and at most a fifth of everything else.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FunctionLimits {
     /// Bytes of its body. 1 MiB.

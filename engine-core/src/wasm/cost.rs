@@ -3,7 +3,8 @@
 //! Compilers are linear in most of a function and quadratic in a few things: a value that lives across branches and calls
 //! is looked at again at each of them. So what is counted is not only how much there is of everything but also the
 //! products, see [`FunctionCost::steps`]. Everything here works on bytes that are not validated yet: validation itself
-//! takes long for some of what is refused here. Reading ends where the bytes make no sense, which the validator then finds.
+//! takes long for some of what is refused here. Reading ends where the bytes make no sense, which the validator then
+//! finds.
 
 use wasmparser::{
     BinaryReader, BlockType, ElementItems, ElementSectionReader, FuncType, FunctionBody,
@@ -41,13 +42,13 @@ pub struct FunctionCost {
 }
 
 impl FunctionCost {
-    /// Steps of a compiler, as far as they grow faster than the code, of the worst code that has these counts. A step takes
-    /// about 4 ns; most programs take a small part of their steps (docs/compiling.md has the measurements).
+    /// The steps of a compiler that grow faster than the code, for the worst code with these counts. A step takes about
+    /// 4 ns; most programs take a small part of their steps (docs/compiling.md has the measurements).
     #[must_use]
     pub fn steps(&self) -> u64 {
         let square = |n: u64| n.saturating_mul(n);
-        // A local that is set in branches and read after them has a value of its own for each, and each is a place to
-        // keep it elsewhere.
+        // A local that is set in branches and read after them has another value for each branch, and the compiler may
+        // move it to another register or stack slot at each.
         let across_branches =
             (self.locals.saturating_add(HIDDEN_LOCALS)).saturating_mul(square(self.branches));
         // The same for what lives across calls, which leave no register as it was.

@@ -1,20 +1,22 @@
-//! What a process that compiles takes from itself before it looks at a module.
+//! Confines the process that compiles, before it reads a module: closes files, sets limits, and ties its life to its
+//! parent's.
 
 use std::io;
 
 use super::wire::Order;
 
-/// Closes everything but the first three files: what the engine's process had open, where it was not marked as its own.
+/// Closes all files but the first three. The process has inherited the files of the engine's process that were not marked
+/// as close-on-exec.
 pub(super) fn close_other_files() {
     #[cfg(target_os = "linux")]
-    // SAFETY: to be called before the process has opened anything, so no descriptor from 3 on is anybody's here. Kernels before
-    // 5.9 refuse it; what is marked as it should be is closed there too.
+    // SAFETY: this is called before the process has opened a file, so no value here owns a descriptor from 3 on.
+    // Kernels before 5.9 do not have this call; files marked as close-on-exec are closed there too.
     unsafe {
         libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0);
     }
 }
 
-/// Has the kernel kill this process when the thread that started it ends. An error if `parent` has ended already.
+/// Makes the kernel kill this process when the thread that started it ends. Fails if `parent` has ended already.
 pub(super) fn die_with_parent(parent: u32) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -31,27 +33,29 @@ pub(super) fn die_with_parent(parent: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Sets the limits of an order, and gives up what compiling does not need.
+/// Sets the limits of an order, and gives up rights that compiling does not need.
 pub(super) fn limit(order: &Order) -> io::Result<()> {
-    // Memory that is only reserved does not count, so that stacks and arenas do not use it up.
+    // This limit does not count address space that is only reserved, such as stacks and arenas.
     set(libc::RLIMIT_DATA, order.memory, 0)?;
-    // The signal comes at the first limit and says what happened; at the second the kernel kills.
+    // At the first limit the kernel sends SIGXCPU, from which the engine knows what happened; at the second it kills.
     set(libc::RLIMIT_CPU, order.cpu_seconds, 1)?;
     // The reply is a file.
     set(libc::RLIMIT_FSIZE, order.memory, 0)?;
-    // A process that dies over a module says why in a line; a dump would take as much disk as it had memory.
+    // No core dumps: a process that a module crashes says why in one line, and a dump would take as much disk space as
+    // the process had memory.
     set(libc::RLIMIT_CORE, 0, 0)?;
     #[cfg(target_os = "linux")]
     {
         // SAFETY: sets an attribute of this process; no memory is involved.
         unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-        // Where the machine runs out of memory, this process goes first. It may be forbidden, and then is as likely as any other.
+        // When the machine runs out of memory, the kernel should kill this process first. Where writing this is
+        // forbidden, the process is as likely to be killed as others.
         let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     }
     std::env::set_current_dir("/")
 }
 
-/// Lowers a limit, the hard one to `beyond` more; one that is lower already stays.
+/// Lowers the soft limit to `value` and the hard limit to `value + beyond`. Limits that are lower already do not change.
 fn set(resource: Resource, value: u64, beyond: u64) -> io::Result<()> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,

@@ -1,14 +1,14 @@
-//! Compiling, off to the side: once for all deployments that wait for it, and not for longer than they will wait.
+//! Compilations: each module is compiled once for all deployments that wait for it, until the last one stops waiting.
 //!
 //! ```text
-//!   deployments ──wait──▶ a thread, behind those that serve ──▶ a process that compiles, or this one ──▶ artifact ─▶ cache
-//!        └─ the last one gives up (too long, or cancelled): the process is killed
+//!   deployments ──wait──▶ a thread of low priority ──▶ a process that compiles, or this one ──▶ artifact ─▶ cache
+//!        └─ the last one stops waiting (timeout, or cancelled): the process is killed
 //! ```
 //!
-//! In a [process] a compilation has its own memory and its own end. Without one it runs in this process, where no engine
-//! can be interrupted: when the last deployment gives up, it goes on alone. Its artifact then goes to the cache, where there is one,
-//! or to a deployment that asks for the same code before it has ended. Only a few may go on like that: beyond it, nothing is
-//! compiled.
+//! A [process] has limits of memory and CPU time, and can be killed. Without one, a compilation runs in this process, and
+//! no engine's compiler can be interrupted: it continues when the last deployment has stopped waiting. Its artifact then
+//! goes to the cache, if there is one, or to a deployment that asks for the same code in the meantime. Only a few
+//! compilations may continue like that; if there are that many, no other is begun.
 
 mod confine;
 mod process;
@@ -39,20 +39,22 @@ pub use worker::serve_compilation;
 
 use process::Failure;
 
-/// Compilations that may go on with nobody waiting for them. A module that compiles for ever costs a thread and memory, and
-/// each attempt to deploy it may cost them again.
+/// Compilations that may be abandoned at a time. A module that compiles forever takes a thread and memory, and each
+/// attempt to deploy it may take them again.
 const ABANDONED: usize = 4;
 
-/// How long a deployment waits for its code where the configuration does not say: this long, and
+/// The first part of the default timeout of a compilation: the time for a module of any size.
 const LEAST_TIMEOUT: Duration = Duration::from_secs(60);
-/// this much longer for each MiB of the module. Ten times what wasmtime takes on an idle core.
+/// The second part of the default timeout: the time for each MiB of the module. It is ten times as long as wasmtime
+/// takes on an idle processor.
 const TIMEOUT_PER_MIB: Duration = Duration::from_secs(10);
 
-/// How often somebody who waits for a lock looks whether to go on waiting.
+/// The interval at which a deployment that waits for a lock checks its timeout and whether it was cancelled.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Processes that may compile at a time: each may take as much memory as one is allowed. More would not compile faster, but one that
-/// takes as long as it may should not hold up the others.
+/// Processes that may compile at a time. Each may take as much memory as the configuration allows for one process. With
+/// more of them the modules would not be compiled faster; with only one, a module that compiles until its timeout would
+/// delay all others.
 const PROCESSES: usize = 4;
 
 /// The compilations of one engine.
@@ -69,7 +71,7 @@ struct Processes {
     how: CompileProcess,
     /// One permit for each process that may be started.
     permits: (Sender<()>, Receiver<()>),
-    /// Why modules were compiled in this process all the same, the first time.
+    /// Why a process could not be started, the first time, so that the module was compiled in this process.
     problem: OnceLock<String>,
 }
 
@@ -102,20 +104,20 @@ impl Processes {
     }
 }
 
-/// The right to have one process, until dropped.
+/// A permit for one process, returned when it is dropped.
 struct ProcessPermit<'a>(&'a Sender<()>);
 
 impl Drop for ProcessPermit<'_> {
     fn drop(&mut self) {
-        // There is room for as many as there are.
+        // The channel has room for all permits, so this cannot fail.
         let _ = self.0.try_send(());
     }
 }
 
-/// The backend, and the hash of the code.
+/// What identifies a compilation: the backend, and the hash of the code.
 type Key = (&'static str, [u8; 32]);
 
-/// What came of a compilation.
+/// The result of a compilation.
 #[derive(Clone, Debug)]
 pub(crate) struct Compiled {
     pub(crate) artifact: Artifact,
@@ -123,7 +125,7 @@ pub(crate) struct Compiled {
     pub(crate) took: Duration,
 }
 
-/// Counts, over the life of an engine.
+/// Counts since the engine was created.
 #[derive(Debug, Default)]
 pub(crate) struct Stats {
     /// Compilations that succeeded, and the milliseconds they took, by backend.
@@ -136,22 +138,22 @@ struct Running {
     compilation: Arc<Compilation>,
     /// Deployments that wait for it.
     waiting: usize,
-    /// Ends it when no deployment waits any more; `None` where it runs in this process and goes on.
+    /// Ends it when no deployment waits any more; `None`: it runs in this process and cannot be ended.
     stop: Option<Cancel>,
 }
 
 struct Compilation {
     result: OnceLock<Result<Compiled, Refusal>>,
-    /// Disconnected once the result is there.
+    /// This channel is disconnected when the result is set.
     done: Receiver<Infallible>,
 }
 
-/// An error that several can have.
+/// An error as parts that can be copied, for all deployments that waited.
 struct Refusal(ErrorKind, Fault, String);
 
 impl Compiler {
-    /// Deployments wait for `timeout`; `None`: for a time in proportion to their module. `process`: how to compile in a process for
-    /// that; `None`: in this one.
+    /// A compiler without compilations. Deployments wait for `timeout`, or, if it is `None`, for a time that grows with
+    /// the size of their module. Modules are compiled in a `process`, or, if it is `None`, in this process.
     pub(crate) fn new(
         timeout: Option<Duration>,
         process: Option<CompileProcess>,
@@ -180,7 +182,8 @@ impl Compiler {
         }
     }
 
-    /// Compiles `code`, or waits for whoever does. What was compiled is in the cache when this returns.
+    /// Compiles `code`, or waits for the compilation of the same code that runs already. When this returns, the
+    /// artifact is in the cache.
     pub(crate) fn compile(
         &self,
         backend: &Arc<dyn Backend>,
@@ -194,11 +197,13 @@ impl Compiler {
         match waiter.compilation.result.get() {
             Some(Ok(compiled)) => Ok(compiled.clone()),
             Some(Err(Refusal(kind, fault, text))) => Err(Error::new(*kind, text).blame(*fault)),
-            None => Err(Error::host("a bug: a compilation ended without a result")),
+            None => Err(Error::host(
+                "a bug in Gojinn: a compilation ended without a result; please report it",
+            )),
         }
     }
 
-    /// Compilations so far on `backend`, and the milliseconds they took.
+    /// The number of compilations on `backend` so far, and the milliseconds they took.
     pub(crate) fn compiled(&self, backend: &'static str) -> (u64, u64) {
         let compiled = self.stats.compiled.lock();
         compiled.get(&backend).copied().unwrap_or_default()
@@ -209,7 +214,7 @@ impl Compiler {
         self.stats.given_up.load(Ordering::Relaxed)
     }
 
-    /// Compilations that go on although no deployment waits for them.
+    /// Compilations that continue although no deployment waits for them.
     pub(crate) fn abandoned(&self) -> usize {
         abandoned(&self.running.lock())
     }
@@ -221,18 +226,19 @@ impl Compiler {
         processes.map_or(0, |processes| PROCESSES - processes.permits.1.len())
     }
 
-    /// Compilations that run, or wait to.
+    /// Compilations that run, or wait for a permit.
     #[cfg(test)]
     fn running(&self) -> usize {
         self.running.lock().len()
     }
 
-    /// Why modules are compiled in this process although they should be in another; `None`: they are not, as far as is known.
+    /// Why a module was compiled in this process although another process should have compiled it; `None`: no module
+    /// was, so far.
     pub(crate) fn problem(&self) -> Option<&str> {
         self.processes.as_ref()?.problem.get().map(String::as_str)
     }
 
-    /// Becomes one of those who wait for `code`, beginning to compile it if nobody does.
+    /// Joins the deployments that wait for `code`. If there is none, this begins its compilation.
     fn join(&self, backend: &Arc<dyn Backend>, code: &Wasm, timeout: Duration) -> Result<Waiter> {
         let key = (backend.name(), *code.hash());
         let mut running = self.running.lock();
@@ -244,8 +250,8 @@ impl Compiler {
             return Err(Error::new(
                 ErrorKind::Rejected,
                 format!(
-                    "{ABANDONED} compilations that took too long still go on in the background, and no other is begun \
-                     before one of them has ended: wait, or restart the process and leave their modules out",
+                    "{ABANDONED} compilations that took too long still run in the background, and no other is begun \
+                     before one of them has ended: wait, or restart the server without the modules that they compile",
                 ),
             ));
         }
@@ -254,14 +260,15 @@ impl Compiler {
             result: OnceLock::new(),
             done,
         });
-        // What is not native code is the module itself: there is nothing to compile.
+        // If the artifact is not native code, it is the module itself, so there is nothing to compile in a process.
         let native = backend.capabilities().native_artifact;
         let processes = self.processes.clone().filter(|_| native);
         let stop = processes.as_ref().map(|_| Cancel::new());
         let task = Task {
             key,
             processes: processes.zip(stop.clone()),
-            // What a process may take is a matter of deployments; this is for one that no deployment can end any more.
+            // Normally deployments end a process by their timeouts. This limit is for a process that no deployment can
+            // end any more, such as one whose engine was killed.
             cpu: timeout
                 .saturating_mul(2)
                 .saturating_mul(available_parallelism().map_or(1, |cores| cores.get() as u32)),
@@ -279,7 +286,8 @@ impl Compiler {
             .spawn(move || task.run())
             .map_err(|error| Error::host("cannot start a thread to compile on").because(error))?;
         let waiter = self.waiter(key, &compilation);
-        // The thread takes itself off the list when it ends, for which it needs the lock that is held here.
+        // The thread removes its entry from the list when it ends. It needs the lock that is held here for that, so the
+        // entry is inserted before.
         running.insert(
             key,
             Running {
@@ -305,7 +313,7 @@ impl std::fmt::Debug for Compiler {
         f.debug_struct("Compiler")
             .field("timeout", &self.timeout)
             .field("running", &self.running.lock().len())
-            .field("figures", &self.stats)
+            .field("stats", &self.stats)
             .finish_non_exhaustive()
     }
 }
@@ -314,13 +322,13 @@ fn abandoned(running: &HashMap<Key, Running>) -> usize {
     running.values().filter(|one| one.waiting == 0).count()
 }
 
-/// How long one deployment waits, whatever for.
+/// How long one deployment waits: until its timeout, or until it is cancelled.
 #[derive(Debug)]
 pub(crate) struct Wait<'a> {
     timeout: Duration,
-    /// `None`: beyond what the clock can say.
+    /// `None`: so late that the clock cannot represent it.
     deadline: Option<Instant>,
-    /// Whether the compilation goes on when the deployment gives up.
+    /// Whether the compilation continues when the deployment gives up.
     goes_on: bool,
     cancel: &'a Cancel,
 }
@@ -353,9 +361,9 @@ impl Wait<'_> {
 
     fn too_long(&self) -> Error {
         let then = if self.goes_on {
-            "it goes on in the background, at a low priority, and with an artifact cache another deployment later finds it compiled"
+            "the compilation continues in the background at low priority; if there is an artifact cache, a later deployment finds the result there"
         } else {
-            "it was ended"
+            "the compilation was ended"
         };
         Error::new(
             ErrorKind::Compile,
@@ -370,11 +378,11 @@ impl Wait<'_> {
 fn cancelled() -> Error {
     Error::new(
         ErrorKind::Cancelled,
-        "the deployment was given up before its module was compiled",
+        "the deployment was cancelled before its module was compiled",
     )
 }
 
-/// One who waits, until dropped.
+/// A deployment that waits for a compilation, until this is dropped.
 struct Waiter {
     key: Key,
     compilation: Arc<Compilation>,
@@ -384,7 +392,7 @@ struct Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         let mut running = self.running.lock();
-        // Once it has ended, another of the same code may have begun.
+        // The compilation may have ended, and another one of the same code may have begun.
         let Some(one) = running.get_mut(&self.key) else {
             return;
         };
@@ -395,17 +403,17 @@ impl Drop for Waiter {
         if one.waiting == 0
             && let Some(stop) = one.stop.take()
         {
-            // The next deployment must not wait for what is ended here.
+            // The next deployment of this code must not wait for the compilation that is ended here.
             running.remove(&self.key);
             stop.cancel();
         }
     }
 }
 
-/// What the compiling thread has. It keeps no engine alive.
+/// The data of the compiling thread. It has no reference to the engine, so that the engine can be dropped meanwhile.
 struct Task {
     key: Key,
-    /// Where it is compiled in a process, and what ends that.
+    /// If it is compiled in a process: the processes, and what ends the process.
     processes: Option<(Arc<Processes>, Cancel)>,
     /// CPU time that the process may take.
     cpu: Duration,
@@ -423,13 +431,13 @@ impl Task {
         step_back();
         let result = catch_unwind(AssertUnwindSafe(|| self.compile())).unwrap_or_else(|panic| {
             Err(Error::host(format!(
-                "a bug: compiling panicked: {}",
+                "a bug in Gojinn: compiling panicked: {}; please report it",
                 panic_text(&*panic)
             )))
         });
         let result =
             result.map_err(|error| Refusal(error.kind(), error.fault(), error.to_string()));
-        // It is set here only.
+        // This is the only place that sets it, so this cannot fail.
         let _ = self.compilation.result.set(result);
         let mut running = self.running.lock();
         if self.is_running(&running) {
@@ -439,7 +447,7 @@ impl Task {
         drop(self.end);
     }
 
-    /// Whether the list still has this compilation: it is off where it was ended.
+    /// Whether this compilation is still in the list: it is removed when it is ended.
     fn is_running(&self, running: &HashMap<Key, Running>) -> bool {
         running
             .get(&self.key)
@@ -467,7 +475,7 @@ impl Task {
         Ok(Compiled { artifact, took })
     }
 
-    /// Compiles in a process, or in this one where there can be none.
+    /// Compiles in a process, or in this process if no other can be started.
     fn compile_in_process(&self, processes: &Processes, stop: &Cancel) -> Result<Artifact> {
         match processes.compile(&*self.backend, &self.code, self.cpu, stop) {
             Ok(artifact) => Ok(artifact),
@@ -488,7 +496,7 @@ impl Task {
                 if !self.is_running(&running) {
                     return Err(cancelled());
                 }
-                // It cannot be ended from here on.
+                // From here on the compilation cannot be ended.
                 if let Some(one) = running.get_mut(&self.key) {
                     one.stop = None;
                 }

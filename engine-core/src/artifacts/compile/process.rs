@@ -1,15 +1,16 @@
-//! Compiling in a process that does nothing else: whatever becomes of it, the engine goes on.
+//! Compiles a module in a separate process, so that the engine goes on whatever happens to that process.
 //!
 //! ```text
 //!   engine ── order and module: stdin, a file in memory ──▶ process: limits, then one compilation (worker.rs)
 //!      ▲                                                      │
-//!      ├── what it says: stderr, a pipe; its end is the end ──┤
+//!      ├── messages: stderr, a pipe; closed at its end ───────┤
 //!      └── reply: stdout, a file in memory ───────────────────┘  sealed once the process has ended, then verified, then loaded
 //! ```
 //!
-//! The process is started without a copy of the engine's (`posix_spawn`), with an empty environment and these three files. It gets
-//! a key that no other process has, so a reply that fits the key comes from it. The thread that starts it waits for its end:
-//! where that thread dies, and the engine with it, the kernel kills the process.
+//! The process is started with `posix_spawn`, which does not copy the engine's memory, with an empty environment and
+//! these three files. It gets a random key that no other process has, so a reply whose MAC was made with the key is
+//! from this process. The thread that starts the process waits for its end; if that thread ends, for example because
+//! the engine was killed, the kernel kills the process.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -29,21 +30,21 @@ use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::memory::{Sealed, file_in_memory, machine_memory};
 use crate::wasm::{Wasm, most_expensive_function};
 
-/// Bytes of what a process says that are kept: from its end, where the reason is.
+/// How many of the last bytes of a process's messages are kept. The reason for its end is in the last lines.
 const KEPT_WORDS: usize = 4096;
 
 /// How to start a process that compiles, and what it may use.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CompileProcess {
-    /// A program and its arguments, which calls [`serve_compilation`](crate::serve_compilation) and exits with what that returns.
-    /// `/proc/self/exe` is the program that the engine is in.
+    /// A program and its arguments. The program calls [`serve_compilation`](crate::serve_compilation) and exits with
+    /// the code that this returns. `/proc/self/exe` is the program that contains the engine.
     pub command: Vec<OsString>,
-    /// Bytes of memory that it may have.
+    /// Bytes of memory that the process may use.
     pub memory: u64,
 }
 
 impl CompileProcess {
-    /// A process with as much memory as [is usual](Self::default_memory).
+    /// A process that runs `command` and may use [the default amount of memory](Self::default_memory).
     pub fn new(command: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         Self {
             command: command.into_iter().map(Into::into).collect(),
@@ -51,18 +52,18 @@ impl CompileProcess {
         }
     }
 
-    /// Half of what the machine has (or the control group allows), at least 512 MiB, at most 2 GiB. Ruby's 16 MB take 600 MB, the
-    /// 3.4 MB of a small Go program 80 MB. Where several processes together take more than there is, the kernel ends one of them
-    /// before anything else.
+    /// Half of the machine's memory (or of the control group's), at least 512 MiB, at most 2 GiB. Compiling Ruby (16
+    /// MB) takes 600 MB, a small Go program (3.4 MB) 80 MB. If several processes together need more memory than there
+    /// is, the kernel kills one of them before other processes of the machine.
     #[must_use]
     pub fn default_memory() -> u64 {
         (machine_memory() as u64 / 2).clamp(512 << 20, 2 << 30)
     }
 
-    /// Less is of no use: 256 MiB.
+    /// The smallest limit that can be set, 256 MiB. With less, most modules could not be compiled.
     pub const LEAST_MEMORY: u64 = 256 << 20;
 
-    /// Refuses what cannot work.
+    /// Refuses settings that cannot work.
     pub(crate) fn check(&self) -> Result<()> {
         if self.command.is_empty() {
             return Err(Error::config(
@@ -83,11 +84,11 @@ impl CompileProcess {
 /// Why there is no artifact.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The process never came to its work, whatever the module is: it can be compiled in this process instead.
+    /// The process ended before it began to compile, so the module is not the reason; it can be compiled in this process.
     NotStarted(String),
-    /// It was told to stop.
+    /// The compilation was stopped.
     Stopped,
-    /// It ended without an artifact.
+    /// The process ended without an artifact.
     Failed(Error),
 }
 
@@ -97,7 +98,8 @@ impl From<Error> for Failure {
     }
 }
 
-/// Compiles `code` on a backend of this kind in a process of `process`, within `cpu` of CPU time, until `stop`.
+/// Starts a process as `process` says, which compiles `code` with the same backend as `backend`. It may use `cpu` of
+/// CPU time, and is killed at `stop`.
 pub(super) fn compile(
     process: &CompileProcess,
     backend: &dyn Backend,
@@ -129,7 +131,7 @@ pub(super) fn compile(
     if stop.is_cancelled() && !end.status.success() {
         return Err(Failure::Stopped);
     }
-    // A process that the kernel ended for want of memory is no reason to need that memory in this one.
+    // If the process was killed, the machine probably had no memory left; then this process must not compile the module.
     if !end.was_ready && end.status.signal() != Some(libc::SIGKILL) {
         return Err(Failure::NotStarted(format!(
             "{}: {}",
@@ -158,7 +160,7 @@ pub(super) fn compile(
     }
 }
 
-/// Whether the machine had nothing left for another process, which may be otherwise in a moment.
+/// Whether the machine had no resources left for another process. Later it may have some.
 fn is_exhaustion(error: &std::io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -170,7 +172,7 @@ fn not_started(what: &str, error: &std::io::Error) -> Failure {
     Failure::NotStarted(format!("{what}: {error}"))
 }
 
-/// Starts a process and gives it its order. The file will hold its reply.
+/// Starts a process and gives it its order. The returned file will contain its reply.
 fn start(
     process: &CompileProcess,
     order: &Order,
@@ -192,29 +194,29 @@ fn start(
         .stdin(input)
         .stdout(reply.try_clone()?)
         .stderr(Stdio::piped())
-        // What a terminal sends to the engine is not meant for it.
+        // The signals that a terminal sends to the engine are not meant for this process.
         .process_group(0);
-    // A program that finds the library by it would not start without.
+    // Without this variable, a program that finds Gojinn's library by it would not start.
     if let Some(path) = std::env::var_os("LD_LIBRARY_PATH") {
         command.env("LD_LIBRARY_PATH", path);
     }
     Ok((Started(command.spawn()?), reply))
 }
 
-/// A process that runs. It never outlives this.
+/// A process that was started. It is killed at the latest when this is dropped.
 struct Started(Child);
 
 /// How a process ended.
 struct End {
     status: ExitStatus,
-    /// Whether it came to its work.
+    /// Whether it began to compile.
     was_ready: bool,
-    /// The last of what it said.
+    /// Its last messages.
     words: String,
 }
 
 impl Started {
-    /// Waits until the process has ended, or ends it at `stop`.
+    /// Waits until the process has ended, or kills it at `stop`.
     fn wait(&mut self, stop: &Cancel) -> std::io::Result<End> {
         let words = self.0.stderr.take();
         let (said, hears) = channel::bounded(1);
@@ -225,7 +227,8 @@ impl Started {
             recv(hears) -> heard => heard.ok(),
             recv(stop.happened()) -> _ => None,
         };
-        // It has said its last word: it has ended, or is about to. Killing does nothing to what has ended.
+        // The process has closed its stderr, so it has ended or is about to; or `stop` was cancelled. Killing does
+        // nothing to a process that has ended.
         self.0.kill()?;
         let status = self.0.wait()?;
         let heard = heard.or_else(|| hears.recv().ok());
@@ -241,19 +244,19 @@ impl Started {
 
 impl Drop for Started {
     fn drop(&mut self) {
-        // Both do nothing, and fail, where it has been waited for.
+        // If `wait` has returned before, both calls fail and do nothing.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Reads to the end what a process says: whether it came to its work, and the last of it.
+/// Reads the messages of a process to their end. Returns whether it began to compile, and the last messages.
 fn listen(words: Option<impl Read>) -> (bool, String) {
     let mut kept = Vec::new();
     let mut ready = None;
     if let Some(mut words) = words {
         let mut buffer = [0; 1024];
-        // An end is an end, also with an error.
+        // An error ends the messages too.
         while let Ok(read @ 1..) = words.read(&mut buffer) {
             kept.extend_from_slice(&buffer[..read]);
             if ready.is_none() && kept.len() >= READY.len() {
@@ -272,12 +275,14 @@ fn listen(words: Option<impl Read>) -> (bool, String) {
     (ready.unwrap_or_default(), line)
 }
 
-/// The reply in `file`, sealed and then verified.
+/// Reads the reply in `file`: seals the file, so that it cannot change, and then verifies it.
 fn read_reply(file: File, subject: &Subject<'_>) -> Result<(Body, Sealed)> {
     let wrong = |why: &str| {
         Error::new(
             ErrorKind::Compile,
-            format!("what the compiling process made is not used: {why}; deploy the module again"),
+            format!(
+                "the reply of the compiling process is not used: {why}; deploy the module again"
+            ),
         )
     };
     let trailer = Trailer::read(&file).map_err(|why| wrong(&why))?;
@@ -290,7 +295,7 @@ fn read_reply(file: File, subject: &Subject<'_>) -> Result<(Body, Sealed)> {
     Ok((kind, body))
 }
 
-/// What to say of a process that died over `code`.
+/// The error for a process that ended without a reply while it compiled `code`.
 fn died(process: &CompileProcess, code: &Wasm, end: &End) -> Error {
     let memory = process.memory >> 20;
     let what = match end.status.signal() {
@@ -319,7 +324,7 @@ fn died(process: &CompileProcess, code: &Wasm, end: &End) -> Error {
     .blame(Fault::Guest)
 }
 
-/// Whether a process ended because it got no more memory: what Rust and the C library say then.
+/// Whether a process ended because it got no more memory, from the messages that Rust and the C library write then.
 fn says_no_memory(words: &str) -> bool {
     [
         "memory allocation of",

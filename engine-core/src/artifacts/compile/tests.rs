@@ -1,4 +1,4 @@
-//! Deployments that wait for a compiler held up by the test, and those that do not wait any longer.
+//! Tests of deployments that wait for a compilation, which the test delays, and of deployments that give up.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -31,7 +31,7 @@ fn deploy(engine: &Engine, cancel: &Cancel, number: u32) -> Result<FunctionFacts
         .map(|function| function.facts().clone())
 }
 
-/// Waits for other threads to have got somewhere.
+/// Waits until other threads have reached a state.
 fn until(reached: impl Fn() -> bool) {
     let begun = Instant::now();
     while !reached() {
@@ -156,7 +156,7 @@ fn only_so_many_go_on_alone() {
     }
     let error = deploy(&engine, &Cancel::new(), 99).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Rejected);
-    assert!(error.to_string().contains("still go on"), "{error}");
+    assert!(error.to_string().contains("still run in the background"), "{error}");
     drop(gate);
     until(|| engine.compiler().abandoned() == 0);
     until(|| deploy(&engine, &Cancel::new(), 99).is_ok());

@@ -1,4 +1,4 @@
-//! What an engine and the process that compiles for it say to each other: an order, and a reply with a MAC.
+//! The messages between an engine and a process that compiles for it: an order, and a reply with a MAC.
 //!
 //! ```text
 //!   order   magic 8 ‖ key 32 ‖ memory 8 ‖ CPU seconds 8 ‖ parent 4 ‖ backend's length 4 ‖ features' length 4 ‖ module's length 8 ‖
@@ -6,8 +6,9 @@
 //!   reply   body ‖ kind 4 ‖ body's length 8 ‖ fingerprint 32 ‖ MAC 32 ‖ magic 8                         (little-endian)
 //! ```
 //!
-//! A reply ends with what describes it, so that its body begins where a file begins: that is how code is mapped. Only a process
-//! that was told the key can make the MAC, which covers the code that was to be compiled, the backend and its fingerprint.
+//! The description of a reply is at its end, as a trailer, so that the body is at the beginning of the file: code is
+//! mapped from there. Only a process that got the key can make the MAC, which covers the code to compile, the backend
+//! and its fingerprint.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -23,10 +24,10 @@ const KEY: usize = 32;
 const ORDER_FIXED: usize = 8 + KEY + 8 + 8 + 4 + 4 + 4 + 8;
 const TRAILER: usize = 4 + 8 + 32 + 32 + 8;
 
-/// Names of backends and features are short.
+/// Bytes that the name of a backend, or the list of features, may have.
 const LONGEST_NAME: u32 = 1024;
 
-/// Tells this compilation from all others.
+/// A random key that only one compilation has.
 #[derive(Clone, Copy)]
 pub(super) struct Key([u8; KEY]);
 
@@ -38,7 +39,7 @@ impl Key {
     }
 }
 
-/// What is to be compiled, and within which limits. The module itself follows it.
+/// The order to compile a module, with the limits of the process. The module follows it.
 #[derive(Clone)]
 pub(super) struct Order {
     pub(super) key: Key,
@@ -46,10 +47,10 @@ pub(super) struct Order {
     pub(super) memory: u64,
     /// Seconds of CPU time that it may take.
     pub(super) cpu_seconds: u64,
-    /// The process that waits for it.
+    /// The id of the process that waits for the reply.
     pub(super) parent: u32,
     pub(super) backend: String,
-    /// Names of the features that the module was validated with, with commas.
+    /// The names of the features that the module was validated with, separated by commas.
     pub(super) features: String,
     pub(super) module_len: u64,
 }
@@ -74,7 +75,7 @@ impl Order {
         let mut magic = [0; 8];
         from.read_exact(&mut magic)?;
         if magic != *ORDER {
-            return Err(io::Error::other("it does not begin as an order does"));
+            return Err(io::Error::other("stdin does not begin like an order"));
         }
         let key = Key(array(&mut from)?);
         let memory = u64::from_le_bytes(array(&mut from)?);
@@ -103,14 +104,14 @@ fn array<const N: usize>(mut from: impl Read) -> io::Result<[u8; N]> {
 
 fn text(mut from: impl Read, len: u32) -> io::Result<String> {
     if len > LONGEST_NAME {
-        return Err(io::Error::other("a name in it is too long"));
+        return Err(io::Error::other("a name in the order is too long"));
     }
     let mut bytes = vec![0; len as usize];
     from.read_exact(&mut bytes)?;
     String::from_utf8(bytes).map_err(io::Error::other)
 }
 
-/// What a reply is about.
+/// The compilation that a reply belongs to.
 #[derive(Clone, Copy)]
 pub(super) struct Subject<'a> {
     pub(super) key: &'a Key,
@@ -120,7 +121,7 @@ pub(super) struct Subject<'a> {
 }
 
 impl Subject<'_> {
-    /// The fingerprint in a reply of this kind: an error has none, for it may come before there is a backend.
+    /// The fingerprint in a reply of this kind. An error has none, because it may occur before the backend is created.
     fn fingerprint(&self, kind: u32) -> [u8; 32] {
         if kind != Body::Artifact.number() {
             return [0; 32];
@@ -142,14 +143,14 @@ impl Subject<'_> {
     }
 }
 
-/// What the body of a reply is: an artifact, or the text of an error.
+/// The kind of a reply's body: an artifact, or the text of an error.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Body {
     Artifact,
     Refused(ErrorKind),
 }
 
-/// The kinds of error that a compilation ends with, in the order of their numbers from 1.
+/// The kinds of errors that a compilation can end with. Their numbers in a reply begin with 1.
 const KINDS: [ErrorKind; 4] = [
     ErrorKind::Compile,
     ErrorKind::Host,
@@ -176,7 +177,7 @@ impl Body {
     }
 }
 
-/// Writes a reply over whatever `file` holds.
+/// Replaces the contents of `file` with a reply.
 pub(super) fn write_reply(
     file: &File,
     subject: &Subject<'_>,
@@ -195,7 +196,7 @@ pub(super) fn write_reply(
     file.write_all_at(&trailer, body.len() as u64)
 }
 
-/// The end of a reply, not yet believed.
+/// The trailer of a reply, not verified yet.
 pub(super) struct Trailer {
     kind: u32,
     /// Bytes of the body.
@@ -205,7 +206,7 @@ pub(super) struct Trailer {
 }
 
 impl Trailer {
-    /// Reads the end of a file. `Err` says in words what is wrong with it.
+    /// Reads the trailer at the end of a file. `Err` has a text that says what is wrong with it.
     pub(super) fn read(file: &File) -> Result<Self, String> {
         let io = |error: io::Error| format!("it cannot be read: {error}");
         let whole = file.metadata().map_err(io)?.len();
@@ -231,14 +232,14 @@ impl Trailer {
         })
     }
 
-    /// What `body` is, if it is the reply about `subject`. `Err` says in words why it is not.
+    /// Checks that `body` is the reply for `subject`, and returns its kind. `Err` has a text that says why it is not.
     pub(super) fn verify(&self, subject: &Subject<'_>, body: &[u8]) -> Result<Body, &'static str> {
         if self.fingerprint != subject.fingerprint(self.kind) {
             return Err(
                 "it comes from another build of the engine, or from another kind of processor",
             );
         }
-        // Comparing hashes takes the same time wherever they differ.
+        // Comparing two `blake3::Hash` values takes constant time.
         if subject.mac(self.kind, body) != blake3::Hash::from_bytes(self.mac) {
             return Err("its MAC does not fit");
         }

@@ -1,4 +1,4 @@
-//! The process that compiles: takes one order, confines itself, compiles, and ends.
+//! The work of the process that compiles: it reads one order, confines itself, compiles, writes the reply, and ends.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -15,23 +15,24 @@ use crate::priority::step_back;
 use crate::threads::DEPLOY_STACK;
 use crate::wasm::{Features, Wasm};
 
-/// What a process says first, once it has its order and its limits: from then on, what happens is the module's doing.
+/// The first message of a process, written when it has its order and its limits. If the process dies after it, the
+/// module is the reason.
 pub(super) const READY: &[u8] = b"ready\n";
 
-/// Exit code of a process that was not started as it should be.
+/// The exit code of a process that did not get an order on stdin.
 const MISUSED: i32 = 2;
 
 /// Compiles one module for the engine that started this process, and returns the code to exit with.
 ///
-/// `backend` makes the backend with that name, set up as the engine's is. To be called before anything else is done: the
-/// process closes all files but the first three, and confines itself for good.
+/// `backend` creates the backend with the given name, with the same settings as the engine's. Call this function before
+/// the process does anything else: it closes all files but the first three, and limits the process until its end.
 pub fn serve_compilation(backend: impl FnOnce(&str) -> Result<Arc<dyn Backend>> + Send) -> i32 {
     match serve(backend) {
         Ok(()) => 0,
         Err(error) => {
             let _ = writeln!(
                 io::stderr(),
-                "this command is for Gojinn's engine, which compiles modules with it, and for nothing else: {error}"
+                "this command is only for Gojinn's engine, which starts it to compile a module: {error}"
             );
             MISUSED
         }
@@ -40,8 +41,8 @@ pub fn serve_compilation(backend: impl FnOnce(&str) -> Result<Arc<dyn Backend>> 
 
 fn serve(backend: impl FnOnce(&str) -> Result<Arc<dyn Backend>> + Send) -> io::Result<()> {
     confine::close_other_files();
-    // SAFETY: descriptors 0 and 1 are open as long as the process: nothing closes them, neither here (`ManuallyDrop`) nor
-    // above, and std's own handles never do.
+    // SAFETY: descriptors 0 and 1 are open as long as the process: neither this function (`ManuallyDrop`) nor the
+    // function above closes them, and neither do std's handles.
     let (mut input, output) = unsafe {
         (
             ManuallyDrop::new(File::from_raw_fd(0)),
@@ -82,7 +83,7 @@ fn serve(backend: impl FnOnce(&str) -> Result<Arc<dyn Backend>> + Send) -> io::R
     write_reply(&output, &subject, kind, body)
 }
 
-/// Runs a compilation on a thread with as large a stack as in the engine. An error comes as its kind and its text.
+/// Runs a compilation on a thread with a stack as large as in the engine. An error is returned as its kind and its text.
 fn on_large_stack<T: Send>(
     work: impl FnOnce() -> Result<T> + Send,
 ) -> Result<T, (ErrorKind, String)> {
@@ -93,14 +94,18 @@ fn on_large_stack<T: Send>(
             .spawn_scoped(scope, || {
                 catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
                     Err(Error::host(format!(
-                        "a bug: compiling panicked: {}",
+                        "a bug in Gojinn: compiling panicked: {}; please report it",
                         panic_text(&*panic)
                     )))
                 })
             })
             .map_err(|error| Error::host("cannot start a thread to compile on").because(error))?
             .join()
-            .unwrap_or_else(|_| Err(Error::host("a bug: the compiling thread died")))
+            .unwrap_or_else(|_| {
+                Err(Error::host(
+                    "a bug in Gojinn: the compiling thread panicked; please report it",
+                ))
+            })
     });
     result.map_err(|error| (error.kind(), error.to_string()))
 }

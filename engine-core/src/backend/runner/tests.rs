@@ -1,4 +1,5 @@
-//! The runner over instances that are plain Rust: what it asks of them, in which order, and what becomes of them.
+//! Tests of the runner with instances in plain Rust: which methods it calls, in which order, and when instances are
+//! reused.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -16,7 +17,7 @@ const PAGE: usize = 65_536;
 /// What a guest does at an entry.
 type Guest = fn(&mut Scripted, &str) -> Step;
 
-/// A module whose instances run `guest`. `SLOTS`: whether a slot pays for one sandbox.
+/// A module whose instances run `guest`. `SLOTS`: whether a slot is worth its cost for one sandbox.
 struct Code<const SLOTS: bool> {
     guest: Guest,
     made: AtomicU32,
@@ -227,7 +228,7 @@ impl Lab {
         }
     }
 
-    /// One sandbox, in a slot if its backend wants one.
+    /// Runs one sandbox, in a slot if its backend uses one.
     fn run(&self, module: &dyn Module, capture: Option<&str>) -> Finished {
         let slots =
             |image: &Arc<Image>| self.pool.slot(image, SandboxLimits::default().memory).ok();
@@ -281,7 +282,7 @@ fn a_new_instance_has_the_image_the_globals_and_the_patches() {
 }
 
 #[test]
-fn a_start_that_does_not_fit_is_refused_in_words() {
+fn a_start_that_does_not_fit_is_refused_with_a_reason() {
     for (name, value, words) in [
         (
             "missing",
@@ -355,7 +356,7 @@ fn a_panic_and_a_stop_without_a_reason_are_the_hosts_fault() {
     }
 }
 
-/// Whether memory and the global are as at the start. Spoils both.
+/// Returns whether memory and the global are as at the start, and changes both.
 fn spoil(instance: &mut Scripted) -> bool {
     let memory = instance.memory();
     let is_pristine = &memory[..5] == b"image" && memory[5..].iter().all(|&byte| byte == 0);
@@ -364,7 +365,7 @@ fn spoil(instance: &mut Scripted) -> bool {
 }
 
 #[test]
-fn an_instance_is_used_again_and_finds_nothing_of_the_last_sandbox() {
+fn a_reused_instance_finds_nothing_of_the_last_sandbox() {
     let guest: Guest = |instance, _| match spoil(instance) {
         true => instance.stop(Stop::Exit(3)),
         false => instance.stop(Stop::Exit(99)),
@@ -411,7 +412,7 @@ fn an_instance_is_kept_after_a_return_and_an_exit_only() {
             0,
         ),
         (|_, _| Step::Trapped(unreachable()), 0),
-        // The host noted an exit, and then something else went wrong.
+        // The host has recorded an exit, and then something else failed.
         (
             |instance, _| {
                 instance.stop(Stop::Exit(0));
@@ -443,7 +444,7 @@ fn an_instance_is_kept_after_a_return_and_an_exit_only() {
 }
 
 #[test]
-fn a_start_that_is_not_restorable_is_never_used_again() {
+fn instances_of_a_start_that_is_not_restorable_are_never_reused() {
     let lab = Lab::new(StartState {
         is_restorable: false,
         ..state()
@@ -457,7 +458,7 @@ fn a_start_that_is_not_restorable_is_never_used_again() {
 }
 
 #[test]
-fn where_slots_are_dear_only_instances_that_can_be_used_again_get_one() {
+fn only_reusable_instances_get_a_slot_if_slots_are_expensive() {
     let lab = Lab::new(state());
     let (once, code) = runner::<false>(|_, _| Step::Returned, 0);
     assert_eq!(lab.run(&once, None).exit, GuestExit::Exit(0));
@@ -468,13 +469,13 @@ fn where_slots_are_dear_only_instances_that_can_be_used_again_get_one() {
     for _ in 0..8 {
         lab.run(&runner, None);
     }
-    // After each loss some sandboxes get none: one, then three, then seven.
+    // After each loss some sandboxes get no slot: one, then three, then seven.
     assert_eq!(code.made.load(Ordering::SeqCst), 8);
     assert!(code.made_in_slots.load(Ordering::SeqCst) < 8);
 }
 
 #[test]
-fn what_cannot_be_made_in_a_slot_is_made_without() {
+fn an_instance_that_cannot_be_made_in_a_slot_is_made_without() {
     let lab = Lab::new(state());
     let guest: Guest = |instance, _| {
         let is_image = &instance.memory()[..5] == b"image";

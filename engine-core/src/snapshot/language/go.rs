@@ -11,7 +11,7 @@ use crate::snapshot::SnapshotKind;
 use crate::snapshot::recorder::{Checkpoint, Ended, Recorder, Run};
 use crate::wasm::RESUME_EXPORT;
 
-/// A Go command.
+/// The language of one Go command.
 pub(super) struct Go<'a> {
     pub(super) plain: &'a StartPlan,
     pub(super) go: &'a GoCommand,
@@ -34,7 +34,7 @@ impl Go<'_> {
         Ok(checkpoint)
     }
 
-    /// Readings of the realtime clock that are not the collector's.
+    /// The times that Go's garbage collector stored, and the program's readings of the realtime clock without them.
     fn dates<'c>(&self, checkpoint: &'c Checkpoint) -> (Vec<u64>, impl Iterator<Item = u64> + 'c) {
         let stamps = go::collector_stamps(self.go, &checkpoint.state.memory);
         let own = stamps.clone();
@@ -112,7 +112,7 @@ impl Language for Go<'_> {
     }
 
     fn start_is_fresh(&self, first: &Checkpoint, _other: &Checkpoint) -> Result<(), String> {
-        // The seed of the runtime's generators, which are patched, and the ends of collections.
+        // Go's runtime draws the seed of its generators, which are patched, and stores when collections ended.
         asked_for_nothing(&first.asked, &[crate::go::RUNTIME_SEED])?;
         match self.dates(first).1.next() {
             None => Ok(()),
@@ -133,7 +133,7 @@ impl Language for Go<'_> {
         if dates.next().is_none() {
             return Ok(());
         }
-        // With the same entropy, whatever differs in memory comes from the date.
+        // Both runs had the same entropy, so a difference in memory comes from the date.
         let again = again()?;
         let other_stamps = self.dates(&again).0;
         let kept = || {
@@ -167,7 +167,7 @@ impl Language for Go<'_> {
     }
 }
 
-/// How the collector's code holds a time while it stamps a cycle: in one number, and in seconds and nanoseconds.
+/// The forms in which the collector keeps the time of a cycle: one number, and seconds with nanoseconds.
 fn forms(time: u64) -> impl Iterator<Item = u64> {
     let second = 1_000_000_000;
     [time, time / second, time % second].into_iter()

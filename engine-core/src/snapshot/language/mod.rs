@@ -1,4 +1,4 @@
-//! What a snapshot has to know of the language that a program is written in.
+//! What a snapshot has to know about the language that a program is written in.
 
 mod go;
 mod reactor;
@@ -11,12 +11,12 @@ use crate::outcome::GuestExit;
 use crate::sandbox::{Asked, World};
 use crate::wasm::Form;
 
-/// How programs of one kind are run up to where they wait for a request, and what of their state must not be frozen.
+/// How programs of one language are run until they wait for a request, and which parts of their state must not be frozen.
 pub(super) trait Language {
-    /// Runs the program up to where it waits for its first request.
+    /// Runs the program until it waits for its first request.
     fn first(&self, recorder: &Recorder<'_>, world: World) -> Result<Checkpoint, String>;
 
-    /// Has the program at `from` serve `sample`, up to where it waits for the next request.
+    /// Lets the program at `from` serve `sample`, until it waits for the next request.
     fn round(
         &self,
         recorder: &Recorder<'_>,
@@ -26,15 +26,15 @@ pub(super) trait Language {
         world: World,
     ) -> Result<Checkpoint, String>;
 
-    /// How sandboxes that serve requests begin at a checkpoint.
+    /// How sandboxes that serve requests start from a checkpoint.
     fn plan(&self, checkpoint: &Checkpoint) -> Result<StartPlan, String>;
 
-    /// Whether a program that waits for its first request may hold something that must be fresh, by what it asked for. `other` was
-    /// recorded in another world.
+    /// Checks, by what the program asked of the host before its first request, that it holds nothing that must be fresh
+    /// in each request. `other` was recorded in another world.
     fn start_is_fresh(&self, first: &Checkpoint, other: &Checkpoint) -> Result<(), String>;
 
-    /// Whether a warmed program may hold something that must be fresh. `again` records the warm-up with the same entropy at another
-    /// time, and `other` is the recording in another world.
+    /// Checks that a warmed program holds nothing that must be fresh in each request. `again` records the warm-up with
+    /// the same entropy at another time, and `other` is the recording in another world.
     fn warm_up_is_fresh(
         &self,
         warm: &Checkpoint,
@@ -43,7 +43,7 @@ pub(super) trait Language {
     ) -> Result<(), String>;
 }
 
-/// The language of a module. `Err` says why there is no way to snapshot it.
+/// The language of a module. `Err` says why it cannot have a snapshot.
 pub(super) fn of(loaded: &Loaded, form: Form) -> Result<Box<dyn Language + '_>, String> {
     let plain = &loaded.plain;
     match (form, &loaded.split.go) {
@@ -55,7 +55,8 @@ pub(super) fn of(loaded: &Loaded, form: Form) -> Result<Box<dyn Language + '_>, 
     }
 }
 
-/// No files before the first request, and no other entropy than draws of these lengths.
+/// Checks that the program used no files before its first request, and drew no random bytes except draws of these
+/// lengths.
 fn asked_for_nothing(asked: &Asked, random: &[u32]) -> Result<(), String> {
     if let Some(name) = asked.first_file {
         return Err(format!(
@@ -72,7 +73,7 @@ fn asked_for_nothing(asked: &Asked, random: &[u32]) -> Result<(), String> {
     Ok(())
 }
 
-/// No entropy in a warm-up: whether any of it is kept cannot be seen from outside.
+/// Checks that a warm-up drew no random bytes: it cannot be seen from outside whether the program keeps any.
 fn drew_nothing(warm: &Checkpoint) -> Result<(), String> {
     if warm.asked.random.is_empty() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Reactors, of any language: they return from `_initialize`, and from their handler.
+//! The language `reactor`: reactors written in any language. They return from `_initialize`, and from their handler.
 
 use super::{Language, WARMED, answered, asked_for_nothing, drew_nothing, returned, silent};
 use crate::module::StartPlan;
@@ -90,7 +90,7 @@ impl Language for Reactor<'_> {
         _again: &mut dyn FnMut() -> Result<Checkpoint, String>,
     ) -> Result<(), String> {
         drew_nothing(warm)?;
-        // It began in the same state in both worlds.
+        // The warm-up began in the same state in both worlds.
         if same(warm, other) {
             return Ok(());
         }
@@ -102,7 +102,7 @@ impl Language for Reactor<'_> {
     }
 }
 
-/// Whether two recordings came to the same state: then nothing of the worlds they were made in is in it.
+/// Whether two recordings have the same state. Then it holds nothing of the worlds in which they were made.
 fn same(one: &Checkpoint, other: &Checkpoint) -> bool {
     one.state.memory == other.state.memory && one.state.globals == other.state.globals
 }

@@ -40,7 +40,7 @@ func mapOrder() string {
 // source is seeded by the program: it must give the same in every request, and the same as without a snapshot.
 var source *mathrand.Rand
 
-// seedHeap makes the generators with seeds of their own that live on the heap.
+// seedHeap makes the generators on the heap, with seeds that the program chooses.
 func seedHeap() {
 	source = mathrand.New(mathrand.NewSource(7))
 	seedHeapV2()

@@ -8,7 +8,7 @@
 //	key            draws a key from crypto/rand                      -> key
 //	id             draws an id from math/rand                        -> id
 //	draw           draws from math/rand and throws it away
-//	seeded         makes generators with seeds of their own          -> own, with ?own=1
+//	seeded         makes generators with seeds that it chooses       -> own, with ?own=1
 //	static         seeds one that is a package variable              -> own, with ?own=1
 //	heap=MB        fills and keeps that much memory                  -> heap, with ?heap=1
 //	gc             leaves a garbage collection in flight             -> gc

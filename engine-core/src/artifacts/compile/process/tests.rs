@@ -1,4 +1,5 @@
-//! Compilations in processes that come to every end there is. Each process is this test program, told to run one test.
+//! Tests of compilations in processes, which end in all possible ways. Each process is this test program, which runs
+//! one test.
 
 use std::fs;
 use std::os::fd::FromRawFd;
@@ -19,7 +20,7 @@ use crate::wasm::{Features, ModuleLimits};
 /// Longer than any of these tests takes.
 const LONG: Duration = Duration::from_secs(300);
 
-// What the process does with the module of that number. Any other is compiled.
+// What the process does with the module of each number. It compiles modules of other numbers.
 const ABORTS: u32 = 101;
 const TAKES_ALL_MEMORY: u32 = 102;
 const HANGS: u32 = 103;
@@ -36,7 +37,8 @@ const IS_ANOTHER_BUILD: u32 = 111;
 #[derive(Debug)]
 struct Hostile {
     fake: Fake,
-    /// Where the process notes that it compiles: a file named by its number, with its id.
+    /// The directory in which the process writes a file when it compiles: its name is the module's number, its contents
+    /// are the process's id.
     notes: PathBuf,
 }
 
@@ -49,7 +51,7 @@ impl Hostile {
             code_hash: code.hash(),
             fingerprint: &Fingerprint(fingerprint.into()),
         };
-        // SAFETY: the process's own reply, which nothing else here has in use; the process ends below.
+        // SAFETY: descriptor 1 is the reply's file, which no other code uses meanwhile; the process ends below.
         let reply = unsafe { File::from_raw_fd(1) };
         write_reply(&reply, &subject, Body::Artifact, b"not what was compiled").unwrap();
         std::process::exit(0);
@@ -93,7 +95,7 @@ impl Backend for Hostile {
             SPINS => loop {
                 std::hint::spin_loop();
             },
-            // SAFETY: ends the process, as it is meant to.
+            // SAFETY: raising the signal ends the process, as intended.
             CRASHES => unsafe {
                 libc::raise(libc::SIGILL);
             },
@@ -141,9 +143,9 @@ fn number(module: &[u8]) -> u32 {
     }
 }
 
-/// The program of the processes. Ignored, so that it runs only where it is asked for by name.
+/// The program of the processes. It is ignored, so that it runs only when its name is given.
 #[test]
-#[ignore = "what the tests here start, with an order on stdin"]
+#[ignore = "the tests here start it with an order on stdin"]
 fn the_process() {
     let notes = PathBuf::from(std::env::args().next_back().expect("a directory"));
     std::process::exit(serve_compilation(|name| {
@@ -163,7 +165,7 @@ fn the_process() {
 
 /// An engine that is killed while its process hangs.
 #[test]
-#[ignore = "what a test here starts and kills"]
+#[ignore = "a test here starts and kills it"]
 fn the_engine() {
     let notes = PathBuf::from(std::env::args().next_back().expect("a directory"));
     let engine = engine(process_in(&notes), LONG, None);
@@ -175,7 +177,7 @@ fn this_program(test: &str, notes: &Path) -> Vec<OsString> {
     let test = format!("{}::{test}", module_path!().split_once("::").unwrap().1);
     let mut command = vec![std::env::current_exe().unwrap().into_os_string()];
     command.extend([&*test, "--exact", "--ignored", "--nocapture"].map(OsString::from));
-    // A second name of a test, which there is not; what it is for is above.
+    // For the test program this is the name of another test, which does not exist; the tests above read the path from it.
     command.push(notes.into());
     command
 }
@@ -200,7 +202,7 @@ impl Directory {
         Self(path)
     }
 
-    /// The process that compiles the module of that number, once it does.
+    /// Waits until a process compiles the module with this number, and returns the process's id.
     fn pid(&self, number: u32) -> u32 {
         let note = self.0.join(number.to_string());
         until(|| note.exists());
@@ -239,7 +241,7 @@ fn code(number: u32) -> Wasm {
         .code
 }
 
-/// Waits for other threads and processes to have got somewhere.
+/// Waits until other threads and processes have reached a state.
 fn until(reached: impl Fn() -> bool) {
     let begun = Instant::now();
     while !reached() {
@@ -248,7 +250,7 @@ fn until(reached: impl Fn() -> bool) {
     }
 }
 
-/// Whether a process has ended: it is gone, or a zombie that its parent has not looked at.
+/// Whether a process has ended: it does not exist, or is a zombie, which its parent has not waited for.
 fn has_ended(pid: u32) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
         return true;
@@ -332,7 +334,7 @@ fn a_process_is_killed_when_its_time_is_up() {
     let error = deploy(&engine, &Cancel::new(), HANGS).unwrap_err();
     let text = error.to_string();
     assert!(
-        text.contains("30ms") && text.contains("it was ended"),
+        text.contains("30ms") && text.contains("the compilation was ended"),
         "{text}"
     );
     assert_eq!(engine.compiler().abandoned(), 0);

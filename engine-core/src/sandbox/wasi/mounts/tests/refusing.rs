@@ -108,7 +108,7 @@ fn a_file_that_is_replaced_by_a_fifo_does_not_block() {
         let between = x.with_extension("between");
         while matches!(stop.try_recv(), Err(std::sync::mpsc::TryRecvError::Empty)) {
             for (from, to) in [(&x, &between), (&spare, &x), (&between, &spare)] {
-                fs::rename(from, to).expect("nobody else renames");
+                fs::rename(from, to).expect("no other thread renames");
             }
         }
     });
