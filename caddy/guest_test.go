@@ -8,14 +8,17 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
@@ -33,12 +36,15 @@ type testGuest struct {
 	logs *observer.ObservedLogs
 }
 
+// guests numbers the guests, so that each has its own metrics.
+var guests atomic.Int64
+
 // newTestGuest provisions what a handler may reach.
 func newTestGuest(t testing.TB, h *Handler) *testGuest {
 	t.Helper()
 	core, logs := observer.New(zapcore.DebugLevel)
 	h.logger = zap.New(core)
-	h.hostCallMeters, h.denials = hostCallMeters{function: t.Name()}, new(denials)
+	h.hostCallMeters, h.denials = hostCallMeters{function: fmt.Sprintf("%s-%d", t.Name(), guests.Add(1))}, new(denials)
 	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
 	t.Cleanup(cancel)
 	if h.Outbound != nil {
@@ -76,6 +82,11 @@ func (g *testGuest) call(operation, request string) (head map[string]any, body s
 		g.t.Errorf("%s: the reply is %q: %v", operation, reply, err)
 	}
 	return head, body, code
+}
+
+// counted returns how often an operation had an outcome.
+func (g *testGuest) counted(operation, outcome string) float64 {
+	return testutil.ToFloat64(hostCalls.WithLabelValues(g.h.functionName(), operation, outcome))
 }
 
 // get sends a GET request.
