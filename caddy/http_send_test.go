@@ -3,6 +3,7 @@
 package gojinn
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"encoding/pem"
@@ -455,6 +456,8 @@ func TestConnectionErrors(t *testing.T) {
 			if err != nil {
 				return
 			}
+			// A connection that is closed with something unread is reset.
+			http.ReadRequest(bufio.NewReader(conn))
 			conn.Close()
 		}
 	}()
