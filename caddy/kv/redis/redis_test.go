@@ -1,0 +1,213 @@
+// Tests of the store on a Redis server, which they start.
+
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/pauloappbr/gojinn/caddy/kv"
+	"github.com/pauloappbr/gojinn/caddy/kv/kvtest"
+)
+
+// server is a redis-server with a socket in a directory of the test.
+type server struct {
+	t       *testing.T
+	dir     string
+	process *exec.Cmd
+}
+
+// newServer starts a server. Without redis-server the test is skipped, but never in CI.
+func newServer(t *testing.T) *server {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("redis-server is missing, and CI tests the store with it: scripts/tools installs it")
+		}
+		t.Skip("redis-server is not installed, so the store redis is not tested; Debian: apt-get install redis-server")
+	}
+	// The path of a socket is short.
+	dir, err := os.MkdirTemp("", "redis")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{t: t, dir: dir}
+	t.Cleanup(func() {
+		s.stop()
+		os.RemoveAll(dir)
+	})
+	s.start()
+	return s
+}
+
+func (s *server) url() string { return "unix://" + filepath.Join(s.dir, "socket") }
+
+func (s *server) start() {
+	s.t.Helper()
+	s.process = exec.Command("redis-server", "--port", "0", "--unixsocket", filepath.Join(s.dir, "socket"), "--dir", s.dir,
+		"--save", "", "--appendonly", "yes", "--appendfsync", "always", "--daemonize", "no")
+	// The server ends with the test, even if the test is killed.
+	s.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := s.process.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	client := redis.NewClient(&redis.Options{Network: "unix", Addr: filepath.Join(s.dir, "socket"), MaxRetries: -1})
+	defer client.Close()
+	for start := time.Now(); client.Ping(context.Background()).Err() != nil; time.Sleep(10 * time.Millisecond) {
+		if time.Since(start) > time.Minute {
+			s.t.Fatal("redis-server does not answer")
+		}
+	}
+}
+
+func (s *server) stop() {
+	if s.process != nil {
+		s.process.Process.Kill()
+		s.process.Wait()
+		s.process = nil
+	}
+}
+
+func open(t *testing.T, r *Redis) kv.Store {
+	t.Helper()
+	if err := r.Provision(caddy.Context{}); err != nil {
+		t.Fatal(err)
+	}
+	store, err := r.Open("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	return store
+}
+
+func TestStore(t *testing.T) {
+	s := newServer(t)
+	odd := "[app*]\\1:"
+	for _, prefix := range []*string{nil, &odd} {
+		t.Run(fmt.Sprint("prefix ", prefix != nil), func(t *testing.T) {
+			kvtest.Run(t, open(t, &Redis{URL: s.url(), Prefix: prefix}), 0)
+		})
+	}
+}
+
+// Two stores on one server do not see each other, and other programs see plain keys.
+func TestPrefix(t *testing.T) {
+	s := newServer(t)
+	ctx := context.Background()
+	one := open(t, &Redis{URL: s.url()})
+	prefix := "two:"
+	two := open(t, &Redis{URL: s.url(), Prefix: &prefix})
+	if err := errors.Join(one.Set(ctx, "k", []byte("1"), 0), two.Set(ctx, "k", []byte("2"), 0)); err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClient(&redis.Options{Network: "unix", Addr: filepath.Join(s.dir, "socket")})
+	defer client.Close()
+	if a, b := client.Get(ctx, "test:k").Val(), client.Get(ctx, "two:k").Val(); a != "1" || b != "2" {
+		t.Errorf("Redis has %q and %q", a, b)
+	}
+	client.LPush(ctx, "two:list", "x")
+	if _, err := two.Get(ctx, "list"); err == nil || !strings.Contains(err.Error(), "not a plain value") {
+		t.Errorf("a list: %v", err)
+	}
+	if keys, _, err := one.List(ctx, "", "", 10); err != nil || len(keys) != 1 {
+		t.Errorf("listed %q %v", keys, err)
+	}
+}
+
+// While the server is away operations fail, and afterwards they succeed. What was acknowledged is there.
+func TestRestart(t *testing.T) {
+	s := newServer(t)
+	store := open(t, &Redis{URL: s.url()})
+	ctx := context.Background()
+	var acknowledged, failures, sinceRestart atomic.Int64
+	stop := make(chan bool)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if _, err := store.Increment(ctx, "n", 1, 0); err != nil {
+					failures.Add(1)
+					if strings.Contains(err.Error(), s.dir) {
+						t.Errorf("the error names the server: %v", err)
+					}
+					time.Sleep(time.Millisecond)
+					continue
+				}
+				acknowledged.Add(1)
+				sinceRestart.Add(1)
+			}
+		})
+	}
+	wait := func(what string, n *atomic.Int64) {
+		t.Helper()
+		for start := time.Now(); n.Load() < 100; time.Sleep(time.Millisecond) {
+			if time.Since(start) > time.Minute {
+				t.Fatalf("waited a minute for 100 %s", what)
+			}
+		}
+	}
+	wait("acknowledged writes", &acknowledged)
+	s.stop()
+	wait("failures", &failures)
+	s.start()
+	sinceRestart.Store(0)
+	wait("writes after the restart", &sinceRestart)
+	close(stop)
+	wg.Wait()
+	failures.Store(0)
+	n, err := store.Increment(ctx, "n", 0, 0)
+	if err != nil || n < acknowledged.Load() {
+		t.Errorf("the number is %d %v, and %d additions were acknowledged", n, err, acknowledged.Load())
+	}
+	// A write whose answer got lost may have been done, by each client once.
+	if n > acknowledged.Load()+8 {
+		t.Errorf("the number is %d, but only %d additions were acknowledged", n, acknowledged.Load())
+	}
+}
+
+func TestSettings(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                             "redis://",
+		"http://127.0.0.1":             "invalid URL scheme",
+		"redis://:hunter2@host:x/0":    "port",
+		"redis://:hunter2@host/x":      "database",
+		"redis://h\x7f:hunter2@host/0": "control character",
+		"{env.GOJINN_TEST_UNSET}":      "GOJINN_TEST_UNSET",
+		"{http.request.host}":          "http.request.host",
+	} {
+		err := (&Redis{URL: text}).Provision(caddy.Context{})
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%q: %v, want %s", text, err, want)
+		}
+	}
+	t.Setenv("GOJINN_TEST_REDIS", "redis://:hunter2@10.0.0.1:7000/3")
+	r := &Redis{URL: "{env.GOJINN_TEST_REDIS}"}
+	if err := r.Provision(caddy.Context{}); err != nil {
+		t.Fatal(err)
+	}
+	if o := r.options; o.Addr != "10.0.0.1:7000" || o.Password != "hunter2" || o.DB != 3 || strings.Contains(r.Key("x"), "hunter2") {
+		t.Errorf("the options are %+v, the key is %s", o, r.Key("x"))
+	}
+	if r.Key("a") == r.Key("b") {
+		t.Error("two stores with different prefixes have the same key")
+	}
+}
