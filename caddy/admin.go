@@ -47,11 +47,14 @@ func listFunctions(w http.ResponseWriter, r *http.Request) error {
 	if err := wantMethod(w, r, http.MethodGet); err != nil {
 		return err
 	}
-	list := []functionInfo{}
+	list := []listedFunction{}
 	for _, f := range runningFunctions() {
-		info := f.info
-		info.Active = f.active.Load()
-		list = append(list, info)
+		// Handlers may share a function, and give it different things.
+		for _, given := range reachOf(f) {
+			info := listedFunction{functionInfo: f.info, reach: given}
+			info.Active = f.active.Load()
+			list = append(list, info)
+		}
 	}
 	return writeJSON(w, list)
 }

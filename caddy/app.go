@@ -6,6 +6,7 @@ package gojinn
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -62,6 +63,13 @@ type App struct {
 	// Watch makes functions that do not set it watch their files, see the handler's `watch`. Default: false.
 	Watch bool `json:"watch,omitempty"`
 
+	// StoresRaw has the key-value stores that functions can be given, by name: each is a module `memory`, `file`, `redis`, `nats`,
+	// or of a plugin. Default: none.
+	StoresRaw map[string]json.RawMessage `json:"kv,omitempty" caddy:"namespace=gojinn.kv inline_key=module"`
+
+	// stores are made from StoresRaw, and never changed afterwards.
+	stores map[string]*configStore
+
 	mu     sync.Mutex
 	engine *sharedEngine
 	key    *engineKey
@@ -100,6 +108,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.Validate(); err != nil {
 		return err
 	}
+	if err := a.provisionStores(ctx); err != nil {
+		return err
+	}
 	return registerMetrics(ctx.GetMetricsRegistry())
 }
 
@@ -117,8 +128,11 @@ func (a *App) Validate() error {
 	)
 }
 
-// Start makes the admin API show this config, and begins to watch files and the engine's warnings.
+// Start opens the stores, makes the admin API show this config, and begins to watch files and the engine's warnings.
 func (a *App) Start() error {
+	if err := a.openStores(); err != nil {
+		return err
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	started.push(a)
@@ -149,7 +163,7 @@ func (a *App) Stop() error {
 	return nil
 }
 
-// Cleanup drops the config's reference to the engine; running requests keep theirs. It may be called twice, and after a
+// Cleanup drops the config's references to the engine and the stores; running requests keep theirs. It may be called twice, and after a
 // Provision that failed.
 func (a *App) Cleanup() error {
 	if err := a.Stop(); err != nil {
@@ -158,12 +172,13 @@ func (a *App) Cleanup() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.deployments, a.watched = nil, nil
+	err := a.closeStores()
 	if a.key == nil {
-		return nil
+		return err
 	}
-	_, err := engines.Delete(*a.key)
+	_, failed := engines.Delete(*a.key)
 	a.key, a.engine = nil, nil
-	return err
+	return errors.Join(err, failed)
 }
 
 // add records a handler's deployment. watch is the handler's setting, or nil for the app's.

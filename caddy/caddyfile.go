@@ -64,7 +64,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 // globalOptions lists the subdirectives of the global option.
 var globalOptions = []string{
 	"backend", "max_concurrency", "pool_slots", "pool_keep_resident", "pool_reset", "cache", "compile_timeout", "compile_memory",
-	"snapshot", "watch",
+	"snapshot", "watch", "kv",
 }
 
 // UnmarshalCaddyfile reads the global option:
@@ -80,9 +80,10 @@ var globalOptions = []string{
 //		compile_memory     <size>
 //		snapshot           auto|on|off
 //		watch
+//		kv                 <name> [<module> ...]
 //	}
 //
-// Each subdirective is optional and may be given once.
+// Each subdirective is optional, and may be given once; kv may be repeated with other names.
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
 	if d.NextArg() {
@@ -96,6 +97,12 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		}
 		if err := seen.once(d, option); err != nil {
 			return err
+		}
+		if option == "kv" {
+			if err := a.parseStore(d); err != nil {
+				return err
+			}
+			continue
 		}
 		if option == "watch" {
 			if d.NextArg() {
@@ -158,11 +165,14 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 //		snapshot        auto|on|off
 //		warmup          <rounds> [<sample.json>]
 //		watch           [off]
+//		outbound        { … }
+//		kv              <store> [readonly]
+//		secret          <name> <placeholder>
 //	}
 //
 // The module is named once: beside the directive or by the subdirective. An absolute path needs the subdirective, because
-// Caddy takes an argument with a leading slash for a path matcher. env and mount may be repeated with other names and guest
-// directories, everything else may be given once. The values of env and args may have placeholders. Sizes are written as
+// Caddy takes an argument with a leading slash for a path matcher. env, mount, kv and secret may be repeated with other names and
+// guest directories, everything else may be given once. The values of env and args may have placeholders. Sizes are written as
 // elsewhere in Caddy: 128MB is 128 million bytes, 128MiB is 134217728.
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return h.unmarshal(d, "")
@@ -215,11 +225,14 @@ var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"max_concurrency": parseMaxConcurrency,
 	"max_logs":        sizeOption(func(h *Handler) *int64 { return &h.MaxLogs }),
 	"max_output":      sizeOption(func(h *Handler) *int64 { return &h.MaxOutput }),
+	"kv":              parseStoreUse,
 	"memory_limit":    sizeOption(func(h *Handler) *int64 { return &h.MemoryLimit }),
 	"module":          parseModule,
 	"mount":           parseMount,
 	"name":            textOption(func(h *Handler) *string { return &h.Name }, checkName),
+	"outbound":        parseOutbound,
 	"queue_timeout":   durationOption(func(h *Handler) *caddy.Duration { return &h.QueueTimeout }),
+	"secret":          parseSecret,
 	"snapshot":        parseSnapshot,
 	"timeout":         durationOption(func(h *Handler) *caddy.Duration { return &h.Timeout }),
 	"warmup":          parseWarmup,
@@ -455,7 +468,8 @@ type seenLines map[string]int
 
 // once returns an error for a subdirective that was given before, unless it may be repeated.
 func (s seenLines) once(d *caddyfile.Dispenser, name string) error {
-	if name == "env" || name == "mount" {
+	switch name {
+	case "env", "mount", "kv", "secret":
 		return nil
 	}
 	if line, ok := s[name]; ok {
@@ -468,7 +482,7 @@ func (s seenLines) once(d *caddyfile.Dispenser, name string) error {
 // unknownSubdirective returns the error for a name that is no subdirective: one of the predecessor's, or a typo.
 func unknownSubdirective(name string) error {
 	if name == "{" || name == "}" {
-		return fmt.Errorf("unexpected %s: no subdirective of gojinn has a block", name)
+		return fmt.Errorf("unexpected %s: no subdirective of gojinn but outbound has a block", name)
 	}
 	for _, g := range gone {
 		if ok, _ := path.Match(g.pattern, name); ok {
@@ -493,15 +507,15 @@ var gone = []struct{ pattern, instead string }{
 	{"crash_path", "every refused answer is in Caddy's log, with its reason"},
 	{"api_key", "use Caddy's own directives before the function, such as `basic_auth`, `forward_auth` or a matcher on a header"},
 	{"cors_origin", "use the directive `header`"},
-	{"allow_host", "functions have no network; give them what they need by the request, env or a mount"},
+	{"allow_host", "write `outbound { allow https://<host> }`, with the allow in a line by itself"},
 	{"rate_limit", "limit a function with max_concurrency, or use a rate limiting plugin for Caddy"},
-	{"permissions", "functions have no services of the host; they see only the request, env, args and mounts"},
-	{"perms", "functions have no services of the host; they see only the request, env, args and mounts"},
+	{"permissions", "functions reach what the subdirectives outbound, kv, secret and mount give them, and nothing else"},
+	{"perms", "functions reach what the subdirectives outbound, kv, secret and mount give them, and nothing else"},
 	{"security", "modules are validated when they are loaded; verify signatures when you deploy them"},
 	{"data_dir", "give the function a directory with `mount <host> <guest> rw`"},
 	{"cron", "call the function's URL from cron or a systemd timer"},
 	{"db_*", "functions have no database; run one beside Caddy and serve it with reverse_proxy"},
-	{"kv_*", "functions have no storage but directories of the host, see mount"},
+	{"kv_*", "name a store in the global option gojinn, as in `kv sessions file`, and give it to the function, as in `kv sessions`"},
 	{"s3_*", "functions have no storage but directories of the host, see mount"},
 	{"nats_*", "Gojinn has no message broker; run one beside Caddy"},
 	{"trusted_nats_users", "Gojinn has no message broker; run one beside Caddy"},

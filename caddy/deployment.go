@@ -31,6 +31,8 @@ type deployment struct {
 	config         *engine.FunctionConfig
 	maxConcurrency int
 	logger         *zap.Logger
+	// reach is what the handler gives to the function.
+	reach reach
 	// seen are the files as they were when the function was deployed, without those that may change unseen.
 	seen fileStates
 

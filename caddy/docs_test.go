@@ -37,6 +37,23 @@ func TestDocsNameEverySetting(t *testing.T) {
 			t.Errorf("docs/caddyfile.md has no row for the global option %s", name)
 		}
 	}
+	_, outbound, _ := strings.Cut(doc, "| option of `outbound` |")
+	for _, name := range outboundOptions {
+		if !strings.Contains(outbound, "\n| `"+name+"` |") {
+			t.Errorf("docs/caddyfile.md has no row for the option %s of outbound", name)
+		}
+	}
+	for _, name := range storeModules() {
+		if !strings.Contains(outbound, "\n| `"+name+"` |") {
+			t.Errorf("docs/caddyfile.md has no row for the store %s", name)
+		}
+	}
+	operationsPage := readDoc(t, "outbound.md")
+	for name := range operations {
+		if !strings.Contains(operationsPage, "`"+name+"`") && !strings.Contains(operationsPage, "## "+name) {
+			t.Errorf("docs/outbound.md does not have the operation %s", name)
+		}
+	}
 	migrate := readDoc(t, "migrate.md")
 	for _, g := range gone {
 		if !strings.Contains(migrate, "`"+g.pattern+"`") {
@@ -47,7 +64,7 @@ func TestDocsNameEverySetting(t *testing.T) {
 
 // The parser accepts all Caddyfiles in the docs and the README.
 func TestDocsExamplesAreAdapted(t *testing.T) {
-	for _, name := range []string{"caddyfile.md", "migrate.md", "../README.md"} {
+	for _, name := range []string{"caddyfile.md", "fleet.md", "migrate.md", "../README.md"} {
 		examples := strings.Split(readDoc(t, name), "\n```caddyfile")[1:]
 		if len(examples) == 0 {
 			t.Errorf("%s has no example", name)

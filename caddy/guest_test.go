@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -47,16 +48,18 @@ func newTestGuest(t testing.TB, h *Handler) *testGuest {
 	h.hostCallMeters, h.denials = hostCallMeters{function: fmt.Sprintf("%s-%d", t.Name(), guests.Add(1))}, new(denials)
 	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
 	t.Cleanup(cancel)
-	if h.Outbound != nil {
-		if err := h.Outbound.provision(ctx); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := h.Outbound.cleanup(); err != nil {
-				t.Error(err)
-			}
-		})
+	app := &App{StoresRaw: map[string]json.RawMessage{}}
+	for _, use := range h.Stores {
+		app.StoresRaw[use.Store] = json.RawMessage(`{"module":"memory"}`)
 	}
+	if err := errors.Join(app.provisionStores(ctx), h.provisionReach(ctx, app, caddy.NewReplacer())); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(app.closeStores(), h.Outbound.cleanup()); err != nil {
+			t.Error(err)
+		}
+	})
 	return &testGuest{t: t, h: h, use: &callUse{}, ctx: context.Background(), logs: logs}
 }
 
@@ -217,3 +220,5 @@ func gzipped(t testing.TB, text string) []byte {
 	}
 	return b.Bytes()
 }
+
+func mapText(fields map[string]any) string { return fmt.Sprint(fields) }

@@ -88,11 +88,19 @@ type Handler struct {
 	// Outbound says which servers the function may call by HTTP. Default: none.
 	Outbound *Outbound `json:"outbound,omitempty"`
 
+	// Stores are the key-value stores that the function may use, of those that the app defines. Default: none.
+	Stores []StoreUse `json:"kv,omitempty"`
+
+	// Secrets maps names, by which the function asks, to placeholders such as `{file./run/secrets/api_key}`, which are resolved
+	// each time that it asks. Default: none.
+	Secrets map[string]string `json:"secrets,omitempty"`
+
 	deployment *deployment
 	meters     *meters
 	// hostCallMeters and denials are about the operations that the function calls.
 	hostCallMeters hostCallMeters
 	denials        *denials
+	stores         map[string]functionStore
 	logger         *zap.Logger
 	guestLog       guestLog
 	// perRequest are the per-request values, in the order in which the engine expects them.
@@ -159,13 +167,12 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.label(app, config, module, sample); err != nil {
 		return err
 	}
-	if h.Outbound != nil {
-		if err := h.Outbound.provision(ctx); err != nil {
-			return fmt.Errorf("function %s: %w", config.Name, err)
-		}
+	if err := h.provisionReach(ctx, app, repl); err != nil {
+		return fmt.Errorf("function %s: %w", config.Name, err)
 	}
 	h.deployment = &deployment{
 		ctx: ctx, module: module, sample: sample, config: config, maxConcurrency: h.MaxConcurrency, logger: h.logger,
+		reach: h.reach(),
 	}
 	err = h.deployment.deploy(app)
 	if err != nil {
@@ -200,6 +207,8 @@ func (h *Handler) Validate() error {
 		checkMounts(h.Mounts),
 		h.checkSnapshot(),
 		h.checkName(),
+		checkStoreUses(h.Stores),
+		checkSecrets(h.Secrets),
 	)
 }
 

@@ -44,6 +44,8 @@ type Outbound struct {
 	patterns []outbound.Pattern
 	client   *sharedClient
 	key      clientKey
+	// holds says that the config has a reference to the client.
+	holds bool
 }
 
 // The defaults, as in docs/caddyfile.md.
@@ -96,6 +98,7 @@ func (o *Outbound) provision(ctx caddy.Context) error {
 		roots = value.(caddytls.CA).CertPool()
 	}
 	o.client, o.key, err = loadClient(private, roots)
+	o.holds = err == nil
 	return err
 }
 
@@ -185,10 +188,10 @@ func (o *Outbound) allows(origin outbound.Origin) bool {
 
 // cleanup returns the reference to the client; requests keep theirs. It may be called twice.
 func (o *Outbound) cleanup() error {
-	if o == nil || o.client == nil {
+	if o == nil || !o.holds {
 		return nil
 	}
-	o.client = nil
+	o.holds = false
 	_, err := clients.Delete(o.key)
 	return err
 }
