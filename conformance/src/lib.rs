@@ -14,6 +14,7 @@ pub mod features;
 pub mod host;
 pub mod memory;
 pub mod mounts;
+pub mod next;
 pub mod reuse;
 pub mod snapshots;
 
@@ -50,6 +51,8 @@ macro_rules! for_each_case {
             answers::a_body_over_the_limit_is_refused
             answers::stdin_holds_one_request_and_then_ends
             answers::an_unchanged_module_is_compiled_once
+            next::a_request_goes_on
+            next::a_request_that_cannot_go_on_is_refused
             ends::every_trap_has_the_same_code_everywhere
             ends::an_exit_code_is_kept
             ends::a_loop_ends_at_its_deadline

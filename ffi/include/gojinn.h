@@ -9,7 +9,7 @@
 #include <stddef.h>
 
 // The version of the ABI in this header. Every change that is not compatible with older callers increases it.
-#define GOJINN_ABI_VERSION 3
+#define GOJINN_ABI_VERSION 4
 
 // Success.
 #define GOJINN_OK 0
@@ -65,7 +65,7 @@ typedef struct gojinn_function gojinn_function;
 // A frame that did not fit into the caller's buffer. It has one owner, who frees it with `gojinn_rest_free`.
 typedef struct gojinn_rest gojinn_rest;
 
-// The numbers of an answer, and the lengths of the four parts of its frame.
+// The numbers of an answer, and the lengths of the five parts of its frame.
 typedef struct gojinn_answer {
   // 0 ok, 1 timeout, 2 trap, 3 oom, 4 bad_output, 5 rejected, 6 cancelled, 7 error.
   uint32_t outcome;
@@ -89,8 +89,10 @@ typedef struct gojinn_answer {
   uint64_t reason_len;
   // Bytes of the third part.
   uint64_t logs_len;
-  // Bytes of the last part.
+  // Bytes of the fourth part.
   uint64_t body_len;
+  // Bytes of the last part. 0 unless the request goes on to the next handler instead of being answered.
+  uint64_t next_len;
 } gojinn_answer;
 
 #ifdef __cplusplus

@@ -5,7 +5,7 @@ use engine_core::{Error, ErrorKind};
 use crate::handles::gojinn_error;
 
 /// The version of the ABI in this header. Every change that is not compatible with older callers increases it.
-pub const GOJINN_ABI_VERSION: u32 = 3;
+pub const GOJINN_ABI_VERSION: u32 = 4;
 
 /// Success.
 pub const GOJINN_OK: i32 = 0;

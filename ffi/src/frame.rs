@@ -1,11 +1,11 @@
 //! Parses the packed head of a request, and writes the packed frame of an answer. `docs/abi.md` describes the layouts.
 
 use engine_core::Answer;
-use engine_core::contract::Request;
+use engine_core::contract::{HeaderChanges, Next, Request};
 
 use crate::handles::gojinn_rest;
 
-/// The numbers of an answer, and the lengths of the four parts of its frame.
+/// The numbers of an answer, and the lengths of the five parts of its frame.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(non_camel_case_types, reason = "the name in C")]
@@ -32,8 +32,10 @@ pub struct gojinn_answer {
     pub reason_len: u64,
     /// Bytes of the third part.
     pub logs_len: u64,
-    /// Bytes of the last part.
+    /// Bytes of the fourth part.
     pub body_len: u64,
+    /// Bytes of the last part. 0 unless the request goes on to the next handler instead of being answered.
+    pub next_len: u64,
 }
 
 /// The parsed head of a request.
@@ -103,6 +105,10 @@ pub(crate) fn write(answer: &Answer<'_>, out: &mut [u8]) -> (gojinn_answer, Opti
         Some(response) => (response.headers.as_slice(), &*response.body),
         None => (&[][..], &[][..]),
     };
+    let next = answer
+        .response
+        .and_then(|response| response.next.as_deref())
+        .map_or_else(Vec::new, encode_next);
     let headers_len: usize = headers
         .iter()
         .map(|(name, value)| 8 + name.len() + value.len())
@@ -124,8 +130,9 @@ pub(crate) fn write(answer: &Answer<'_>, out: &mut [u8]) -> (gojinn_answer, Opti
         reason_len: answer.reason.len() as u64,
         logs_len: answer.logs.len() as u64,
         body_len: body.len() as u64,
+        next_len: next.len() as u64,
     };
-    let whole = headers_len + answer.reason.len() + answer.logs.len() + body.len();
+    let whole = headers_len + answer.reason.len() + answer.logs.len() + body.len() + next.len();
     let parts = |mut writer: Writer<'_>| {
         for (name, value) in headers {
             writer.string(name.as_bytes());
@@ -134,6 +141,7 @@ pub(crate) fn write(answer: &Answer<'_>, out: &mut [u8]) -> (gojinn_answer, Opti
         writer.bytes(answer.reason.as_bytes());
         writer.bytes(answer.logs);
         writer.bytes(body);
+        writer.bytes(&next);
     };
     match out.get_mut(..whole) {
         Some(out) => {
@@ -146,6 +154,37 @@ pub(crate) fn write(answer: &Answer<'_>, out: &mut [u8]) -> (gojinn_answer, Opti
             (filled, Some(gojinn_rest(rest)))
         }
     }
+}
+
+/// The last part of the frame: how the request goes on.
+fn encode_next(next: &Next<'_>) -> Vec<u8> {
+    fn string(out: &mut Vec<u8>, bytes: &[u8]) {
+        out.extend((bytes.len() as u32).to_le_bytes());
+        out.extend(bytes);
+    }
+    fn count(out: &mut Vec<u8>, count: usize) {
+        out.extend((count as u32).to_le_bytes());
+    }
+    let mut out = Vec::new();
+    string(&mut out, next.method.as_deref().unwrap_or("").as_bytes());
+    string(&mut out, next.uri.as_deref().unwrap_or("").as_bytes());
+    for HeaderChanges { set, delete } in [&next.headers, &next.response_headers] {
+        count(&mut out, set.len());
+        for (name, value) in set {
+            string(&mut out, name.as_bytes());
+            string(&mut out, value);
+        }
+        count(&mut out, delete.len());
+        for name in delete {
+            string(&mut out, name.as_bytes());
+        }
+    }
+    count(&mut out, next.vars.len());
+    for (name, value) in &next.vars {
+        string(&mut out, name.as_bytes());
+        string(&mut out, value.as_bytes());
+    }
+    out
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -232,6 +271,35 @@ mod tests {
         let mut more = bytes.clone();
         more.push(0);
         assert!(Head::parse(&more).is_none());
+    }
+
+    #[test]
+    fn how_a_request_goes_on_is_the_last_part() {
+        use std::borrow::Cow::Borrowed;
+        let next = Next {
+            method: Some(Borrowed("PUT")),
+            uri: None,
+            headers: HeaderChanges {
+                set: vec![(Borrowed("A"), Borrowed(b"\xff"))],
+                delete: vec![Borrowed("B")],
+            },
+            response_headers: HeaderChanges::default(),
+            vars: vec![(Borrowed("v"), Borrowed("1"))],
+        };
+        let mut expected = Vec::new();
+        string(&mut expected, "PUT");
+        string(&mut expected, "");
+        expected.extend(1u32.to_le_bytes());
+        string(&mut expected, "A");
+        expected.extend([1, 0, 0, 0, 0xff]);
+        expected.extend(1u32.to_le_bytes());
+        string(&mut expected, "B");
+        expected.extend([0; 8]);
+        expected.extend(1u32.to_le_bytes());
+        string(&mut expected, "v");
+        string(&mut expected, "1");
+        assert_eq!(encode_next(&next), expected);
+        assert_eq!(encode_next(&Next::default()), [0; 28]);
     }
 
     #[test]

@@ -199,6 +199,7 @@ func (f *function) Call(id CallID, head, body, out []byte, answer *Answer) ([]by
 		reason:  uint64(raw.reason_len),
 		logs:    uint64(raw.logs_len),
 		body:    uint64(raw.body_len),
+		next:    uint64(raw.next_len),
 	}
 	n, ok := parts.total()
 	if rest != nil {

@@ -117,7 +117,7 @@ type Answer struct {
 	// Body is the body for the client.
 	Body []byte
 
-	headers, logs []byte
+	headers, logs, next []byte
 }
 
 // Headers returns a reader of the headers.
@@ -167,16 +167,16 @@ func (r *LogReader) Next() (level LogLevel, line []byte, ok bool) {
 	return level, line, !r.c.failed
 }
 
-// lengths are the lengths of the four parts of an answer's frame.
-type lengths struct{ headers, reason, logs, body uint64 }
+// lengths are the lengths of the five parts of an answer's frame.
+type lengths struct{ headers, reason, logs, body, next uint64 }
 
 // total returns the length of the frame. ok is false if no frame can be that long.
 func (l lengths) total() (n int, ok bool) {
 	const limit = 1 << 40
-	if l.headers > limit || l.reason > limit || l.logs > limit || l.body > limit {
+	if l.headers > limit || l.reason > limit || l.logs > limit || l.body > limit || l.next > limit {
 		return 0, false
 	}
-	return int(l.headers + l.reason + l.logs + l.body), true
+	return int(l.headers + l.reason + l.logs + l.body + l.next), true
 }
 
 // split sets the answer's views into frame, and checks all lengths in it, so that the readers need not.
@@ -186,7 +186,8 @@ func (a *Answer) split(frame []byte, l lengths) error {
 	}
 	a.headers, frame = frame[:l.headers], frame[l.headers:]
 	a.Reason, frame = frame[:l.reason], frame[l.reason:]
-	a.logs, a.Body = frame[:l.logs], frame[l.logs:]
+	a.logs, frame = frame[:l.logs], frame[l.logs:]
+	a.Body, a.next = frame[:l.body], frame[l.body:]
 
 	headers := a.Headers()
 	count := 0
@@ -207,6 +208,15 @@ func (a *Answer) split(frame []byte, l lengths) error {
 
 // NewAnswer builds an answer and its frame, for fakes and tests.
 func NewAnswer(out []byte, a *Answer, headers [][2]string, reason string, logs []LogLine, body []byte) []byte {
+	return newAnswer(out, a, headers, reason, logs, body, nil)
+}
+
+// NewGoesOn builds the frame of what a function says instead of an answer, for fakes and tests.
+func NewGoesOn(out []byte, a *Answer, next *Next, logs []LogLine) []byte {
+	return newAnswer(out, a, nil, "", logs, nil, next)
+}
+
+func newAnswer(out []byte, a *Answer, headers [][2]string, reason string, logs []LogLine, body []byte, next *Next) []byte {
 	frame := out[:0]
 	for _, h := range headers {
 		frame = appendString(appendString(frame, h[0]), h[1])
@@ -219,6 +229,11 @@ func NewAnswer(out []byte, a *Answer, headers [][2]string, reason string, logs [
 	}
 	l.logs = uint64(len(frame) - before)
 	frame = append(frame, body...)
+	if next != nil {
+		before = len(frame)
+		frame = next.encode(frame)
+		l.next = uint64(len(frame) - before)
+	}
 	a.HeaderCount = len(headers)
 	if err := a.split(frame, l); err != nil {
 		panic(err)

@@ -69,7 +69,9 @@ type Reply struct {
 	Reason  string
 	Logs    []engine.LogLine
 	Body    []byte
-	Err     error
+	// Next lets the request go on to the next handler. Nil answers it.
+	Next *engine.Next
+	Err  error
 }
 
 // OK returns a reply with status 200.
@@ -238,6 +240,9 @@ func (f *fakeFunction) Call(id engine.CallID, head, body, out []byte, answer *en
 	answer.Duration = time.Since(start)
 	if f.handle.closed.Load() {
 		panic("enginetest: closed during a call")
+	}
+	if reply.Next != nil {
+		return engine.NewGoesOn(out, answer, reply.Next, reply.Logs), nil
 	}
 	return engine.NewAnswer(out, answer, reply.Headers, reply.Reason, reply.Logs, reply.Body), nil
 }

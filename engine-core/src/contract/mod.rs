@@ -11,6 +11,7 @@
 mod bad_output;
 mod headers;
 pub mod json;
+mod next;
 mod request;
 mod response;
 mod stand_in;
@@ -19,6 +20,7 @@ use std::fmt;
 
 pub use bad_output::BadOutput;
 pub use headers::{MAX_HEADER_BYTES, MAX_HEADERS};
+pub use next::{HeaderChanges, Next};
 pub use request::Request;
 pub use response::Response;
 

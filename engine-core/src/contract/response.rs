@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::Next;
+
 /// A guest's answer. It satisfies every rule of the contract, so it can be sent as it is.
 ///
 /// It borrows the parts of the guest's output that needed no decoding.
@@ -16,4 +18,7 @@ pub struct Response<'a> {
     pub headers: Vec<(Cow<'a, str>, Cow<'a, [u8]>)>,
     /// The body, decoded. Empty for 204, 205 and 304.
     pub body: Cow<'a, [u8]>,
+    /// If it is there, the guest does not answer: the request goes on to the web server's next handler. `status` is then
+    /// 200, and there are no headers and no body.
+    pub next: Option<Box<Next<'a>>>,
 }

@@ -6,7 +6,9 @@
 mod request;
 mod response;
 
-use engine_core::contract::json;
+use std::borrow::Cow;
+
+use engine_core::contract::{HeaderChanges, json};
 
 use crate::Target;
 use crate::report::{Disagreement, same};
@@ -48,12 +50,19 @@ fn response_agrees(output: &[u8]) -> Result<(), Disagreement> {
     }
     let read = read.ok().map(|read| response::Model {
         status: read.status,
-        headers: read
-            .headers
-            .into_iter()
-            .map(|(name, value)| (name.into_owned(), value.into_owned()))
-            .collect(),
+        headers: owned(read.headers),
         body: read.body.into_owned(),
+        next: read.next.map(|next| response::Onward {
+            method: next.method.unwrap_or_default().into_owned(),
+            uri: next.uri.unwrap_or_default().into_owned(),
+            headers: changes(next.headers),
+            response_headers: changes(next.response_headers),
+            vars: next
+                .vars
+                .into_iter()
+                .map(|(name, value)| (name.into_owned(), value.into_owned()))
+                .collect(),
+        }),
     });
     same(
         "a response",
@@ -61,6 +70,18 @@ fn response_agrees(output: &[u8]) -> Result<(), Disagreement> {
         ("model", &response::read(output)),
     )
     .map_err(|found| found.with("contract's refusal", format!("{refusal:?}")))
+}
+
+fn changes(changes: HeaderChanges<'_>) -> response::Changes {
+    let delete = changes.delete.into_iter().map(Cow::into_owned);
+    (owned(changes.set), delete.collect())
+}
+
+fn owned(headers: Vec<(Cow<'_, str>, Cow<'_, [u8]>)>) -> Vec<(String, Vec<u8>)> {
+    headers
+        .into_iter()
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        .collect()
 }
 
 const DICTIONARY: &[&[u8]] = &[
@@ -89,6 +110,16 @@ const DICTIONARY: &[&[u8]] = &[
     b"\"isBase64Encoded\":",
     b"\"cookies\":",
     b"\"x\":",
+    b"\"next\":true,",
+    b"\"next\":",
+    b"\"method\":",
+    b"\"uri\":\"/",
+    b"\"vars\":{",
+    b"\"response_headers\":{",
+    b"\"responseHeaders\":",
+    b"\"Host\":\"a\"",
+    b"%2f",
+    b"false",
     b"200",
     b"199",
     b"204",
@@ -138,7 +169,10 @@ mod tests {
     #[test]
     fn any_short_text_of_json_agrees() {
         // All texts made of up to three of these.
-        let parts: [&[u8]; 12] = [
+        let parts: [&[u8]; 15] = [
+            b"\"next\":true,",
+            b"\"uri\":\"/\"",
+            b"\"vars\":{\"a\":1}",
             b"",
             b"{",
             b"}",

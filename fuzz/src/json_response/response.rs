@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// A response that satisfies every rule.
 #[derive(Debug, Eq, PartialEq)]
@@ -15,7 +16,21 @@ pub(super) struct Model {
     pub(super) status: u16,
     pub(super) headers: Vec<(String, Vec<u8>)>,
     pub(super) body: Vec<u8>,
+    pub(super) next: Option<Onward>,
 }
+
+/// How a request goes on.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(super) struct Onward {
+    pub(super) method: String,
+    pub(super) uri: String,
+    pub(super) headers: Changes,
+    pub(super) response_headers: Changes,
+    pub(super) vars: Vec<(String, String)>,
+}
+
+/// Headers that are set, and names of those that are removed.
+pub(super) type Changes = (Vec<(String, Vec<u8>)>, Vec<String>);
 
 /// Headers about one connection, or about the framing, which the server does.
 const FRAMING: [&str; 10] = [
@@ -66,22 +81,127 @@ pub(super) fn read(output: &[u8]) -> Option<Model> {
     if !text.is_empty() && !encoded.is_empty() {
         return None;
     }
-    let body = if encoded.is_empty() {
+    let text_is_empty = text.is_empty();
+    let body = if encoded.is_empty() || raw.next == Value::Bool(true) {
         text.into_bytes()
     } else {
         let letters = encoded.trim_start_matches('\u{feff}');
         let letters: String = letters.split(|c: char| " \t\n\x0c\r".contains(c)).collect();
         STANDARD.decode(letters).ok()?
     };
+    let (set, delete) = headers(raw.headers)?;
+    let goes_on = match raw.next {
+        Value::Null => false,
+        Value::Bool(goes_on) => goes_on,
+        _ => return None,
+    };
+    if goes_on {
+        if raw.names_status || !text_is_empty || !encoded.is_empty() || raw.misspelled {
+            return None;
+        }
+        return Some(Model {
+            status: 200,
+            headers: Vec::new(),
+            body: Vec::new(),
+            next: Some(onward(raw.onward, (set, delete))?),
+        });
+    }
     Some(Model {
         status,
-        headers: headers(raw.headers)?,
+        headers: set,
         body: if [204, 205, 304].contains(&status) {
             Vec::new()
         } else {
             body
         },
+        next: None,
     })
+}
+
+/// How the request goes on, if these members of the response and the changes of the request's headers keep the rules.
+fn onward(members: Vec<(String, Box<RawValue>)>, headers: Changes) -> Option<Onward> {
+    let hosts: Vec<_> = headers
+        .0
+        .iter()
+        .filter(|(name, _)| name == "Host")
+        .collect();
+    let is_host = |byte: &u8| byte.is_ascii_alphanumeric() || b"!$%&'()*+,-.:;=[]_~".contains(byte);
+    if headers.1.iter().any(|name| name == "Host")
+        || hosts.len() > 1
+        || hosts
+            .iter()
+            .any(|(_, value)| value.is_empty() || !value.iter().all(is_host))
+    {
+        return None;
+    }
+    let mut onward = Onward {
+        headers,
+        ..Onward::default()
+    };
+    for (key, value) in members {
+        if value.get() == "null" {
+            continue;
+        }
+        match key.as_str() {
+            "method" => {
+                onward.method = serde_json::from_str(value.get()).ok()?;
+                if !onward.method.is_empty() {
+                    canonical(&onward.method)?;
+                }
+            }
+            "uri" => {
+                onward.uri = serde_json::from_str(value.get()).ok()?;
+                if !onward.uri.is_empty() && !is_origin_form(&onward.uri) {
+                    return None;
+                }
+            }
+            "response_headers" => {
+                let pairs: Pairs = serde_json::from_str(value.get()).ok()?;
+                onward.response_headers = self::headers(Some(pairs.0))?;
+            }
+            _ => onward.vars = vars(serde_json::from_str(value.get()).ok()?)?,
+        }
+    }
+    Some(onward)
+}
+
+fn is_origin_form(uri: &str) -> bool {
+    let path = uri.split('?').next().unwrap_or_default();
+    let escapes = path.split('%').skip(1);
+    uri.starts_with('/')
+        && uri
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'#')
+        && escapes
+            .map(|rest| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count())
+            .all(|digits| digits == 2)
+}
+
+fn vars(members: RawPairs) -> Option<Vec<(String, String)>> {
+    let mut vars = Vec::new();
+    let mut names = HashSet::new();
+    let (mut count, mut bytes) = (0, 0);
+    for (name, value) in members.0 {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
+            return None;
+        }
+        if !names.insert(name.to_ascii_lowercase()) {
+            return None;
+        }
+        let text = value.get();
+        count += 1;
+        bytes += name.len();
+        let value = match text.as_bytes()[0] {
+            b'n' => continue,
+            b'"' => serde_json::from_str(text).ok()?,
+            b'{' | b'[' => return None,
+            _ => text.to_owned(),
+        };
+        bytes += value.len();
+        vars.push((name, value));
+    }
+    (count <= 256 && bytes <= 64 * 1024).then_some(vars)
 }
 
 /// The name as Go spells it, if it is a valid header name.
@@ -114,8 +234,9 @@ pub(super) fn is_framing(name: &str) -> bool {
     FRAMING.contains(&name)
 }
 
-fn headers(raw: Option<Vec<(String, Value)>>) -> Option<Vec<(String, Vec<u8>)>> {
+fn headers(raw: Option<Vec<(String, Value)>>) -> Option<Changes> {
     let mut headers = Vec::new();
+    let mut valueless = Vec::new();
     let mut names = HashSet::new();
     let (mut count, mut bytes) = (0, 0);
     for (name, value) in raw.unwrap_or_default() {
@@ -131,6 +252,7 @@ fn headers(raw: Option<Vec<(String, Value)>>) -> Option<Vec<(String, Vec<u8>)>> 
         if values.is_empty() {
             count += 1;
             bytes += name.len();
+            valueless.push(name.clone());
         }
         for value in values {
             let Value::String(value) = value else {
@@ -154,7 +276,8 @@ fn headers(raw: Option<Vec<(String, Value)>>) -> Option<Vec<(String, Vec<u8>)>> 
     let headers = headers
         .into_iter()
         .map(|(name, value)| (name, sent(&value)));
-    Some(headers.collect())
+    valueless.retain(|name| !is_framing(name));
+    Some((headers.collect(), valueless))
 }
 
 /// The bytes of a value, in which the last 128 characters of Unicode represent bytes that are not UTF-8.
@@ -201,6 +324,13 @@ struct Raw {
     headers: Option<Vec<(String, Value)>>,
     body: Value,
     body_base64: Value,
+    next: Value,
+    /// Whether there is a status other than 0.
+    names_status: bool,
+    /// Whether a key is `response_headers` in a spelling that only a request that goes on may not have.
+    misspelled: bool,
+    /// The other members of a response that lets a request go on.
+    onward: Vec<(String, Box<RawValue>)>,
 }
 
 impl<'de> Deserialize<'de> for Raw {
@@ -225,7 +355,14 @@ impl<'de> Deserialize<'de> for Raw {
                         return Err(A::Error::custom("a key of another system"));
                     }
                     match key.as_str() {
-                        "status" => raw.status = map.next_value()?,
+                        "status" => {
+                            raw.status = map.next_value()?;
+                            raw.names_status = raw.status.as_u64().unwrap_or(0) != 0;
+                        }
+                        "next" => raw.next = map.next_value()?,
+                        "method" | "uri" | "vars" | "response_headers" => {
+                            raw.onward.push((key.clone(), map.next_value()?));
+                        }
                         "headers" => {
                             raw.headers = map.next_value::<Option<Pairs>>()?.map(|pairs| pairs.0);
                         }
@@ -233,6 +370,8 @@ impl<'de> Deserialize<'de> for Raw {
                         "body_base64" => raw.body_base64 = map.next_value()?,
                         _ => {
                             unknown += 1;
+                            let letters = key.replace(['-', '_'], "");
+                            raw.misspelled |= key.len() <= 32 && letters == "responseheaders";
                             map.next_value::<IgnoredAny>()?;
                         }
                     }
@@ -272,6 +411,31 @@ impl<'de> Deserialize<'de> for Pairs {
     }
 }
 
+/// The members of an object in their order, with their values as they are written.
+struct RawPairs(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for RawPairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = RawPairs;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawPairs, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(RawPairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -288,6 +452,7 @@ mod tests {
                 status: 404,
                 headers: vec![("X-B".into(), b"1".into()), ("X-B".into(), b"2".into())],
                 body: "é".as_bytes().to_vec(),
+                next: None,
             })
         );
         for (text, body) in [
@@ -305,7 +470,29 @@ mod tests {
                 "{text}"
             );
         }
+        let next = read(
+            r#"{"next":true,"uri":"/a?%","headers":{"x":"1","y":null},"vars":{"n":-1.50,"t":true,"u":null}}"#,
+        );
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(
+            next.and_then(|model| model.next),
+            Some(Onward {
+                uri: "/a?%".into(),
+                headers: (vec![("X".into(), b"1".into())], vec!["Y".into()]),
+                vars: vec![pair("n", "-1.50"), pair("t", "true")],
+                ..Onward::default()
+            })
+        );
         for refused in [
+            r#"{"next":true,"status":200}"#,
+            r#"{"next":true,"body":"x"}"#,
+            r#"{"next":1}"#,
+            r#"{"next":true,"uri":"a"}"#,
+            r#"{"next":true,"uri":"/%2"}"#,
+            r#"{"next":true,"method":" "}"#,
+            r#"{"next":true,"vars":{"a":1,"A":2}}"#,
+            r#"{"next":true,"headers":{"Host":null}}"#,
+            r#"{"next":true,"responseHeaders":{}}"#,
             "",
             "[]",
             "{}{}",

@@ -1,5 +1,7 @@
 //! The contract `json`: one JSON object on stdin, one on stdout.
 
+mod fields;
+mod next;
 mod parse;
 mod reader;
 mod samples;
@@ -61,6 +63,9 @@ pub fn write_request(out: &mut Vec<u8>, request: &Request<'_>) {
 /// - each header value counts towards the 256 and, with its name, towards the 64 KiB; so does a name without values;
 /// - characters beyond ASCII in a header value are sent as UTF-8, and U+10FF80 to U+10FFFF as the bytes 0x80 to 0xFF.
 ///   White space around a value is removed;
+/// - with `"next": true` there is no answer, see [`Next`](super::Next): `status` must be 0, `body` and `body_base64` must
+///   be empty, and `headers` are changes of the request's headers. Without it `method`, `uri`, `vars` and
+///   `response_headers` are unknown keys;
 /// - base64 is the standard alphabet with its padding; white space in it, and a byte order mark before it, are left out.
 ///
 /// # Errors

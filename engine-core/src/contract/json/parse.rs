@@ -6,16 +6,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::super::bad_output::Excerpt;
-use super::super::headers::{
-    self, MAX_HEADER_BYTES, MAX_HEADERS, NamedByConnection, compare_ignoring_case,
-};
-use super::super::{BadOutput, Response, stand_in};
+use super::super::headers::compare_ignoring_case;
+use super::super::{BadOutput, HeaderChanges, Response};
+use super::fields;
+use super::next::{self, Positions};
 use super::reader::{BYTE_ORDER_MARK, Reader};
 
-/// The maximum number of keys beside the four known ones. Each is remembered, so that it is refused if it occurs again.
+/// The maximum number of keys beside the known ones. Each is remembered, so that it is refused if it occurs again.
 const MAX_UNKNOWN_KEYS: usize = 256;
-
-type Headers<'a> = Vec<(Cow<'a, str>, Cow<'a, [u8]>)>;
 
 /// See [`parse_response`](super::parse_response).
 pub(super) fn response(stdout: &[u8]) -> Result<Response<'_>, BadOutput> {
@@ -28,10 +26,12 @@ pub(super) fn response(stdout: &[u8]) -> Result<Response<'_>, BadOutput> {
 
     let mut keys = Keys::default();
     let mut status = 0;
-    let mut headers = Vec::new();
+    let mut headers = HeaderChanges::default();
     let mut body = Cow::Borrowed("");
     let mut encoded = Cow::Borrowed("");
     let mut encoded_at = 0;
+    let mut goes_on = false;
+    let mut positions = Positions::default();
     reader.object(|reader, key| {
         let key = key.decode()?;
         let known = keys.add(reader, key)?;
@@ -40,16 +40,26 @@ pub(super) fn response(stdout: &[u8]) -> Result<Response<'_>, BadOutput> {
             // `null` means the same as a missing key.
             Some(_) if reader.take_null() => {}
             Some(Known::Status) => status = read_status(reader)?,
-            Some(Known::Headers) => headers = read_headers(reader)?,
+            Some(Known::Headers) => headers = fields::read(reader, "headers")?,
             Some(Known::Body) => body = read_text(reader, "body")?,
             Some(Known::BodyBase64) => {
                 encoded_at = reader.at();
                 encoded = read_text(reader, "body_base64")?;
             }
+            Some(Known::Next) => goes_on = read_next(reader)?,
+            // Without `next`, which may follow, these are unknown keys.
+            Some(Known::Method) => positions.method = next::note(reader)?,
+            Some(Known::Uri) => positions.uri = next::note(reader)?,
+            Some(Known::Vars) => positions.vars = next::note(reader)?,
+            Some(Known::ResponseHeaders) => positions.response_headers = next::note(reader)?,
         }
         Ok(())
     })?;
     reader.end()?;
+    if goes_on {
+        let answers = status != 0 || !body.is_empty() || !encoded.is_empty();
+        return next::response(&mut reader, answers, &keys.unknown, headers, &positions);
+    }
 
     let body = match (body.is_empty(), encoded.is_empty()) {
         (_, true) => match body {
@@ -69,8 +79,9 @@ pub(super) fn response(stdout: &[u8]) -> Result<Response<'_>, BadOutput> {
     Ok(Response {
         status,
         names_status,
-        headers,
+        headers: headers.set,
         body: if bodiless { Cow::Borrowed(&[]) } else { body },
+        next: None,
     })
 }
 
@@ -80,25 +91,42 @@ enum Known {
     Headers,
     Body,
     BodyBase64,
+    Next,
+    Method,
+    Uri,
+    Vars,
+    ResponseHeaders,
 }
 
 impl Known {
+    /// The number of known keys.
+    const COUNT: usize = Self::ResponseHeaders as usize + 1;
+
     fn of(key: &str) -> Option<Self> {
-        let (name, known) = match key.len() {
-            4 => ("body", Self::Body),
-            6 => ("status", Self::Status),
-            7 => ("headers", Self::Headers),
-            11 => ("body_base64", Self::BodyBase64),
+        let candidates: &[(&str, Self)] = match key.len() {
+            3 => &[("uri", Self::Uri)],
+            4 => &[
+                ("body", Self::Body),
+                ("next", Self::Next),
+                ("vars", Self::Vars),
+            ],
+            6 => &[("status", Self::Status), ("method", Self::Method)],
+            7 => &[("headers", Self::Headers)],
+            11 => &[("body_base64", Self::BodyBase64)],
+            16 => &[("response_headers", Self::ResponseHeaders)],
             _ => return None,
         };
-        key.eq_ignore_ascii_case(name).then_some(known)
+        let found = candidates
+            .iter()
+            .find(|(name, _)| key.eq_ignore_ascii_case(name));
+        found.map(|(_, known)| *known)
     }
 }
 
 /// The keys seen so far.
 #[derive(Default)]
 struct Keys<'a> {
-    known: [bool; 4],
+    known: [bool; Known::COUNT],
     /// Sorted without regard to their case.
     unknown: Vec<Cow<'a, str>>,
 }
@@ -189,140 +217,23 @@ fn read_status(reader: &mut Reader<'_>) -> Result<u16, BadOutput> {
     }
 }
 
-fn read_text<'a>(reader: &mut Reader<'a>, key: &str) -> Result<Cow<'a, str>, BadOutput> {
+/// Takes whether the request goes on.
+fn read_next(reader: &mut Reader<'_>) -> Result<bool, BadOutput> {
+    if let Some(goes_on) = reader.take_bool() {
+        return Ok(goes_on);
+    }
+    let at = reader.at();
+    reader.skip(1)?;
+    Err(BadOutput::at(at, "next must be true or false"))
+}
+
+pub(super) fn read_text<'a>(reader: &mut Reader<'a>, key: &str) -> Result<Cow<'a, str>, BadOutput> {
     if reader.peek() == Some(b'"') {
         return reader.string()?.decode();
     }
     let at = reader.at();
     reader.skip(1)?;
     Err(BadOutput::at(at, format!("{key} must be a string")))
-}
-
-fn read_headers<'a>(reader: &mut Reader<'a>) -> Result<Headers<'a>, BadOutput> {
-    if reader.peek() != Some(b'{') {
-        let at = reader.at();
-        reader.skip(1)?;
-        return Err(BadOutput::at(
-            at,
-            "headers must be an object of strings or arrays of strings",
-        ));
-    }
-    let mut headers = Headers::new();
-    // Names with `null` or an empty array. They are not sent, but may not occur twice either.
-    let mut valueless: Vec<Cow<'a, str>> = Vec::new();
-    let mut size = Size::default();
-    reader.object(|reader, name| {
-        let at = reader.at();
-        let name = headers::canonical(name.decode()?).map_err(|name| {
-            BadOutput::at(
-                at,
-                format!(
-                    "{} is not a valid header name; a name may contain letters, digits, hyphens and !#$%&'*+.^_`|~ only",
-                    Excerpt(&name)
-                ),
-            )
-        })?;
-        if headers.iter().any(|(seen, _)| *seen == name) || valueless.contains(&name) {
-            return Err(BadOutput::at(
-                at,
-                format!(
-                    "the header {} occurs a second time (case does not matter); write its values as one array",
-                    Excerpt(&name)
-                ),
-            ));
-        }
-        match reader.peek() {
-            Some(b'[') => {
-                let before = headers.len();
-                reader.array(|reader| {
-                    let value = read_header_value(reader, &name)?;
-                    size.add(reader, name.len() + value.len())?;
-                    headers.push((Cow::clone(&name), value));
-                    Ok(())
-                })?;
-                if headers.len() > before {
-                    return Ok(());
-                }
-            }
-            Some(b'n') if reader.take_null() => {}
-            _ => {
-                let value = read_header_value(reader, &name)?;
-                size.add(reader, name.len() + value.len())?;
-                headers.push((name, value));
-                return Ok(());
-            }
-        }
-        size.add(reader, name.len())?;
-        valueless.push(name);
-        Ok(())
-    })?;
-    remove_framing(&mut headers);
-    Ok(headers)
-}
-
-fn read_header_value<'a>(reader: &mut Reader<'a>, name: &str) -> Result<Cow<'a, [u8]>, BadOutput> {
-    let next = reader.peek();
-    let at = reader.at();
-    if next != Some(b'"') {
-        reader.skip(2)?;
-        return Err(BadOutput::at(
-            at,
-            format!(
-                "the value of header {} must be a string or an array of strings",
-                Excerpt(name)
-            ),
-        ));
-    }
-    let value = reader.string()?.decode()?;
-    if let Some(byte) = headers::illegal_in_value(value.as_bytes()) {
-        return Err(BadOutput::at(
-            at,
-            format!(
-                "the value of header {} contains the byte {byte:#04x}; a header is one line without control characters",
-                Excerpt(name)
-            ),
-        ));
-    }
-    Ok(stand_in::to_bytes(headers::trimmed(value)))
-}
-
-/// How many headers there are so far, and their size.
-#[derive(Default)]
-struct Size {
-    count: usize,
-    bytes: usize,
-}
-
-impl Size {
-    fn add(&mut self, reader: &Reader<'_>, bytes: usize) -> Result<(), BadOutput> {
-        self.count += 1;
-        self.bytes += bytes;
-        if self.count <= MAX_HEADERS && self.bytes <= MAX_HEADER_BYTES {
-            return Ok(());
-        }
-        Err(BadOutput::at(
-            reader.at(),
-            format!(
-                "the response has more than {MAX_HEADERS} headers, or more than {} KiB of them; send fewer",
-                MAX_HEADER_BYTES / 1024
-            ),
-        ))
-    }
-}
-
-/// Removes headers that only the server can set: those about the framing of the body and about the connection.
-fn remove_framing(headers: &mut Headers<'_>) {
-    let framing = |name: &[u8]| name == b"Content-Length" || headers::is_hop_by_hop(name);
-    if !headers.iter().any(|(name, _)| framing(name.as_bytes())) {
-        return;
-    }
-    let connection: Vec<_> = headers
-        .iter()
-        .filter(|(name, _)| name == "Connection")
-        .map(|(_, value)| value.clone())
-        .collect();
-    let named = NamedByConnection::new(connection.iter().map(|value| &**value));
-    headers.retain(|(name, _)| !framing(name.as_bytes()) && !named.contains(name.as_bytes()));
 }
 
 /// Standard base64 with its padding. Line breaks and other white space, and a byte order mark in front, are left out.

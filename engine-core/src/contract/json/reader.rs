@@ -82,6 +82,21 @@ impl<'a> Reader<'a> {
         self.peek() == Some(b'n') && self.take_word("null")
     }
 
+    /// Takes `true` or `false`, if one of them is next.
+    pub(super) fn take_bool(&mut self) -> Option<bool> {
+        match self.peek() {
+            Some(b't') if self.take_word("true") => Some(true),
+            Some(b'f') if self.take_word("false") => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Goes back to the position `at`, where a value begins that was taken.
+    pub(super) fn go_back(&mut self, at: usize) {
+        debug_assert!(at <= self.at, "it was here before");
+        self.at = at;
+    }
+
     /// Takes an object. `member` is called with each key, and must take its value.
     pub(super) fn object(
         &mut self,
