@@ -22,7 +22,7 @@ import (
 func init() {
 	httpcaddyfile.RegisterGlobalOption("gojinn", parseApp)
 	httpcaddyfile.RegisterDirective("gojinn", parseDirective)
-	httpcaddyfile.RegisterDirectiveOrder("gojinn", httpcaddyfile.Before, "file_server")
+	httpcaddyfile.RegisterDirectiveOrder("gojinn", httpcaddyfile.Before, "reverse_proxy")
 }
 
 // parseApp reads the global option, which may be given once.

@@ -115,11 +115,11 @@ func originForm(r *http.Request) string {
 	return asciiURI(path + "?" + query)
 }
 
-// asciiURI percent-encodes the bytes that a URI cannot contain. A rewrite can add such bytes.
+// asciiURI percent-encodes the bytes that the origin form of a URI cannot contain. A rewrite can add such bytes.
 func asciiURI(s string) string {
 	bad := 0
 	for i := range len(s) {
-		if s[i] <= ' ' || s[i] >= 0x7f {
+		if s[i] <= ' ' || s[i] >= 0x7f || s[i] == '#' {
 			bad++
 		}
 	}
@@ -129,7 +129,7 @@ func asciiURI(s string) string {
 	var b strings.Builder
 	b.Grow(len(s) + 2*bad)
 	for i := range len(s) {
-		if c := s[i]; c <= ' ' || c >= 0x7f {
+		if c := s[i]; c <= ' ' || c >= 0x7f || c == '#' {
 			b.WriteByte('%')
 			b.WriteByte("0123456789ABCDEF"[c>>4])
 			b.WriteByte("0123456789ABCDEF"[c&15])
@@ -208,7 +208,7 @@ func forwardedHeaders(r *http.Request, trusted bool) [3]header {
 // no permit.
 func readBody(r *http.Request, limit int64, buf []byte) ([]byte, error) {
 	buf = buf[:0]
-	if r.Body == nil || r.Body == http.NoBody {
+	if r.Body == nil || r.Body == http.NoBody || isTunnel(r) {
 		return buf, nil
 	}
 	if r.ContentLength > limit {

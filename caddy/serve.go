@@ -19,8 +19,18 @@ import (
 	"github.com/pauloappbr/gojinn/caddy/internal/engine"
 )
 
-// ServeHTTP runs the function for one request. It ends the chain: the next handler is never called.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+// ServeHTTP runs the function for one request. The function answers, or lets the request go on to the next handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	w, err := h.serve(w, r)
+	if err != nil || w == nil {
+		return err
+	}
+	// Nothing of the function's call is held here: no sandbox, no permit and no buffer.
+	return next.ServeHTTP(w, r)
+}
+
+// serve runs the function and answers the request, or changes it for the next handler and returns that handler's writer.
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (http.ResponseWriter, error) {
 	// Loaded once: the whole answer comes from one function, even if it is replaced in the meantime.
 	f := h.deployment.function.Load()
 	x := exchanges.Get().(*exchange)
@@ -31,17 +41,24 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	answer := &x.answer
 	*answer = engine.Answer{Outcome: engine.OutcomeError}
 	err := h.call(w, r, f, x, &t)
+	var on *goesOn
+	if err == nil {
+		on, err = readNext(answer)
+	}
 	x.stats.publish(r, answer)
 	t.end(answer.Outcome)
 	h.meters.observe(answer.Outcome, x.stats.duration.Seconds(), &t)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	h.guestLog.write(answer, t.id)
 	if answer.Outcome != engine.OutcomeOK {
-		return h.refuse(f, answer, &t)
+		return nil, h.refuse(f, answer, &t)
 	}
-	return writeResponse(w, r, answer)
+	if on != nil {
+		return on.apply(w, r, x), nil
+	}
+	return nil, writeResponse(w, r, answer)
 }
 
 // call admits the request and runs the guest. x.answer has the outcome, also if there is an error.
@@ -151,32 +168,64 @@ type callStats struct {
 	queued, duration time.Duration
 }
 
+// published are the stats of the function that ran last for a request, as placeholders show them.
+type published struct {
+	callStats
+	outcome engine.Outcome
+	peak    uint64
+}
+
+// publishedVar is the variable of a request that holds its [published], if more than one function may run for it.
+const publishedVar = "gojinn.published"
+
 // publish sets the placeholders {http.gojinn.*}.
 func (s *callStats) publish(r *http.Request, answer *engine.Answer) {
 	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if !ok {
 		return
 	}
+	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+	now := published{*s, min(answer.Outcome, engine.OutcomeError), answer.MemoryPeak}
+	if earlier, ok := vars[publishedVar].(*published); ok {
+		*earlier = now
+		return
+	}
 	// Few configs use these placeholders. Setting four values would cost every request more than one function does.
-	stats, outcome, peak := *s, min(answer.Outcome, engine.OutcomeError), answer.MemoryPeak
-	repl.Map(func(key string) (any, bool) {
-		name, ours := strings.CutPrefix(key, "http.gojinn.")
-		if !ours {
-			return nil, false
-		}
-		switch name {
-		case "duration_ms":
-			return stats.duration.Seconds() * 1e3, true
-		case "queued_ms":
-			return stats.queued.Seconds() * 1e3, true
-		case "outcome":
-			return outcome.String(), true
-		case "memory_peak":
-			return peak, true
-		default:
-			return nil, false
-		}
-	})
+	if answer.Outcome == engine.OutcomeOK && !answer.GoesOn() {
+		repl.Map(func(key string) (any, bool) { return now.get(key, nil) })
+		return
+	}
+	// The replacer asks the first function's values first, so a later function replaces them.
+	latest := new(published)
+	*latest = now
+	if vars != nil {
+		vars[publishedVar] = latest
+	}
+	repl.Map(func(key string) (any, bool) { return latest.get(key, vars) })
+}
+
+// get returns the value of a placeholder {http.gojinn.*}.
+func (p published) get(key string, vars map[string]any) (any, bool) {
+	name, ours := strings.CutPrefix(key, "http.gojinn.")
+	if !ours {
+		return nil, false
+	}
+	switch name {
+	case "duration_ms":
+		return p.duration.Seconds() * 1e3, true
+	case "queued_ms":
+		return p.queued.Seconds() * 1e3, true
+	case "outcome":
+		return p.outcome.String(), true
+	case "memory_peak":
+		return p.peak, true
+	}
+	if name, ours = strings.CutPrefix(name, "vars."); ours {
+		set, _ := vars[functionVars].(map[string]string)
+		// As with {http.vars.*}, one that is not set is empty.
+		return set[name], true
+	}
+	return nil, false
 }
 
 // Interface guards
