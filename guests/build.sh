@@ -130,6 +130,7 @@ build_go() (
     cd ../../gojinn
     go build -o "$out/go-serve.wasm" ./examples/hello
     go build -o "$out/go-mux.wasm" ./examples/mux
+    for guest in cookie split headers redirects; do go build -o "$out/go-$guest.wasm" "./examples/$guest"; done
 )
 
 # Twelve programs over widely used libraries, in a separate module: the first build downloads them.

@@ -25,6 +25,12 @@ func (h Header) Del(name string) {
 	delete(h, canonical(name))
 }
 
+// Remove makes it a name without values. In what [Next] returns, that removes the header from the request or the response;
+// elsewhere it is the same as Del.
+func (h Header) Remove(name string) {
+	h[canonical(name)] = nil
+}
+
 // Get is the first value of that name, in any case; "" if there is none.
 func (h Header) Get(name string) string {
 	if values := h.Values(name); len(values) > 0 {

@@ -15,6 +15,30 @@ type Response struct {
 	Header Header
 	// Body holds any bytes.
 	Body []byte
+	// Next lets the request go on to Caddy's next handler instead of being answered, see the function [Next]. Status and Body
+	// must then be empty. Header is set on the response that a later handler writes; a name without values is removed from it.
+	Next *Onward
+}
+
+// Onward is how a request changes when it goes on to Caddy's next handler.
+type Onward struct {
+	// Method and URI (path and query, percent-encoded) are empty if they stay.
+	Method, URI string
+	// Header has headers that replace those of the request; a name without values is removed. "Host" is the request's host.
+	Header Header
+	// Vars are the placeholders {http.vars.*} of later handlers. A name has letters, digits, _ and -.
+	Vars map[string]string
+}
+
+// Next is a response that lets the request go on to Caddy's next handler, which gets the body, too:
+//
+//	next := gojinn.Next()
+//	next.Next.Header.Set("X-User", user)             // on the request
+//	next.Next.Vars["user"] = user                    // {http.vars.user} in the Caddyfile
+//	next.Header.Set("Cache-Control", "private")      // on the response
+//	return next
+func Next() *Response {
+	return &Response{Header: Header{}, Next: &Onward{Header: Header{}, Vars: map[string]string{}}}
 }
 
 // Text is a plain-text response.
@@ -46,6 +70,12 @@ type wireResponse struct {
 	Headers    Header `json:"headers,omitempty"`
 	Body       string `json:"body,omitempty"`
 	BodyBase64 []byte `json:"body_base64,omitempty"`
+
+	Next            bool              `json:"next,omitempty"`
+	Method          string            `json:"method,omitempty"`
+	URI             string            `json:"uri,omitempty"`
+	Vars            map[string]string `json:"vars,omitempty"`
+	ResponseHeaders Header            `json:"response_headers,omitempty"`
 }
 
 // writeResponse writes the response as one line: the body as text where that is about as short, else as base64.
@@ -55,6 +85,10 @@ func writeResponse(encoder *json.Encoder, response *Response) error {
 		wire.Body = string(response.Body)
 	} else {
 		wire.BodyBase64 = response.Body
+	}
+	if next := response.Next; next != nil {
+		wire.Next, wire.Method, wire.URI, wire.Vars = true, next.Method, next.URI, next.Vars
+		wire.Headers, wire.ResponseHeaders = next.Header.toHost(), wire.Headers
 	}
 	return encoder.Encode(wire)
 }
