@@ -9,6 +9,8 @@ ZIG_VERSION=0.17.1
 ASSEMBLYSCRIPT_VERSION=0.28.20
 
 prebuilt='c cpp rust zig assemblyscript'
+# What each of these languages has, as LANGUAGE/GUEST.
+prebuilt_guests='hello calls'
 manifest=SHA256SUMS
 
 # Whether a program is on the PATH; functions of this script by the same name do not count.
@@ -76,17 +78,23 @@ install_command() {
     esac
 }
 
-# --- recipes: the shell text that makes build/<language>-hello.wasm; the manifest quotes them ---
+# --- recipes: the shell text that makes build/<language>-<guest>.wasm; the manifest quotes them ---
 
 recipe() {
     clang_flags="--target=wasm32-wasi -Wno-deprecated -Wall -Wextra -Oz -s"
     case $1 in
-    c) echo "clang-$LLVM $clang_flags -std=c11 -o build/c-hello.wasm c/hello/hello.c" ;;
-    cpp) echo "clang++-$LLVM $clang_flags -std=c++20 -fno-exceptions -fno-rtti -o build/cpp-hello.wasm cpp/hello/hello.cpp" ;;
-    zig) echo "zig build-exe zig/hello/hello.zig -target wasm32-wasi -O ReleaseSmall -fstrip --stack 65536 --cache-dir build/zig --global-cache-dir build/zig -femit-bin=build/zig-hello.wasm" ;;
-    assemblyscript) echo "asc assemblyscript/hello/hello.ts -O3z --converge --noAssert --runtime incremental --use abort= -o build/assemblyscript-hello.wasm" ;;
+    c) echo "clang-$LLVM $clang_flags -std=c11 -o build/c-$2.wasm c/$2/$2.c" ;;
+    cpp) echo "clang++-$LLVM $clang_flags -std=c++20 -fno-exceptions -fno-rtti -o build/cpp-$2.wasm cpp/$2/$2.cpp" ;;
+    zig)
+        zig_flags="-target wasm32-wasi -O ReleaseSmall -fstrip"
+        zig_out="--stack 65536 --cache-dir build/zig --global-cache-dir build/zig -femit-bin=build/zig-$2.wasm"
+        case $2 in
+        hello) echo "zig build-exe zig/hello/hello.zig $zig_flags $zig_out" ;;
+        *) echo "zig build-exe $zig_flags --dep gojinn -Mroot=zig/$2/$2.zig -Mgojinn=zig/gojinn.zig $zig_out" ;;
+        esac ;;
+    assemblyscript) echo "asc assemblyscript/$2/$2.ts -O3z --converge --noAssert --runtime incremental --use abort= -o build/assemblyscript-$2.wasm" ;;
     rust)
-        cargo="cargo build -q --release --locked --manifest-path rust/hello/Cargo.toml --target-dir build/rust --target wasm32-wasip1"
+        cargo="cargo build -q --release --locked --manifest-path rust/$2/Cargo.toml --target-dir build/rust --target wasm32-wasip1"
         case $(rust_route) in
         target) echo "RUSTFLAGS=\"--remap-path-prefix=\${CARGO_HOME:-\$HOME/.cargo}=cargo --remap-path-prefix=\$PWD=guests\" $cargo" ;;
         # Panics end without a message and without source locations: that is 20 KB, and no path of the building machine.
@@ -95,7 +103,7 @@ recipe() {
             "-Clink-arg=/usr/lib/wasm32-wasi/crt1-command.o -Clink-arg=-L/usr/lib/wasm32-wasi -Lnative=/usr/lib/wasm32-wasi'" \
             "$cargo -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size" ;;
         esac
-        echo "&& cp build/rust/wasm32-wasip1/release/hello.wasm build/rust-hello.wasm" ;;
+        echo "&& cp build/rust/wasm32-wasip1/release/$2.wasm build/rust-$2.wasm" ;;
     esac | tr '\n' ' ' | sed 's/ $//'
 }
 
@@ -113,7 +121,7 @@ build() {
     wat) for source in wat/*.wat; do
             wat2wasm --debug-names "$source" -o "build/wat-$(basename "$source" .wat).wasm"
         done ;;
-    *) eval "$(recipe "$1")" ;;
+    *) for guest in $prebuilt_guests; do eval "$(recipe "$1" "$guest")"; done ;;
     esac
     printf '%-15s built with %s\n' "$1" "$(version "$1")"
 }
@@ -130,7 +138,7 @@ build_go() (
     cd ../../gojinn
     go build -o "$out/go-serve.wasm" ./examples/hello
     go build -o "$out/go-mux.wasm" ./examples/mux
-    for guest in cookie split headers redirects; do go build -o "$out/go-$guest.wasm" "./examples/$guest"; done
+    for guest in cookie split headers redirects calls; do go build -o "$out/go-$guest.wasm" "./examples/$guest"; done
 )
 
 # Twelve programs over widely used libraries, in a separate module: the first build downloads them.
@@ -157,15 +165,17 @@ update() {
     {
         echo "# The prebuilt guests: tool, recipe and SHA-256 of each. Written by make update; sha256sum -c SHA256SUMS checks it."
         for language in $prebuilt; do
-            file=$language/hello/hello.wasm
-            if version "$language" >/dev/null; then
-                cp "build/$language-hello.wasm" "$file"
-                chmod 644 "$file"
-                echo "# $file: $(version "$language"): $(recipe "$language")"
-                sha256sum "$file"
-            else
-                grep -F " $file" "$manifest" || echo "build.sh: $file has no recipe yet" >&2
-            fi
+            for guest in $prebuilt_guests; do
+                file=$language/$guest/$guest.wasm
+                if version "$language" >/dev/null; then
+                    cp "build/$language-$guest.wasm" "$file"
+                    chmod 644 "$file"
+                    echo "# $file: $(version "$language"): $(recipe "$language" "$guest")"
+                    sha256sum "$file"
+                else
+                    grep -F " $file" "$manifest" || echo "build.sh: $file has no recipe yet" >&2
+                fi
+            done
         done
     } >build/$manifest
     mv build/$manifest $manifest

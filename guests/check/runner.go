@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 	"github.com/tetratelabs/wazero/sys"
 )
@@ -28,6 +29,8 @@ type Call struct {
 	Timeout time.Duration
 	// RunUp is what gojinn.ready answers: whether a snapshot is about to be taken.
 	RunUp bool
+	// Operations serves what the guest calls by gojinn.call; nil knows none.
+	Operations func(operation string, request []byte) (reply []byte, code int32)
 }
 
 // Result is what a guest did.
@@ -80,7 +83,10 @@ func Load(ctx context.Context, file string) (*Guest, error) {
 		_, err = wasi_snapshot_preview1.Instantiate(ctx, runtime)
 	}
 	if err == nil {
-		_, err = runtime.NewHostModuleBuilder("gojinn").NewFunctionBuilder().WithFunc(ready).Export("ready").Instantiate(ctx)
+		_, err = runtime.NewHostModuleBuilder("gojinn").NewFunctionBuilder().WithFunc(ready).Export("ready").
+			NewFunctionBuilder().WithFunc(operate).Export("call").
+			NewFunctionBuilder().WithFunc(reply).Export("reply").
+			Instantiate(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(err, runtime.Close(ctx))
@@ -106,6 +112,7 @@ func (g *Guest) Run(ctx context.Context, call Call) (*Result, error) {
 		}
 		return 0
 	})
+	ctx = context.WithValue(ctx, operationsKey{}, &operations{serve: call.Operations})
 	config := wazero.NewModuleConfig().
 		WithName("").
 		WithStartFunctions().
@@ -179,6 +186,44 @@ func ready(ctx context.Context) int32 {
 }
 
 type readyKey struct{}
+
+// operations is what a guest calls, and the reply to the last call.
+type operations struct {
+	serve func(operation string, request []byte) (reply []byte, code int32)
+	reply []byte
+}
+
+type operationsKey struct{}
+
+// operate is gojinn.call for whichever call the guest runs in.
+func operate(ctx context.Context, module api.Module, name, nameLength, request, requestLength uint32) int32 {
+	o := ctx.Value(operationsKey{}).(*operations)
+	operation, ok := module.Memory().Read(name, nameLength)
+	text, ok2 := module.Memory().Read(request, requestLength)
+	if !ok || !ok2 {
+		o.reply = []byte("a pointer is outside of the memory")
+		return -3
+	}
+	if o.serve == nil {
+		o.reply = []byte("there is no operation " + string(operation))
+		return -1
+	}
+	var code int32
+	if o.reply, code = o.serve(string(operation), bytes.Clone(text)); code < 0 {
+		return code
+	}
+	return int32(len(o.reply))
+}
+
+// reply is gojinn.reply.
+func reply(ctx context.Context, module api.Module, at, length uint32) int32 {
+	o := ctx.Value(operationsKey{}).(*operations)
+	part := o.reply[:min(len(o.reply), int(length))]
+	if !module.Memory().Write(at, part) {
+		return 0
+	}
+	return int32(len(part))
+}
 
 // readerFunc is an io.Reader that watches what is read.
 type readerFunc func(p []byte) (int, error)
