@@ -120,6 +120,7 @@ impl Backend for Wasmer {
             native_artifact: true,
             maps_artifacts: false,
             slots: true,
+            suspends: false,
         }
     }
 
@@ -160,7 +161,7 @@ impl Backend for Wasmer {
         Ok(Artifact::new(self, bytes))
     }
 
-    unsafe fn load(self: Arc<Self>, artifact: &Artifact) -> Result<Arc<dyn Module>> {
+    unsafe fn load(self: Arc<Self>, artifact: &Artifact, _: bool) -> Result<Arc<dyn Module>> {
         artifact.check_made_by(&*self)?;
         // SAFETY: the caller's promise.
         let module = unsafe { WasmerModule::load(artifact) }?;

@@ -10,6 +10,7 @@ use engine_core::{HostState, Stop, panic_text};
 use wasmer::sys::vm::{self, FunctionBodyPtr, VMMemoryDefinition};
 use wasmer::{FunctionType, Type};
 
+use crate::helper::Caller;
 use crate::trap::Halt;
 
 /// The data that the hostcalls of one sandbox use.
@@ -19,8 +20,21 @@ pub(crate) struct Env {
     pub(crate) host: Option<Box<HostState>>,
     /// The memory that the guest exports as "memory".
     pub(crate) memory: Option<NonNull<VMMemoryDefinition>>,
+    /// The call that a guest which may be suspended reports to, while it runs on a helper's thread.
+    pub(crate) caller: Option<Caller>,
     /// The message of a panic in a hostcall. Such a panic is a bug, but it must not end the process.
     pub(crate) panicked: Option<String>,
+}
+
+impl Env {
+    /// Blocks until the call is resumed. False: the guest is to end.
+    fn wait(&mut self) -> bool {
+        let (Some(caller), Some(host)) = (&self.caller, self.host.take()) else {
+            return false;
+        };
+        self.host = caller.wait(host);
+        self.host.is_some()
+    }
 }
 
 /// A hostcall for linking: its code and its type.
@@ -36,33 +50,39 @@ pub(crate) struct Hostcall {
 /// Guest code must be the caller, with the [`Env`] of its sandbox, and there must be no other reference to it meanwhile.
 unsafe fn enter<R>(
     env: *mut Env,
-    call: impl FnOnce(&mut HostState, &mut [u8]) -> Result<R, Stop>,
+    call: impl Fn(&mut HostState, &mut [u8]) -> Result<R, Stop>,
 ) -> R {
     let result = vm::on_host_stack(|| {
-        // SAFETY: the caller's promise.
-        let env = unsafe { &mut *env };
-        let Some(host) = env.host.as_deref_mut() else {
-            return Err(Halt);
-        };
-        let memory: &mut [u8] = match env.memory {
-            None => &mut [],
-            // SAFETY: the definition lives as long as the instance, whose guest is waiting for this call. It describes
-            // accessible bytes, which only that guest uses.
-            Some(definition) => unsafe {
-                let definition = definition.as_ref();
-                std::slice::from_raw_parts_mut(definition.base, definition.current_length)
-            },
-        };
-        match catch_unwind(AssertUnwindSafe(|| call(host, memory))) {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(stop)) => {
-                host.stop(stop);
-                Err(Halt)
-            }
-            Err(panic) => {
-                env.panicked = Some(panic_text(&*panic).to_owned());
-                Err(Halt)
-            }
+        loop {
+            // SAFETY: the caller's promise.
+            let env = unsafe { &mut *env };
+            let Some(host) = env.host.as_deref_mut() else {
+                return Err(Halt);
+            };
+            let memory: &mut [u8] = match env.memory {
+                None => &mut [],
+                // SAFETY: the definition lives as long as the instance, whose guest is waiting for this call. It describes
+                // accessible bytes, which only that guest uses.
+                Some(definition) => unsafe {
+                    let definition = definition.as_ref();
+                    std::slice::from_raw_parts_mut(definition.base, definition.current_length)
+                },
+            };
+            break match catch_unwind(AssertUnwindSafe(|| call(host, memory))) {
+                Ok(Ok(value)) => Ok(value),
+                Ok(Err(Stop::Waits)) => match env.wait() {
+                    true => continue,
+                    false => Err(Halt),
+                },
+                Ok(Err(stop)) => {
+                    host.stop(stop);
+                    Err(Halt)
+                }
+                Err(panic) => {
+                    env.panicked = Some(panic_text(&*panic).to_owned());
+                    Err(Halt)
+                }
+            };
         }
     });
     match result {
@@ -87,7 +107,7 @@ impl Value for i64 {
 }
 
 macro_rules! expand {
-    ($( $module:literal { $( fn $name:ident ( $( $arg:ident : $ty:ty ),* $(,)? ) $( -> $ret:ty )? ; )* } )*) => {
+    ($( $module:literal { $( fn $name:ident ( $( $arg:ident : $ty:ty ),* $(,)? ) $( -> $ret:ty )? $( , $waits:ident )? ; )* } )*) => {
         /// The functions that compiled code calls.
         mod bodies {
             use super::{Env, enter};

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use engine_core::backend::{Instance, Step};
 use engine_core::{Error, GlobalValue, HostState, Interrupt, MemoryUse, Result};
 use wasmer::sys::vm::{
-    InternalStoreHandle, LinearMemory, StoreObjects, VMExtern, VMGlobal, VMInstance,
-    wasmer_call_trampoline,
+    InternalStoreHandle, LinearMemory, StoreObjects, VMCallerCheckedAnyfunc, VMExtern, VMGlobal,
+    VMInstance, wasmer_call_trampoline,
 };
 use wasmer::{Mutability, Type};
 
+use crate::helper::{self, Guest, Said};
 use crate::hostcalls::Env;
 use crate::memory::VM_CONFIG;
 use crate::module::{CodeShare, WasmerModule};
@@ -19,6 +20,10 @@ use crate::trap::End;
 
 /// Store and instance of one sandbox. Fields are dropped in this order: what refers to others first.
 pub(crate) struct WasmerInstance {
+    /// A guest that waits on a helper's thread, which uses `instance` and `parts` as soon as it goes on.
+    waiting: Option<Guest>,
+    /// Where the host state is meanwhile.
+    outside: Option<Box<HostState>>,
     instance: VMInstance,
     parts: Parts,
     shared: Arc<Shared>,
@@ -39,6 +44,8 @@ impl WasmerInstance {
         code: Arc<CodeShare>,
     ) -> Self {
         let mut new = Self {
+            waiting: None,
+            outside: None,
             instance,
             parts,
             interrupt: Arc::clone(&shared) as Arc<dyn Interrupt>,
@@ -52,8 +59,8 @@ impl WasmerInstance {
         new
     }
 
-    /// Calls the exported function `name`, of type `[] -> []`.
-    fn call(&mut self, name: &str) -> Result<(), End> {
+    /// The exported function `name`, of type `[] -> []`.
+    fn entry(&mut self, name: &str) -> Result<Entry, End> {
         let Some(VMExtern::Function(handle)) = self.instance.lookup(name) else {
             return Err(End::no_entry(name));
         };
@@ -62,23 +69,115 @@ impl WasmerInstance {
             return Err(End::no_entry(name));
         }
         // SAFETY: of a function of an instance that is alive.
-        let anyfunc = unsafe { *function.anyfunc.as_ptr().as_ref() };
+        Ok(Entry(unsafe { *function.anyfunc.as_ptr().as_ref() }))
+    }
+
+    /// Calls the exported function `name` on a helper's thread, until it ends or waits.
+    fn call_on_helper(&mut self, name: &str) -> Step {
+        let entry = match self.entry(name) {
+            Ok(entry) => entry,
+            Err(end) => return self.step(Err(end)),
+        };
+        let (guest, caller) = helper::pair();
+        let env = EnvPtr(self.parts.env);
+        self.parts.env_mut().caller = Some(caller);
+        let run = move || {
+            let (entry, env) = (entry, env);
+            // SAFETY: the instance stays in place and is not used by its call until the guest waits or has ended: the call
+            // blocks in `listen`, and where it ends while the guest waits, in `Guest::end`.
+            let ended = unsafe { entry.call() };
+            // SAFETY: as above; the guest has ended, so no hostcall uses the Env.
+            let caller = unsafe { (*env.0.as_ptr()).caller.take() };
+            if let Some(caller) = caller {
+                caller.ended(ended);
+            }
+        };
+        if let Err(error) = helper::run(Box::new(run)) {
+            return Step::fault(format!("no thread for a guest that may wait: {error}"));
+        }
+        self.listen(guest)
+    }
+
+    fn listen(&mut self, guest: Guest) -> Step {
+        match guest.listen() {
+            Some(Said::Waiting(mut host)) => {
+                *host.memory() = self.shared.usage(|usage| *usage);
+                self.outside = Some(host);
+                self.waiting = Some(guest);
+                Step::Waiting
+            }
+            Some(Said::Ended(end)) => self.step(end),
+            None => Step::fault("a bug: the thread of a guest is gone".into()),
+        }
+    }
+
+    /// How a guest has left its entry point.
+    fn step(&mut self, end: Result<(), End>) -> Step {
+        let env = self.parts.env_mut();
+        match end {
+            Ok(()) => Step::Returned,
+            Err(End::Halted) => match env.panicked.take() {
+                None => Step::Stopped,
+                Some(text) => Step::fault(format!("a bug: a hostcall panicked: {text}")),
+            },
+            Err(End::Trapped(trap)) => {
+                // The poll ends a guest by a trap like the guest's own; the flag and the call tell them apart.
+                if self.shared.interrupted()
+                    && let Some(host) = env.host.as_deref_mut()
+                    && let Some(why) = host.call().interruption()
+                {
+                    host.stop(why.into());
+                    return Step::Stopped;
+                }
+                Step::Trapped(trap)
+            }
+        }
+    }
+}
+
+impl Drop for WasmerInstance {
+    fn drop(&mut self) {
+        if let Some(guest) = self.waiting.take() {
+            guest.end();
+        }
+    }
+}
+
+/// What is called: context, code and trampoline.
+struct Entry(VMCallerCheckedAnyfunc);
+
+// SAFETY: its pointers are those of one instance, and whoever calls it has that instance for itself.
+unsafe impl Send for Entry {}
+
+impl Entry {
+    /// Calls it.
+    ///
+    /// # Safety
+    /// It is of an instance that is alive, has the type `[] -> []`, and no reference to the objects or to the Env exists while
+    /// the guest runs.
+    unsafe fn call(&self) -> Result<(), End> {
         let mut values = [0u128; 1];
-        // SAFETY: context, trampoline and code belong together and to this instance; the type was checked, so the
-        // trampoline touches no value. No reference to the objects or to the Env exists while the guest runs.
+        // SAFETY: context, trampoline and code belong together and to one instance; the type was checked, so the
+        // trampoline touches no value. The rest is the caller's promise.
         unsafe {
             wasmer_call_trampoline(
                 None,
                 &VM_CONFIG,
-                anyfunc.vmctx,
-                anyfunc.call_trampoline,
-                anyfunc.func_ptr,
+                self.0.vmctx,
+                self.0.call_trampoline,
+                self.0.func_ptr,
                 values.as_mut_ptr().cast(),
             )
         }
         .map_err(End::from)
     }
 }
+
+/// The Env of an instance, for the thread that runs its guest.
+struct EnvPtr(NonNull<Env>);
+
+// SAFETY: whoever uses it has the instance for itself.
+unsafe impl Send for EnvPtr {}
 
 impl Instance for WasmerInstance {
     type Module = WasmerModule;
@@ -144,34 +243,38 @@ impl Instance for WasmerInstance {
     }
 
     fn put(&mut self, host: Box<HostState>) {
-        self.parts.env_mut().host = Some(host);
+        if self.waiting.is_some() {
+            self.outside = Some(host);
+        } else {
+            self.parts.env_mut().host = Some(host);
+        }
     }
 
     fn take(&mut self) -> Option<Box<HostState>> {
+        if self.waiting.is_some() {
+            return self.outside.take();
+        }
         self.parts.env_mut().host.take()
     }
 
     fn enter(&mut self, _: &WasmerModule, entry: &str) -> Step {
-        let end = self.call(entry);
-        let env = self.parts.env_mut();
-        match end {
-            Ok(()) => Step::Returned,
-            Err(End::Halted) => match env.panicked.take() {
-                None => Step::Stopped,
-                Some(text) => Step::fault(format!("a bug: a hostcall panicked: {text}")),
-            },
-            Err(End::Trapped(trap)) => {
-                // The poll ends a guest by a trap like the guest's own; the flag and the call tell them apart.
-                if self.shared.interrupted()
-                    && let Some(host) = env.host.as_deref_mut()
-                    && let Some(why) = host.call().interruption()
-                {
-                    host.stop(why.into());
-                    return Step::Stopped;
-                }
-                Step::Trapped(trap)
-            }
+        let host = &self.parts.env_mut().host;
+        if host.as_ref().is_some_and(|host| host.suspends()) {
+            return self.call_on_helper(entry);
         }
+        let ended = self.entry(entry).and_then(|entry| {
+            // SAFETY: the instance is alive and borrowed mutably, and no reference into it is kept meanwhile.
+            unsafe { entry.call() }
+        });
+        self.step(ended)
+    }
+
+    fn resume(&mut self, _: &WasmerModule) -> Step {
+        let (Some(guest), Some(host)) = (self.waiting.take(), self.outside.take()) else {
+            return Step::fault("a bug: no guest waits".into());
+        };
+        guest.reply(host);
+        self.listen(guest)
     }
 
     fn used(&self) -> MemoryUse {

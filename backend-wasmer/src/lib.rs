@@ -12,6 +12,7 @@
 //! whose source was read for the safety comments here.
 
 mod backend;
+mod helper;
 mod hostcalls;
 mod instance;
 mod memory;

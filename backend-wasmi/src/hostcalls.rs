@@ -6,11 +6,11 @@ use engine_core::sandbox::hostcalls;
 use engine_core::{HostState, Stop, for_each_hostcall, panic_text};
 use wasmi::{Caller, Error, Linker};
 
-use crate::instance::Data;
-use crate::trap::Stopped;
+use crate::instance::{Again, Data};
+use crate::trap::{Stopped, Waiting};
 
 macro_rules! define_all {
-    ( $( $module:literal { $( fn $name:ident ( $( $arg:ident : $ty:ty ),* ) $( -> $ret:ty )? ; )* } )* ) => {
+    ( $( $module:literal { $( fn $name:ident ( $( $arg:ident : $ty:ty ),* ) $( -> $ret:ty )? $( , $waits:ident )? ; )* } )* ) => {
         /// Defines every hostcall.
         pub(crate) fn define(linker: &mut Linker<Data>) -> Result<(), Error> {
             $( $(
@@ -18,13 +18,15 @@ macro_rules! define_all {
                     $module,
                     stringify!($name),
                     |mut caller: Caller<'_, Data> $(, $arg: $ty )*| -> Result<define_all!(@ $( $ret )?), Error> {
-                        serve(&mut caller, |host, memory| hostcalls::$name(host, memory $(, $arg )*))
+                        define_all!($( $waits )? serve caller, move |host, memory| hostcalls::$name(host, memory $(, $arg )*))
                     },
                 )?;
             )* )*
             Ok(())
         }
     };
+    (serve $caller:ident, $hostcall:expr) => { serve(&mut $caller, $hostcall) };
+    (waits serve $caller:ident, $hostcall:expr) => { serve_or_wait(&mut $caller, $hostcall) };
     (@ $ret:ty) => { $ret };
     (@) => { () };
 }
@@ -53,9 +55,28 @@ fn serve<R>(
     }
 }
 
+/// [`serve`] for a hostcall that may suspend its guest: it is then kept, to be made again when the guest is resumed.
+fn serve_or_wait(
+    caller: &mut Caller<'_, Data>,
+    mut hostcall: impl FnMut(&mut HostState, &mut [u8]) -> Result<i32, Stop> + Send + 'static,
+) -> Result<i32, Error> {
+    let mut waits = false;
+    let result = serve(caller, |host, memory| {
+        let result = hostcall(host, memory);
+        waits = result == Err(Stop::Waits);
+        // Not an end of the guest, so nothing is noted.
+        if waits { Ok(0) } else { result }
+    })?;
+    if waits {
+        caller.data_mut().again = Some(Again(Box::new(hostcall)));
+        return Err(Error::host(Waiting));
+    }
+    Ok(result)
+}
+
 /// Turns a panic into an error: the interpreter's frames are of an ABI that cannot unwind, so a panic that reached them
 /// would end the process.
-fn caught<R>(hostcall: impl FnOnce() -> R) -> Result<R, Error> {
+pub(crate) fn caught<R>(hostcall: impl FnOnce() -> R) -> Result<R, Error> {
     catch_unwind(AssertUnwindSafe(hostcall)).map_err(|panic| {
         Error::new(format!(
             "a bug: a hostcall panicked: {}",
@@ -66,7 +87,7 @@ fn caught<R>(hostcall: impl FnOnce() -> R) -> Result<R, Error> {
 
 /// What makes wasmi unwind the guest.
 #[cold]
-fn unwinding(host: &mut HostState, why: Stop) -> Error {
+pub(crate) fn unwinding(host: &mut HostState, why: Stop) -> Error {
     host.stop(why);
     Error::host(Stopped)
 }

@@ -6,12 +6,16 @@
 use std::sync::Arc;
 
 use engine_core::backend::{Instance, Step};
-use engine_core::{Error, GlobalValue, HostState, Interrupt, MemoryUse, Result};
-use wasmi::{F32, F64, Global, Memory, Store, TypedResumableCall, V128, Val};
+use engine_core::{Error, GlobalValue, HostState, Interrupt, MemoryUse, Result, Stop};
+use wasmi::{
+    F32, F64, Global, Memory, Store, TypedResumableCall, TypedResumableCallHostTrap, V128, Val,
+};
+
+use crate::hostcalls;
 
 use crate::limiter::Limiter;
 use crate::module::{WasmiModule, cause};
-use crate::trap;
+use crate::trap::{self, Waiting};
 
 /// What a store carries for its guest.
 #[derive(Debug)]
@@ -21,6 +25,19 @@ pub(crate) struct Data {
     /// The export "memory".
     pub(crate) memory: Option<Memory>,
     pub(crate) limiter: Limiter,
+    /// The hostcall in which the guest waits.
+    pub(crate) again: Option<Again>,
+}
+
+/// A hostcall with its arguments, to be made again.
+pub(crate) struct Again(pub(crate) Box<Hostcall>);
+
+type Hostcall = dyn FnMut(&mut HostState, &mut [u8]) -> Result<i32, Stop> + Send;
+
+impl std::fmt::Debug for Again {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Again")
+    }
 }
 
 /// An instance, for one sandbox after the other if its memory is in a slot.
@@ -31,6 +48,8 @@ pub(crate) struct WasmiInstance {
     slice: u64,
     /// Bytes of memory that it began with.
     bytes: usize,
+    /// The call of a guest that waits.
+    waiting: Option<TypedResumableCallHostTrap<()>>,
 }
 
 impl WasmiInstance {
@@ -42,6 +61,7 @@ impl WasmiInstance {
             store,
             instance,
             slice,
+            waiting: None,
         }
     }
 
@@ -52,13 +72,68 @@ impl WasmiInstance {
             .get_typed_func::<(), ()>(&self.store, name)
             .map_err(|error| Step::fault(format!("a bug: no entry {name}: {error}")))?;
         self.refuel(0)?;
-        let mut call = entry
+        let call = entry
             .call_resumable(&mut self.store, ())
             .map_err(|error| trap::of(&error))?;
+        self.go_on(call)
+    }
+
+    /// Makes the hostcall in which the guest waits again, and goes on with the guest if it does not wait any more.
+    fn resume_call(&mut self) -> Result<(), Step> {
+        let (Some(waiting), Some(mut again)) =
+            (self.waiting.take(), self.store.data_mut().again.take())
+        else {
+            return Err(Step::fault("a bug: no guest waits".into()));
+        };
+        let (memory, data) = match self.store.data().memory {
+            Some(memory) => memory.data_and_store_mut(&mut self.store),
+            None => (&mut [][..], self.store.data_mut()),
+        };
+        let Some(host) = data.host.as_deref_mut() else {
+            return Err(Step::fault(
+                "a bug: a guest is resumed without its host".into(),
+            ));
+        };
+        match hostcalls::caught(|| (again.0)(host, memory)).map_err(|error| trap::of(&error))? {
+            Ok(result) => {
+                self.refuel(0)?;
+                let call = waiting
+                    .resume(&mut self.store, &[Val::I32(result)])
+                    .map_err(|error| trap::of(&error))?;
+                self.go_on(call)
+            }
+            Err(Stop::Waits) => {
+                self.store.data_mut().again = Some(again);
+                Err(self.wait(waiting))
+            }
+            Err(why) => {
+                host.stop(why);
+                Err(Step::Stopped)
+            }
+        }
+    }
+
+    /// Keeps a call whose guest waits.
+    fn wait(&mut self, waiting: TypedResumableCallHostTrap<()>) -> Step {
+        self.waiting = Some(waiting);
+        let data = self.store.data_mut();
+        if let Some(host) = &mut data.host {
+            *host.memory() = data.limiter.used;
+        }
+        Step::Waiting
+    }
+
+    /// Runs a call slice by slice.
+    fn go_on(&mut self, mut call: TypedResumableCall<()>) -> Result<(), Step> {
         loop {
             call = match call {
                 TypedResumableCall::Finished(()) => return Ok(()),
-                TypedResumableCall::HostTrap(end) => return Err(trap::of(end.host_error())),
+                TypedResumableCall::HostTrap(end) => {
+                    if end.host_error().downcast_ref::<Waiting>().is_some() {
+                        return Err(self.wait(end));
+                    }
+                    return Err(trap::of(end.host_error()));
+                }
                 TypedResumableCall::OutOfFuel(paused) => {
                     // One operation may need more than a slice: it is not divided, and the next look is after it.
                     self.refuel(paused.required_fuel())?;
@@ -144,6 +219,13 @@ impl Instance for WasmiInstance {
 
     fn enter(&mut self, _: &WasmiModule, entry: &str) -> Step {
         match self.call(entry) {
+            Ok(()) => Step::Returned,
+            Err(end) => end,
+        }
+    }
+
+    fn resume(&mut self, _: &WasmiModule) -> Step {
+        match self.resume_call() {
             Ok(()) => Step::Returned,
             Err(end) => end,
         }

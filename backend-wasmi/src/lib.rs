@@ -103,6 +103,7 @@ impl Backend for Wasmi {
             native_artifact: false,
             maps_artifacts: false,
             slots: self.config.kept > 0,
+            suspends: true,
         }
     }
 
@@ -114,7 +115,7 @@ impl Backend for Wasmi {
         Ok(Artifact::new(self, Arc::clone(wasm.bytes())))
     }
 
-    unsafe fn load(self: Arc<Self>, artifact: &Artifact) -> Result<Arc<dyn Module>> {
+    unsafe fn load(self: Arc<Self>, artifact: &Artifact, _: bool) -> Result<Arc<dyn Module>> {
         // Loading is safe for any bytes: wasmi validates the module again and runs no machine code from it.
         artifact.check_made_by(&*self)?;
         let module = WasmiModule::new(&self.config, artifact.bytes())?;

@@ -132,6 +132,7 @@ impl Instantiate for WasmiModule {
             host: None,
             memory: None,
             limiter: Limiter::new(used, self.memory_max),
+            again: None,
         };
         let mut store = Store::new(&self.engine, data);
         store.limiter(|data| &mut data.limiter);

@@ -19,6 +19,18 @@ impl fmt::Display for Stopped {
 
 impl HostError for Stopped {}
 
+/// The error that suspends a guest. The host state has what it waits for.
+#[derive(Debug)]
+pub(crate) struct Waiting;
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("waiting for the host")
+    }
+}
+
+impl HostError for Waiting {}
+
 /// How `error` ended a guest.
 pub(crate) fn of(error: &wasmi::Error) -> Step {
     if error.downcast_ref::<Stopped>().is_some() {

@@ -10,6 +10,7 @@ use wasmtime::{
 };
 
 use crate::memory::{GC_GUARD, GC_RESERVED, Memories};
+use crate::stack::{STACK, Stacks};
 
 /// Native stack a guest may use before its recursion traps: what other hosts give to programs whose own stacks grow as
 /// needed, Go's first of all.
@@ -92,8 +93,8 @@ impl WasmtimeConfig {
             .cranelift_opt_level(OptLevel::Speed)
             .epoch_interruption(true)
             .max_wasm_stack(WASM_STACK)
-            // Of stacks that are never made; wasmtime wants no guest to have more.
-            .async_stack_size(WASM_STACK)
+            .async_stack_size(STACK)
+            .with_host_stack(Arc::new(Stacks::default()))
             .table_lazy_init(true);
 
         // Traps name the guest's functions. A hostcall that ends its guest needs no names, see `Unwinder`.

@@ -50,6 +50,8 @@ struct Shared {
     config: WasmtimeConfig,
     engine: Engine,
     linker: Linker<Data>,
+    /// For guests that may be suspended: their hostcalls that wait are asynchronous.
+    suspending: Linker<Data>,
     interrupt: Arc<dyn Interrupt>,
     /// The budget for pooled instances.
     budget: Arc<InstanceBudget>,
@@ -70,11 +72,14 @@ impl Wasmtime {
         let mut linker = Linker::new(&engine);
         let unwinder = Arc::new(trap::Unwinder::new().map_err(failed)?);
         hostcalls::define(&mut linker, &unwinder).map_err(failed)?;
+        let mut suspending = Linker::new(&engine);
+        hostcalls::define_suspending(&mut suspending, &unwinder).map_err(failed)?;
         Ok(Self {
             shared: Arc::new(Shared {
                 budget: InstanceBudget::new(config.kept),
                 config,
                 linker,
+                suspending,
                 interrupt: Arc::new(Bump(engine.clone())),
                 fingerprint: fingerprint(&engine),
                 engine,
@@ -103,6 +108,7 @@ impl Backend for Wasmtime {
             native_artifact: true,
             maps_artifacts: true,
             slots: self.shared.config.memory == MemoryMode::Slots,
+            suspends: true,
         }
     }
 
@@ -116,7 +122,11 @@ impl Backend for Wasmtime {
         Ok(Artifact::new(self, bytes))
     }
 
-    unsafe fn load(self: Arc<Self>, artifact: &Artifact) -> Result<Arc<dyn Module>> {
+    unsafe fn load(
+        self: Arc<Self>,
+        artifact: &Artifact,
+        suspends: bool,
+    ) -> Result<Arc<dyn Module>> {
         artifact.check_made_by(&*self)?;
         let engine = &self.shared.engine;
         let mapped = artifact
@@ -135,7 +145,7 @@ impl Backend for Wasmtime {
             Error::new(ErrorKind::Load, "wasmtime cannot load the compiled module")
                 .because(trap::boxed(error))
         })?;
-        let module = WasmtimeModule::new(Arc::clone(&self.shared), &module)?;
+        let module = WasmtimeModule::new(Arc::clone(&self.shared), &module, suspends)?;
         Ok(Arc::new(Runner::with_pool(
             module,
             POOLED_PER_CPU,

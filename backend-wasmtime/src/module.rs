@@ -1,6 +1,8 @@
 //! A loaded artifact: it is linked once, and instances are made from it.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use engine_core::backend::{Instantiate, MemorySource};
 use engine_core::{Error, ErrorKind, Interrupt, MemoryUse, Result};
@@ -24,6 +26,8 @@ pub(crate) const USUAL_ENTRIES: [&str; 5] = [
 pub(crate) struct WasmtimeModule {
     shared: Arc<Shared>,
     pre: InstancePre<Data>,
+    /// Whether calls of its guests may be suspended.
+    suspends: bool,
     memory: Option<ModuleExport>,
     entries: Vec<(&'static str, ModuleExport)>,
     /// Exported mutable globals, sorted by name.
@@ -31,9 +35,18 @@ pub(crate) struct WasmtimeModule {
 }
 
 impl WasmtimeModule {
-    /// Links `module` with the hostcalls.
-    pub(crate) fn new(shared: Arc<Shared>, module: &wasmtime::Module) -> Result<Self> {
-        let pre = shared.linker.instantiate_pre(module).map_err(|error| {
+    /// Links `module` with the hostcalls, for calls that may be suspended if `suspends`.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        module: &wasmtime::Module,
+        suspends: bool,
+    ) -> Result<Self> {
+        let linker = if suspends {
+            &shared.suspending
+        } else {
+            &shared.linker
+        };
+        let pre = linker.instantiate_pre(module).map_err(|error| {
             Error::new(
                 ErrorKind::Load,
                 "the module imports something that the host does not provide",
@@ -61,6 +74,7 @@ impl WasmtimeModule {
         Ok(Self {
             shared,
             pre,
+            suspends,
             memory,
             entries,
             globals,
@@ -99,6 +113,7 @@ impl Instantiate for WasmtimeModule {
     fn make(&self, memory: MemorySource, used: MemoryUse) -> Result<WasmtimeInstance> {
         let data = Data {
             host: None,
+            outside: self.suspends.then(Arc::default),
             memory: None,
             limiter: Limiter(used),
         };
@@ -112,7 +127,13 @@ impl Instantiate for WasmtimeModule {
             }
             MemorySource::Engine { bytes } => (Ready::Bytes(bytes), None, bytes),
         };
-        let (instance, taken) = memory::with(ready, || self.pre.instantiate(&mut store));
+        let (instance, taken) = memory::with(ready, || {
+            if self.suspends {
+                at_once(self.pre.instantiate_async(&mut store))
+            } else {
+                self.pre.instantiate(&mut store)
+            }
+        });
         let instance = instance.map_err(|error| {
             Error::host("wasmtime cannot make a sandbox").because(trap::boxed(error))
         })?;
@@ -141,6 +162,15 @@ impl Instantiate for WasmtimeModule {
     }
 }
 
+/// The result of an instantiation, which waits for nothing: it runs nothing of the guest's but its segments.
+fn at_once<T>(future: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
+    let mut context = Context::from_waker(Waker::noop());
+    match pin!(future).poll(&mut context) {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(wasmtime::Error::msg("a bug: an instantiation waits")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,7 +194,7 @@ mod tests {
         // SAFETY: this engine has compiled the bytes in the line above.
         let module =
             unsafe { wasmtime::Module::deserialize(&backend.shared.engine, artifact.bytes()) };
-        let module = WasmtimeModule::new(Arc::clone(&backend.shared), &module.unwrap());
+        let module = WasmtimeModule::new(Arc::clone(&backend.shared), &module.unwrap(), false);
         (module.unwrap(), split)
     }
 

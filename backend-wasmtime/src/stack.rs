@@ -13,13 +13,20 @@
 
 use std::cell::Cell;
 use std::io;
+use std::ops::Range;
+use std::sync::Arc;
 
 use corosensei::stack::{DefaultStack, Stack as _};
+use parking_lot::Mutex;
+use wasmtime::{StackCreator, StackMemory};
 
 use crate::config::WASM_STACK;
 
 /// Room for wasmtime and the hostcalls, below the guest.
 const HOST: usize = 256 * 1024;
+
+/// The size of a stack.
+pub(crate) const STACK: usize = WASM_STACK + HOST;
 
 /// What stays resident of a stack between two guests, counted from its upper end. Few guests use more.
 const WARM: usize = 128 * 1024;
@@ -31,9 +38,14 @@ const MARK: usize = 512;
 /// After so many guests what is below [`WARM`] is given back in any case: a guest with larger frames may leave no trace.
 const USES: u32 = 256;
 
+/// The most stacks that are kept for calls which may be suspended, and that no store has.
+const SPARE: usize = 64;
+
 thread_local! {
     /// The stack that this thread's next guest runs on.
     static KEPT: Cell<Option<GuestStack>> = const { Cell::new(None) };
+    /// The stack that wasmtime got last on this thread.
+    static MADE: Cell<Option<StoreStack>> = const { Cell::new(None) };
 }
 
 /// Runs `guest` on a stack with all the room that a guest may use. Fails only if there is no memory for a new one.
@@ -54,10 +66,115 @@ struct GuestStack {
     uses: u32,
 }
 
+/// Makes the stacks of calls that may be suspended. Wasmtime switches to them by itself; a store keeps the stack of its last
+/// call for the next one.
+#[derive(Clone, Default)]
+pub(crate) struct Stacks(Arc<Mutex<Vec<GuestStack>>>);
+
+// SAFETY: each stack is `STACK` bytes long, which is what wasmtime is told to ask for; it is aligned to pages, with a guard page
+// below it. It is not always zero, which wasmtime asks for by `zeroed` only, and the configuration does not.
+unsafe impl StackCreator for Stacks {
+    fn new_stack(&self, size: usize, zeroed: bool) -> wasmtime::Result<Box<dyn StackMemory>> {
+        if size > STACK || zeroed {
+            return Err(wasmtime::Error::msg("a bug: another stack than configured"));
+        }
+        let spare = self.0.lock().pop();
+        let stack = match spare {
+            Some(stack) => stack,
+            None => GuestStack::new()?,
+        };
+        let (bottom, length) = stack.below_warm();
+        MADE.set(Some(StoreStack {
+            bottom: Bottom(bottom),
+            length,
+            uses: 0,
+        }));
+        Ok(Box::new(Borrowed {
+            stack: Some(stack),
+            home: self.clone(),
+        }))
+    }
+}
+
+/// A stack that wasmtime has. It comes back when it is dropped.
+struct Borrowed {
+    stack: Option<GuestStack>,
+    home: Stacks,
+}
+
+impl Borrowed {
+    fn stack(&self) -> &DefaultStack {
+        match &self.stack {
+            Some(stack) => &stack.stack,
+            None => unreachable!("it is taken when this is dropped only"),
+        }
+    }
+}
+
+// SAFETY: the ranges are those of one mapping, which lives as long as `self`.
+unsafe impl StackMemory for Borrowed {
+    fn top(&self) -> *mut u8 {
+        std::ptr::with_exposed_provenance_mut(self.stack().base().get())
+    }
+
+    fn range(&self) -> Range<usize> {
+        let top = self.stack().base().get();
+        top - STACK..top
+    }
+
+    fn guard_range(&self) -> Range<*mut u8> {
+        let at = |address| std::ptr::with_exposed_provenance_mut(address);
+        at(self.stack().limit().get())..at(self.range().start)
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        let Some(mut stack) = self.stack.take() else {
+            return;
+        };
+        stack.uses = USES;
+        stack.cool();
+        let mut spare = self.home.0.lock();
+        if spare.len() < SPARE {
+            spare.push(stack);
+        }
+    }
+}
+
+/// The part below [`WARM`] of the stack that a store keeps.
+#[derive(Debug)]
+pub(crate) struct StoreStack {
+    bottom: Bottom,
+    length: usize,
+    uses: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Bottom(*mut u8);
+
+// SAFETY: it is an address, and used while its store is borrowed mutably only.
+unsafe impl Send for Bottom {}
+
+impl StoreStack {
+    /// The stack that wasmtime got since the last time, on this thread.
+    pub(crate) fn last_made() -> Option<Self> {
+        MADE.take()
+    }
+
+    /// Gives back what the last guest used below [`WARM`]. The caller has the store, which keeps the stack, and no call is
+    /// in it.
+    pub(crate) fn cool(&mut self) {
+        self.uses += 1;
+        // SAFETY: the store keeps the stack, and no guest is on it: the caller's promise.
+        unsafe { cool(self.bottom.0, self.length, &mut self.uses) };
+    }
+}
+
 impl GuestStack {
     fn new() -> io::Result<Self> {
         let new = Self {
-            stack: DefaultStack::new(WASM_STACK + HOST)?,
+            stack: DefaultStack::new(STACK)?,
             uses: 0,
         };
         let (bottom, length) = new.below_warm();
@@ -70,36 +187,40 @@ impl GuestStack {
     /// Gives back what the last guest used below [`WARM`].
     fn cool(&mut self) {
         self.uses += 1;
-        if self.uses < USES && !self.was_deep() {
-            return;
-        }
-        self.uses = 0;
         let (bottom, length) = self.below_warm();
-        // If this fails the pages stay resident, and nothing else is different.
         // SAFETY: the range is part of the stack's mapping, and nothing is on the stack: `&mut self` is the only way to
         // run on it, and its guest has returned.
-        unsafe { libc::madvise(bottom.cast(), length, libc::MADV_DONTNEED) };
-    }
-
-    /// Whether there are traces of a guest below [`WARM`].
-    fn was_deep(&self) -> bool {
-        let (bottom, length) = self.below_warm();
-        // SAFETY: the bytes are the upper end of a part of the stack's mapping, which is readable, zero or written to by
-        // guests, and aligned to a page as its ends are. Nothing writes there while `self` is borrowed.
-        let mark = unsafe {
-            let mark = bottom.add(length - MARK).cast::<u64>();
-            std::slice::from_raw_parts(mark, MARK / size_of::<u64>())
-        };
-        // Without an early exit the compiler reads many words at a time.
-        mark.iter().fold(0, |seen, word| seen | word) != 0
+        unsafe { cool(bottom, length, &mut self.uses) };
     }
 
     /// The part of the stack below [`WARM`], without the guard page: where it begins, and its length.
     fn below_warm(&self) -> (*mut u8, usize) {
-        let length = WASM_STACK + HOST - WARM;
+        let length = STACK - WARM;
         let bottom = self.stack.base().get() - WARM - length;
         (std::ptr::with_exposed_provenance_mut(bottom), length)
     }
+}
+
+/// Gives the `length` bytes of a stack back that are at `bottom`, if the last guest used them, or after [`USES`] guests.
+///
+/// # Safety
+/// The bytes are all that is below [`WARM`] of a stack that is mapped, and nothing is on the stack.
+unsafe fn cool(bottom: *mut u8, length: usize, uses: &mut u32) {
+    // SAFETY: the bytes are the upper end of that part of the stack, which is readable, zero or written to by guests, and
+    // aligned to a page as its ends are. Nothing writes there meanwhile, since nothing is on the stack.
+    let mark = unsafe {
+        let mark = bottom.add(length - MARK).cast::<u64>();
+        std::slice::from_raw_parts(mark, MARK / size_of::<u64>())
+    };
+    // Without an early exit the compiler reads many words at a time.
+    let was_deep = mark.iter().fold(0, |seen, word| seen | word) != 0;
+    if *uses < USES && !was_deep {
+        return;
+    }
+    *uses = 0;
+    // If this fails the pages stay resident, and nothing else is different.
+    // SAFETY: the range is part of the stack's mapping, and nothing is on the stack.
+    unsafe { libc::madvise(bottom.cast(), length, libc::MADV_DONTNEED) };
 }
 
 #[cfg(test)]

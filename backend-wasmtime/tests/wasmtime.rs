@@ -160,7 +160,7 @@ fn an_artifact_fits_the_same_configuration_in_another_backend() {
     let again = backend(MemoryMode::Slots);
     assert_eq!(*artifact.fingerprint(), again.fingerprint());
     // SAFETY: it came unchanged from `compile` of a backend with the same fingerprint.
-    unsafe { again.load(&artifact) }.map(drop).unwrap();
+    unsafe { again.load(&artifact, false) }.map(drop).unwrap();
 }
 
 #[test]
@@ -169,7 +169,9 @@ fn an_artifact_of_another_configuration_is_refused() {
     let other = backend(MemoryMode::Slots);
     assert_ne!(*artifact.fingerprint(), other.fingerprint());
     // SAFETY: `load` compares the fingerprints before it looks at a byte.
-    let refused = unsafe { Arc::clone(&other).load(&artifact) }.err().unwrap();
+    let refused = unsafe { Arc::clone(&other).load(&artifact, false) }
+        .err()
+        .unwrap();
     assert_eq!(refused.kind(), ErrorKind::Load);
     assert!(
         refused.to_string().contains("compile the module again"),
@@ -179,7 +181,7 @@ fn an_artifact_of_another_configuration_is_refused() {
     // Wasmtime checks for itself, too.
     let relabelled = Artifact::new(&*other, artifact.bytes());
     // SAFETY: these are whole bytes of this version of wasmtime, which compares their settings before it uses their code.
-    let refused = unsafe { other.load(&relabelled) }.err().unwrap();
+    let refused = unsafe { other.load(&relabelled, false) }.err().unwrap();
     assert_eq!(refused.kind(), ErrorKind::Load);
 }
 

@@ -260,7 +260,7 @@ impl Run {
             }));
             load.push(Contender::new(row("load"), move || {
                 // SAFETY: `compile` of this backend returned the artifact above.
-                let module = unsafe { Arc::clone(&backend).load(&artifact) };
+                let module = unsafe { Arc::clone(&backend).load(&artifact, false) };
                 drop(module.expect("it is the backend's own"));
             }));
         }

@@ -83,7 +83,7 @@ fn compile(name: &str, file: &str, bytes: Vec<u8>) {
     let code = code.unwrap_or_else(|error| panic!("{file}: {error}")).code;
     let compiled = backend.compile(&code).and_then(|artifact| {
         // SAFETY: it came out of `compile` of this backend.
-        unsafe { backend.load(&artifact) }.map(|_| artifact.bytes().len())
+        unsafe { backend.load(&artifact, false) }.map(|_| artifact.bytes().len())
     });
     report(
         &format!("{file} {name}"),

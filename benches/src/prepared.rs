@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use engine_core::Split;
 use engine_core::backend::{
-    Artifact, Backend, Capabilities, Fingerprint, Finished, Job, Module, Sandbox, Start,
+    Artifact, Backend, Capabilities, Fingerprint, Job, Module, Progress, Sandbox, Start,
 };
 use engine_core::wasm::{Features, Wasm};
-use engine_core::{Result, SandboxLimits};
+use engine_core::{HostState, Result, SandboxLimits};
 use parking_lot::Mutex;
 
 /// One module on one backend, compiled and loaded.
@@ -48,7 +48,7 @@ impl Prepared {
     fn new(inner: Arc<dyn Backend>, wasm: &Wasm, whole: bool) -> Result<Self> {
         let artifact = inner.compile(wasm)?;
         // SAFETY: `compile` of this backend returned the artifact just now.
-        let module = unsafe { Arc::clone(&inner).load(&artifact)? };
+        let module = unsafe { Arc::clone(&inner).load(&artifact, false)? };
         Ok(Self {
             inner,
             artifact,
@@ -61,7 +61,7 @@ impl Prepared {
     /// The same artifact, loaded again: it shares nothing with modules that were loaded before.
     pub fn reloaded(&self) -> Result<Self> {
         // SAFETY: `compile` of this backend returned the artifact, and an artifact cannot be changed.
-        let module = unsafe { Arc::clone(&self.inner).load(&self.artifact)? };
+        let module = unsafe { Arc::clone(&self.inner).load(&self.artifact, false)? };
         Ok(Self {
             module,
             unusual: Arc::default(),
@@ -111,7 +111,7 @@ impl Backend for Prepared {
         Ok(self.artifact.clone())
     }
 
-    unsafe fn load(self: Arc<Self>, _: &Artifact) -> Result<Arc<dyn Module>> {
+    unsafe fn load(self: Arc<Self>, _: &Artifact, _: bool) -> Result<Arc<dyn Module>> {
         Ok(self)
     }
 }
@@ -152,11 +152,15 @@ impl Module for Prepared {
 struct Idle<'a>(Box<dyn Sandbox + 'a>);
 
 impl Sandbox for Idle<'_> {
-    fn run(self: Box<Self>, job: Job) -> Finished {
+    fn run(&mut self, job: Job) -> Progress {
         self.0.run(Job {
             entries: Arc::default(),
             ..job
         })
+    }
+
+    fn resume(&mut self, host: Box<HostState>) -> Progress {
+        self.0.resume(host)
     }
 }
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use engine_core::backend::{
-    Artifact, Backend, Capabilities, Fingerprint, Finished, Job, Module, Sandbox, Start,
+    Artifact, Backend, Capabilities, Fingerprint, Finished, Job, Module, Progress, Sandbox, Start,
 };
 use engine_core::sandbox::hostcalls;
 use engine_core::wasm::{Features, Wasm};
@@ -58,7 +58,7 @@ impl Interrupt for Bump {
 }
 
 macro_rules! define_all {
-    ( $( $module:literal { $( fn $name:ident ( $( $arg:ident : $ty:ty ),* ) $( -> $ret:ty )? ; )* } )* ) => {
+    ( $( $module:literal { $( fn $name:ident ( $( $arg:ident : $ty:ty ),* ) $( -> $ret:ty )? $( , $waits:ident )? ; )* } )* ) => {
         fn define(linker: &mut Linker<Data>) -> wasmtime::Result<()> {
             $( $(
                 linker.func_wrap(
@@ -176,6 +176,7 @@ impl Backend for Reused {
             native_artifact: true,
             maps_artifacts: false,
             slots: false,
+            suspends: false,
         }
     }
 
@@ -187,7 +188,7 @@ impl Backend for Reused {
         Ok(Artifact::new(self, Arc::clone(wasm.bytes())))
     }
 
-    unsafe fn load(self: Arc<Self>, artifact: &Artifact) -> Result<Arc<dyn Module>> {
+    unsafe fn load(self: Arc<Self>, artifact: &Artifact, _: bool) -> Result<Arc<dyn Module>> {
         let module =
             wasmtime::Module::new(&self.shared.engine, artifact.bytes()).map_err(failed)?;
         *self.shared.module.lock() = Some(module);
@@ -212,7 +213,7 @@ impl Module for Reused {
         };
         Ok(Box::new(Running {
             backend: self,
-            instance,
+            instance: Some(instance),
         }))
     }
 }
@@ -249,15 +250,14 @@ impl Shared {
 
 struct Running<'a> {
     backend: &'a Reused,
-    instance: Instance,
+    /// `None`: it has run.
+    instance: Option<Instance>,
 }
 
 impl Sandbox for Running<'_> {
-    fn run(self: Box<Self>, job: Job) -> Finished {
-        let Self {
-            backend,
-            mut instance,
-        } = *self;
+    fn run(&mut self, job: Job) -> Progress {
+        let backend = self.backend;
+        let mut instance = self.instance.take().expect("a sandbox runs once");
         let Instance { store, start, .. } = &mut instance;
         store.data_mut().host = Some(job.host);
         store.set_epoch_deadline(1);
@@ -276,11 +276,15 @@ impl Sandbox for Running<'_> {
         if !matches!(exit, GuestExit::Trap(_)) {
             *backend.shared.parked.lock() = Some(instance);
         }
-        Finished {
+        Progress::Finished(Finished {
             exit,
             host,
             captured: None,
-        }
+        })
+    }
+
+    fn resume(&mut self, _: Box<HostState>) -> Progress {
+        unreachable!("its guests are not suspended")
     }
 }
 

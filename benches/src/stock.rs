@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use engine_core::backend::{
-    Artifact, Backend, Capabilities, Fingerprint, Finished, Job, Module, Sandbox, Start,
+    Artifact, Backend, Capabilities, Fingerprint, Finished, Job, Module, Progress, Sandbox, Start,
 };
 use engine_core::sandbox::hostcalls;
 use engine_core::wasm::{Features, Wasm};
@@ -43,6 +43,7 @@ impl Backend for StockWasmer {
             native_artifact: true,
             maps_artifacts: false,
             slots: false,
+            suspends: false,
         }
     }
 
@@ -54,7 +55,7 @@ impl Backend for StockWasmer {
         Ok(Artifact::new(self, Arc::clone(self.wasm.bytes())))
     }
 
-    unsafe fn load(self: Arc<Self>, artifact: &Artifact) -> Result<Arc<dyn Module>> {
+    unsafe fn load(self: Arc<Self>, artifact: &Artifact, _: bool) -> Result<Arc<dyn Module>> {
         let engine: wasmer::Engine = EngineBuilder::new(Cranelift::new()).engine().into();
         let module = wasmer::Module::new(&engine, artifact.bytes()).map_err(failed)?;
         Ok(Arc::new(Loaded { engine, module }))
@@ -72,7 +73,7 @@ struct Env {
 }
 
 macro_rules! import_all {
-    ( $( $module:literal { $( fn $name:ident ( $( $arg:ident : $ty:ty ),* ) $( -> $ret:ty )? ; )* } )* ) => {
+    ( $( $module:literal { $( fn $name:ident ( $( $arg:ident : $ty:ty ),* ) $( -> $ret:ty )? $( , $waits:ident )? ; )* } )* ) => {
         /// The hostcall with that name as a function of `store`.
         fn import(module: &str, name: &str, store: &mut Store, env: &FunctionEnv<Env>) -> Option<Function> {
             $( $(
@@ -118,7 +119,7 @@ struct Fresh<'a> {
 }
 
 impl Sandbox for Fresh<'_> {
-    fn run(self: Box<Self>, job: Job) -> Finished {
+    fn run(&mut self, job: Job) -> Progress {
         let mut store = Store::new(self.module.engine.clone());
         let env = Env {
             host: Some(job.host),
@@ -131,11 +132,15 @@ impl Sandbox for Fresh<'_> {
         drop(store);
         let host = host.expect("put there above, and hostcalls only borrow it");
         let trap = end.err().map(|why| Trap::new(TrapCode::Unreachable, why));
-        Finished {
+        Progress::Finished(Finished {
             exit: host.exit(trap),
             host,
             captured: None,
-        }
+        })
+    }
+
+    fn resume(&mut self, _: Box<HostState>) -> Progress {
+        unreachable!("its guests are not suspended")
     }
 }
 

@@ -73,13 +73,15 @@ pub use artifacts::cache::{CacheConfig, CacheStats, Purged};
 pub use artifacts::compile::{CompileProcess, serve_compilation};
 pub use calls::{Armed, Call, CallId, Interrupt, Interruption, Permit};
 pub use cancel::Cancel;
-pub use engine::{Answer, Engine, EngineConfig, Function, FunctionConfig, FunctionFacts, RawRun};
+pub use engine::{
+    Answer, Engine, EngineConfig, Function, FunctionConfig, FunctionFacts, RawRun, Reached, Waiting,
+};
 pub use error::{Error, ErrorKind, Fault, Result, panic_text};
 pub use limits::{PAGE, SandboxLimits};
 pub use module::{CodeSource, Split};
 pub use outcome::{GuestExit, Outcome, Trap, TrapCode};
 pub use per_cpu::PerCpu;
-pub use sandbox::{HostState, MemoryUse, Program, Stop};
+pub use sandbox::{Event, HostState, MemoryUse, Program, Reply, Stop};
 #[cfg(feature = "faults")]
 pub use snapshot::faults::Fault as SnapshotFault;
 pub use snapshot::{SnapshotFacts, SnapshotKind, SnapshotMode, Warmup};

@@ -57,9 +57,13 @@ impl Backend for Memo {
         }
     }
 
-    unsafe fn load(self: Arc<Self>, artifact: &Artifact) -> Result<Arc<dyn Module>> {
+    unsafe fn load(
+        self: Arc<Self>,
+        artifact: &Artifact,
+        suspends: bool,
+    ) -> Result<Arc<dyn Module>> {
         // SAFETY: the caller guarantees that `compile` of this backend returned `artifact`. So the wrapped backend, or
         // one with the same fingerprint, has compiled it, and it is unchanged.
-        unsafe { Arc::clone(&self.backend).load(artifact) }
+        unsafe { Arc::clone(&self.backend).load(artifact, suspends) }
     }
 }

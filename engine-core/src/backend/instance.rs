@@ -6,6 +6,8 @@
 //!                        │
 //!                        ▼
 //!   a request:         interrupt ─▶ put ─▶ enter, once per entry ─▶ take ─▶ used
+//!                          ▲                │
+//!                          └── put ◀─ take ◀┘ Waiting; then resume instead of enter
 //!                                                                            │
 //!   afterwards:                            reset ─▶ pool, or the instance is dropped
 //! ```
@@ -84,6 +86,15 @@ pub trait Instance: Send + Sized + 'static {
     /// May panic: the runner catches it, and drops the instance.
     fn enter(&mut self, module: &Self::Module, entry: &str) -> Step;
 
+    /// Goes on with a guest that waits, on any thread, and comes back as [`enter`](Self::enter) does. Called after
+    /// [`put`](Self::put), with the reply in the host state: the hostcall that suspended the guest is called again.
+    ///
+    /// Between [`Step::Waiting`] and this call, only [`take`](Self::take), [`interrupt`](Self::interrupt) and
+    /// [`put`](Self::put) are called, or the instance is dropped. The figures of memory are in the host state then.
+    fn resume(&mut self, _: &Self::Module) -> Step {
+        Step::fault("a bug: this backend suspends no guest".into())
+    }
+
     /// What is counted of its memory and tables, with the bound.
     fn used(&self) -> MemoryUse;
 
@@ -118,9 +129,7 @@ pub enum MemorySource {
     },
 }
 
-/// How the guest left an entry point.
-///
-/// A guest that waits for the host, and gives its thread back meanwhile, will be one more variant.
+/// How the guest left an entry point, or why it pauses in it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Step {
     /// It returned.
@@ -129,6 +138,9 @@ pub enum Step {
     Stopped,
     /// It trapped, or the engine failed.
     Trapped(Trap),
+    /// A hostcall returned [`Stop::Waits`](crate::sandbox::Stop::Waits): the guest waits for the host in the middle of this
+    /// entry point, and [`Instance::resume`] goes on with it.
+    Waiting,
 }
 
 impl Step {

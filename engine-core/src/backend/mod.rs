@@ -68,10 +68,16 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
     /// Loads an artifact and links it, once for all its sandboxes. Most backends return a [`Runner`]. Called once for a
     /// deployed module, on the deploying thread. Takes milliseconds for native code.
     ///
+    /// `suspends` says that calls of its guests may be suspended: a module whose calls may not need not pay for it.
+    ///
     /// # Safety
     /// `artifact` must be unchanged from `compile` of a backend with this fingerprint: loading native code means
     /// executing it.
-    unsafe fn load(self: Arc<Self>, artifact: &Artifact) -> Result<Arc<dyn Module>>;
+    unsafe fn load(
+        self: Arc<Self>,
+        artifact: &Artifact,
+        suspends: bool,
+    ) -> Result<Arc<dyn Module>>;
 }
 
 /// A loaded artifact: linked, shared, and cheap to instantiate. [`Runner`] implements it for every [`Instantiate`].
@@ -91,12 +97,24 @@ pub trait Module: Send + Sync + 'static {
 /// A store and an instance for exactly one request. It borrows from its module, and does not count a reference on it:
 /// calls on different processors would all write to that counter.
 pub trait Sandbox: Send {
-    /// Runs the job to its end, on the thread of the request, and returns the host state. Consumes the sandbox, so that
-    /// it cannot be used twice.
+    /// Runs the job until its guest has ended or waits, on the calling thread. Called once.
     ///
-    /// Must end within about a millisecond of the job's deadline or cancellation, whatever the guest does, and must
+    /// Must come back within about a millisecond of the job's deadline or cancellation, whatever the guest does, and must
     /// never unwind.
-    fn run(self: Box<Self>, job: Job) -> Finished;
+    fn run(&mut self, job: Job) -> Progress;
+
+    /// Goes on with a guest that waits, on any thread: as [`run`](Self::run). A sandbox that waits can be dropped instead, on
+    /// any thread.
+    fn resume(&mut self, host: Box<HostState>) -> Progress;
+}
+
+/// How far a job has come.
+#[derive(Debug)]
+pub enum Progress {
+    /// The guest has ended. The sandbox is used up.
+    Finished(Finished),
+    /// The guest waits for what the host state says.
+    Waiting(Box<HostState>),
 }
 
 /// What a backend can do.
@@ -109,6 +127,8 @@ pub struct Capabilities {
     pub maps_artifacts: bool,
     /// Whether sandboxes can use the slots of [`crate::memory`]. If not, [`Start::slot`] is always `None`.
     pub slots: bool,
+    /// Whether a guest that is suspended costs no thread. Without, it keeps a thread that is blocked meanwhile.
+    pub suspends: bool,
 }
 
 /// What an artifact depends on besides its module; a part of every artifact's identity.

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use crate::error::{Error, Result, panic_text};
 use crate::limits::SandboxLimits;
 use crate::outcome::GuestExit;
-use crate::sandbox::MemoryUse;
+use crate::sandbox::{HostState, MemoryUse};
 use crate::start::GlobalValue;
 
 use super::instance::{Instance, Instantiate, MemorySource, Step};
 use super::instances::{InstanceBudget, InstancePool, Lease};
-use super::{Captured, Finished, Job, Module, Sandbox, Start};
+use super::{Captured, Finished, Job, Module, Progress, Sandbox, Start};
 
 /// A loaded module with its instance pool: what [`Backend::load`](super::Backend::load) returns.
 #[derive(Debug)]
@@ -55,13 +55,18 @@ impl<M: Instantiate> Module for Runner<M> {
             Some((prepared, lease)) => (prepared, Some(lease)),
             None => self.new_instance(&start, limits)?,
         };
-        let mut sandbox = Ready {
+        let mut sandbox = Running {
             module: &self.module,
-            prepared,
+            prepared: Some(prepared),
             lease,
+            entries: Arc::default(),
+            entered: 0,
+            capture: None,
         };
-        if !start.point.patches.is_empty() {
-            start.point.patch(sandbox.prepared.instance.memory())?;
+        if !start.point.patches.is_empty()
+            && let Some(prepared) = &mut sandbox.prepared
+        {
+            start.point.patch(prepared.instance.memory())?;
         }
         Ok(Box::new(sandbox))
     }
@@ -224,82 +229,148 @@ impl<G> Default for Initial<G> {
     }
 }
 
-/// A sandbox that has not run.
-struct Ready<'a, M: Instantiate> {
+/// A sandbox: one that has not run, or whose guest waits.
+struct Running<'a, M: Instantiate> {
     module: &'a M,
-    /// Dropped before the lease.
-    prepared: Pooled<M>,
+    /// Dropped before the lease. `None`: the guest has ended.
+    prepared: Option<Pooled<M>>,
     /// `None`: the instance is dropped after this sandbox.
     lease: Option<PooledLease<'a, M>>,
+    /// The job's.
+    entries: Arc<[String]>,
+    /// How many of the entries have been entered.
+    entered: usize,
+    /// The job's.
+    capture: Option<Arc<[String]>>,
 }
 
-impl<M: Instantiate> Sandbox for Ready<'_, M> {
-    fn run(self: Box<Self>, job: Job) -> Finished {
-        let Self {
-            module,
-            mut prepared,
-            lease,
-        } = *self;
-        let (finished, is_whole) = run(&mut prepared.instance, module, job);
-        let Some(lease) = lease else { return finished };
-        // Only a return and a `proc_exit` leave an instance that can be reset; after any other end it is dropped, with its
-        // memory.
-        let ended_well = is_whole && matches!(finished.exit, GuestExit::Exit(_));
-        if ended_well && prepared.reset().is_ok() {
-            lease.keep(prepared);
-        } else {
-            drop(prepared);
-            give_up::<M>(lease);
-        }
-        finished
+impl<M: Instantiate> Sandbox for Running<'_, M> {
+    fn run(&mut self, job: Job) -> Progress {
+        let Job {
+            entries,
+            host,
+            capture,
+        } = job;
+        self.entries = entries;
+        self.capture = capture;
+        self.go_on(host, false)
+    }
+
+    fn resume(&mut self, host: Box<HostState>) -> Progress {
+        self.go_on(host, true)
     }
 }
 
-/// Runs the job. The second result is false if the guest trapped or something of the host failed.
-fn run<I: Instance>(instance: &mut I, module: &I::Module, job: Job) -> (Finished, bool) {
-    let Job {
-        entries,
-        host,
-        capture,
-    } = job;
-    let interrupt = instance.interrupt(module);
-    let armed = interrupt.map(|interrupt| host.call().arm(interrupt));
-    instance.put(host);
-    // What a hostcall panics with comes back through the guest's frames, or the backend catches it before them.
-    let step = catch_unwind(AssertUnwindSafe(|| enter_all(instance, module, &entries)))
+impl<M: Instantiate> Running<'_, M> {
+    /// Runs the guest from where it is until it ends or waits.
+    fn go_on(&mut self, host: Box<HostState>, resume: bool) -> Progress {
+        let Some(prepared) = &mut self.prepared else {
+            unreachable!("a sandbox is neither run twice nor resumed after its end");
+        };
+        let instance = &mut prepared.instance;
+        let interrupt = instance.interrupt(self.module);
+        let armed = interrupt.map(|interrupt| host.call().arm(interrupt));
+        instance.put(host);
+        // What a hostcall panics with comes back through the guest's frames, or the backend catches it before them.
+        let step = catch_unwind(AssertUnwindSafe(|| {
+            enter_all(
+                instance,
+                self.module,
+                &self.entries,
+                &mut self.entered,
+                resume,
+            )
+        }))
         .unwrap_or_else(|panic| {
             Step::fault(format!(
                 "a bug: a hostcall or the engine panicked: {}",
                 panic_text(&*panic)
             ))
         });
-    drop(armed);
-    let captured = capture.and_then(|names| captured(instance, module, &names).map(Box::new));
-    let Some(mut host) = instance.take() else {
-        unreachable!("it was put there above, and hostcalls only borrow it");
-    };
-    *host.memory() = instance.used();
-    let step = match step {
-        Step::Stopped if !host.stopped() => {
-            Step::fault("a bug: the guest was stopped, and no reason was noted".into())
+        drop(armed);
+        let Some(host) = instance.take() else {
+            unreachable!("it was put there above, and hostcalls only borrow it");
+        };
+        if step == Step::Waiting {
+            if host.waits_for.is_some() {
+                return Progress::Waiting(host);
+            }
+            let step = Step::fault("a bug: the guest was suspended, and waits for nothing".into());
+            return Progress::Finished(self.finish(host, step));
         }
-        step => step,
-    };
-    let (trap, is_whole) = match step {
-        Step::Returned | Step::Stopped => (None, true),
-        Step::Trapped(trap) => (Some(trap), false),
-    };
-    let finished = Finished {
-        exit: host.exit(trap),
-        host,
-        captured,
-    };
-    (finished, is_whole)
+        Progress::Finished(self.finish(host, step))
+    }
+
+    /// What came of the guest, whose instance is reset or dropped.
+    fn finish(&mut self, mut host: Box<HostState>, step: Step) -> Finished {
+        let Some(mut prepared) = self.prepared.take() else {
+            unreachable!("it was there when the guest ran");
+        };
+        let captured = self
+            .capture
+            .take()
+            .and_then(|names| captured(&mut prepared.instance, self.module, &names).map(Box::new));
+        *host.memory() = prepared.instance.used();
+        let step = match step {
+            Step::Stopped if !host.stopped() => {
+                Step::fault("a bug: the guest was stopped, and no reason was noted".into())
+            }
+            step => step,
+        };
+        let (trap, is_whole) = match step {
+            Step::Returned | Step::Stopped => (None, true),
+            Step::Trapped(trap) => (Some(trap), false),
+            Step::Waiting => unreachable!("a guest that waits has not ended"),
+        };
+        let exit = host.exit(trap);
+        // Only a return and a `proc_exit` leave an instance that can be reset; after any other end it is dropped, with its
+        // memory.
+        let ended_well = is_whole && matches!(exit, GuestExit::Exit(_));
+        if let Some(lease) = self.lease.take() {
+            if ended_well && prepared.reset().is_ok() {
+                lease.keep(prepared);
+            } else {
+                drop(prepared);
+                give_up::<M>(lease);
+            }
+        }
+        Finished {
+            exit,
+            host,
+            captured,
+        }
+    }
 }
 
-/// Calls the entries in their order, until one does not return.
-fn enter_all<I: Instance>(instance: &mut I, module: &I::Module, entries: &[String]) -> Step {
-    for entry in entries {
+impl<M: Instantiate> Drop for Running<'_, M> {
+    fn drop(&mut self) {
+        // A guest that waits is gone with its instance.
+        if self.entered > 0
+            && self.prepared.take().is_some()
+            && let Some(lease) = self.lease.take()
+        {
+            give_up::<M>(lease);
+        }
+    }
+}
+
+/// Calls the entries in their order, until one does not return: from the one in which the guest waits if it is to
+/// `resume`.
+fn enter_all<I: Instance>(
+    instance: &mut I,
+    module: &I::Module,
+    entries: &[String],
+    entered: &mut usize,
+    resume: bool,
+) -> Step {
+    if resume {
+        match instance.resume(module) {
+            Step::Returned => {}
+            ended => return ended,
+        }
+    }
+    while let Some(entry) = entries.get(*entered) {
+        *entered += 1;
         match instance.enter(module, entry) {
             Step::Returned => {}
             ended => return ended,

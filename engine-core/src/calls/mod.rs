@@ -225,6 +225,13 @@ impl Call {
         }
     }
 
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> CallId {
+        let generation = self.entry().generation.load(Ordering::Acquire);
+        CallId::new(self.index, generation)
+    }
+
     /// When the call must have ended.
     #[must_use]
     pub fn deadline(&self) -> Instant {

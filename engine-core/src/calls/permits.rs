@@ -16,11 +16,11 @@ use super::{Call, Interrupt, Interruption, Shard};
 pub struct CallId(pub u64);
 
 impl CallId {
-    fn new(index: u32, generation: u32) -> Self {
+    pub(super) fn new(index: u32, generation: u32) -> Self {
         Self(u64::from(generation) << 32 | u64::from(index))
     }
 
-    pub(super) fn index(self) -> u32 {
+    pub(crate) fn index(self) -> u32 {
         (self.0 & 0xffff_ffff) as u32
     }
 

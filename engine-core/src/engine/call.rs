@@ -4,20 +4,22 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::backend::Finished;
+use crate::backend::{Finished, Job, Progress, Sandbox};
 use crate::calls::Permit;
 use crate::contract::{Contract, Request, Response};
 use crate::error::{Error, Result, panic_text};
 use crate::limits::SandboxLimits;
 use crate::logs::Dropped;
+use crate::module::StartPlan;
 use crate::outcome::{GuestExit, Outcome, TrapCode};
-use crate::sandbox::{Buffers, HostState, Program};
+use crate::sandbox::{Buffers, Event, HostState, Program, Reply};
 
 use super::function::{Function, Inner};
+use super::suspended::Suspended;
 
 impl Function {
-    /// Answers one request in a fresh sandbox, on the calling thread. `sink` gets the answer, which borrows from
-    /// buffers that are reused afterwards.
+    /// Answers one request in a fresh sandbox, on the calling thread, which is blocked while the guest waits. `sink` gets the
+    /// answer, which borrows from buffers that are reused afterwards.
     ///
     /// `per_request` has one value for each `None` of `env`, then of `args`. An `Err` means that the caller made a
     /// mistake and nothing ran; faults of the guest or the host are an [`Answer`].
@@ -27,6 +29,42 @@ impl Function {
         request: &Request<'_>,
         per_request: &[&[u8]],
         sink: impl FnOnce(&Answer<'_>) -> R,
+    ) -> Result<R> {
+        self.start(
+            permit,
+            request,
+            per_request,
+            false,
+            |reached| match reached {
+                Reached::Answer(answer) => Ok(sink(answer)),
+                Reached::Waiting(_) => Err(Error::host(
+                    "a bug: a guest was suspended in a call that cannot be suspended",
+                )),
+            },
+        )?
+    }
+
+    /// [`Function::call`] that returns when the guest waits: `sink` then gets an [`Event`], and the call goes on with
+    /// [`Engine::resume`](super::Engine::resume). Until then it is suspended: it holds its permit and its sandbox, and on most
+    /// backends no thread.
+    pub fn begin<R>(
+        &self,
+        permit: Permit,
+        request: &Request<'_>,
+        per_request: &[&[u8]],
+        sink: impl FnOnce(Reached<'_>) -> R,
+    ) -> Result<R> {
+        let suspends = self.inner.loaded.suspends;
+        self.start(permit, request, per_request, suspends, sink)
+    }
+
+    fn start<R>(
+        &self,
+        permit: Permit,
+        request: &Request<'_>,
+        per_request: &[&[u8]],
+        suspends: bool,
+        sink: impl FnOnce(Reached<'_>) -> R,
     ) -> Result<R> {
         let inner = &*self.inner;
         let contract = inner.config.contract;
@@ -38,23 +76,97 @@ impl Function {
                 request.body.len(),
                 inner.config.limits.body
             );
-            return Ok(sink(&Answer::refused(Outcome::Rejected, 413, &reason)));
+            let answer = Answer::refused(Outcome::Rejected, 413, &reason);
+            return Ok(sink(Reached::Answer(&answer)));
         }
         let mut buffers = inner.shared.buffers.take();
         contract.write_request(&mut buffers.stdin, request);
-        let run = inner.run(permit, program, buffers);
-        let finished = match run.end {
-            Ok(finished) => finished,
-            Err(error) => {
+        let begun = Instant::now();
+        let mut sandbox = None;
+        let progress = caught(|| {
+            let host = inner.host(permit, program, buffers, suspends)?;
+            let plan = inner.plan();
+            let limits = &inner.config.limits;
+            let made = inner.loaded.sandbox(&inner.shared.slots, plan, limits)?;
+            let job = Job {
+                entries: plan.entries(),
+                host,
+                capture: None,
+            };
+            Ok(sandbox.insert(made).run(job))
+        });
+        Ok(self.reached(sandbox, progress, begun, sink))
+    }
+
+    /// Goes on with a call that is suspended.
+    pub(super) fn go_on<R>(
+        suspended: Suspended,
+        reply: Reply,
+        sink: impl FnOnce(Reached<'_>) -> R,
+    ) -> R {
+        let Suspended {
+            mut sandbox,
+            mut host,
+            function,
+            begun,
+        } = suspended;
+        let progress = caught(|| {
+            if let Some(why) = host.call().interruption() {
+                // The guest is dropped where it waits.
+                host.stop(why.into());
+                let exit = host.exit(None);
+                return Ok(Progress::Finished(Finished {
+                    exit,
+                    host,
+                    captured: None,
+                }));
+            }
+            host.waits_for = None;
+            host.reply = Some(reply);
+            Ok(sandbox.resume(host))
+        });
+        function.reached(Some(sandbox), progress, begun, sink)
+    }
+
+    /// Gives `sink` the answer or the event, and keeps the sandbox of a call that is suspended.
+    fn reached<R>(
+        &self,
+        sandbox: Option<Box<dyn Sandbox + '_>>,
+        progress: Result<Progress, String>,
+        begun: Instant,
+        sink: impl FnOnce(Reached<'_>) -> R,
+    ) -> R {
+        let inner = &*self.inner;
+        let finished = match (progress, sandbox) {
+            (Ok(Progress::Waiting(host)), Some(sandbox)) => {
+                let result = match &host.waits_for {
+                    Some(event) => sink(Reached::Waiting(&Waiting {
+                        event,
+                        deadline: host.call().deadline(),
+                    })),
+                    None => unreachable!("the runner has looked"),
+                };
+                let suspended = Suspended::new(sandbox, host, self.clone(), begun);
+                inner.shared.suspended.put(suspended);
+                return result;
+            }
+            (Ok(Progress::Finished(finished)), sandbox) => {
+                drop(sandbox);
+                finished
+            }
+            (Ok(Progress::Waiting(_)), None) => unreachable!("no sandbox, no guest"),
+            (Err(error), _) => {
                 let mut answer = Answer::refused(Outcome::Error, 500, &error);
-                answer.duration = run.duration;
+                answer.duration = begun.elapsed();
                 inner.shared.counters.called(inner.backend, answer.outcome);
-                return Ok(sink(&answer));
+                return sink(Reached::Answer(&answer));
             }
         };
+        let duration = begun.elapsed();
         let Finished { exit, host, .. } = finished;
         let (peak, refused) = (host.memory.peak(), host.memory.refused());
         let (buffers, logs, logs_dropped) = host.into_parts();
+        let contract = inner.config.contract;
         let result = {
             let judged = judge(
                 &exit,
@@ -68,19 +180,19 @@ impl Function {
                 Err(refusal) => (refusal.outcome, refusal.status, refusal.reason.as_str()),
             };
             inner.shared.counters.called(inner.backend, outcome);
-            sink(&Answer {
+            sink(Reached::Answer(&Answer {
                 outcome,
                 status,
                 response: judged.as_ref().ok(),
                 reason,
                 logs: &logs,
                 logs_dropped,
-                duration: run.duration,
+                duration,
                 memory_peak: peak,
-            })
+            }))
         };
         inner.shared.buffers.give(buffers);
-        Ok(result)
+        result
     }
 
     /// Runs one sandbox with the given stdin, without the contract. For tests, benchmarks and comparisons.
@@ -89,19 +201,44 @@ impl Function {
         let program = inner.program(&[])?;
         let mut buffers = inner.shared.buffers.take();
         buffers.stdin = stdin;
-        let run = inner.run(permit, program, buffers);
-        let Finished { exit, host, .. } = run.end.map_err(Error::host)?;
+        let begun = Instant::now();
+        let finished = caught(|| {
+            let host = inner.host(permit, program, buffers, false)?;
+            let limits = &inner.config.limits;
+            let slots = &inner.shared.slots;
+            inner.loaded.run(slots, inner.plan(), limits, host, None)
+        });
+        let duration = begun.elapsed();
+        let Finished { exit, host, .. } = finished.map_err(Error::host)?;
         let (memory_peak, memory_refused) = (host.memory.peak(), host.memory.refused());
         let (buffers, logs, _) = host.into_parts();
         Ok(RawRun {
             exit,
             stdout: buffers.stdout,
             logs,
-            duration: run.duration,
+            duration,
             memory_peak,
             memory_refused,
         })
     }
+}
+
+/// How far a call has come.
+#[derive(Debug)]
+pub enum Reached<'a> {
+    /// The guest has ended.
+    Answer(&'a Answer<'a>),
+    /// The guest waits, and the call is suspended.
+    Waiting(&'a Waiting<'a>),
+}
+
+/// A call that is suspended.
+#[derive(Debug)]
+pub struct Waiting<'a> {
+    /// What the guest waits for.
+    pub event: &'a Event,
+    /// When the call must have ended. A call that is resumed later ends as a timeout.
+    pub deadline: Instant,
 }
 
 /// The result of a call.
@@ -196,46 +333,48 @@ impl Inner {
         Ok(Arc::new(program))
     }
 
-    fn run(&self, permit: Permit, program: Arc<Program>, buffers: Buffers) -> Run {
-        let limits = &self.config.limits;
-        let begun = Instant::now();
-        let end = catch_unwind(AssertUnwindSafe(|| {
-            let mounts = match &self.mounts {
-                Some(set) => Some(set.open()?),
-                None => None,
-            };
-            let call = permit.begin(limits.timeout);
-            let mut host = Box::new(HostState::new(
-                call,
-                program,
-                mounts,
-                self.config.contract,
-                buffers,
-                limits,
-            ));
-            let plan = self.snapshot.as_ref().unwrap_or(&self.loaded.plain);
-            plan.prepare(&mut host);
-            self.loaded
-                .run(&self.shared.slots, plan, limits, host, None)
-        }));
-        let end = match end {
-            Ok(Ok(finished)) => Ok(finished),
-            Ok(Err(error)) => Err(Error::to_string(&error)),
-            Err(panic) => Err(format!(
-                "a bug in Gojinn: the call panicked: {}; please report it",
-                panic_text(&*panic)
-            )),
+    /// How its sandboxes start.
+    fn plan(&self) -> &StartPlan {
+        self.snapshot.as_ref().unwrap_or(&self.loaded.plain)
+    }
+
+    /// The host side of one call, which begins now.
+    fn host(
+        &self,
+        permit: Permit,
+        program: Arc<Program>,
+        buffers: Buffers,
+        suspends: bool,
+    ) -> Result<Box<HostState>> {
+        let mounts = match &self.mounts {
+            Some(set) => Some(set.open()?),
+            None => None,
         };
-        Run {
-            end,
-            duration: begun.elapsed(),
-        }
+        let limits = &self.config.limits;
+        let call = permit.begin(limits.timeout);
+        let mut host = Box::new(HostState::new(
+            call,
+            program,
+            mounts,
+            self.config.contract,
+            buffers,
+            limits,
+        ));
+        host.suspends = suspends;
+        self.plan().prepare(&mut host);
+        Ok(host)
     }
 }
 
-struct Run {
-    end: Result<Finished, String>,
-    duration: Duration,
+/// Runs a part of a call. An error and a panic are texts.
+fn caught<R>(part: impl FnOnce() -> Result<R>) -> Result<R, String> {
+    match catch_unwind(AssertUnwindSafe(part)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(panic) => Err(format!(
+            "a bug in Gojinn: the call panicked: {}; please report it",
+            panic_text(&*panic)
+        )),
+    }
 }
 
 /// Why the client does not get a response of the function.

@@ -36,11 +36,17 @@ pub(super) fn deploy(
 
     let wasm = Wasm::parse(wasm, shared.features, &shared.bounds)?;
     wasm.check_limits(&config.limits)?;
+    let waits = wasm.waits();
+    let suspends = waits.calls || (waits.sleeps && backend.capabilities().suspends);
 
-    let (loaded, origin) =
-        shared
-            .loader
-            .module(&shared.slots, backend, &wasm, &config.limits, cancel)?;
+    let (loaded, origin) = shared.loader.module(
+        &shared.slots,
+        backend,
+        &wasm,
+        &config.limits,
+        suspends,
+        cancel,
+    )?;
 
     let (snapshot, snapshot_facts) = snapshot::take(&Wanted {
         calls: &shared.calls,

@@ -13,6 +13,7 @@ mod deploy;
 mod function;
 mod metrics;
 mod shared;
+mod suspended;
 mod warnings;
 
 use std::sync::Arc;
@@ -24,8 +25,9 @@ use crate::calls::{CallId, Permit};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::memory::Pool;
+use crate::sandbox::Reply;
 
-pub use call::{Answer, RawRun};
+pub use call::{Answer, RawRun, Reached, Waiting};
 pub use config::EngineConfig;
 pub use function::{Function, FunctionConfig, FunctionFacts};
 use shared::Shared;
@@ -92,6 +94,41 @@ impl Engine {
         self.shared.calls.cancel(id)
     }
 
+    /// Goes on with a call that is suspended, on the calling thread, with the reply to its event. `sink` gets the answer, or
+    /// the next event. If the call's deadline has passed or it was cancelled, its guest is dropped, and `sink` gets that answer.
+    /// [`ErrorKind::Config`](crate::ErrorKind) if the id is stale or its call is not suspended.
+    pub fn resume<R>(
+        &self,
+        id: CallId,
+        reply: Reply,
+        sink: impl FnOnce(Reached<'_>) -> R,
+    ) -> Result<R> {
+        match self.shared.suspended.take(id) {
+            Some(suspended) => Ok(Function::go_on(suspended, reply, sink)),
+            None => Err(Error::config(format!(
+                "call id {:#x} is stale, or its call is not suspended",
+                id.0
+            ))),
+        }
+    }
+
+    /// Ends a call that is suspended, without an answer. Returns whether there was one; a call that runs is
+    /// [cancelled](Engine::cancel) instead.
+    pub fn drop_call(&self, id: CallId) -> bool {
+        self.shared.suspended.take(id).is_some()
+    }
+
+    /// Ends all calls that are suspended. They keep their functions alive, and these the engine.
+    pub fn drop_suspended(&self) {
+        self.shared.suspended.clear();
+    }
+
+    /// The number of calls that are suspended.
+    #[must_use]
+    pub fn suspended(&self) -> usize {
+        self.shared.suspended.count()
+    }
+
     /// What the verification says of a snapshot of `wasm` with `fault`; the inner `Err` says why it is refused.
     #[cfg(feature = "faults")]
     pub fn try_fault(
@@ -106,9 +143,10 @@ impl Engine {
         let wasm = crate::wasm::Wasm::parse(wasm, shared.features, &shared.bounds)?;
         let (_, backend) = shared.backend(None)?;
         let cancel = Cancel::default();
-        let (loaded, _) = shared
-            .loader
-            .module(&shared.slots, backend, &wasm, &limits, &cancel)?;
+        let (loaded, _) =
+            shared
+                .loader
+                .module(&shared.slots, backend, &wasm, &limits, false, &cancel)?;
         let trial = crate::snapshot::faults::Trial {
             calls: &shared.calls,
             slots: &shared.slots,

@@ -15,6 +15,7 @@ use crate::wasm::{Features, ModuleLimits};
 use super::buffers::BufferPool;
 use super::config::EngineConfig;
 use super::metrics::Counters;
+use super::suspended::SuspendedCalls;
 
 /// The index of a backend in [`Shared::backends`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     /// For all functions with mounts.
     pub(super) files: FileBudget,
     pub(super) counters: Counters,
+    pub(super) suspended: SuspendedCalls,
 }
 
 impl Shared {
@@ -85,6 +87,7 @@ impl Shared {
             loader: Loader::new(compiler, cache),
             buffers: BufferPool::new(config.max_concurrency as usize),
             files: FileBudget::of_this_process(),
+            suspended: SuspendedCalls::new(config.max_concurrency as usize),
         })
     }
 

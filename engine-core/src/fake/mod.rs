@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use parking_lot::Mutex;
 
 use crate::backend::{
-    Artifact, Backend, Capabilities, Fingerprint, Finished, Job, Module, Sandbox, Start,
+    Artifact, Backend, Capabilities, Fingerprint, Finished, Job, Module, Progress, Sandbox, Start,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::SandboxLimits;
@@ -97,6 +97,7 @@ impl Backend for Fake {
             native_artifact: self.native,
             maps_artifacts: self.maps,
             slots: false,
+            suspends: true,
         }
     }
 
@@ -118,7 +119,7 @@ impl Backend for Fake {
         Ok(Artifact::new(self, bytes))
     }
 
-    unsafe fn load(self: Arc<Self>, artifact: &Artifact) -> Result<Arc<dyn Module>> {
+    unsafe fn load(self: Arc<Self>, artifact: &Artifact, _: bool) -> Result<Arc<dyn Module>> {
         self.loads.fetch_add(1, Ordering::SeqCst);
         if artifact.file().is_some() {
             self.mapped.fetch_add(1, Ordering::SeqCst);
@@ -170,14 +171,18 @@ impl Module for Code {
 struct Guest<'a>(&'a Code);
 
 impl Sandbox for Guest<'_> {
-    fn run(self: Box<Self>, job: Job) -> Finished {
+    fn run(&mut self, job: Job) -> Progress {
         let mut host = job.host;
         let trap = (self.0.backend.script)(&mut host, &self.0.code);
-        Finished {
+        Progress::Finished(Finished {
             exit: host.exit(trap),
             host,
             captured: None,
-        }
+        })
+    }
+
+    fn resume(&mut self, _: Box<HostState>) -> Progress {
+        unreachable!("no script waits")
     }
 }
 

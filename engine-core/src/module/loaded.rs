@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::{Finished, Job, Module, Sandbox, SlotSource, Slots, Start};
-use crate::error::Result;
+use crate::backend::{Finished, Job, Module, Progress, Sandbox, SlotSource, Slots, Start};
+use crate::error::{Error, Result};
 use crate::limits::SandboxLimits;
 use crate::memory::Image;
 use crate::module::{Split, StartPlan};
@@ -19,6 +19,8 @@ pub(crate) struct Loaded {
     pub(crate) compiled_in: Duration,
     /// Whether its sandboxes may use slots of the pool.
     pub(crate) slots: bool,
+    /// Whether calls of its guests may be suspended.
+    pub(crate) suspends: bool,
 }
 
 impl Loaded {
@@ -44,12 +46,18 @@ impl Loaded {
         host: Box<HostState>,
         capture: Option<Arc<[String]>>,
     ) -> Result<Finished> {
-        let sandbox = self.sandbox(slots, plan, limits)?;
-        Ok(sandbox.run(Job {
+        let mut sandbox = self.sandbox(slots, plan, limits)?;
+        let job = Job {
             entries: plan.entries(),
             host,
             capture,
-        }))
+        };
+        match sandbox.run(job) {
+            Progress::Finished(finished) => Ok(finished),
+            Progress::Waiting(_) => Err(Error::host(
+                "a bug: a guest was suspended in a run that cannot be suspended",
+            )),
+        }
     }
 }
 

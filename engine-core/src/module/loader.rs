@@ -35,14 +35,15 @@ impl Loader {
         }
     }
 
-    /// The module for `wasm` on `backend`: the one that is alive, or a new one. Deployments of one module at the same
-    /// time compile it once.
+    /// The module for `wasm` on `backend`, whose calls may be suspended if `suspends`: the one that is alive, or a new one.
+    /// Deployments of one module at the same time compile it once.
     pub(crate) fn module(
         &self,
         slots: &SlotSource,
         backend: &Arc<dyn Backend>,
         wasm: &Wasm,
         limits: &SandboxLimits,
+        suspends: bool,
         cancel: &Cancel,
     ) -> Result<(Arc<Loaded>, Origin)> {
         let begun = Instant::now();
@@ -50,6 +51,7 @@ impl Loader {
         let key = ModuleKey {
             backend: backend.name(),
             hash: *wasm.hash(),
+            suspends,
         };
         let cell = {
             let mut modules = self.modules.lock();
@@ -68,7 +70,7 @@ impl Loader {
             };
             return Ok((loaded, origin));
         }
-        let (loaded, origin) = self.load(slots, backend, wasm, limits, &wait)?;
+        let (loaded, origin) = self.load(slots, backend, wasm, limits, suspends, &wait)?;
         let loaded = Arc::new(loaded);
         *module = Arc::downgrade(&loaded);
         Ok((loaded, origin))
@@ -80,11 +82,12 @@ impl Loader {
         backend: &Arc<dyn Backend>,
         wasm: &Wasm,
         limits: &SandboxLimits,
+        suspends: bool,
         wait: &Wait<'_>,
     ) -> Result<(Loaded, Origin)> {
         let split = Split::of(wasm)?;
         let begun = Instant::now();
-        let (module, compiled_in, source) = self.code(backend, &split.code, wait)?;
+        let (module, compiled_in, source) = self.code(backend, &split.code, suspends, wait)?;
         let loaded_in = begun.elapsed();
         let point = StartState {
             image: split.image.clone(),
@@ -97,6 +100,7 @@ impl Loader {
             slots: slots.pool().is_some() && backend.capabilities().slots,
             split,
             compiled_in,
+            suspends,
         };
         // Make one sandbox now: a fault that depends on the module alone then fails the deployment and never a request.
         loaded.sandbox(slots, &loaded.plain, limits)?;
@@ -109,6 +113,7 @@ impl Loader {
         &self,
         backend: &Arc<dyn Backend>,
         code: &Wasm,
+        suspends: bool,
         wait: &Wait<'_>,
     ) -> Result<(Arc<dyn Module>, Duration, CodeSource)> {
         // An artifact that is not native code is the module itself: caching it would save nothing.
@@ -120,7 +125,7 @@ impl Loader {
             // SAFETY: the cache has verified these bytes, which no other code can change any more, with a key that only
             // this user can read. So a process of this user wrote them, and they are what a backend of this name and
             // fingerprint compiled from this code.
-            match unsafe { Arc::clone(backend).load(&found.artifact) } {
+            match unsafe { Arc::clone(backend).load(&found.artifact, suspends) } {
                 Ok(module) => {
                     cache.used();
                     return Ok((module, found.compiled_in, CodeSource::Cache));
@@ -132,7 +137,7 @@ impl Loader {
         // SAFETY: `compile` returned the artifact just now, of this backend or of one with the same fingerprint in a
         // process that was started for it; such a reply is verified after it was sealed. It has not been written to
         // since.
-        let module = unsafe { Arc::clone(backend).load(&artifact)? };
+        let module = unsafe { Arc::clone(backend).load(&artifact, suspends)? };
         Ok((module, took, CodeSource::Compiled))
     }
 }
@@ -141,6 +146,7 @@ impl Loader {
 struct ModuleKey {
     backend: &'static str,
     hash: [u8; 32],
+    suspends: bool,
 }
 
 /// Where one deployment's code came from, and how long that took.

@@ -11,6 +11,7 @@ use crate::outcome::{GuestExit, Trap, TrapCode};
 
 use super::Observed;
 use super::operations::Reply;
+use super::event::{Event, Reply};
 use super::wasi::{Mounts, Stdio};
 
 /// What the monotonic clock of a guest shows when it starts, unless it starts from a snapshot. Not 0: some runtimes take 0 for
@@ -74,6 +75,14 @@ pub struct HostState {
     pub(crate) observed: Option<Box<Observed>>,
     /// Figures and bound of linear memory; a backend reports through [`HostState::memory`].
     pub(crate) memory: MemoryUse,
+    /// Whether a hostcall may suspend the guest instead of blocking its thread.
+    pub(crate) suspends: bool,
+    /// When a `poll_oneoff` that suspended the guest was made the first time.
+    pub(crate) poll_began: Option<Instant>,
+    /// What the suspended guest waits for.
+    pub(crate) waits_for: Option<Event>,
+    /// What the host has done for the guest that is resumed: for the hostcall that is called again.
+    pub(crate) reply: Option<Reply>,
     /// Why a hostcall ended the guest, if one did. Set by [`HostState::stop`] and turned into a guest exit by
     /// [`HostState::exit`].
     stop: Option<Stop>,
@@ -109,6 +118,10 @@ impl HostState {
             logs: Logs::new(limits.logs),
             reply: Reply::default(),
             memory: MemoryUse::new(limits),
+            suspends: false,
+            poll_began: None,
+            waits_for: None,
+            reply: None,
             stop: None,
         }
     }
@@ -124,9 +137,22 @@ impl HostState {
         &mut self.memory
     }
 
+    /// Whether a hostcall of this call may suspend the guest: return [`Stop::Waits`]. If not, it blocks the thread.
+    #[must_use]
+    pub fn suspends(&self) -> bool {
+        self.suspends
+    }
+
+    /// Suspends the guest until the host has dealt with `event`.
+    pub(crate) fn wait_for(&mut self, event: Event) -> Stop {
+        self.waits_for = Some(event);
+        Stop::Waits
+    }
+
     /// Notes why the guest is being ended. The first reason stays. Backends call it when a hostcall returned `Err(Stop)`,
     /// and then make the engine unwind the guest in whatever way is cheapest.
     pub fn stop(&mut self, why: Stop) {
+        debug_assert!(why != Stop::Waits, "a guest that waits is not ended");
         self.stop.get_or_insert(why);
     }
 
@@ -172,7 +198,7 @@ pub struct Buffers {
     pub stdout: Vec<u8>,
 }
 
-/// Why a hostcall ends the guest.
+/// Why a hostcall does not return to the guest: it ends the guest, or suspends it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Stop {
     /// `proc_exit`.
@@ -181,6 +207,8 @@ pub enum Stop {
     Interrupted(Interruption),
     /// More stdout than a response within `max_output` needs.
     OutputLimit,
+    /// Not an end: the guest waits for the host ([`Event`]), and gives its thread back meanwhile.
+    Waits,
 }
 
 impl Stop {
@@ -192,6 +220,8 @@ impl Stop {
             Self::Interrupted(Interruption::Deadline) => TrapCode::Deadline,
             Self::Interrupted(Interruption::Cancelled) => TrapCode::Cancelled,
             Self::OutputLimit => TrapCode::OutputLimit,
+            // A backend that notes it as an end has a bug.
+            Self::Waits => TrapCode::Host,
         };
         GuestExit::Trap(Trap::new(code, ""))
     }

@@ -10,6 +10,10 @@
 //!
 //! The `i32` is WASI's errno. On `Err(stop)` a backend calls [`HostState::stop`] and makes its engine unwind the guest in
 //! the cheapest way it has.
+//!
+//! A hostcall that is listed with `, waits` may also return `Err(Stop::Waits)`, in a call that
+//! [may be suspended](HostState::suspends) only. The backend then suspends its guest. When the guest is resumed, the backend
+//! calls the hostcall again with the same arguments: it finds the reply in the host state, and goes on or waits again.
 
 use crate::sandbox::{HostState, Stop};
 
@@ -28,7 +32,8 @@ pub use crate::sandbox::wasi::{
 /// Calls the macro `$each` with the list of all hostcalls.
 ///
 /// `$each` matches it as
-/// `( $( $module:literal { $( fn $name:ident ( $( $arg:ident : $ty:ty ),* ) $( -> $ret:ty )? ; )* } )* )`.
+/// `( $( $module:literal { $( fn $name:ident ( $( $arg:ident : $ty:ty ),* ) $( -> $ret:ty )? $( , $waits:ident )? ; )* } )* )`.
+/// `$waits` is the word `waits`: the hostcall may suspend its guest.
 #[macro_export]
 macro_rules! for_each_hostcall {
     ($each:ident) => {
@@ -54,13 +59,13 @@ macro_rules! for_each_hostcall {
                 fn fd_prestat_get(fd: i32, prestat: i32) -> i32;
                 fn fd_prestat_dir_name(fd: i32, path: i32, len: i32) -> i32;
                 fn fd_pwrite(fd: i32, iovs: i32, count: i32, offset: i64, written: i32) -> i32;
-                fn fd_read(fd: i32, iovs: i32, count: i32, read: i32) -> i32;
+                fn fd_read(fd: i32, iovs: i32, count: i32, read: i32) -> i32, waits;
                 fn fd_readdir(fd: i32, buf: i32, len: i32, cookie: i64, used: i32) -> i32;
                 fn fd_renumber(fd: i32, to: i32) -> i32;
                 fn fd_seek(fd: i32, offset: i64, whence: i32, position: i32) -> i32;
                 fn fd_sync(fd: i32) -> i32;
                 fn fd_tell(fd: i32, position: i32) -> i32;
-                fn fd_write(fd: i32, iovs: i32, count: i32, written: i32) -> i32;
+                fn fd_write(fd: i32, iovs: i32, count: i32, written: i32) -> i32, waits;
                 fn path_create_directory(fd: i32, path: i32, len: i32) -> i32;
                 fn path_filestat_get(fd: i32, lookup: i32, path: i32, len: i32, stat: i32) -> i32;
                 fn path_filestat_set_times(fd: i32, lookup: i32, path: i32, len: i32, atim: i64, mtim: i64, flags: i32) -> i32;
@@ -71,7 +76,7 @@ macro_rules! for_each_hostcall {
                 fn path_rename(old_fd: i32, old_path: i32, old_len: i32, new_fd: i32, new_path: i32, new_len: i32) -> i32;
                 fn path_symlink(target: i32, target_len: i32, fd: i32, path: i32, len: i32) -> i32;
                 fn path_unlink_file(fd: i32, path: i32, len: i32) -> i32;
-                fn poll_oneoff(subscriptions: i32, events: i32, count: i32, happened: i32) -> i32;
+                fn poll_oneoff(subscriptions: i32, events: i32, count: i32, happened: i32) -> i32, waits;
                 fn proc_exit(code: i32);
                 fn proc_raise(signal: i32) -> i32;
                 fn sched_yield() -> i32;
@@ -102,6 +107,8 @@ pub struct Import {
     pub params: &'static [ParamType],
     /// Whether it returns an `i32` (an errno) or nothing.
     pub result: bool,
+    /// Whether it may suspend its guest.
+    pub waits: bool,
 }
 
 /// The type of a hostcall's parameter.
@@ -156,12 +163,13 @@ pub fn ready(host: &mut HostState, _: &mut [u8]) -> Result<i32, Stop> {
 }
 
 macro_rules! list {
-    ( $( $module:literal { $( fn $name:ident ( $( $arg:ident : $ty:ident ),* ) $( -> $ret:ident )? ; )* } )* ) => {
+    ( $( $module:literal { $( fn $name:ident ( $( $arg:ident : $ty:ident ),* ) $( -> $ret:ident )? $( , $waits:ident )? ; )* } )* ) => {
         &[ $( $( Import {
             module: $module,
             name: stringify!($name),
             params: &[ $( param!($ty) ),* ],
             result: result!($( $ret )?),
+            waits: waits!($( $waits )?),
         } ),* ),* ]
     };
 }
@@ -181,7 +189,15 @@ macro_rules! result {
         false
     };
 }
-use {list, param, result};
+macro_rules! waits {
+    (waits) => {
+        true
+    };
+    () => {
+        false
+    };
+}
+use {list, param, result, waits};
 
 #[cfg(test)]
 mod tests {
@@ -191,7 +207,7 @@ mod tests {
 
     /// Expands every entry the way a backend does, so that each has the function the list promises.
     macro_rules! call_all {
-        ( $( $module:literal { $( fn $name:ident ( $( $arg:ident : $ty:ty ),* ) $( -> $ret:ty )? ; )* } )* ) => {
+        ( $( $module:literal { $( fn $name:ident ( $( $arg:ident : $ty:ty ),* ) $( -> $ret:ty )? $( , $waits:ident )? ; )* } )* ) => {
             $( $(
                 let hostcall: fn(&mut HostState, &mut [u8] $(, $ty )*) -> Result<call_all!(@ $( $ret )?), Stop> = $name;
                 assert!(hostcall as usize != 0, "{} {}", $module, stringify!($name));

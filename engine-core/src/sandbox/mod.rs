@@ -1,5 +1,6 @@
 //! Everything one guest can reach: the host state of its sandbox, and the hostcalls over it.
 
+mod event;
 mod host;
 pub mod hostcalls;
 mod observed;
@@ -7,6 +8,7 @@ mod operations;
 pub mod wasi;
 mod world;
 
+pub use event::{Event, Reply};
 pub(crate) use host::{Buffers, FIRST_READING, Reads};
 pub use host::{HostState, MemoryUse, Program, Stop};
 pub(crate) use observed::{Asked, Observed};

@@ -34,6 +34,16 @@ pub(crate) struct Facts {
     pub(crate) globals: Vec<MutableGlobal>,
     /// Whether it is the code of a split.
     pub(crate) is_split: bool,
+    pub(crate) waits: Waits,
+}
+
+/// What a guest can wait for, by what its module imports.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Waits {
+    /// It can sleep.
+    pub sleeps: bool,
+    /// It can call the host by `gojinn.call`.
+    pub calls: bool,
 }
 
 /// A mutable global.
@@ -58,6 +68,7 @@ impl Facts {
             start: None,
             globals: Vec::new(),
             is_split: true,
+            waits: Waits::default(),
         }
     }
 
@@ -89,6 +100,10 @@ impl Facts {
             start: raw.start,
             globals,
             is_split: false,
+            waits: Waits {
+                sleeps: raw.imports_function("wasi_snapshot_preview1", "poll_oneoff"),
+                calls: raw.imports_function("gojinn", "call"),
+            },
         })
     }
 }
@@ -107,6 +122,12 @@ struct Raw<'a> {
 }
 
 impl<'a> Raw<'a> {
+    fn imports_function(&self, module: &str, name: &str) -> bool {
+        let is_it =
+            |import: &wasmparser::Import<'_>| import.module == module && import.name == name;
+        self.imports.iter().any(is_it)
+    }
+
     fn read(bytes: &'a [u8], sections: &[Section]) -> wasmparser::Result<Self> {
         let mut raw = Self::default();
         for section in sections {

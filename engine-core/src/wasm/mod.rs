@@ -30,6 +30,7 @@ pub(crate) use bounds::most_expensive_function;
 pub use bounds::{Counts, FunctionLimits, ModuleLimits};
 pub use cost::{FunctionCost, function_costs};
 use facts::Facts;
+pub use facts::Waits;
 pub use features::Features;
 pub use hidden::hidden_state;
 
@@ -121,6 +122,12 @@ impl Wasm {
     #[must_use]
     pub fn memory(&self) -> Option<MemoryFacts> {
         self.facts.memory
+    }
+
+    /// What its guests can wait for.
+    #[must_use]
+    pub fn waits(&self) -> Waits {
+        self.facts.waits
     }
 
     /// Initial elements of all tables together.

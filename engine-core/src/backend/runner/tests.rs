@@ -199,6 +199,13 @@ fn state() -> StartState {
     }
 }
 
+fn finished(progress: Progress) -> Finished {
+    match progress {
+        Progress::Finished(finished) => finished,
+        Progress::Waiting(_) => panic!("the guest waits"),
+    }
+}
+
 struct Lab {
     calls: Calls,
     pool: Pool,
@@ -505,7 +512,7 @@ fn an_interruption_reaches_the_guest_while_it_runs_and_not_afterwards() {
         call, program, None, contract, buffers, &limits,
     ));
     let start = Start::new(Arc::clone(&lab.point), None);
-    let finished = runner.instantiate(start, &limits).unwrap().run(job);
+    let finished = finished(runner.instantiate(start, &limits).unwrap().run(job));
     assert_eq!(
         code.interrupts.0.load(Ordering::SeqCst),
         1,

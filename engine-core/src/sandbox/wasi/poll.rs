@@ -8,7 +8,7 @@ use super::guest::{check, range, read, write};
 use super::rights;
 use super::stdio::{Fd, Std, locate};
 use crate::calls::Interruption;
-use crate::sandbox::{HostState, Stop};
+use crate::sandbox::{self, HostState, Stop};
 
 /// The most subscriptions of one call.
 const MOST: u32 = 4096;
@@ -46,11 +46,19 @@ pub fn poll_oneoff(
         check(memory, happened, 4)?;
 
         let now = Instant::now();
+        // A call that was suspended is made again: its relative times count from the first time.
+        let began = host.poll_began.take().unwrap_or(now);
         let mut subscribed = Vec::with_capacity(count as usize);
         for index in 0..count {
             // All of it lies in memory, so the pointer cannot wrap.
             let at = subscriptions.cast_unsigned() + index * SUBSCRIPTION;
-            subscribed.push(Subscription::read(host, memory, at.cast_signed(), now)?);
+            subscribed.push(Subscription::read(
+                host,
+                memory,
+                at.cast_signed(),
+                began,
+                now,
+            )?);
         }
 
         // A descriptor is ready at once or never will be, so nothing is worth waiting for next to one.
@@ -61,7 +69,7 @@ pub fn poll_oneoff(
                 What::Event(_) => now,
             });
         let first = first.min().unwrap_or(now);
-        let now = wait(host, now, first)?;
+        let now = wait(host, began, now, first)?;
         let mut at = events.cast_unsigned();
         let mut occurred = 0u32;
         for subscription in &subscribed {
@@ -80,7 +88,12 @@ pub fn poll_oneoff(
 }
 
 /// Waits from `now` until `first`, and says what time it is then.
-fn wait(host: &mut HostState, now: Instant, first: Instant) -> Result<Instant, Interruption> {
+fn wait(
+    host: &mut HostState,
+    began: Instant,
+    now: Instant,
+    first: Instant,
+) -> Result<Instant, Stop> {
     match &mut host.observed {
         // A recorded run reads an injected clock and does not wait.
         Some(observed) if first < host.call.deadline() => {
@@ -88,7 +101,14 @@ fn wait(host: &mut HostState, now: Instant, first: Instant) -> Result<Instant, I
             observed.world.sleep(first.saturating_duration_since(now))?;
             Ok(first.max(now))
         }
-        Some(_) => Err(Interruption::Deadline),
+        Some(_) => Err(Interruption::Deadline.into()),
+        None if host.suspends && first > now => {
+            if let Some(why) = host.call.interruption() {
+                return Err(why.into());
+            }
+            host.poll_began = Some(began);
+            Err(host.wait_for(sandbox::Event::Sleep(Some(first))))
+        }
         None => {
             host.call.wait_until(first)?;
             Ok(Instant::now())
@@ -109,7 +129,14 @@ enum What {
 }
 
 impl Subscription {
-    fn read(host: &mut HostState, memory: &[u8], at: i32, now: Instant) -> Result<Self, Fail> {
+    /// Reads one, of a call that was made at `began` the first time, and now.
+    fn read(
+        host: &mut HostState,
+        memory: &[u8],
+        at: i32,
+        began: Instant,
+        now: Instant,
+    ) -> Result<Self, Fail> {
         let raw: [u8; SUBSCRIPTION as usize] = read(memory, at)?;
         let word = |at: usize| u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]);
         let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
@@ -122,16 +149,16 @@ impl Subscription {
                     return Err(Errno::INVAL.into());
                 }
                 let timeout = long(24);
-                let timeout = if flags & ABSTIME == 0 {
-                    timeout
+                let (from, timeout) = if flags & ABSTIME == 0 {
+                    (began, timeout)
                 } else {
                     let shown = match clock {
                         Clock::Monotonic => monotonic(host, now),
                         Clock::Real => clock.now(host)?,
                     };
-                    timeout.saturating_sub(shown)
+                    (now, timeout.saturating_sub(shown))
                 };
-                What::Time(now.checked_add(Duration::from_nanos(timeout)))
+                What::Time(from.checked_add(Duration::from_nanos(timeout)))
             }
             FD_READ | FD_WRITE => What::Event(ready(host, word(16).cast_signed(), tag)),
             _ => return Err(Errno::INVAL.into()),

@@ -1,0 +1,26 @@
+//! What a suspended guest waits for, and what the host replies.
+
+use std::time::Instant;
+
+/// What a guest waits for. The host deals with it, and resumes the call.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// A time. `None` is beyond the range of the clock.
+    Sleep(Option<Instant>),
+    /// The reply to a host call.
+    Call {
+        /// The name of the operation.
+        operation: Vec<u8>,
+        /// The request, as the guest gave it.
+        request: Vec<u8>,
+    },
+}
+
+/// What the host has done.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Reply {
+    /// 0, or the negative code of a host call.
+    pub code: i32,
+    /// The reply's bytes.
+    pub bytes: Vec<u8>,
+}
