@@ -201,11 +201,11 @@ impl GuestStack {
     }
 }
 
-/// Gives the `length` bytes of a stack back that are at `bottom`, if the last guest used them, or after [`USES`] guests.
+/// Whether there are traces of a guest in the `length` bytes of a stack that are at `bottom`.
 ///
 /// # Safety
-/// The bytes are all that is below [`WARM`] of a stack that is mapped, and nothing is on the stack.
-unsafe fn cool(bottom: *mut u8, length: usize, uses: &mut u32) {
+/// As [`cool`].
+unsafe fn was_deep(bottom: *const u8, length: usize) -> bool {
     // SAFETY: the bytes are the upper end of that part of the stack, which is readable, zero or written to by guests, and
     // aligned to a page as its ends are. Nothing writes there meanwhile, since nothing is on the stack.
     let mark = unsafe {
@@ -213,8 +213,16 @@ unsafe fn cool(bottom: *mut u8, length: usize, uses: &mut u32) {
         std::slice::from_raw_parts(mark, MARK / size_of::<u64>())
     };
     // Without an early exit the compiler reads many words at a time.
-    let was_deep = mark.iter().fold(0, |seen, word| seen | word) != 0;
-    if *uses < USES && !was_deep {
+    mark.iter().fold(0, |seen, word| seen | word) != 0
+}
+
+/// Gives the `length` bytes of a stack back that are at `bottom`, if the last guest used them, or after [`USES`] guests.
+///
+/// # Safety
+/// The bytes are all that is below [`WARM`] of a stack that is mapped, and nothing is on the stack.
+unsafe fn cool(bottom: *mut u8, length: usize, uses: &mut u32) {
+    // SAFETY: the caller's promise.
+    if *uses < USES && !unsafe { was_deep(bottom, length) } {
         return;
     }
     *uses = 0;
@@ -318,7 +326,9 @@ mod tests {
             let (bottom, length) = stack.below_warm();
             // SAFETY: the byte is within the mapping, and no guest runs.
             unsafe { bottom.add(length / 2).write_volatile(1) };
-            assert!(!stack.was_deep());
+            let (bottom, length) = stack.below_warm();
+            // SAFETY: the range is that of a stack with nothing on it.
+            assert!(!unsafe { was_deep(bottom, length) });
             stack.uses = 0;
             KEPT.set(Some(stack));
             for _ in 0..USES {

@@ -9,6 +9,8 @@ pub const GOJINN_ABI_VERSION: u32 = 4;
 
 /// Success.
 pub const GOJINN_OK: i32 = 0;
+/// The guest waits, and the call is suspended: `gojinn_call_resume` goes on with it.
+pub const GOJINN_WAITING: i32 = 1;
 /// A pointer is NULL that must not be.
 pub const GOJINN_NULL_ARGUMENT: i32 = 100;
 /// The configuration is malformed, out of bounds or contradictory. The message says where.

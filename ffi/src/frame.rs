@@ -1,7 +1,9 @@
 //! Parses the packed head of a request, and writes the packed frame of an answer. `docs/abi.md` describes the layouts.
 
-use engine_core::Answer;
+use std::time::Instant;
+
 use engine_core::contract::{HeaderChanges, Next, Request};
+use engine_core::{Answer, Event, Waiting};
 
 use crate::handles::gojinn_rest;
 
@@ -36,6 +38,25 @@ pub struct gojinn_answer {
     pub body_len: u64,
     /// Bytes of the last part. 0 unless the request goes on to the next handler instead of being answered.
     pub next_len: u64,
+}
+
+/// What a suspended call waits for, and the lengths of the parts of its frame.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(non_camel_case_types, reason = "the name in C")]
+pub struct gojinn_event {
+    /// 1 a time, 2 the reply to a host call.
+    pub kind: u32,
+    /// 0.
+    pub reserved: u32,
+    /// Nanoseconds from now until the guest wants to be resumed without a reply. `UINT64_MAX`: never.
+    pub until_ns: u64,
+    /// Nanoseconds from now until the call must have ended. A call that is resumed later ends as a timeout.
+    pub deadline_ns: u64,
+    /// Bytes of the first part: the name of a host call's operation.
+    pub operation_len: u64,
+    /// Bytes of the last part: the request of a host call.
+    pub request_len: u64,
 }
 
 /// The parsed head of a request.
@@ -143,17 +164,48 @@ pub(crate) fn write(answer: &Answer<'_>, out: &mut [u8]) -> (gojinn_answer, Opti
         writer.bytes(body);
         writer.bytes(&next);
     };
-    match out.get_mut(..whole) {
-        Some(out) => {
-            parts(Writer(out));
-            (filled, None)
-        }
-        None => {
-            let mut rest = vec![0; whole];
-            parts(Writer(&mut rest));
-            (filled, Some(gojinn_rest(rest)))
-        }
+    let rest = fill(out, whole, parts);
+    (filled, rest)
+}
+
+/// Writes the frame of an event to `out`, or to a rest if it does not fit.
+pub(crate) fn write_event(
+    waiting: &Waiting<'_>,
+    out: &mut [u8],
+) -> (gojinn_event, Option<gojinn_rest>) {
+    let now = Instant::now();
+    let nanos = |at: Instant| {
+        let left = at.saturating_duration_since(now).as_nanos();
+        u64::try_from(left).unwrap_or(u64::MAX)
+    };
+    let (kind, until, operation, request) = match waiting.event {
+        Event::Sleep(until) => (1, *until, &[][..], &[][..]),
+        Event::Call { operation, request } => (2, None, &**operation, &**request),
+    };
+    let filled = gojinn_event {
+        kind,
+        reserved: 0,
+        until_ns: until.map_or(u64::MAX, nanos),
+        deadline_ns: nanos(waiting.deadline),
+        operation_len: operation.len() as u64,
+        request_len: request.len() as u64,
+    };
+    let rest = fill(out, operation.len() + request.len(), |mut writer| {
+        writer.bytes(operation);
+        writer.bytes(request);
+    });
+    (filled, rest)
+}
+
+/// Lets `write` fill the beginning of `out`, or a rest if it does not fit.
+fn fill(out: &mut [u8], whole: usize, write: impl FnOnce(Writer<'_>)) -> Option<gojinn_rest> {
+    if let Some(out) = out.get_mut(..whole) {
+        write(Writer(out));
+        return None;
     }
+    let mut rest = vec![0; whole];
+    write(Writer(&mut rest));
+    Some(gojinn_rest(rest))
 }
 
 /// The last part of the frame: how the request goes on.

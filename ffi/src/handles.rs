@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use engine_core::backend::Backend;
-use engine_core::{CallId, Cancel, Engine, Error, ErrorKind, Function};
+use engine_core::{CallId, Cancel, Engine, Error, ErrorKind, Function, Reached, Reply};
 
 use crate::codes::{self, GOJINN_BAD_FRAME, GOJINN_STALE_CALL};
 use crate::config;
-use crate::frame::{self, Head, gojinn_answer};
+use crate::frame::{self, Head, gojinn_answer, gojinn_event};
 
 /// An engine. It has one owner, who frees it with `gojinn_engine_free`.
 #[allow(non_camel_case_types, reason = "the name in C")]
@@ -72,26 +72,67 @@ pub(crate) fn new_function(
     })
 }
 
-/// Runs one call. The frame is in `out`, or in the rest if it did not fit.
+/// How far a call has come. The frame is in the caller's buffer, or in the rest if it did not fit.
+pub(crate) enum Filled {
+    Answer(gojinn_answer, Option<gojinn_rest>),
+    Event(gojinn_event, Option<gojinn_rest>),
+}
+
+impl Filled {
+    fn new(reached: Reached<'_>, out: &mut [u8]) -> Self {
+        match reached {
+            Reached::Answer(answer) => {
+                let (filled, rest) = frame::write(answer, out);
+                Self::Answer(filled, rest)
+            }
+            Reached::Waiting(waiting) => {
+                let (filled, rest) = frame::write_event(waiting, out);
+                Self::Event(filled, rest)
+            }
+        }
+    }
+}
+
+/// Begins one call, and runs its guest until it has ended or waits.
 pub(crate) fn call(
     function: &gojinn_function,
     id: CallId,
     head: &[u8],
     body: &[u8],
     out: &mut [u8],
-) -> Result<(gojinn_answer, Option<gojinn_rest>), i32> {
+) -> Result<Filled, i32> {
     let permit = function.engine.claim(id).map_err(|_| GOJINN_STALE_CALL)?;
     let head = Head::parse(head).ok_or(GOJINN_BAD_FRAME)?;
     function
         .function
-        .call(permit, &head.request(body), &head.per_request, |answer| {
-            frame::write(answer, out)
-        })
+        .begin(
+            permit,
+            &head.request(body),
+            &head.per_request,
+            |reached| Filled::new(reached, out),
+        )
         .map_err(|error| match error.kind() {
             // The only mistakes that a request can make here: a wrong number of per-request values, or a NUL byte in one.
             ErrorKind::Config => GOJINN_BAD_FRAME,
             _ => codes::code(&error),
         })
+}
+
+/// Goes on with a suspended call, until its guest has ended or waits again.
+pub(crate) fn resume(
+    engine: &Engine,
+    id: CallId,
+    code: i32,
+    reply: &[u8],
+    out: &mut [u8],
+) -> Result<Filled, i32> {
+    let reply = Reply {
+        code,
+        bytes: reply.to_vec(),
+    };
+    engine
+        .resume(id, reply, |reached| Filled::new(reached, out))
+        .map_err(|_| GOJINN_STALE_CALL)
 }
 
 /// Compiles what the engine that started this process wants compiled.

@@ -17,9 +17,9 @@ use boundary::{attempt, bytes, give, give_text, guard};
 pub use codes::{
     GOJINN_ABI_VERSION, GOJINN_BAD_CONFIG, GOJINN_BAD_FRAME, GOJINN_CANCELLED, GOJINN_COMPILE,
     GOJINN_HOST, GOJINN_INVALID_MODULE, GOJINN_LOAD, GOJINN_NULL_ARGUMENT, GOJINN_OK, GOJINN_PANIC,
-    GOJINN_REJECTED, GOJINN_STALE_CALL, GOJINN_UNSUPPORTED,
+    GOJINN_REJECTED, GOJINN_STALE_CALL, GOJINN_UNSUPPORTED, GOJINN_WAITING,
 };
-pub use frame::gojinn_answer;
+pub use frame::{gojinn_answer, gojinn_event};
 pub use handles::{gojinn_cancel, gojinn_engine, gojinn_error, gojinn_function, gojinn_rest};
 
 /// The version of the ABI that this library was built with. Compare it with `GOJINN_ABI_VERSION` of the header.
@@ -53,14 +53,20 @@ pub unsafe extern "C" fn gojinn_engine_new(
     unsafe { give(made, engine, error) }
 }
 
-/// Frees an engine. Its functions stay alive.
+/// Frees an engine. Its functions stay alive. Calls that are suspended are ended.
 ///
 /// # Safety
 /// `engine` is NULL or came from `gojinn_engine_new` and was not freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gojinn_engine_free(engine: *mut gojinn_engine) {
-    // SAFETY: by the caller's promise this is the one Box that `give` leaked.
-    guard((), || unsafe { handles::free(engine) });
+    guard((), || {
+        // SAFETY: by the caller's promise `engine` is live, or NULL.
+        if let Some(engine) = unsafe { engine.as_ref() } {
+            engine.0.drop_suspended();
+        }
+        // SAFETY: by the caller's promise this is the one Box that `give` leaked.
+        unsafe { handles::free(engine) };
+    });
 }
 
 /// Describes the engine as JSON: its backends, the default one, the number of permits for calls, and why there is no
@@ -295,12 +301,13 @@ pub unsafe extern "C" fn gojinn_call_cancel(engine: *const gojinn_engine, call: 
     });
 }
 
-/// Answers one request in a fresh sandbox, on the calling thread. The call's id is stale afterwards, whatever this
-/// returns.
+/// Answers one request in a fresh sandbox, on the calling thread. `GOJINN_OK`: the guest has ended, and `answer` is filled.
+/// `GOJINN_WAITING`: the guest waits for what `event` says, and `gojinn_call_resume` goes on with the call; `answer` is not
+/// written then, and `event` not otherwise. The call's id is stale afterwards, unless the guest waits.
 ///
 /// # Safety
 /// `function` is a live function; `head` and `body` are readable for their lengths; `out` is writable for `out_cap` bytes
-/// and overlaps with neither of them; `answer` and `rest` are writable.
+/// and overlaps with neither of them; `answer`, `event` and `rest` are writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gojinn_function_call(
     function: *const gojinn_function,
@@ -312,6 +319,7 @@ pub unsafe extern "C" fn gojinn_function_call(
     out: *mut u8,
     out_cap: usize,
     answer: *mut gojinn_answer,
+    event: *mut gojinn_event,
     rest: *mut *mut gojinn_rest,
 ) -> i32 {
     // SAFETY: the caller's promise is passed on.
@@ -326,23 +334,97 @@ pub unsafe extern "C" fn gojinn_function_call(
     let (Some(function), Some(head), Some(body), Some(out)) = (function, head, body, out) else {
         return GOJINN_NULL_ARGUMENT;
     };
-    if answer.is_null() || rest.is_null() {
+    if answer.is_null() || event.is_null() || rest.is_null() {
         return GOJINN_NULL_ARGUMENT;
     }
     guard(GOJINN_PANIC, || {
-        match handles::call(function, CallId(call), head, body, out) {
-            Ok((filled, left)) => {
-                let left = left.map_or(ptr::null_mut(), |left| Box::into_raw(Box::new(left)));
-                // SAFETY: by the caller's promise both are writable, and neither is NULL.
-                unsafe {
-                    answer.write(filled);
-                    rest.write(left);
-                }
-                GOJINN_OK
-            }
-            Err(code) => code,
-        }
+        let filled = handles::call(function, CallId(call), head, body, out);
+        // SAFETY: by the caller's promise all three are writable, and none is NULL.
+        unsafe { give_filled(filled, answer, event, rest) }
     })
+}
+
+/// Goes on with a suspended call, on the calling thread, with the reply to its event: `code` is 0 or the negative code of a
+/// host call, and `reply` its bytes. It returns as `gojinn_function_call` does. A call that was cancelled or whose deadline has
+/// passed ends here, and `answer` says so. `GOJINN_STALE_CALL` if the call is not suspended.
+///
+/// # Safety
+/// `engine` is a live engine; `reply` is readable for its length; `out` is writable for `out_cap` bytes and does not overlap with
+/// it; `answer`, `event` and `rest` are writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gojinn_call_resume(
+    engine: *const gojinn_engine,
+    call: u64,
+    code: i32,
+    reply: *const u8,
+    reply_len: usize,
+    out: *mut u8,
+    out_cap: usize,
+    answer: *mut gojinn_answer,
+    event: *mut gojinn_event,
+    rest: *mut *mut gojinn_rest,
+) -> i32 {
+    // SAFETY: the caller's promise is passed on.
+    let (engine, reply, out) = unsafe {
+        (
+            engine.as_ref(),
+            bytes(reply, reply_len),
+            boundary::bytes_mut(out, out_cap),
+        )
+    };
+    let (Some(engine), Some(reply), Some(out)) = (engine, reply, out) else {
+        return GOJINN_NULL_ARGUMENT;
+    };
+    if answer.is_null() || event.is_null() || rest.is_null() {
+        return GOJINN_NULL_ARGUMENT;
+    }
+    guard(GOJINN_PANIC, || {
+        let filled = handles::resume(&engine.0, CallId(call), code, reply, out);
+        // SAFETY: by the caller's promise all three are writable, and none is NULL.
+        unsafe { give_filled(filled, answer, event, rest) }
+    })
+}
+
+/// Ends a suspended call without an answer, on the calling thread. Does nothing for a stale id, or for a call that runs.
+///
+/// # Safety
+/// `engine` is NULL or a live engine.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gojinn_call_drop(engine: *const gojinn_engine, call: u64) {
+    // SAFETY: by the caller's promise `engine` is live, or NULL.
+    let engine: Option<&Engine> = unsafe { engine.as_ref() }.map(|engine| &engine.0);
+    guard((), || {
+        engine.map(|engine| engine.drop_call(CallId(call)));
+    });
+}
+
+/// Writes how far a call has come, and returns its code.
+///
+/// # Safety
+/// `answer`, `event` and `rest` are writable.
+unsafe fn give_filled(
+    filled: Result<handles::Filled, i32>,
+    answer: *mut gojinn_answer,
+    event: *mut gojinn_event,
+    rest: *mut *mut gojinn_rest,
+) -> i32 {
+    let (code, left) = match filled {
+        Ok(handles::Filled::Answer(filled, left)) => {
+            // SAFETY: the caller's promise.
+            unsafe { answer.write(filled) };
+            (GOJINN_OK, left)
+        }
+        Ok(handles::Filled::Event(filled, left)) => {
+            // SAFETY: the caller's promise.
+            unsafe { event.write(filled) };
+            (GOJINN_WAITING, left)
+        }
+        Err(code) => return code,
+    };
+    let left = left.map_or(ptr::null_mut(), |left| Box::into_raw(Box::new(left)));
+    // SAFETY: the caller's promise.
+    unsafe { rest.write(left) };
+    code
 }
 
 /// Copies a whole frame that did not fit into the buffer of the call. `GOJINN_BAD_FRAME` if `out_cap` is less than its

@@ -240,18 +240,14 @@ impl Lab {
         let slots =
             |image: &Arc<Image>| self.pool.slot(image, SandboxLimits::default().memory).ok();
         let start = Start::new(Arc::clone(&self.point), Some(&slots));
-        let sandbox = module
-            .instantiate(start, &SandboxLimits::default())
-            .unwrap();
-        sandbox.run(self.job(capture))
+        let mut sandbox = module.instantiate(start, &SandboxLimits::default()).unwrap();
+        finished(sandbox.run(self.job(capture)))
     }
 
     fn run_without_slot(&self, module: &dyn Module, capture: Option<&str>) -> Finished {
         let start = Start::new(Arc::clone(&self.point), None);
-        let sandbox = module
-            .instantiate(start, &SandboxLimits::default())
-            .unwrap();
-        sandbox.run(self.job(capture))
+        let mut sandbox = module.instantiate(start, &SandboxLimits::default()).unwrap();
+        finished(sandbox.run(self.job(capture)))
     }
 }
 

@@ -122,7 +122,7 @@ impl Backend for Hostile {
         self.fake.compile(code)
     }
 
-    unsafe fn load(self: Arc<Self>, _: &Artifact) -> Result<Arc<dyn Module>> {
+    unsafe fn load(self: Arc<Self>, _: &Artifact, _: bool) -> Result<Arc<dyn Module>> {
         Err(Error::host("a process that compiles loads nothing"))
     }
 }
