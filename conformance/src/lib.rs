@@ -17,6 +17,7 @@ pub mod mounts;
 pub mod next;
 pub mod reuse;
 pub mod snapshots;
+pub mod waiting;
 
 use std::sync::Arc;
 
@@ -72,6 +73,12 @@ macro_rules! for_each_case {
             features::passive_segments_keep_their_indices
             features::overlapping_segments_apply_in_order
             features::a_module_without_memory_works
+            waiting::a_host_call_suspends_and_is_resumed
+            waiting::suspended_guests_are_apart
+            waiting::a_suspended_call_can_be_dropped
+            waiting::a_suspended_call_ends_with_its_deadline
+            waiting::a_sleep_is_as_long_as_it_should_be
+            waiting::the_code_of_a_reply_reaches_the_guest
             host::arguments_and_environment_arrive
             host::per_request_values_arrive
             host::two_sandboxes_draw_different_randomness

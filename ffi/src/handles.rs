@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use engine_core::backend::Backend;
-use engine_core::{CallId, Cancel, Engine, Error, ErrorKind, Function, Reached, Reply};
+use engine_core::{CallId, Cancel, Engine, Error, ErrorKind, Function, HostReply, Reached};
 
 use crate::codes::{self, GOJINN_BAD_FRAME, GOJINN_STALE_CALL};
 use crate::config;
@@ -105,12 +105,9 @@ pub(crate) fn call(
     let head = Head::parse(head).ok_or(GOJINN_BAD_FRAME)?;
     function
         .function
-        .begin(
-            permit,
-            &head.request(body),
-            &head.per_request,
-            |reached| Filled::new(reached, out),
-        )
+        .begin(permit, &head.request(body), &head.per_request, |reached| {
+            Filled::new(reached, out)
+        })
         .map_err(|error| match error.kind() {
             // The only mistakes that a request can make here: a wrong number of per-request values, or a NUL byte in one.
             ErrorKind::Config => GOJINN_BAD_FRAME,
@@ -126,7 +123,7 @@ pub(crate) fn resume(
     reply: &[u8],
     out: &mut [u8],
 ) -> Result<Filled, i32> {
-    let reply = Reply {
+    let reply = HostReply {
         code,
         bytes: reply.to_vec(),
     };

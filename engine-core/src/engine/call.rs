@@ -12,7 +12,7 @@ use crate::limits::SandboxLimits;
 use crate::logs::Dropped;
 use crate::module::StartPlan;
 use crate::outcome::{GuestExit, Outcome, TrapCode};
-use crate::sandbox::{Buffers, Event, HostState, Program, Reply};
+use crate::sandbox::{Buffers, Event, HostReply, HostState, Program};
 
 use super::function::{Function, Inner};
 use super::suspended::Suspended;
@@ -101,7 +101,7 @@ impl Function {
     /// Goes on with a call that is suspended.
     pub(super) fn go_on<R>(
         suspended: Suspended,
-        reply: Reply,
+        reply: HostReply,
         sink: impl FnOnce(Reached<'_>) -> R,
     ) -> R {
         let Suspended {
@@ -122,7 +122,7 @@ impl Function {
                 }));
             }
             host.waits_for = None;
-            host.reply = Some(reply);
+            host.resumed_with = Some(reply);
             Ok(sandbox.resume(host))
         });
         function.reached(Some(sandbox), progress, begun, sink)

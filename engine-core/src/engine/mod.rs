@@ -25,7 +25,7 @@ use crate::calls::{CallId, Permit};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::memory::Pool;
-use crate::sandbox::Reply;
+use crate::sandbox::HostReply;
 
 pub use call::{Answer, RawRun, Reached, Waiting};
 pub use config::EngineConfig;
@@ -100,7 +100,7 @@ impl Engine {
     pub fn resume<R>(
         &self,
         id: CallId,
-        reply: Reply,
+        reply: HostReply,
         sink: impl FnOnce(Reached<'_>) -> R,
     ) -> Result<R> {
         match self.shared.suspended.take(id) {

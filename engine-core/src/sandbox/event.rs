@@ -18,7 +18,7 @@ pub enum Event {
 
 /// What the host has done.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Reply {
+pub struct HostReply {
     /// 0, or the negative code of a host call.
     pub code: i32,
     /// The reply's bytes.

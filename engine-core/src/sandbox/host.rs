@@ -10,8 +10,8 @@ use crate::logs::{Dropped, Logs};
 use crate::outcome::{GuestExit, Trap, TrapCode};
 
 use super::Observed;
+use super::event::{Event, HostReply};
 use super::operations::Reply;
-use super::event::{Event, Reply};
 use super::wasi::{Mounts, Stdio};
 
 /// What the monotonic clock of a guest shows when it starts, unless it starts from a snapshot. Not 0: some runtimes take 0 for
@@ -82,7 +82,7 @@ pub struct HostState {
     /// What the suspended guest waits for.
     pub(crate) waits_for: Option<Event>,
     /// What the host has done for the guest that is resumed: for the hostcall that is called again.
-    pub(crate) reply: Option<Reply>,
+    pub(crate) resumed_with: Option<HostReply>,
     /// Why a hostcall ended the guest, if one did. Set by [`HostState::stop`] and turned into a guest exit by
     /// [`HostState::exit`].
     stop: Option<Stop>,
@@ -121,7 +121,7 @@ impl HostState {
             suspends: false,
             poll_began: None,
             waits_for: None,
-            reply: None,
+            resumed_with: None,
             stop: None,
         }
     }

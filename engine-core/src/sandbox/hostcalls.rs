@@ -89,7 +89,7 @@ macro_rules! for_each_hostcall {
             "gojinn" {
                 fn host_log(level: i32, ptr: i32, len: i32);
                 fn ready() -> i32;
-                fn call(op_ptr: i32, op_len: i32, request_ptr: i32, request_len: i32) -> i32;
+                fn call(op_ptr: i32, op_len: i32, request_ptr: i32, request_len: i32) -> i32, waits;
                 fn reply(ptr: i32, len: i32) -> i32;
             }
         }

@@ -8,7 +8,7 @@ mod operations;
 pub mod wasi;
 mod world;
 
-pub use event::{Event, Reply};
+pub use event::{Event, HostReply};
 pub(crate) use host::{Buffers, FIRST_READING, Reads};
 pub use host::{HostState, MemoryUse, Program, Stop};
 pub(crate) use observed::{Asked, Observed};

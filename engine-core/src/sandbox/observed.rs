@@ -25,6 +25,8 @@ pub(crate) struct Asked {
     pub(crate) files: u32,
     /// The first of them.
     pub(crate) first_file: Option<&'static str>,
+    /// Operations of `gojinn.call` that the host does.
+    pub(crate) calls: u32,
     /// Whether the program said by `gojinn.ready` that it may be warmed up.
     pub(crate) ready: bool,
 }
@@ -67,6 +69,11 @@ impl Observed {
         self.world.monotonic()
     }
 
+    /// Notes an operation of `gojinn.call` that the host does.
+    pub(crate) fn call(&mut self) {
+        self.asked.calls = self.asked.calls.saturating_add(1);
+    }
+
     pub(crate) fn file(&mut self, name: &'static str) {
         // Which directories there are is part of the function's configuration, and so of what its snapshot is made for.
         if matches!(
@@ -88,6 +95,7 @@ impl Asked {
         self.monotonic += other.monotonic;
         self.files = self.files.saturating_add(other.files);
         self.first_file = self.first_file.or(other.first_file);
+        self.calls = self.calls.saturating_add(other.calls);
         self.ready |= other.ready;
         self
     }

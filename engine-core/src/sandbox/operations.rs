@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::event::{Event, HostReply};
 use super::wasi::{bytes, bytes_mut};
 use super::{HostState, Stop};
 
@@ -15,6 +16,8 @@ pub(crate) enum Refusal {
     UnknownOperation = -1,
     /// The request is malformed, or a pointer is outside of the guest's memory.
     BadRequest = -3,
+    /// The operation is not served while a snapshot is recorded or verified.
+    NotNow = -6,
     /// What was asked for does not exist.
     NotFound = -7,
 }
@@ -27,6 +30,8 @@ pub(crate) enum Reply {
     Empty,
     /// Bytes that all sandboxes of the function share.
     Shared(Arc<[u8]>),
+    /// Bytes of the host, for this sandbox alone.
+    Bytes(Vec<u8>),
     /// A text that says why the operation was refused.
     Text(String),
 }
@@ -36,6 +41,7 @@ impl Reply {
         match self {
             Self::Empty => &[],
             Self::Shared(bytes) => bytes,
+            Self::Bytes(bytes) => bytes,
             Self::Text(text) => text.as_bytes(),
         }
     }
@@ -64,14 +70,29 @@ pub fn call(
             "the operation's name or its request is outside of the guest's memory".into(),
         ));
     };
-    Ok(match operation {
-        b"deployment.data" => deployment_data(host, request),
-        _ => {
-            let name = String::from_utf8_lossy(&operation[..operation.len().min(QUOTED)]);
-            let text = format!("there is no operation {name:?}; there is: deployment.data");
-            refused(host, Refusal::UnknownOperation, text)
-        }
-    })
+    if operation == b"deployment.data" {
+        return Ok(deployment_data(host, request));
+    }
+    if let Some(observed) = &mut host.observed {
+        observed.call();
+        let text = "the host is not called while a snapshot is recorded or verified";
+        return Ok(refused(host, Refusal::NotNow, text.into()));
+    }
+    if !host.suspends {
+        let name = String::from_utf8_lossy(&operation[..operation.len().min(QUOTED)]);
+        let text = format!("there is no operation {name:?}; there is: deployment.data");
+        return Ok(refused(host, Refusal::UnknownOperation, text));
+    }
+    let Some(HostReply { code, bytes }) = host.resumed_with.take() else {
+        let (operation, request) = (operation.to_vec(), request.to_vec());
+        return Err(host.wait_for(Event::Call { operation, request }));
+    };
+    if let Some(why) = host.call.interruption() {
+        return Err(why.into());
+    }
+    let len = i32::try_from(bytes.len()).unwrap_or(i32::MAX);
+    host.reply = Reply::Bytes(bytes);
+    Ok(if code < 0 { code } else { len })
 }
 
 /// `gojinn.reply`: copies the reply of the last `gojinn.call`, or as much of it as `len` bytes are. Returns the number of bytes

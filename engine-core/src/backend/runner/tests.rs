@@ -240,13 +240,17 @@ impl Lab {
         let slots =
             |image: &Arc<Image>| self.pool.slot(image, SandboxLimits::default().memory).ok();
         let start = Start::new(Arc::clone(&self.point), Some(&slots));
-        let mut sandbox = module.instantiate(start, &SandboxLimits::default()).unwrap();
+        let mut sandbox = module
+            .instantiate(start, &SandboxLimits::default())
+            .unwrap();
         finished(sandbox.run(self.job(capture)))
     }
 
     fn run_without_slot(&self, module: &dyn Module, capture: Option<&str>) -> Finished {
         let start = Start::new(Arc::clone(&self.point), None);
-        let mut sandbox = module.instantiate(start, &SandboxLimits::default()).unwrap();
+        let mut sandbox = module
+            .instantiate(start, &SandboxLimits::default())
+            .unwrap();
         finished(sandbox.run(self.job(capture)))
     }
 }

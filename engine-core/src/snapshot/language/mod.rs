@@ -58,6 +58,12 @@ pub(super) fn of(loaded: &Loaded, form: Form) -> Result<Box<dyn Language + '_>, 
 /// Checks that the program used no files before its first request, and drew no random bytes except draws of these
 /// lengths.
 fn asked_for_nothing(asked: &Asked, random: &[u32]) -> Result<(), String> {
+    if asked.calls > 0 {
+        return Err(format!(
+            "it calls the host before it reads its request (gojinn.call, {} times): what it got would be frozen",
+            asked.calls
+        ));
+    }
     if let Some(name) = asked.first_file {
         return Err(format!(
             "it uses files before it reads its request ({name}, {} calls): what it found would be frozen",
@@ -73,8 +79,15 @@ fn asked_for_nothing(asked: &Asked, random: &[u32]) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks that a warm-up drew no random bytes: it cannot be seen from outside whether the program keeps any.
+/// Checks that a warm-up drew no random bytes and called no host: it cannot be seen from outside whether the program keeps
+/// anything of it.
 fn drew_nothing(warm: &Checkpoint) -> Result<(), String> {
+    if warm.asked.calls > 0 {
+        return Err(format!(
+            "it calls the host while it answers the sample (gojinn.call, {} times), which is not served then",
+            warm.asked.calls
+        ));
+    }
     if warm.asked.random.is_empty() {
         return Ok(());
     }

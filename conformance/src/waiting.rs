@@ -1,0 +1,262 @@
+//! Cases about guests that wait: their calls are suspended, resumed on any thread, and dropped at any time.
+
+use std::time::{Duration, Instant};
+
+use super::{Fixture, command, expect, printer};
+use engine_core::contract::Request;
+use engine_core::{CallId, Event, Function, HostReply, Outcome, Reached};
+
+/// How far a call has come, without what it borrows.
+#[derive(Debug)]
+enum Seen {
+    Answer {
+        outcome: Outcome,
+        body: Vec<u8>,
+        reason: String,
+    },
+    Event {
+        event: Event,
+        deadline: Instant,
+    },
+}
+
+impl Seen {
+    fn of(reached: Reached<'_>) -> Self {
+        match reached {
+            Reached::Answer(answer) => Self::Answer {
+                outcome: answer.outcome,
+                body: answer
+                    .response
+                    .map_or_else(Vec::new, |response| response.body.to_vec()),
+                reason: answer.reason.to_owned(),
+            },
+            Reached::Waiting(waiting) => Self::Event {
+                event: waiting.event.clone(),
+                deadline: waiting.deadline,
+            },
+        }
+    }
+
+    /// The body of an answer that is ok.
+    fn body(self) -> Vec<u8> {
+        match self {
+            Self::Answer {
+                outcome: Outcome::Ok,
+                body,
+                ..
+            } => body,
+            other => panic!("no answer: {other:?}"),
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Answer { outcome, .. } => *outcome,
+            Self::Event { .. } => panic!("no answer: {self:?}"),
+        }
+    }
+
+    /// The operation and the request of a host call.
+    fn call(self) -> (Vec<u8>, Vec<u8>) {
+        match self {
+            Self::Event {
+                event: Event::Call { operation, request },
+                ..
+            } => (operation, request),
+            other => panic!("no host call: {other:?}"),
+        }
+    }
+}
+
+fn begin(fixture: &Fixture, function: &Function) -> (CallId, Seen) {
+    let permit = expect(fixture.engine.reserve());
+    let id = permit.id();
+    let request = Request::default();
+    (id, expect(function.begin(permit, &request, &[], Seen::of)))
+}
+
+fn resume(fixture: &Fixture, id: CallId, bytes: &[u8]) -> Seen {
+    let reply = HostReply {
+        code: 0,
+        bytes: bytes.to_vec(),
+    };
+    expect(fixture.engine.resume(id, reply, Seen::of))
+}
+
+/// Asks the host `times` times for the operation `echo`, with one byte more each time, and answers with the last reply. Before
+/// each call it fills a page with a pattern, and after it checks the page and traps if it has changed.
+fn caller(times: u32, pattern: u8) -> String {
+    let code = format!(
+        r#"
+        (local $at i32) (local $len i32) (local $round i32)
+        (memory.fill (i32.const 131072) (i32.const {pattern}) (i32.const 65536))
+        (loop $again
+          (local.set $round (i32.add (local.get $round) (i32.const 1)))
+          (local.set $len (call $call (i32.const 512) (i32.const 4) (i32.const 131072) (local.get $round)))
+          (if (i32.lt_s (local.get $len) (i32.const 0)) (then (unreachable)))
+          (local.set $at (i32.const 131072))
+          (loop $check
+            (if (i32.ne (i32.load8_u (local.get $at)) (i32.const {pattern})) (then (unreachable)))
+            (local.set $at (i32.add (local.get $at) (i32.const 1)))
+            (br_if $check (i32.lt_u (local.get $at) (i32.const 196608))))
+          (br_if $again (i32.lt_u (local.get $round) (i32.const {times}))))
+        (drop (call $reply (i32.const 1024) (i32.const 1024)))
+        (call $print (i32.const 528) (i32.const 9))
+        (call $print (i32.const 1024) (local.get $len))
+        (call $print (i32.const 544) (i32.const 2))"#
+    );
+    let imports = r#"(module
+        (import "gojinn" "call" (func $call (param i32 i32 i32 i32) (result i32)))
+        (import "gojinn" "reply" (func $reply (param i32 i32) (result i32)))"#;
+    let fields = r#"(memory (export "memory") 4)
+        (data (i32.const 512) "echo") (data (i32.const 528) "{\"body\":\"") (data (i32.const 544) "\"}")"#;
+    command(fields, &code).replacen("(module", imports, 1)
+}
+
+/// Sleeps for so many milliseconds, and answers.
+fn sleeper(millis: u64) -> String {
+    let nanos = millis * 1_000_000;
+    printer(r#"{"body":"ok"}"#, "").replacen(
+        r#"(func (export "_start") (call $print"#,
+        &format!(r#"(func (export "_start") (call $sleep (i64.const {nanos})) (call $print"#),
+        1,
+    )
+}
+
+/// A host call suspends its guest until it is resumed, as often as it calls; the reply is the host's.
+pub fn a_host_call_suspends_and_is_resumed(fixture: &Fixture) {
+    let function = fixture.deploy(&caller(3, 7));
+    let (id, seen) = begin(fixture, &function);
+    assert_eq!(seen.call(), (b"echo".to_vec(), vec![7; 1]));
+    assert_eq!(fixture.engine.suspended(), 1);
+    assert_eq!(resume(fixture, id, b"one").call().1, [7; 2]);
+    assert_eq!(resume(fixture, id, b"two").call().1, [7; 3]);
+    assert_eq!(resume(fixture, id, b"three").body(), b"three");
+    assert_eq!(fixture.engine.suspended(), 0);
+    let stale = fixture.engine.resume(id, HostReply::default(), Seen::of);
+    assert!(stale.is_err(), "the id is stale");
+    assert_eq!(fixture.engine.permits().0, 0);
+}
+
+/// A guest goes on where it waited on whatever thread resumes it, and nothing of other sandboxes is in its memory.
+pub fn suspended_guests_are_apart(fixture: &Fixture) {
+    let functions: Vec<_> = (1..=8).map(|at| fixture.deploy(&caller(4, at))).collect();
+    let mut waiting: Vec<_> = functions
+        .iter()
+        .enumerate()
+        .map(|(at, function)| {
+            let (id, seen) = begin(fixture, function);
+            assert_eq!(seen.call().1, [at as u8 + 1]);
+            (at, id)
+        })
+        .collect();
+    for round in 2..=4 {
+        waiting.reverse();
+        std::thread::scope(|scope| {
+            for &(at, id) in &waiting {
+                // Another sandbox of another function runs on the same thread in between.
+                scope.spawn(move || {
+                    let other = begin(fixture, &functions[(at + 1) % functions.len()]).0;
+                    assert!(fixture.engine.drop_call(other));
+                    let seen = resume(fixture, id, b"x");
+                    assert_eq!(seen.call().1, vec![at as u8 + 1; round]);
+                });
+            }
+        });
+    }
+    for (at, id) in waiting {
+        let answer = format!("answer {at}").into_bytes();
+        assert_eq!(resume(fixture, id, &answer).body(), answer);
+    }
+    assert_eq!(fixture.engine.suspended(), 0);
+}
+
+/// A suspended call can be dropped at any time, and leaves nothing: no permit, no slot, no wrong byte in the next sandbox.
+pub fn a_suspended_call_can_be_dropped(fixture: &Fixture) {
+    let function = fixture.deploy(&caller(2, 9));
+    for round in 0..200 {
+        let (id, _) = begin(fixture, &function);
+        if round % 2 == 1 {
+            assert_eq!(resume(fixture, id, b"x").call().1, [9; 2]);
+        }
+        assert!(fixture.engine.drop_call(id));
+        assert!(!fixture.engine.drop_call(id));
+    }
+    assert_eq!(fixture.engine.suspended(), 0);
+    assert_eq!(fixture.engine.permits().0, 0);
+    if let Some(pool) = fixture.engine.pool() {
+        assert_eq!(pool.stats().busy, 0);
+    }
+    let (id, _) = begin(fixture, &function);
+    assert_eq!(resume(fixture, id, b"x").call().1, [9; 2]);
+    assert_eq!(resume(fixture, id, b"end").body(), b"end");
+}
+
+/// A suspended call whose deadline has passed, or that was cancelled, ends where it waits when it is resumed.
+pub fn a_suspended_call_ends_with_its_deadline(fixture: &Fixture) {
+    let function = fixture.deploy_with(&caller(2, 3), |config| {
+        config.limits.timeout = Duration::from_millis(30);
+    });
+    let (id, seen) = begin(fixture, &function);
+    let Seen::Event { deadline, .. } = seen else {
+        panic!("it waits");
+    };
+    std::thread::sleep(deadline.saturating_duration_since(Instant::now()));
+    assert_eq!(resume(fixture, id, b"late").outcome(), Outcome::Timeout);
+
+    let function = fixture.deploy(&caller(2, 3));
+    let (id, _) = begin(fixture, &function);
+    assert!(fixture.engine.cancel(id));
+    assert_eq!(resume(fixture, id, b"gone").outcome(), Outcome::Cancelled);
+    assert_eq!(fixture.engine.permits().0, 0);
+}
+
+/// A guest that sleeps gives its thread back where the backend can suspend it, and sleeps for as long as it wants.
+pub fn a_sleep_is_as_long_as_it_should_be(fixture: &Fixture) {
+    let function = fixture.deploy(&sleeper(20));
+    let begun = Instant::now();
+    let (id, seen) = begin(fixture, &function);
+    let suspends = fixture.engine.backends()[0].capabilities().suspends;
+    if !suspends {
+        assert_eq!(seen.body(), b"ok");
+        assert!(begun.elapsed() >= Duration::from_millis(20));
+        return;
+    }
+    let Seen::Event {
+        event: Event::Sleep(Some(until)),
+        ..
+    } = seen
+    else {
+        panic!("it sleeps: {seen:?}");
+    };
+    assert!(until >= begun + Duration::from_millis(20));
+    // Too early: it goes on sleeping, until the same time.
+    match resume(fixture, id, b"") {
+        Seen::Event {
+            event: Event::Sleep(again),
+            ..
+        } => assert_eq!(again, Some(until)),
+        seen => assert!(until <= Instant::now(), "{seen:?}"),
+    }
+    if fixture.engine.suspended() == 1 {
+        std::thread::sleep(until.saturating_duration_since(Instant::now()));
+        assert_eq!(resume(fixture, id, b"").body(), b"ok");
+    }
+    // A call that cannot be suspended blocks its thread.
+    let begun = Instant::now();
+    assert_eq!(fixture.get(&function).body, b"ok");
+    assert!(begun.elapsed() >= Duration::from_millis(20));
+}
+
+/// The negative code of a reply reaches the guest, and so does the text that goes with it.
+pub fn the_code_of_a_reply_reaches_the_guest(fixture: &Fixture) {
+    let function = fixture.deploy(&caller(1, 5));
+    let (id, _) = begin(fixture, &function);
+    let reply = HostReply {
+        code: -2,
+        bytes: b"denied".to_vec(),
+    };
+    let seen = expect(fixture.engine.resume(id, reply, Seen::of));
+    // The guest of this case takes it as a reason to trap.
+    assert_eq!(seen.outcome(), Outcome::Trap);
+}
