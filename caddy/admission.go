@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -87,30 +89,55 @@ func (a *admission) enter() bool {
 	return false
 }
 
-// admit takes a permit of the function and then one of the engine, within one queue timeout for both, and says how long that
+// defaultConcurrency is how many calls may be in flight unless the config says otherwise. It is high because a call that waits
+// costs memory and no thread; how many guests run at once is bounded by turns.
+const defaultConcurrency = 8192
+
+// maxBlocking returns how many calls of functions may be in flight together on backends that block a thread for each guest that
+// waits.
+func maxBlocking() int { return max(32, 8*runtime.GOMAXPROCS(0)) }
+
+// admit takes a permit of the function and then one of the engine, within one queue timeout for all, and says how long that
 // took. A request that waits for its function's permit holds none of the engine's. After nil, the caller must call leave.
 func (f *sharedFunction) admit(ctx context.Context, timeout time.Duration) (time.Duration, error) {
-	if f.admission == nil && f.engine.admission.tryAcquire() {
+	if f.admission == nil && f.facts.Suspends && f.engine.admission.tryAcquire() {
 		return 0, nil
 	}
 	start := time.Now()
 	deadline := start.Add(timeout)
-	if f.admission != nil {
-		if err := f.admission.acquire(ctx, deadline); err != nil {
+	gates := f.gates()
+	for at, gate := range gates {
+		if gate == nil {
+			continue
+		}
+		if err := gate.acquire(ctx, deadline); err != nil {
+			release(gates[:at])
 			return time.Since(start), err
 		}
 	}
-	err := f.engine.admission.acquire(ctx, deadline)
-	if err != nil && f.admission != nil {
-		f.admission.release()
-	}
-	return time.Since(start), err
+	return time.Since(start), nil
 }
 
 // leave returns what admit took.
 func (f *sharedFunction) leave() {
-	f.engine.admission.release()
-	if f.admission != nil {
-		f.admission.release()
+	gates := f.gates()
+	release(gates[:])
+}
+
+// gates returns what a call of the function must be admitted by, in this order; nil where it need not be.
+func (f *sharedFunction) gates() [3]*admission {
+	gates := [3]*admission{f.admission, nil, f.engine.admission}
+	if !f.facts.Suspends {
+		gates[1] = f.engine.blocking
+	}
+	return gates
+}
+
+// release returns a permit of each gate.
+func release(gates []*admission) {
+	for _, gate := range slices.Backward(gates) {
+		if gate != nil {
+			gate.release()
+		}
 	}
 }

@@ -99,7 +99,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 		a.Backend = defaultBackend
 	}
 	if a.MaxConcurrency == 0 {
-		a.MaxConcurrency = max(32, 8*runtime.GOMAXPROCS(0))
+		a.MaxConcurrency = defaultConcurrency
 	}
 	if a.Snapshot == "" {
 		a.Snapshot = snapshotAuto

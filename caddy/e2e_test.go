@@ -544,10 +544,11 @@ func trapInOrder(t *testing.T, order []string) {
 				var head engine.Head
 				head.Reset(&engine.Request{Method: "GET", URI: "/", TraceID: "t"})
 				head.EndHeaders()
-				var answer engine.Answer
-				if _, err := f.Call(id, head.Bytes(), nil, make([]byte, 0, 4096), &answer); err != nil {
+				var result engine.Result
+				if _, err := f.Call(id, head.Bytes(), nil, make([]byte, 0, 4096), &result); err != nil {
 					t.Fatal(err)
 				}
+				answer := &result.Answer
 				if answer.Outcome != engine.OutcomeTrap {
 					t.Fatalf("%s, %s: got %s (%s)", backend, name, answer.Outcome, answer.Reason)
 				}

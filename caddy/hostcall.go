@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -88,6 +89,15 @@ type callUse struct {
 	traceparent, tracestate string
 	httpRequests            int
 	storeCalls              int
+}
+
+// newCallUse returns that of a request which has called nothing yet.
+func newCallUse(r *http.Request, t *traced) *callUse {
+	return &callUse{
+		trace:       t,
+		traceparent: r.Header.Get("Traceparent"),
+		tracestate:  strings.Join(r.Header.Values("Tracestate"), ","),
+	}
 }
 
 type callUseKey struct{}

@@ -50,6 +50,9 @@ type engineKey struct {
 type sharedEngine struct {
 	engine.Engine
 	admission *admission
+	// blocking bounds the calls on backends that block a thread for each guest that waits.
+	blocking *admission
+	turns    *turns
 
 	mu sync.Mutex
 	// logged is how many of the engine's warnings have been logged.
@@ -81,7 +84,10 @@ func loadEngine(key engineKey) (*sharedEngine, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &sharedEngine{Engine: e, admission: newAdmission(key.maxConcurrency)}, nil
+		return &sharedEngine{
+			Engine: e, admission: newAdmission(key.maxConcurrency),
+			blocking: newAdmission(min(key.maxConcurrency, maxBlocking())), turns: newTurns(),
+		}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -107,8 +113,8 @@ type sharedFunction struct {
 	info      functionInfo
 	facts     functionFacts
 	key       functionKey
-	// active is the number of running calls.
-	active atomic.Int64
+	// active is the number of calls that have begun and not ended, waiting how many of them wait for the host.
+	active, waiting atomic.Int64
 }
 
 // functionInfo is a function in the answer of GET /gojinn/functions.

@@ -38,8 +38,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (http.ResponseWr
 	t := startTrace(r, f.info.Name)
 	x.stats = callStats{}
 
-	answer := &x.answer
+	answer := &x.result.Answer
 	*answer = engine.Answer{Outcome: engine.OutcomeError}
+	x.request, x.trace = r, &t
 	err := h.call(w, r, f, x, &t)
 	var on *goesOn
 	if err == nil {
@@ -61,7 +62,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (http.ResponseWr
 	return nil, writeResponse(w, r, answer)
 }
 
-// call admits the request and runs the guest. x.answer has the outcome, also if there is an error.
+// call admits the request and runs the guest. x.result.Answer has the outcome, also if there is an error.
 func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *sharedFunction, x *exchange, t *traced) error {
 	ctx := r.Context()
 	arrived := time.Now()
@@ -85,13 +86,18 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *sharedFunction
 	x.canceller.begin(ctx, f.engine, id)
 	f.active.Add(1)
 	h.meters.active.Inc()
-	x.out, err = f.Call(id, x.head.Bytes(), x.body, x.out, &x.answer)
-	h.meters.active.Dec()
-	f.active.Add(-1)
-	x.canceller.end()
-	x.stats.duration = x.answer.Duration
+	defer func() {
+		h.meters.active.Dec()
+		f.active.Add(-1)
+		x.canceller.end()
+	}()
+	err = h.run(ctx, f, x, id)
+	x.stats.duration = x.result.Answer.Duration
+	if err != nil && ctx.Err() != nil {
+		return h.notCalled(x, arrived, f.notAdmitted(w, ctx, err))
+	}
 	if err != nil {
-		x.answer.Outcome = engine.OutcomeError
+		x.result.Answer.Outcome = engine.OutcomeError
 		return caddyhttp.Error(http.StatusInternalServerError, fmt.Errorf("function %s: %w", f.info.Name, err))
 	}
 	return nil
@@ -100,10 +106,10 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *sharedFunction
 // notCalled sets the stats and the outcome of a request whose guest did not run, and returns its error.
 func (h *Handler) notCalled(x *exchange, since time.Time, err error) error {
 	x.stats.duration = time.Since(since)
-	x.answer.Outcome = engine.OutcomeRejected
+	x.result.Answer.Outcome = engine.OutcomeRejected
 	var failed caddyhttp.HandlerError
 	if errors.As(err, &failed) && failed.StatusCode == statusClientGone {
-		x.answer.Outcome = engine.OutcomeCancelled
+		x.result.Answer.Outcome = engine.OutcomeCancelled
 	}
 	return err
 }
@@ -142,9 +148,14 @@ type exchange struct {
 	head      engine.Head
 	body      []byte
 	out       []byte
-	answer    engine.Answer
+	result    engine.Result
 	stats     callStats
 	canceller canceller
+	turn      turn
+	// request and trace are those of the running request, for what its guest asks of the host; use is what it has used.
+	request *http.Request
+	trace   *traced
+	use     *callUse
 }
 
 var exchanges = sync.Pool{New: func() any { return &exchange{out: make([]byte, 0, 16<<10)} }}
@@ -159,7 +170,8 @@ func (x *exchange) done() {
 	if cap(x.out) > maxKept {
 		x.out = make([]byte, 0, 16<<10)
 	}
-	x.answer = engine.Answer{}
+	x.result = engine.Result{}
+	x.request, x.trace, x.use = nil, nil, nil
 	exchanges.Put(x)
 }
 

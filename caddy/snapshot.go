@@ -28,6 +28,8 @@ type functionFacts struct {
 	// Source is where the compiled code came from: `compiled`, `cache`, or `memory` if another function has the same module.
 	Source   string        `json:"source"`
 	Snapshot snapshotFacts `json:"snapshot"`
+	// Suspends says that a guest which waits costs no thread.
+	Suspends bool `json:"suspends"`
 	// Warnings says what could not be done as configured, although the function serves.
 	Warnings []string `json:"warnings"`
 }

@@ -9,15 +9,8 @@ use engine_core::{CallId, Event, Function, HostReply, Outcome, Reached};
 /// How far a call has come, without what it borrows.
 #[derive(Debug)]
 enum Seen {
-    Answer {
-        outcome: Outcome,
-        body: Vec<u8>,
-        reason: String,
-    },
-    Event {
-        event: Event,
-        deadline: Instant,
-    },
+    Answer { outcome: Outcome, body: Vec<u8> },
+    Event { event: Event, deadline: Instant },
 }
 
 impl Seen {
@@ -28,7 +21,6 @@ impl Seen {
                 body: answer
                     .response
                     .map_or_else(Vec::new, |response| response.body.to_vec()),
-                reason: answer.reason.to_owned(),
             },
             Reached::Waiting(waiting) => Self::Event {
                 event: waiting.event.clone(),
@@ -141,6 +133,7 @@ pub fn a_host_call_suspends_and_is_resumed(fixture: &Fixture) {
 /// A guest goes on where it waited on whatever thread resumes it, and nothing of other sandboxes is in its memory.
 pub fn suspended_guests_are_apart(fixture: &Fixture) {
     let functions: Vec<_> = (1..=8).map(|at| fixture.deploy(&caller(4, at))).collect();
+    let functions = functions.as_slice();
     let mut waiting: Vec<_> = functions
         .iter()
         .enumerate()

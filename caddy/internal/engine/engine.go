@@ -37,6 +37,10 @@ package engine
 #cgo nocallback gojinn_call_cancel
 #cgo noescape gojinn_function_call
 #cgo nocallback gojinn_function_call
+#cgo noescape gojinn_call_resume
+#cgo nocallback gojinn_call_resume
+#cgo noescape gojinn_call_drop
+#cgo nocallback gojinn_call_drop
 #cgo noescape gojinn_rest_read
 #cgo nocallback gojinn_rest_read
 #cgo noescape gojinn_rest_free
@@ -56,6 +60,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -183,49 +188,101 @@ type function struct {
 	handle handle
 }
 
-func (f *function) Call(id CallID, head, body, out []byte, answer *Answer) ([]byte, error) {
-	var raw C.gojinn_answer
-	var rest *C.gojinn_rest
+func (f *function) Call(id CallID, head, body, out []byte, result *Result) ([]byte, error) {
+	var raw filled
 	out = out[:cap(out)]
 	code := C.gojinn_function_call(f.ptr(), C.uint64_t(id),
 		pointer(head), C.size_t(len(head)), pointer(body), C.size_t(len(body)),
-		pointer(out), C.size_t(len(out)), &raw, &rest)
+		pointer(out), C.size_t(len(out)), &raw.answer, &raw.event, &raw.rest)
 	runtime.KeepAlive(f)
-	if code != C.GOJINN_OK {
+	return raw.read(code, out, result)
+}
+
+func (e *engine) Resume(id CallID, code int32, reply, out []byte, result *Result) ([]byte, error) {
+	var raw filled
+	out = out[:cap(out)]
+	status := C.gojinn_call_resume(e.ptr(), C.uint64_t(id), C.int32_t(code), pointer(reply), C.size_t(len(reply)),
+		pointer(out), C.size_t(len(out)), &raw.answer, &raw.event, &raw.rest)
+	runtime.KeepAlive(e)
+	return raw.read(status, out, result)
+}
+
+func (e *engine) Drop(id CallID) {
+	C.gojinn_call_drop(e.ptr(), C.uint64_t(id))
+	runtime.KeepAlive(e)
+}
+
+// filled is what the library fills in a call.
+type filled struct {
+	answer C.gojinn_answer
+	event  C.gojinn_event
+	rest   *C.gojinn_rest
+}
+
+// read makes a result of what the library has filled in, with its frame in out or in a larger buffer.
+func (raw *filled) read(code C.int32_t, out []byte, result *Result) ([]byte, error) {
+	var parts lengths
+	switch code {
+	case C.GOJINN_OK:
+		parts = lengths{
+			headers: uint64(raw.answer.headers_len),
+			reason:  uint64(raw.answer.reason_len),
+			logs:    uint64(raw.answer.logs_len),
+			body:    uint64(raw.answer.body_len),
+			next:    uint64(raw.answer.next_len),
+		}
+	case C.GOJINN_WAITING:
+		// The parts of an event take the places of the last two.
+		parts = lengths{logs: uint64(raw.event.operation_len), body: uint64(raw.event.request_len)}
+	default:
 		return out, codeError(code)
 	}
-	parts := lengths{
-		headers: uint64(raw.headers_len),
-		reason:  uint64(raw.reason_len),
-		logs:    uint64(raw.logs_len),
-		body:    uint64(raw.body_len),
-		next:    uint64(raw.next_len),
-	}
 	n, ok := parts.total()
-	if rest != nil {
+	if raw.rest != nil {
+		read := C.int32_t(C.GOJINN_OK)
 		if ok {
 			out = make([]byte, n)
-			code = C.gojinn_rest_read(rest, pointer(out), C.size_t(len(out)))
+			read = C.gojinn_rest_read(raw.rest, pointer(out), C.size_t(len(out)))
 		}
-		C.gojinn_rest_free(rest)
-		if code != C.GOJINN_OK {
-			return out, codeError(code)
+		C.gojinn_rest_free(raw.rest)
+		if read != C.GOJINN_OK {
+			return out, codeError(read)
 		}
 	}
 	if !ok || n > len(out) {
-		return out, &Error{Code: CodeHost, Message: "the answer's frame is longer than its buffer"}
+		return out, &Error{Code: CodeHost, Message: "the frame of a call is longer than its buffer"}
 	}
+	result.Waits = code == C.GOJINN_WAITING
+	if result.Waits {
+		result.Event = Event{
+			Kind:      EventKind(raw.event.kind),
+			Until:     nanoseconds(raw.event.until_ns),
+			Deadline:  nanoseconds(raw.event.deadline_ns),
+			Operation: out[:parts.logs],
+			Request:   out[parts.logs:n],
+		}
+		return out, nil
+	}
+	answer := &result.Answer
 	*answer = Answer{
-		Outcome:         Outcome(raw.outcome),
-		Status:          int(raw.status),
-		NamesStatus:     raw.names_status != 0,
-		Duration:        time.Duration(raw.duration_ns),
-		MemoryPeak:      uint64(raw.memory_peak),
-		LogsDropped:     uint64(raw.logs_dropped),
-		LogLinesDropped: uint64(raw.log_lines_dropped),
-		HeaderCount:     int(raw.headers),
+		Outcome:         Outcome(raw.answer.outcome),
+		Status:          int(raw.answer.status),
+		NamesStatus:     raw.answer.names_status != 0,
+		Duration:        time.Duration(raw.answer.duration_ns),
+		MemoryPeak:      uint64(raw.answer.memory_peak),
+		LogsDropped:     uint64(raw.answer.logs_dropped),
+		LogLinesDropped: uint64(raw.answer.log_lines_dropped),
+		HeaderCount:     int(raw.answer.headers),
 	}
 	return out, answer.split(out[:n], parts)
+}
+
+// nanoseconds converts a time of the library, whose largest value means never.
+func nanoseconds(n C.uint64_t) time.Duration {
+	if n > math.MaxInt64 {
+		return -1
+	}
+	return time.Duration(n)
 }
 
 func (f *function) Describe() ([]byte, error) {

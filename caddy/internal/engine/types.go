@@ -14,6 +14,11 @@ type Engine interface {
 	// NewFunction compiles and deploys wasm, which may take seconds. At the end of ctx it stops waiting and returns an error
 	// with CodeCancelled.
 	NewFunction(ctx context.Context, wasm []byte, config *FunctionConfig) (Function, error)
+	// Resume goes on with a call that waits, on the calling thread, with the reply to its event: code is 0 or the negative code
+	// of a host call. It returns as Function.Call does. A call that was cancelled or whose deadline has passed ends here.
+	Resume(id CallID, code int32, reply, out []byte, result *Result) ([]byte, error)
+	// Drop ends a call that waits, without an answer. With a stale id it does nothing.
+	Drop(CallID)
 	// NewCall takes a permit for a call. The id must be passed to exactly one of Function.Call and FreeCall.
 	NewCall() (CallID, error)
 	// FreeCall returns the permit of a call that was not passed to Function.Call.
@@ -33,14 +38,45 @@ type Engine interface {
 
 // Function is one deployed function. All methods may be called from any goroutine.
 type Function interface {
-	// Call runs the function once, on the calling thread. It fills answer, whose slices are views into the buffer it
-	// returns: out if the frame fits, else a new one. An error is a fault of the caller or the host, never of the guest.
-	Call(id CallID, head, body, out []byte, answer *Answer) ([]byte, error)
+	// Call runs the function until it has answered or waits, on the calling thread. It fills result, whose slices are views
+	// into the buffer it returns: out if the frame fits, else a new one. After a result that waits, the caller must pass the id
+	// to Engine.Resume or Engine.Drop. An error is a fault of the caller or the host, never of the guest.
+	Call(id CallID, head, body, out []byte, result *Result) ([]byte, error)
 	// Describe returns a description of the function, as JSON.
 	Describe() ([]byte, error)
 	// Close frees the function. Running calls end as usual. It may be called twice; every other method panics after it.
 	Close()
 }
+
+// Result is how far a call has come.
+type Result struct {
+	// Waits says that the guest waits for Event; else it has ended with Answer.
+	Waits  bool
+	Answer Answer
+	Event  Event
+}
+
+// Event is what a guest waits for. Its slices are views into the buffer that the call returned.
+type Event struct {
+	Kind EventKind
+	// Until is the time from now until the guest wants to be resumed without a reply; negative for never.
+	Until time.Duration
+	// Deadline is the time from now until the call must have ended.
+	Deadline time.Duration
+	// Operation and Request are those of a host call.
+	Operation, Request []byte
+}
+
+// EventKind is the kind of an event.
+type EventKind uint32
+
+// The kinds of events, numbered as in the C ABI.
+const (
+	// EventSleep: the guest sleeps.
+	EventSleep EventKind = 1
+	// EventCall: the guest has called the host.
+	EventCall EventKind = 2
+)
 
 // CallID identifies one call. No two calls have the same.
 type CallID uint64

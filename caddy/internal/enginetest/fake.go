@@ -2,6 +2,7 @@
 package enginetest
 
 import (
+	"bytes"
 	"context"
 	"runtime"
 	"sync"
@@ -23,6 +24,9 @@ type Fake struct {
 	Admit func() error
 	// Handle answers one call. Nil answers 200 and echoes the body.
 	Handle func(*Call) Reply
+	// Steps answers one call that waits: it is called for each event, with the reply to the one before, and returns an event
+	// or, at the end, nil and an answer. Nil lets no call wait.
+	Steps func(call *Call, step int, code int32, reply []byte) (*engine.Event, Reply)
 	// Deploy may refuse a module. Nil accepts everything.
 	Deploy func(wasm []byte, config *engine.FunctionConfig) error
 	// Describe returns a function's description, as JSON. Nil describes nothing.
@@ -36,9 +40,19 @@ type Fake struct {
 	// Permits is how many calls hold a permit.
 	Permits atomic.Int64
 
-	next      atomic.Uint64
+	next atomic.Uint64
+	// Dropped counts the calls that were dropped while they waited.
+	Dropped atomic.Int64
+
 	mu        sync.Mutex
 	cancelled map[engine.CallID]chan struct{}
+	waiting   map[engine.CallID]*waitingCall
+}
+
+// waitingCall is a call of Steps.
+type waitingCall struct {
+	call *Call
+	step int
 }
 
 // Call is a call as the engine gets it.
@@ -179,6 +193,66 @@ func (e *fakeEngine) Cancel(id engine.CallID) {
 	}
 }
 
+func (e *fakeEngine) Resume(id engine.CallID, code int32, reply, out []byte, result *engine.Result) ([]byte, error) {
+	fake := e.fake
+	fake.mu.Lock()
+	w := fake.waiting[id]
+	delete(fake.waiting, id)
+	fake.mu.Unlock()
+	if w == nil {
+		return out, &engine.Error{Code: 104, Message: "stale call"}
+	}
+	select {
+	case <-w.call.Cancelled:
+		return e.finish(id, out, Refused(engine.OutcomeCancelled, 499, "cancelled"), result)
+	default:
+	}
+	return e.step(id, w, code, reply, out, result)
+}
+
+// step makes the next step of a call.
+func (e *fakeEngine) step(id engine.CallID, w *waitingCall, code int32, reply, out []byte, result *engine.Result) ([]byte, error) {
+	event, answer := e.fake.Steps(w.call, w.step, code, reply)
+	w.step++
+	if event == nil {
+		return e.finish(id, out, answer, result)
+	}
+	result.Waits, result.Event = true, *event
+	e.fake.mu.Lock()
+	defer e.fake.mu.Unlock()
+	if e.fake.waiting == nil {
+		e.fake.waiting = map[engine.CallID]*waitingCall{}
+	}
+	e.fake.waiting[id] = w
+	return out, nil
+}
+
+// finish ends a call with an answer.
+func (e *fakeEngine) finish(id engine.CallID, out []byte, reply Reply, result *engine.Result) ([]byte, error) {
+	e.FreeCall(id)
+	if reply.Err != nil {
+		return out, reply.Err
+	}
+	result.Waits = false
+	answer := &result.Answer
+	*answer = reply.Answer
+	if answer.NamesStatus = answer.Status != 0; !answer.NamesStatus {
+		answer.Status = 200
+	}
+	return engine.NewAnswer(out, answer, reply.Headers, reply.Reason, reply.Logs, reply.Body), nil
+}
+
+func (e *fakeEngine) Drop(id engine.CallID) {
+	e.fake.mu.Lock()
+	_, waits := e.fake.waiting[id]
+	delete(e.fake.waiting, id)
+	e.fake.mu.Unlock()
+	if waits {
+		e.fake.Dropped.Add(1)
+		e.FreeCall(id)
+	}
+}
+
 func (e *fakeEngine) Describe() ([]byte, error) {
 	if e.fake.About != nil {
 		return []byte(e.fake.About()), nil
@@ -209,7 +283,7 @@ type fakeFunction struct {
 	handle handle
 }
 
-func (f *fakeFunction) Call(id engine.CallID, head, body, out []byte, answer *engine.Answer) ([]byte, error) {
+func (f *fakeFunction) Call(id engine.CallID, head, body, out []byte, result *engine.Result) ([]byte, error) {
 	if f.handle.closed.Load() {
 		panic("enginetest: used after Close")
 	}
@@ -220,11 +294,16 @@ func (f *fakeFunction) Call(id engine.CallID, head, body, out []byte, answer *en
 	if !ok {
 		return out, &engine.Error{Code: 104, Message: "stale call"}
 	}
-	defer f.engine.FreeCall(id)
 	decoded, err := engine.DecodeHead(head)
 	if err != nil {
+		f.engine.FreeCall(id)
 		return out, err
 	}
+	if fake.Steps != nil {
+		call := &Call{Config: f.config, Module: f.module, Head: decoded, Body: bytes.Clone(body), Cancelled: cancelled}
+		return f.engine.step(id, &waitingCall{call: call}, 0, nil, out, result)
+	}
+	defer f.engine.FreeCall(id)
 	reply := OK(string(body))
 	start := time.Now()
 	if fake.Handle != nil {
@@ -233,6 +312,8 @@ func (f *fakeFunction) Call(id engine.CallID, head, body, out []byte, answer *en
 	if reply.Err != nil {
 		return out, reply.Err
 	}
+	result.Waits = false
+	answer := &result.Answer
 	*answer = reply.Answer
 	if answer.NamesStatus = answer.Status != 0; !answer.NamesStatus {
 		answer.Status = 200

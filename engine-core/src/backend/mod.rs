@@ -73,11 +73,8 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
     /// # Safety
     /// `artifact` must be unchanged from `compile` of a backend with this fingerprint: loading native code means
     /// executing it.
-    unsafe fn load(
-        self: Arc<Self>,
-        artifact: &Artifact,
-        suspends: bool,
-    ) -> Result<Arc<dyn Module>>;
+    unsafe fn load(self: Arc<Self>, artifact: &Artifact, suspends: bool)
+    -> Result<Arc<dyn Module>>;
 }
 
 /// A loaded artifact: linked, shared, and cheap to instantiate. [`Runner`] implements it for every [`Instantiate`].

@@ -64,6 +64,7 @@ pub(super) fn deploy(
 
     let facts = FunctionFacts {
         backend: backend.name(),
+        suspends: backend.capabilities().suspends,
         hash: *wasm.hash(),
         module_bytes: wasm.bytes().len(),
         image_bytes: loaded.split.image.as_ref().map(|image| image.len()),

@@ -88,6 +88,8 @@ pub(super) struct Inner {
 pub struct FunctionFacts {
     /// The backend it runs on.
     pub backend: &'static str,
+    /// Whether a guest that waits costs no thread.
+    pub suspends: bool,
     /// Content hash of the module (BLAKE3).
     pub hash: [u8; 32],
     /// Bytes of the module.

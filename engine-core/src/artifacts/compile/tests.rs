@@ -156,7 +156,10 @@ fn only_so_many_go_on_alone() {
     }
     let error = deploy(&engine, &Cancel::new(), 99).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Rejected);
-    assert!(error.to_string().contains("still run in the background"), "{error}");
+    assert!(
+        error.to_string().contains("still run in the background"),
+        "{error}"
+    );
     drop(gate);
     until(|| engine.compiler().abandoned() == 0);
     until(|| deploy(&engine, &Cancel::new(), 99).is_ok());

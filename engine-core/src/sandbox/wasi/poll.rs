@@ -46,7 +46,9 @@ pub fn poll_oneoff(
         check(memory, happened, 4)?;
 
         let now = Instant::now();
-        // A call that was suspended is made again: its relative times count from the first time.
+        // A call that was suspended is made again: its relative times count from the first time. The reply is only that it
+        // may be made.
+        host.resumed_with = None;
         let began = host.poll_began.take().unwrap_or(now);
         let mut subscribed = Vec::with_capacity(count as usize);
         for index in 0..count {

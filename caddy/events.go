@@ -1,0 +1,73 @@
+// This file serves what a guest waits for while its call is suspended.
+
+package gojinn
+
+import (
+	"context"
+
+	"github.com/pauloappbr/gojinn/caddy/internal/engine"
+)
+
+// run runs the guest of a call to its end, through all that it waits for. The call has its permit, and no turn.
+func (h *Handler) run(ctx context.Context, f *sharedFunction, x *exchange, id engine.CallID) error {
+	turns := f.engine.turns
+	if err := x.turn.take(ctx, turns); err != nil {
+		f.engine.FreeCall(id)
+		return err
+	}
+	var err error
+	x.out, err = f.Call(id, x.head.Bytes(), x.body, x.out, &x.result)
+	x.turn.release()
+	if err != nil || !x.result.Waits {
+		return err
+	}
+	defer func() {
+		if x.result.Waits {
+			// Serving an event has failed or panicked.
+			f.engine.Drop(id)
+			x.result.Waits = false
+		}
+	}()
+	// The deadline is the engine's; this context only ends what is done for the guest.
+	ctx, cancel := context.WithTimeout(ctx, x.result.Event.Deadline)
+	defer cancel()
+	for x.result.Waits {
+		f.waiting.Add(1)
+		reply, code := h.serveEvent(ctx, x)
+		f.waiting.Add(-1)
+		// The client has gone: the guest is dropped where it waits. A call that is overdue ends by itself.
+		if ctx.Err() == context.Canceled {
+			f.engine.Cancel(id)
+		}
+		// A call that must end needs no turn.
+		turned := x.turn.take(ctx, turns) == nil
+		x.out, err = f.engine.Resume(id, code, reply, x.out, &x.result)
+		if turned {
+			x.turn.release()
+		}
+		if err != nil {
+			x.result.Waits = false
+			return err
+		}
+	}
+	return nil
+}
+
+// serveEvent does what the guest waits for, or waits until ctx ends.
+func (h *Handler) serveEvent(ctx context.Context, x *exchange) (reply []byte, code int32) {
+	event := &x.result.Event
+	switch event.Kind {
+	case engine.EventCall:
+		if x.use == nil {
+			x.use = newCallUse(x.request, x.trace)
+		}
+		return h.hostCall(withCallUse(ctx, x.use), string(event.Operation), event.Request)
+	case engine.EventSleep:
+		if event.Until < 0 {
+			<-ctx.Done()
+		} else {
+			sleep(ctx, event.Until)
+		}
+	}
+	return nil, 0
+}
