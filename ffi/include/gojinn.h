@@ -14,6 +14,9 @@
 // Success.
 #define GOJINN_OK 0
 
+// The guest waits, and the call is suspended: `gojinn_call_resume` goes on with it.
+#define GOJINN_WAITING 1
+
 // A pointer is NULL that must not be.
 #define GOJINN_NULL_ARGUMENT 100
 
@@ -95,6 +98,22 @@ typedef struct gojinn_answer {
   uint64_t next_len;
 } gojinn_answer;
 
+// What a suspended call waits for, and the lengths of the parts of its frame.
+typedef struct gojinn_event {
+  // 1 a time, 2 the reply to a host call.
+  uint32_t kind;
+  // 0.
+  uint32_t reserved;
+  // Nanoseconds from now until the guest wants to be resumed without a reply. `UINT64_MAX`: never.
+  uint64_t until_ns;
+  // Nanoseconds from now until the call must have ended. A call that is resumed later ends as a timeout.
+  uint64_t deadline_ns;
+  // Bytes of the first part: the name of a host call's operation.
+  uint64_t operation_len;
+  // Bytes of the last part: the request of a host call.
+  uint64_t request_len;
+} gojinn_event;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -115,7 +134,7 @@ int32_t gojinn_engine_new(const uint8_t *config,
                           struct gojinn_engine **engine,
                           struct gojinn_error **error);
 
-// Frees an engine. Its functions stay alive.
+// Frees an engine. Its functions stay alive. Calls that are suspended are ended.
 //
 // # Safety
 // `engine` is NULL or came from `gojinn_engine_new` and was not freed.
@@ -215,12 +234,13 @@ void gojinn_call_free(const struct gojinn_engine *engine, uint64_t call);
 // `engine` is NULL or a live engine.
 void gojinn_call_cancel(const struct gojinn_engine *engine, uint64_t call);
 
-// Answers one request in a fresh sandbox, on the calling thread. The call's id is stale afterwards, whatever this
-// returns.
+// Answers one request in a fresh sandbox, on the calling thread. `GOJINN_OK`: the guest has ended, and `answer` is filled.
+// `GOJINN_WAITING`: the guest waits for what `event` says, and `gojinn_call_resume` goes on with the call; `answer` is not
+// written then, and `event` not otherwise. The call's id is stale afterwards, unless the guest waits.
 //
 // # Safety
 // `function` is a live function; `head` and `body` are readable for their lengths; `out` is writable for `out_cap` bytes
-// and overlaps with neither of them; `answer` and `rest` are writable.
+// and overlaps with neither of them; `answer`, `event` and `rest` are writable.
 int32_t gojinn_function_call(const struct gojinn_function *function,
                              uint64_t call,
                              const uint8_t *head,
@@ -230,7 +250,33 @@ int32_t gojinn_function_call(const struct gojinn_function *function,
                              uint8_t *out,
                              size_t out_cap,
                              struct gojinn_answer *answer,
+                             struct gojinn_event *event,
                              struct gojinn_rest **rest);
+
+// Goes on with a suspended call, on the calling thread, with the reply to its event: `code` is 0 or the negative code of a
+// host call, and `reply` its bytes. It returns as `gojinn_function_call` does. A call that was cancelled or whose deadline has
+// passed ends here, and `answer` says so. `GOJINN_STALE_CALL` if the call is not suspended.
+//
+// # Safety
+// `engine` is a live engine; `reply` is readable for its length; `out` is writable for `out_cap` bytes and does not overlap with
+// it; `answer`, `event` and `rest` are writable.
+int32_t gojinn_call_resume(const struct gojinn_engine *engine,
+                           uint64_t call,
+                           int32_t code,
+                           const uint8_t *reply,
+                           size_t reply_len,
+                           uint8_t *out,
+                           size_t out_cap,
+                           struct gojinn_answer *answer,
+                           struct gojinn_event *event,
+                           struct gojinn_rest **rest);
+
+// Ends a suspended call without an answer, on the calling thread. Does nothing for a stale id, or for a call that runs.
+//
+// # Safety
+// `engine` is NULL or a live engine.
+void gojinn_call_drop(const struct gojinn_engine *engine,
+                      uint64_t call);
 
 // Copies a whole frame that did not fit into the buffer of the call. `GOJINN_BAD_FRAME` if `out_cap` is less than its
 // length.

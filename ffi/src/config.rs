@@ -183,31 +183,31 @@ pub(crate) fn describe_function(function: &Function) -> String {
         .map(|byte| format!("{byte:02x}"))
         .collect();
     serde_json::json!({
-            "name": function.name(),
-            "backend": facts.backend,
-            "hash": hash,
-            "module_bytes": facts.module_bytes,
-            "image_bytes": facts.image_bytes,
-            "plain_because": facts.plain_because,
-            "warnings": function.warnings(),
-            "source": facts.source.name(),
-            "load_ms": facts.loaded_in.as_secs_f64() * 1000.0,
-            "compile_ms": facts.compiled_in.as_secs_f64() * 1000.0,
-            "form": match facts.form {
-                Form::Command => "command",
-                Form::Reactor { .. } => "reactor",
-            },
-        "per_request_values": function.per_request_values(),
-        "suspends": facts.suspends,
-            "snapshot": {
-                "kind": facts.snapshot.kind.name(),
-                "why_not": facts.snapshot.why_not,
-                "took_ms": facts.snapshot.took.as_secs_f64() * 1000.0,
-                "bytes": facts.snapshot.bytes,
-                "patches": facts.snapshot.patches,
-                "stderr": facts.snapshot.stderr,
-            },
-        })
+        "name": function.name(),
+        "backend": facts.backend,
+        "hash": hash,
+        "module_bytes": facts.module_bytes,
+        "image_bytes": facts.image_bytes,
+        "plain_because": facts.plain_because,
+        "warnings": function.warnings(),
+        "source": facts.source.name(),
+        "load_ms": facts.loaded_in.as_secs_f64() * 1000.0,
+        "compile_ms": facts.compiled_in.as_secs_f64() * 1000.0,
+        "form": match facts.form {
+            Form::Command => "command",
+            Form::Reactor { .. } => "reactor",
+        },
+    "per_request_values": function.per_request_values(),
+    "suspends": facts.suspends,
+        "snapshot": {
+            "kind": facts.snapshot.kind.name(),
+            "why_not": facts.snapshot.why_not,
+            "took_ms": facts.snapshot.took.as_secs_f64() * 1000.0,
+            "bytes": facts.snapshot.bytes,
+            "patches": facts.snapshot.patches,
+            "stderr": facts.snapshot.stderr,
+        },
+    })
     .to_string()
 }
 
