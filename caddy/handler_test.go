@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -453,7 +452,7 @@ func TestEngineSettings(t *testing.T) {
 		return fmt.Sprint(got.MaxConcurrency, " ", *got.Pool, " ", got.CompileTimeout, " ", got.CompileMemory, " ", cache)
 	}
 	s.mustLoad(s.simple())
-	if want := fmt.Sprint(max(32, 8*runtime.GOMAXPROCS(0)), " {0 0 } 0s 0 ", caddy.AppDataDir()+"/gojinn/cache"); tell() != want {
+	if want := fmt.Sprint(defaultConcurrency, " {0 0 } 0s 0 ", caddy.AppDataDir()+"/gojinn/cache"); tell() != want {
 		t.Errorf("the defaults are %s, want %s", tell(), want)
 	}
 	for options, want := range map[string]string{

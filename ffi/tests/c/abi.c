@@ -23,6 +23,40 @@ static const uint8_t SPIN[] = {0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00, 0
                                0x03, 0x02, 0x01, 0x00, 0x07, 0x0a, 0x01, 0x06, 0x5f, 0x73, 0x74, 0x61, 0x72, 0x74,
                                0x00, 0x00, 0x0a, 0x09, 0x01, 0x07, 0x00, 0x03, 0x40, 0x0c, 0x00, 0x0b, 0x0b};
 
+/* Calls the host for the operation "echo" with the request "ping", and answers with the reply as its body. In wat:
+ * (module
+ *   (import "gojinn" "call" (func $call (param i32 i32 i32 i32) (result i32)))
+ *   (import "gojinn" "reply" (func $reply (param i32 i32) (result i32)))
+ *   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+ *   (memory (export "memory") 1)
+ *   (data (i32.const 64) "echo" "ping" "{\"body\":\"" "\"}")
+ *   (func $print (param i32 i32)
+ *     (i32.store (i32.const 0) (local.get 0)) (i32.store (i32.const 4) (local.get 1))
+ *     (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))
+ *   (func (export "_start") (local i32)
+ *     (local.set 0 (call $call (i32.const 64) (i32.const 4) (i32.const 68) (i32.const 4)))
+ *     (drop (call $reply (i32.const 1024) (i32.const 1024)))
+ *     (call $print (i32.const 72) (i32.const 9))
+ *     (call $print (i32.const 1024) (local.get 0))
+ *     (call $print (i32.const 81) (i32.const 2)))) */
+static const uint8_t ASKS[] = {
+    0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00, 0x01, 0x17, 0x04, 0x60, 0x04, 0x7f, 0x7f, 0x7f, 0x7f, 0x01, 0x7f,
+    0x60, 0x02, 0x7f, 0x7f, 0x01, 0x7f, 0x60, 0x02, 0x7f, 0x7f, 0x00, 0x60, 0x00, 0x00, 0x02, 0x40, 0x03, 0x06, 0x67,
+    0x6f, 0x6a, 0x69, 0x6e, 0x6e, 0x04, 0x63, 0x61, 0x6c, 0x6c, 0x00, 0x00, 0x06, 0x67, 0x6f, 0x6a, 0x69, 0x6e, 0x6e,
+    0x05, 0x72, 0x65, 0x70, 0x6c, 0x79, 0x00, 0x01, 0x16, 0x77, 0x61, 0x73, 0x69, 0x5f, 0x73, 0x6e, 0x61, 0x70, 0x73,
+    0x68, 0x6f, 0x74, 0x5f, 0x70, 0x72, 0x65, 0x76, 0x69, 0x65, 0x77, 0x31, 0x08, 0x66, 0x64, 0x5f, 0x77, 0x72, 0x69,
+    0x74, 0x65, 0x00, 0x00, 0x03, 0x03, 0x02, 0x02, 0x03, 0x05, 0x03, 0x01, 0x00, 0x01, 0x07, 0x13, 0x02, 0x06, 0x6d,
+    0x65, 0x6d, 0x6f, 0x72, 0x79, 0x02, 0x00, 0x06, 0x5f, 0x73, 0x74, 0x61, 0x72, 0x74, 0x00, 0x04, 0x0a, 0x4e, 0x02,
+    0x1b, 0x00, 0x41, 0x00, 0x20, 0x00, 0x36, 0x02, 0x00, 0x41, 0x04, 0x20, 0x01, 0x36, 0x02, 0x00, 0x41, 0x01, 0x41,
+    0x00, 0x41, 0x01, 0x41, 0x08, 0x10, 0x02, 0x1a, 0x0b, 0x30, 0x01, 0x01, 0x7f, 0x41, 0xc0, 0x00, 0x41, 0x04, 0x41,
+    0xc4, 0x00, 0x41, 0x04, 0x10, 0x00, 0x21, 0x00, 0x41, 0x80, 0x08, 0x41, 0x80, 0x08, 0x10, 0x01, 0x1a, 0x41, 0xc8,
+    0x00, 0x41, 0x09, 0x10, 0x03, 0x41, 0x80, 0x08, 0x20, 0x00, 0x10, 0x03, 0x41, 0xd1, 0x00, 0x41, 0x02, 0x10, 0x03,
+    0x0b, 0x0b, 0x1a, 0x01, 0x00, 0x41, 0xc0, 0x00, 0x0b, 0x13, 0x65, 0x63, 0x68, 0x6f, 0x70, 0x69, 0x6e, 0x67, 0x7b,
+    0x22, 0x62, 0x6f, 0x64, 0x79, 0x22, 0x3a, 0x22, 0x22, 0x7d, 0x00, 0x23, 0x04, 0x6e, 0x61, 0x6d, 0x65, 0x01, 0x1c,
+    0x04, 0x00, 0x04, 0x63, 0x61, 0x6c, 0x6c, 0x01, 0x05, 0x72, 0x65, 0x70, 0x6c, 0x79, 0x02, 0x05, 0x77, 0x72, 0x69,
+    0x74, 0x65, 0x03, 0x05, 0x70, 0x72, 0x69, 0x6e, 0x74,
+};
+
 struct bytes {
     uint8_t *at;
     size_t len;
@@ -105,10 +139,11 @@ static void answers(gojinn_engine *engine, gojinn_function *hello) {
     struct bytes request = head();
     uint8_t out[4096];
     gojinn_answer answer;
+    gojinn_event event;
     gojinn_rest *rest = NULL;
 
     uint64_t call = new_call(engine);
-    CHECK(gojinn_function_call(hello, call, request.at, request.len, NULL, 0, out, sizeof out, &answer, &rest) == GOJINN_OK);
+    CHECK(gojinn_function_call(hello, call, request.at, request.len, NULL, 0, out, sizeof out, &answer, &event, &rest) == GOJINN_OK);
     CHECK(rest == NULL && answer.outcome == 0 && answer.status == 200 && answer.headers == 1);
     const char *expected = "Hello from C: GET /from-c trace=trace-c\n";
     const uint8_t *body = out + answer.headers_len + answer.reason_len + answer.logs_len;
@@ -116,12 +151,12 @@ static void answers(gojinn_engine *engine, gojinn_function *hello) {
     CHECK(answer.duration_ns > 0 && answer.memory_peak >= 65536 && answer.reason_len == 0);
 
     /* The id is stale now. */
-    CHECK(gojinn_function_call(hello, call, request.at, request.len, NULL, 0, out, sizeof out, &answer, &rest)
+    CHECK(gojinn_function_call(hello, call, request.at, request.len, NULL, 0, out, sizeof out, &answer, &event, &rest)
           == GOJINN_STALE_CALL);
 
     /* A frame that does not fit. */
     uint8_t small[8] = {9, 9, 9, 9, 9, 9, 9, 9};
-    CHECK(gojinn_function_call(hello, new_call(engine), request.at, request.len, NULL, 0, small, sizeof small, &answer, &rest)
+    CHECK(gojinn_function_call(hello, new_call(engine), request.at, request.len, NULL, 0, small, sizeof small, &answer, &event, &rest)
           == GOJINN_OK);
     CHECK(rest != NULL && small[0] == 9);
     size_t whole = answer.headers_len + answer.reason_len + answer.logs_len + answer.body_len;
@@ -134,14 +169,14 @@ static void answers(gojinn_engine *engine, gojinn_function *hello) {
 
     /* Heads that are cut off. */
     for (size_t len = 0; len < request.len; len++) {
-        CHECK(gojinn_function_call(hello, new_call(engine), request.at, len, NULL, 0, out, sizeof out, &answer, &rest)
+        CHECK(gojinn_function_call(hello, new_call(engine), request.at, len, NULL, 0, out, sizeof out, &answer, &event, &rest)
               == GOJINN_BAD_FRAME);
     }
 
     /* A body over max_body (10) is 413. */
     const uint8_t body_in[] = "more than ten bytes";
     CHECK(gojinn_function_call(hello, new_call(engine), request.at, request.len, body_in, sizeof body_in - 1, out, sizeof out,
-                               &answer, &rest) == GOJINN_OK);
+                               &answer, &event, &rest) == GOJINN_OK);
     CHECK(rest == NULL && answer.outcome == 5 && answer.status == 413 && answer.reason_len > 0);
     free(request.at);
 }
@@ -162,20 +197,70 @@ static void cancels(gojinn_engine *engine, gojinn_function *spin, gojinn_functio
     struct bytes request = head();
     uint8_t out[4096];
     gojinn_answer answer;
+    gojinn_event event;
     gojinn_rest *rest = NULL;
     struct cancellation cancellation = {engine, new_call(engine)};
     pthread_t thread;
     CHECK(pthread_create(&thread, NULL, cancel_soon, &cancellation) == 0);
-    CHECK(gojinn_function_call(spin, cancellation.call, request.at, request.len, NULL, 0, out, sizeof out, &answer, &rest)
+    CHECK(gojinn_function_call(spin, cancellation.call, request.at, request.len, NULL, 0, out, sizeof out, &answer, &event, &rest)
           == GOJINN_OK);
     CHECK(answer.outcome == 6 && answer.status == 499 && rest == NULL);
     pthread_join(thread, NULL);
     gojinn_call_cancel(engine, cancellation.call); /* a stale id: does nothing */
 
     /* Its own deadline: 504. */
-    CHECK(gojinn_function_call(hasty, new_call(engine), request.at, request.len, NULL, 0, out, sizeof out, &answer, &rest)
+    CHECK(gojinn_function_call(hasty, new_call(engine), request.at, request.len, NULL, 0, out, sizeof out, &answer, &event, &rest)
           == GOJINN_OK);
     CHECK(answer.outcome == 1 && answer.status == 504 && answer.reason_len > 0);
+    free(request.at);
+}
+
+static void waits(gojinn_engine *engine, gojinn_function *asks) {
+    struct bytes request = head();
+    uint8_t out[4096];
+    gojinn_answer answer;
+    gojinn_event event;
+    gojinn_rest *rest = NULL;
+    const uint8_t *pong = (const uint8_t *)"pong";
+
+    /* Suspended, resumed, answered. The frame of the event fits the second time only. */
+    uint64_t call = new_call(engine);
+    uint8_t small[4];
+    CHECK(gojinn_function_call(asks, call, request.at, request.len, NULL, 0, small, sizeof small, &answer, &event, &rest)
+          == GOJINN_WAITING);
+    CHECK(event.kind == 2 && event.operation_len == 4 && event.request_len == 4 && rest != NULL);
+    CHECK(event.until_ns == UINT64_MAX && event.deadline_ns > 0);
+    CHECK(gojinn_rest_read(rest, out, sizeof out) == GOJINN_OK && memcmp(out, "echoping", 8) == 0);
+    gojinn_rest_free(rest);
+    CHECK(gojinn_call_resume(engine, call, 0, pong, 4, out, sizeof out, &answer, &event, &rest) == GOJINN_OK);
+    CHECK(rest == NULL && answer.outcome == 0 && answer.body_len == 4);
+    CHECK(memcmp(out + answer.headers_len + answer.reason_len + answer.logs_len, pong, 4) == 0);
+    CHECK(gojinn_call_resume(engine, call, 0, pong, 4, out, sizeof out, &answer, &event, &rest) == GOJINN_STALE_CALL);
+
+    /* Cancelled while it waits: it ends when it is resumed. */
+    call = new_call(engine);
+    CHECK(gojinn_function_call(asks, call, request.at, request.len, NULL, 0, out, sizeof out, &answer, &event, &rest)
+          == GOJINN_WAITING);
+    CHECK(memcmp(out, "echoping", 8) == 0);
+    gojinn_call_cancel(engine, call);
+    CHECK(gojinn_call_resume(engine, call, 0, NULL, 0, out, sizeof out, &answer, &event, &rest) == GOJINN_OK);
+    CHECK(answer.outcome == 6 && answer.status == 499);
+
+    /* Dropped: its permit is free again, and its id is stale. */
+    for (int i = 0; i < 100; i++) {
+        call = new_call(engine);
+        CHECK(gojinn_function_call(asks, call, request.at, request.len, NULL, 0, out, sizeof out, &answer, &event, &rest)
+              == GOJINN_WAITING);
+        gojinn_call_drop(engine, call);
+        gojinn_call_drop(engine, call);
+    }
+    gojinn_call_drop(NULL, 1);
+    CHECK(gojinn_call_resume(NULL, 1, 0, NULL, 0, NULL, 0, NULL, NULL, NULL) == GOJINN_NULL_ARGUMENT);
+    CHECK(gojinn_call_resume(engine, call, 0, NULL, 0, out, sizeof out, NULL, &event, &rest) == GOJINN_NULL_ARGUMENT);
+
+    /* One that waits when its engine is freed. */
+    CHECK(gojinn_function_call(asks, new_call(engine), request.at, request.len, NULL, 0, out, sizeof out, &answer, &event, &rest)
+          == GOJINN_WAITING);
     free(request.at);
 }
 
@@ -200,7 +285,7 @@ static void refusals(gojinn_engine *engine) {
     gojinn_error_free(error);
     CHECK(gojinn_call_new(NULL, NULL) == GOJINN_NULL_ARGUMENT);
     CHECK(gojinn_call_new(engine, NULL) == GOJINN_NULL_ARGUMENT);
-    CHECK(gojinn_function_call(NULL, 1, NULL, 0, NULL, 0, NULL, 0, NULL, NULL) == GOJINN_NULL_ARGUMENT);
+    CHECK(gojinn_function_call(NULL, 1, NULL, 0, NULL, 0, NULL, 0, NULL, NULL, NULL) == GOJINN_NULL_ARGUMENT);
     CHECK(gojinn_rest_read(NULL, NULL, 0) == GOJINN_NULL_ARGUMENT);
     CHECK(gojinn_error_code(NULL) == GOJINN_NULL_ARGUMENT && gojinn_error_message(NULL, NULL, 0) == 0);
     gojinn_engine_free(NULL);
@@ -296,6 +381,9 @@ int main(int argc, char **argv) {
         cancels(engine, spin, hasty);
         describes(engine, hello, backends[i]);
         refusals(engine);
+        gojinn_function *asks = deploy(engine, ASKS, sizeof ASKS, "{\"name\":\"asks\"}");
+        waits(engine, asks);
+        gojinn_function_free(asks);
         gojinn_function_free(spin);
         gojinn_function_free(hasty);
         gojinn_engine_free(engine); /* its last function keeps it alive */
