@@ -1,0 +1,55 @@
+// Benchmarks of operations: what they cost beside what they do.
+
+package gojinn
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// BenchmarkSendHTTP compares http.send with Go's client alone.
+func BenchmarkSendHTTP(b *testing.B) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") }))
+	defer server.Close()
+	b.Run("client", func(b *testing.B) {
+		client := &http.Client{Transport: &http.Transport{}}
+		for b.Loop() {
+			res, err := client.Get(server.URL)
+			if err != nil {
+				b.Fatal(err)
+			}
+			io.Copy(io.Discard, res.Body)
+			res.Body.Close()
+		}
+	})
+	b.Run("http.send", func(b *testing.B) {
+		g := newTestGuest(b, &Handler{Outbound: &Outbound{Allow: []string{server.URL}, AllowPrivate: loopback}})
+		request := []byte(`{"url":"` + server.URL + `","headers":{"Accept":["*/*"]}}` + "\n")
+		for b.Loop() {
+			if reply, code := g.h.hostCall(withCallUse(context.Background(), &callUse{}), "http.send", request); code < 0 {
+				b.Fatal(string(reply))
+			}
+		}
+	})
+}
+
+// BenchmarkStore measures kv.get and kv.set in memory.
+func BenchmarkStore(b *testing.B) {
+	g := newTestGuest(b, &Handler{Stores: []StoreUse{{Store: "s"}}})
+	for operation, request := range map[string]string{
+		"kv.set": `{"store":"s","key":"k"}` + "\n" + strings.Repeat("x", 100), "kv.get": `{"store":"s","key":"k"}` + "\n",
+	} {
+		text := []byte(request)
+		b.Run(operation, func(b *testing.B) {
+			for b.Loop() {
+				if reply, code := g.h.hostCall(withCallUse(context.Background(), &callUse{}), operation, text); code < 0 && code != codeNotFound {
+					b.Fatal(string(reply))
+				}
+			}
+		})
+	}
+}
