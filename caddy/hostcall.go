@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -199,48 +198,6 @@ func outcomeOfCode(code int32) string {
 	default:
 		return "failed"
 	}
-}
-
-// decodeRequest reads the JSON object of a request into fields, by key, and returns the bytes after it. Fields that the request
-// does not have, or that are null, keep their values.
-func decodeRequest(request []byte, fields map[string]any) (body []byte, err error) {
-	object, body, _ := bytes.Cut(request, []byte("\n"))
-	if len(bytes.TrimSpace(object)) == 0 {
-		object = []byte("{}")
-	}
-	if !utf8.Valid(object) {
-		return nil, badRequest("the first line of the request is not UTF-8")
-	}
-	decoder := json.NewDecoder(bytes.NewReader(object))
-	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {
-		return nil, badRequest("the first line of the request is not a JSON object")
-	}
-	seen := make(map[string]bool, 8)
-	for decoder.More() {
-		token, err := decoder.Token()
-		if err != nil {
-			return nil, badRequest("the first line of the request is not a JSON object: %v", err)
-		}
-		key, _ := token.(string)
-		field, known := fields[key]
-		switch {
-		case !known:
-			return nil, badRequest("the key %.64q of the request is unknown", key)
-		case seen[key]:
-			return nil, badRequest("the key %q of the request is given twice", key)
-		}
-		seen[key] = true
-		if err := decoder.Decode(field); err != nil {
-			return nil, badRequest("the key %q of the request is wrong: %v", key, err)
-		}
-	}
-	if _, err := decoder.Token(); err != nil {
-		return nil, badRequest("the first line of the request is not a JSON object: %v", err)
-	}
-	if decoder.InputOffset() != int64(len(bytes.TrimRight(object, " \t\r"))) {
-		return nil, badRequest("the first line of the request has more than a JSON object")
-	}
-	return body, nil
 }
 
 // encodeReply returns the head of a reply, to which bytes may be appended.

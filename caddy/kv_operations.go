@@ -63,11 +63,12 @@ func (o storeOperation) serve(c *guestCall, text []byte, writes bool) ([]byte, e
 	r := &storeRequest{limit: defaultPage, delta: 1}
 	fields := o.fields(r)
 	fields["store"] = &r.store
+	_, hasKey := fields["key"]
 	var err error
 	if r.body, err = decodeRequest(text, fields); err != nil {
 		return nil, err
 	}
-	if _, ok := fields["key"]; ok {
+	if hasKey {
 		if err := checkKey(r.key); err != nil {
 			return nil, err
 		}

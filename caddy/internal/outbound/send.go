@@ -19,7 +19,6 @@ type Request struct {
 	Method string
 	URL    *url.URL
 	Origin Origin
-	// Header may be changed by Send.
 	Header http.Header
 	Body   []byte
 	// Follow says that redirects of GET and HEAD are followed.
@@ -85,6 +84,8 @@ func (c *Client) Send(ctx context.Context, request *Request) (*http.Response, *u
 			return nil, nil, err
 		}
 		if nextOrigin != origin {
+			// A copy, because the transport may still read the header of the request before.
+			request.Header = request.Header.Clone()
 			delete(request.Header, "Authorization")
 			delete(request.Header, "Cookie")
 		}
@@ -96,17 +97,17 @@ func (c *Client) Send(ctx context.Context, request *Request) (*http.Response, *u
 }
 
 func (c *Client) sendOnce(ctx context.Context, request *Request, target *url.URL, body []byte) (*http.Response, error) {
-	var reader io.Reader
+	// Made from parts: the URL was parsed once, and a second parser would be one more opinion of what the host is.
+	r := (&http.Request{
+		Method: request.Method, URL: target, Host: target.Host, Header: request.Header,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	}).WithContext(ctx)
 	if len(body) > 0 {
-		reader = bytes.NewReader(body)
+		r.ContentLength = int64(len(body))
+		// The transport sends a request again if a kept connection turns out to be closed.
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+		r.Body, _ = r.GetBody()
 	}
-	r, err := http.NewRequestWithContext(ctx, request.Method, target.String(), reader)
-	if err != nil {
-		return nil, err
-	}
-	// Parsed once only: a second parser would be one more opinion of what the host is.
-	r.URL, r.Host = target, target.Host
-	r.Header = request.Header.Clone()
 	response, err := c.RoundTrip(r)
 	if err != nil {
 		return nil, err
