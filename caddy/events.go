@@ -32,9 +32,7 @@ func (h *Handler) run(ctx context.Context, f *sharedFunction, x *exchange, id en
 	ctx, cancel := context.WithTimeout(ctx, x.result.Event.Deadline)
 	defer cancel()
 	for x.result.Waits {
-		f.waiting.Add(1)
 		reply, code := h.serveEvent(ctx, x)
-		f.waiting.Add(-1)
 		// The client has gone: the guest is dropped where it waits. A call that is overdue ends by itself.
 		if ctx.Err() == context.Canceled {
 			f.engine.Cancel(id)
@@ -58,11 +56,15 @@ func (h *Handler) serveEvent(ctx context.Context, x *exchange) (reply []byte, co
 	event := &x.result.Event
 	switch event.Kind {
 	case engine.EventCall:
+		h.meters.calling.Inc()
+		defer h.meters.calling.Dec()
 		if x.use == nil {
 			x.use = newCallUse(x.request, x.trace)
 		}
 		return h.hostCall(withCallUse(ctx, x.use), string(event.Operation), event.Request)
 	case engine.EventSleep:
+		h.meters.asleep.Inc()
+		defer h.meters.asleep.Dec()
 		if event.Until < 0 {
 			<-ctx.Done()
 		} else {

@@ -33,6 +33,14 @@ var (
 		Help: "Sandboxes that are running.",
 	}, []string{"function", "backend"})
 
+	waitingCalls = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "gojinn_waiting_calls",
+		Help: "Calls whose guests wait, and are suspended.",
+	}, []string{"function", "backend", "reason"})
+
+	turnsWaiting = prometheus.NewDesc("gojinn_turns_waiting", "Calls that wait for a turn to run their guests.", nil, nil)
+	turnsLent    = prometheus.NewDesc("gojinn_turns_lent", "Guests that run for long, and have lent their turns.", nil, nil)
+
 	hostCalls = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "gojinn_host_calls_total",
 		Help: "Operations that functions called: HTTP requests, key-value stores, secrets.",
@@ -49,7 +57,7 @@ var (
 
 // registerMetrics registers the collectors with a config's registry.
 func registerMetrics(registry *prometheus.Registry) error {
-	for _, c := range []prometheus.Collector{functionDuration, activeSandboxes, hostCalls, hostCallDuration, engineCollector{}} {
+	for _, c := range []prometheus.Collector{functionDuration, activeSandboxes, waitingCalls, hostCalls, hostCallDuration, engineCollector{}} {
 		var already prometheus.AlreadyRegisteredError
 		if err := registry.Register(c); err != nil && !errors.As(err, &already) {
 			return fmt.Errorf("registering metrics: %w", err)
@@ -62,10 +70,16 @@ func registerMetrics(registry *prometheus.Registry) error {
 type meters struct {
 	durations [engine.Outcomes]prometheus.Observer
 	active    prometheus.Gauge
+	// asleep and calling are the calls that wait.
+	asleep, calling prometheus.Gauge
 }
 
 func newMeters(function, backend string) *meters {
-	m := &meters{active: activeSandboxes.WithLabelValues(function, backend)}
+	m := &meters{
+		active:  activeSandboxes.WithLabelValues(function, backend),
+		asleep:  waitingCalls.WithLabelValues(function, backend, "sleep"),
+		calling: waitingCalls.WithLabelValues(function, backend, "host_call"),
+	}
 	for outcome := range engine.Outcomes {
 		m.durations[outcome] = functionDuration.WithLabelValues(function, backend, outcome.String())
 	}
@@ -108,6 +122,8 @@ func (engineCollector) Collect(out chan<- prometheus.Metric) {
 	if e == nil {
 		return
 	}
+	out <- prometheus.MustNewConstMetric(turnsWaiting, prometheus.GaugeValue, float64(e.turns.waiting.Load()))
+	out <- prometheus.MustNewConstMetric(turnsLent, prometheus.GaugeValue, float64(e.turns.lent.Load()))
 	text, err := e.Metrics()
 	if err != nil {
 		out <- prometheus.NewInvalidMetric(prometheus.NewInvalidDesc(err), err)

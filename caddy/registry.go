@@ -113,8 +113,8 @@ type sharedFunction struct {
 	info      functionInfo
 	facts     functionFacts
 	key       functionKey
-	// active is the number of calls that have begun and not ended, waiting how many of them wait for the host.
-	active, waiting atomic.Int64
+	// active is the number of calls that have begun and not ended.
+	active atomic.Int64
 }
 
 // functionInfo is a function in the answer of GET /gojinn/functions.

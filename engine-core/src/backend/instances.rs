@@ -140,6 +140,7 @@ impl<K: Send + 'static> InstancePool<K> {
             pool: self,
             shard,
             origin: Some(origin),
+            is_aside: false,
         }
     }
 }
@@ -192,16 +193,36 @@ pub struct Lease<'a, K> {
     shard: usize,
     /// `None`: the instance is back in the pool.
     origin: Option<Origin>,
+    /// Whether the instance is not counted, because its guest waits.
+    is_aside: bool,
 }
 
 impl<K> Lease<'_, K> {
-    /// Puts the instance, which is pristine, back into the pool.
+    /// Puts the instance, which is pristine, back into the pool. It is dropped if it stepped aside and there is no room now.
     pub fn keep(mut self, kept: K) {
         if let Some(origin) = self.origin.take() {
             let mut shard = self.pool.shards[self.shard].lock();
-            shard.in_use -= 1;
+            if self.is_aside {
+                let has_room = shard.in_use + shard.waiting.len() < self.pool.most;
+                if !has_room || !self.pool.budget.add() {
+                    drop(shard);
+                    drop(kept);
+                    return;
+                }
+            } else {
+                shard.in_use -= 1;
+            }
             shard.next_pause /= 2;
             shard.waiting.push((origin, kept));
+        }
+    }
+
+    /// Leaves the room of the instance to others, while its guest waits: guests that wait may be many, and for long.
+    pub fn step_aside(&mut self) {
+        if !self.is_aside {
+            self.is_aside = true;
+            self.pool.shards[self.shard].lock().in_use -= 1;
+            self.pool.budget.remove(1);
         }
     }
 
@@ -216,7 +237,7 @@ impl<K> Lease<'_, K> {
 
 impl<K> Drop for Lease<'_, K> {
     fn drop(&mut self) {
-        if self.origin.is_some() {
+        if self.origin.is_some() && !self.is_aside {
             self.pool.shards[self.shard].lock().in_use -= 1;
             self.pool.budget.remove(1);
         }
@@ -376,6 +397,35 @@ mod tests {
 
     fn taken(budget: &InstanceBudget) -> usize {
         budget.taken.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn an_instance_whose_guest_waits_leaves_its_room() {
+        let budget = InstanceBudget::new(2);
+        let pool = pool(1, &budget);
+        let image = image();
+        let mut waits = lease(&pool, &image).unwrap();
+        assert!(lease(&pool, &image).is_none());
+        waits.step_aside();
+        waits.step_aside();
+        assert_eq!(taken(&budget), 0);
+        let other = lease(&pool, &image).unwrap();
+        // The room is taken when it comes back.
+        waits.keep(1);
+        assert_eq!(taken(&budget), 1);
+        other.keep(2);
+        let (kept, mut waits) = take(&pool, &image).unwrap();
+        assert_eq!(kept, 2);
+        waits.step_aside();
+        // There is room again.
+        waits.keep(3);
+        assert_eq!(taken(&budget), 1);
+        let (kept, mut waits) = take(&pool, &image).unwrap();
+        assert_eq!(kept, 3);
+        waits.step_aside();
+        drop(waits);
+        assert_eq!(taken(&budget), 0);
+        assert!(lease(&pool, &image).is_some());
     }
 
     #[test]

@@ -293,6 +293,9 @@ impl<M: Instantiate> Running<'_, M> {
         };
         if step == Step::Waiting {
             if host.waits_for.is_some() {
+                if let Some(lease) = &mut self.lease {
+                    lease.step_aside();
+                }
                 return Progress::Waiting(host);
             }
             let step = Step::fault("a bug: the guest was suspended, and waits for nothing".into());

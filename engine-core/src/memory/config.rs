@@ -8,13 +8,12 @@ use super::machine;
 pub struct PoolConfig {
     /// The maximum number of slots, busy and free together.
     ///
-    /// Default: 128 for each core, at least 512 and at most 4096. That is far more than run at once, because guests may
-    /// wait. Slots are made when they are needed: one that was never needed costs nothing, a free one costs address
+    /// Default: 8192. That is far more than run at once, because guests may wait. Slots are made when they are needed: one that was never needed costs nothing, a free one costs address
     /// space and the pages that it keeps resident.
     ///
     /// The default is lowered to what fits into half of the address space (`ulimit -v`, or a kernel with few address
-    /// bits), and to what a quarter of `vm.max_map_count` allows at four mappings for each slot. It is 0 if not even
-    /// one slot fits.
+    /// bits), and to what half of `vm.max_map_count` allows at four mappings for each slot. It is 0 if not even one slot
+    /// fits.
     pub slots: usize,
     /// How many bytes of one slot's memory stay resident between two sandboxes. Every reset gives the rest back to the
     /// kernel.
@@ -33,10 +32,10 @@ pub struct PoolConfig {
 
 impl Default for PoolConfig {
     fn default() -> Self {
-        let wanted = (128 * machine::cores()).clamp(512, 4096);
+        let wanted = 8192;
         Self {
             slots: wanted
-                .min(machine::mappings() / 4 / MAPPINGS_PER_SLOT)
+                .min(machine::mappings() / 2 / MAPPINGS_PER_SLOT)
                 .min(machine::slots_in_address_space(wanted)),
             keep_resident: 2 << 20,
             keep_resident_total: machine::memory() / 8,

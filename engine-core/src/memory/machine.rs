@@ -1,14 +1,8 @@
-//! What this machine offers to a pool: cores, memory, mappings and address space that this process may use.
+//! What this machine offers to a pool: processors, memory, mappings and address space that this process may use.
 
 use std::fs;
-use std::thread;
 
 use super::reservation::{Reservation, page_size, reserve};
-
-/// The number of cores that this process may use.
-pub(super) fn cores() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
-}
 
 /// The number of shards: one for each CPU that a thread can run on, at most 64. More would only make searching them
 /// slower.
@@ -102,7 +96,7 @@ mod tests {
 
     #[test]
     fn this_machine_reports_plausible_resources() {
-        assert!(cores() > 0 && shards() > 0);
+        assert!(shards() > 0);
         assert!(memory() > 16 << 20);
         assert!(mappings() > 1000);
         let slots = slots_in_address_space(100);
