@@ -6,13 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -22,64 +18,6 @@ import (
 	"github.com/pauloappbr/gojinn/caddy/kv"
 	"github.com/pauloappbr/gojinn/caddy/kv/kvtest"
 )
-
-// server is a redis-server with a socket in a directory of the test.
-type server struct {
-	t       *testing.T
-	dir     string
-	process *exec.Cmd
-}
-
-// newServer starts a server. Without redis-server the test is skipped, but never in CI.
-func newServer(t *testing.T) *server {
-	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("redis-server is missing, and CI tests the store with it: scripts/tools installs it")
-		}
-		t.Skip("redis-server is not installed, so the store redis is not tested; Debian: apt-get install redis-server")
-	}
-	// The path of a socket is short.
-	dir, err := os.MkdirTemp("", "redis")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &server{t: t, dir: dir}
-	t.Cleanup(func() {
-		s.stop()
-		os.RemoveAll(dir)
-	})
-	s.start()
-	return s
-}
-
-func (s *server) url() string { return "unix://" + filepath.Join(s.dir, "socket") }
-
-func (s *server) start() {
-	s.t.Helper()
-	s.process = exec.Command("redis-server", "--port", "0", "--unixsocket", filepath.Join(s.dir, "socket"), "--dir", s.dir,
-		"--save", "", "--appendonly", "yes", "--appendfsync", "always", "--daemonize", "no")
-	// The server ends with the test, even if the test is killed.
-	s.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := s.process.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	client := redis.NewClient(&redis.Options{Network: "unix", Addr: filepath.Join(s.dir, "socket"), MaxRetries: -1})
-	defer client.Close()
-	for start := time.Now(); client.Ping(context.Background()).Err() != nil; time.Sleep(10 * time.Millisecond) {
-		if time.Since(start) > time.Minute {
-			s.t.Fatal("redis-server does not answer")
-		}
-	}
-}
-
-func (s *server) stop() {
-	if s.process != nil {
-		s.process.Process.Kill()
-		s.process.Wait()
-		s.process = nil
-	}
-}
 
 func open(t *testing.T, r *Redis) kv.Store {
 	t.Helper()
@@ -95,26 +33,26 @@ func open(t *testing.T, r *Redis) kv.Store {
 }
 
 func TestStore(t *testing.T) {
-	s := newServer(t)
+	s := kvtest.StartRedis(t)
 	odd := "[app*]\\1:"
 	for _, prefix := range []*string{nil, &odd} {
 		t.Run(fmt.Sprint("prefix ", prefix != nil), func(t *testing.T) {
-			kvtest.Run(t, open(t, &Redis{URL: s.url(), Prefix: prefix}), 0)
+			kvtest.Run(t, open(t, &Redis{URL: s.URL(), Prefix: prefix}), 0)
 		})
 	}
 }
 
 // Two stores on one server do not see each other, and other programs see plain keys.
 func TestPrefix(t *testing.T) {
-	s := newServer(t)
+	s := kvtest.StartRedis(t)
 	ctx := context.Background()
-	one := open(t, &Redis{URL: s.url()})
+	one := open(t, &Redis{URL: s.URL()})
 	prefix := "two:"
-	two := open(t, &Redis{URL: s.url(), Prefix: &prefix})
+	two := open(t, &Redis{URL: s.URL(), Prefix: &prefix})
 	if err := errors.Join(one.Set(ctx, "k", []byte("1"), 0), two.Set(ctx, "k", []byte("2"), 0)); err != nil {
 		t.Fatal(err)
 	}
-	client := redis.NewClient(&redis.Options{Network: "unix", Addr: filepath.Join(s.dir, "socket")})
+	client := redis.NewClient(&redis.Options{Network: "unix", Addr: s.Socket})
 	defer client.Close()
 	if a, b := client.Get(ctx, "test:k").Val(), client.Get(ctx, "two:k").Val(); a != "1" || b != "2" {
 		t.Errorf("Redis has %q and %q", a, b)
@@ -130,8 +68,8 @@ func TestPrefix(t *testing.T) {
 
 // While the server is away operations fail, and afterwards they succeed. What was acknowledged is there.
 func TestRestart(t *testing.T) {
-	s := newServer(t)
-	store := open(t, &Redis{URL: s.url()})
+	s := kvtest.StartRedis(t)
+	store := open(t, &Redis{URL: s.URL()})
 	ctx := context.Background()
 	var acknowledged, failures, sinceRestart atomic.Int64
 	stop := make(chan bool)
@@ -146,7 +84,7 @@ func TestRestart(t *testing.T) {
 				}
 				if _, err := store.Increment(ctx, "n", 1, 0); err != nil {
 					failures.Add(1)
-					if strings.Contains(err.Error(), s.dir) {
+					if strings.Contains(err.Error(), s.Dir) {
 						t.Errorf("the error names the server: %v", err)
 					}
 					time.Sleep(time.Millisecond)
@@ -166,9 +104,9 @@ func TestRestart(t *testing.T) {
 		}
 	}
 	wait("acknowledged writes", &acknowledged)
-	s.stop()
+	s.Stop()
 	wait("failures", &failures)
-	s.start()
+	s.Start()
 	sinceRestart.Store(0)
 	wait("writes after the restart", &sinceRestart)
 	close(stop)
