@@ -307,3 +307,23 @@ func TestCallsOutAreDenied(t *testing.T) {
 		}
 	}
 }
+
+// A program that calls out before it reads its request starts plain, so that no snapshot holds what it got.
+func TestCallsOutBeforeTheRequest(t *testing.T) {
+	s := newRealServer(t)
+	module := buildGo(t, "testdata/early", filepath.Join(s.dir, "early.wasm"))
+	secret := s.module("key", "first")
+	for _, backend := range backends {
+		s.mustLoad(strings.ReplaceAll(s.simple("backend "+backend, "secret KEY {file."+secret+"}", "name early-"+backend), "DIR/hello.wasm", module))
+		ready := s.logs("function", "early-"+backend)
+		if len(ready) == 0 || ready[0]["snapshot"] != "none" || !strings.Contains(fmt.Sprint(ready[0]["snapshot_why_not"]), "call") {
+			t.Errorf("%s: the log has %v", backend, ready)
+		}
+		for _, want := range []string{"first", "second"} {
+			s.module("key", want)
+			if res := s.get("/"); res.body != "{}\n"+want {
+				t.Errorf("%s: got %d %q, want %q", backend, res.StatusCode, res.body, want)
+			}
+		}
+	}
+}
