@@ -1,5 +1,6 @@
 #!/bin/sh
-# Builds the guests: build.sh all|corpus|go|update|toolchains|<language>. Call it through the Makefile beside it; the recipes are written here only.
+# Builds the guests: build.sh all|corpus|go|update|toolchains|<language>. Call it through the Makefile beside it; the recipes are written here only,
+# but for that of the runtime of scripts, which is in quickjs/build.sh.
 set -eu
 cd "$(dirname "$0")"
 
@@ -50,6 +51,7 @@ version() {
         esac ;;
     zig) v=$(zig version 2>/dev/null) && echo "zig $v" ;;
     assemblyscript) v=$(asc --version 2>/dev/null) && echo "asc $v" ;;
+    quickjs) v=$(version zig) && have npm && have cargo && echo "$v" ;;
     wat) have wat2wasm && echo "wat2wasm $(wat2wasm --version)" ;;
     esac
 }
@@ -75,6 +77,7 @@ install_command() {
     zig) echo "python3 -m venv build/tools/zig && build/tools/zig/bin/pip install -q ziglang==$ZIG_VERSION" ;;
     assemblyscript) echo "npm install --silent --no-audit --no-fund --prefix build/tools/assemblyscript assemblyscript@$ASSEMBLYSCRIPT_VERSION" ;;
     wat) echo "apt-get install -y wabt" ;;
+    quickjs) echo "npm, cargo, and: $(install_command zig)" ;;
     esac
 }
 
@@ -118,6 +121,7 @@ build() {
     mkdir -p build
     case $1 in
     go) build_go ;;
+    quickjs) quickjs/build.sh ;;
     wat) for source in wat/*.wat; do
             wat2wasm --debug-names "$source" -o "build/wat-$(basename "$source" .wat).wasm"
         done ;;
@@ -154,7 +158,7 @@ build_corpus() (
 )
 
 build_all() {
-    for language in go $prebuilt wat; do build "$language"; done
+    for language in go $prebuilt wat quickjs; do build "$language"; done
 }
 
 # --- the prebuilt guests ---
@@ -193,9 +197,9 @@ case ${1:-all} in
 all) build_all ;;
 corpus) build_corpus ;;
 update | toolchains) "$1" ;;
-go | c | cpp | rust | zig | assemblyscript | wat) build "$1" ;;
+go | c | cpp | rust | zig | assemblyscript | wat | quickjs) build "$1" ;;
 *)
-    echo "build.sh: no target $1; there are: all corpus go c cpp rust zig assemblyscript wat update toolchains" >&2
+    echo "build.sh: no target $1; there are: all corpus go c cpp rust zig assemblyscript wat quickjs update toolchains" >&2
     exit 2
     ;;
 esac
