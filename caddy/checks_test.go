@@ -16,7 +16,7 @@ import (
 func TestHandlerSettingsAreChecked(t *testing.T) {
 	long := strings.Repeat("x", 65)
 	for text, want := range map[string]string{
-		`{}`:                                                                                 "no module is given; name the .wasm file",
+		`{}`:                                                                                 "no module is given; name the .wasm file or the script",
 		`{"module":"x","backend":"wasmtim"}`:                                                 `backend "wasmtim" is not one of wasmtime, wasmer, wasmi; did you mean wasmtime?`,
 		`{"module":"x","contract":"cgi"}`:                                                    "contract cgi is designed, but not built yet",
 		`{"module":"x","contract":"xml"}`:                                                    `contract "xml" is unknown; use`,

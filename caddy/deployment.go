@@ -4,11 +4,11 @@ package gojinn
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pauloappbr/gojinn/caddy/internal/engine"
+	"github.com/pauloappbr/gojinn/caddy/internal/quickjs"
 )
 
 // deployment is the function that one handler serves, and what is needed to replace it.
@@ -24,10 +25,12 @@ type deployment struct {
 	// ctx ends with the config.
 	ctx    context.Context
 	engine *sharedEngine
-	// module is the absolute path of the module's file, and sample that of the warm-up's sample, or empty. They may contain
+	// module is the absolute path of the module's file or of the script, and sample that of the warm-up's sample, or empty. They may contain
 	// symlinks, which each read follows again.
 	module, sample string
-	// config lacks the sample's text, which each deployment reads from its file.
+	// script is what a script has to know of the config.
+	script *scriptSettings
+	// config lacks the sample's text and the script, which each deployment reads from their files.
 	config         *engine.FunctionConfig
 	maxConcurrency int
 	logger         *zap.Logger
@@ -46,6 +49,8 @@ type deployment struct {
 	refusal string
 
 	mu sync.Mutex
+	// inputs are the files that a script was made from, and those with mistakes if it cannot be bundled.
+	inputs []string
 	// key is that of the function as long as the config holds a reference to it, then nil.
 	key *functionKey
 }
@@ -65,7 +70,7 @@ var errReplaced = errors.New("the config was replaced in the meantime")
 
 // deploy reads the files and takes the config's reference to the function. close returns it.
 func (d *deployment) deploy(app *App) error {
-	wasm, config, seen, err := d.read()
+	wasm, config, s, seen, err := d.read()
 	if err != nil {
 		return err
 	}
@@ -77,7 +82,7 @@ func (d *deployment) deploy(app *App) error {
 		return err
 	}
 	start := time.Now()
-	f, loaded, err := loadFunction(d.ctx, key, wasm, d.module, config)
+	f, loaded, err := loadFunction(d.ctx, key, wasm, d.module, config, s)
 	if err != nil {
 		return err
 	}
@@ -88,23 +93,82 @@ func (d *deployment) deploy(app *App) error {
 	if !loaded {
 		source = f.facts.Source
 	}
-	d.report("function is ready", len(wasm), source, time.Since(start))
+	d.report("function is ready", s.size(wasm), source, time.Since(start))
+	d.warn(s)
 	return nil
 }
 
-// read returns the module, and the settings with the sample of the warm-up, from the files.
-func (d *deployment) read() ([]byte, *engine.FunctionConfig, fileStates, error) {
+// read returns the module, and the settings with the sample of the warm-up, from the files. For a script, that is the module
+// that runs it, and the script is in the settings.
+func (d *deployment) read() ([]byte, *engine.FunctionConfig, *script, fileStates, error) {
 	var seen fileStates
-	wasm, file, err := readSettled(d.module)
-	if err != nil || d.sample == "" {
-		seen.module = file
-		return wasm, d.config, seen, err
+	wasm, s, file, err := d.readModule()
+	if err != nil {
+		return nil, nil, nil, seen, err
+	}
+	config := *d.config
+	if s != nil {
+		config.Data = s.data
+		seen.inputs = statAll(d.watched())
+	}
+	seen.module = file
+	if d.sample == "" {
+		return wasm, &config, s, seen, nil
 	}
 	// Half of a sample is not valid JSON, so there is no need to wait until the file stays as it is.
 	text, sample, err := readSample(d.sample, d.config.MaxBody)
-	config := *d.config
 	config.Warmup = &engine.Warmup{Rounds: d.config.Warmup.Rounds, Sample: text}
-	return wasm, &config, fileStates{module: file, sample: sample}, err
+	seen.sample = sample
+	return wasm, &config, s, seen, err
+}
+
+// readModule returns the module of the function, or the script and the module that runs it.
+func (d *deployment) readModule() ([]byte, *script, fs.FileInfo, error) {
+	if !isScript(d.module) {
+		wasm, file, err := readSettled(d.module)
+		return wasm, nil, file, err
+	}
+	file := stat(d.module)
+	s, err := bundleSettled(d.module, d.script)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err != nil {
+		// Until it can be bundled again, the files that were read before may matter as well as those with mistakes.
+		if failed := (*scriptError)(nil); errors.As(err, &failed) {
+			d.inputs = append(slices.Clip(d.inputs), failed.files...)
+		}
+		return nil, nil, nil, err
+	}
+	d.inputs = s.inputs
+	return quickjs.Module, s, file, nil
+}
+
+// watched returns the paths that are watched for a script; none for a module.
+func (d *deployment) watched() []string {
+	if !isScript(d.module) {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return watchedFor(d.module, d.inputs)
+}
+
+// size returns the bytes of a script, or of a module if there is no script.
+func (s *script) size(wasm []byte) int {
+	if s == nil {
+		return len(wasm)
+	}
+	return len(s.data)
+}
+
+// warn logs what is odd in a script.
+func (d *deployment) warn(s *script) {
+	if s == nil {
+		return
+	}
+	for _, warning := range s.warnings {
+		d.logger.Warn("the script may have a mistake", zap.String("function", d.config.Name), zap.String("warning", escapeControl(warning)))
+	}
 }
 
 // reload replaces the function if the content of its module's file, or of its sample's, has changed. Until the new function is
@@ -137,7 +201,7 @@ func (d *deployment) reload() (*reloaded, error) {
 
 // replace does what reload does, without the log. It returns the size of the module.
 func (d *deployment) replace(done *reloaded) (int, error) {
-	wasm, config, _, err := d.read()
+	wasm, config, s, _, err := d.read()
 	if err != nil {
 		return 0, err
 	}
@@ -145,11 +209,11 @@ func (d *deployment) replace(done *reloaded) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	done.Hash, done.Source = hex.EncodeToString(key.wasm[:]), "config"
+	done.Hash, done.Source = contentHash(key.wasm, config), "config"
 	if key == d.function.Load().key {
-		return len(wasm), nil
+		return s.size(wasm), nil
 	}
-	f, loaded, err := loadFunction(d.ctx, key, wasm, d.module, config)
+	f, loaded, err := loadFunction(d.ctx, key, wasm, d.module, config, s)
 	switch {
 	case err != nil && d.ctx.Err() != nil:
 		return 0, errReplaced
@@ -172,7 +236,8 @@ func (d *deployment) replace(done *reloaded) (int, error) {
 		unheld, err = &key, errReplaced
 	}
 	_, failed := functions.Delete(*unheld)
-	return len(wasm), errors.Join(err, failed)
+	d.warn(s)
+	return s.size(wasm), errors.Join(err, failed)
 }
 
 // close drops the config's reference to the function; requests keep theirs. It may be called twice.

@@ -26,7 +26,7 @@ func init() {
 
 // Handler answers requests with a WebAssembly function. Each request runs in its own sandbox.
 type Handler struct {
-	// Module is the path of the `.wasm` file, relative to the process's working directory. Required. Placeholders that do
+	// Module is the path of the `.wasm` file, or of a script in JavaScript or TypeScript, relative to the process's working directory. Required. Placeholders that do
 	// not depend on a request may be used.
 	Module string `json:"module,omitempty"`
 
@@ -171,7 +171,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("function %s: %w", config.Name, err)
 	}
 	h.deployment = &deployment{
-		ctx: ctx, module: module, sample: sample, config: config, maxConcurrency: h.MaxConcurrency, logger: h.logger,
+		ctx: ctx, module: module, script: h.scriptSettings(), sample: sample, config: config, maxConcurrency: h.MaxConcurrency, logger: h.logger,
 		reach: h.reach(),
 	}
 	err = h.deployment.deploy(app)
@@ -190,7 +190,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 // Validate implements caddy.Validator.
 func (h *Handler) Validate() error {
 	if h.Module == "" {
-		return errors.New("no module is given; name the .wasm file")
+		return errors.New("no module is given; name the .wasm file or the script")
 	}
 	return errors.Join(
 		checkBackend(h.Backend),

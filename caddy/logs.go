@@ -22,6 +22,8 @@ import (
 type guestLog struct {
 	logger   *zap.Logger
 	function string
+	// positions leads to the sources of a script; nil for a module.
+	positions *positions
 }
 
 func newGuestLog(logger *zap.Logger, function string) guestLog {
@@ -58,8 +60,20 @@ func (g *guestLog) line(level engine.LogLevel, line []byte, traceID string) {
 		}
 		record.message = escapeControl(string(line))
 	}
-	if level != engine.LogStderr {
+	switch {
+	case level == engine.LogStderr:
+	case g.positions == nil:
 		record.message = escapeControl(string(line))
+	default:
+		// An error of a script has its stack in further lines.
+		message, stack := g.positions.split(string(line))
+		record.message = escapeControl(message)
+		for i := range stack {
+			stack[i] = escapeControl(stack[i])
+		}
+		if len(stack) > 0 {
+			record.fields = append(record.fields, zap.Strings("stack", stack))
+		}
 	}
 	if c := g.logger.Check(record.level, record.message); c != nil {
 		c.Write(g.fields(traceID, record.fields...)...)

@@ -115,6 +115,8 @@ type sharedFunction struct {
 	key       functionKey
 	// active is the number of calls that have begun and not ended.
 	active atomic.Int64
+	// positions leads to the sources of a script; nil for a module.
+	positions *positions
 }
 
 // functionInfo is a function in the answer of GET /gojinn/functions.
@@ -141,11 +143,19 @@ func newFunctionKey(e *sharedEngine, wasm []byte, config *engine.FunctionConfig,
 	return functionKey{engine: e, wasm: sha256.Sum256(wasm), config: sha256.Sum256(text), maxConcurrency: maxConcurrency}, err
 }
 
+// contentHash returns the SHA-256 of a function's file, or of a script with all that it imports.
+func contentHash(wasm [sha256.Size]byte, config *engine.FunctionConfig) string {
+	if config.Data != nil {
+		wasm = sha256.Sum256(config.Data)
+	}
+	return hex.EncodeToString(wasm[:])
+}
+
 // loadFunction takes a reference to the function of key, which it deploys if there is none; loaded says that there was one.
-// wasm and config are what key was made from. functions.Delete(key) returns the reference. The end of ctx ends the wait for
+// wasm and config are what key was made from, s is nil unless the function is a script. functions.Delete(key) returns the reference. The end of ctx ends the wait for
 // the deployment.
 func loadFunction(
-	ctx context.Context, key functionKey, wasm []byte, module string, config *engine.FunctionConfig,
+	ctx context.Context, key functionKey, wasm []byte, module string, config *engine.FunctionConfig, s *script,
 ) (f *sharedFunction, loaded bool, err error) {
 	value, loaded, err := functions.LoadOrNew(key, func() (caddy.Destructor, error) {
 		f, err := key.engine.NewFunction(ctx, wasm, config)
@@ -162,7 +172,7 @@ func loadFunction(
 				Name:           config.Name,
 				Backend:        config.Backend,
 				Module:         module,
-				Hash:           hex.EncodeToString(key.wasm[:]),
+				Hash:           contentHash(key.wasm, config),
 				Snapshot:       facts.Snapshot.Kind,
 				SnapshotWhyNot: facts.Snapshot.WhyNot,
 				SnapshotMillis: facts.Snapshot.Took,
@@ -172,11 +182,18 @@ func loadFunction(
 		if key.maxConcurrency > 0 {
 			shared.admission = newAdmission(key.maxConcurrency)
 		}
+		if s != nil {
+			shared.positions = s.positions
+			if err := checkScript(ctx, shared, config, s.positions); err != nil {
+				f.Close()
+				return nil, err
+			}
+		}
 		return shared, nil
 	})
 	if failed := (*engine.Error)(nil); loaded && errors.As(err, &failed) && failed.Code == engine.CodeCancelled && ctx.Err() == nil {
 		// We waited for the deployment of another config, which was cancelled. Deploy the function for this one.
-		return loadFunction(ctx, key, wasm, module, config)
+		return loadFunction(ctx, key, wasm, module, config, s)
 	}
 	if err != nil {
 		return nil, false, err

@@ -52,7 +52,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (http.ResponseWr
 	if err != nil {
 		return nil, err
 	}
-	h.guestLog.write(answer, t.id)
+	log := h.guestLog
+	log.positions = f.positions
+	log.write(answer, t.id)
 	if answer.Outcome != engine.OutcomeOK {
 		return nil, h.refuse(f, answer, &t)
 	}

@@ -5,6 +5,7 @@ package gojinn
 import (
 	"context"
 	"io/fs"
+	"maps"
 	"os"
 	"time"
 )
@@ -26,6 +27,8 @@ type fileStates struct {
 	module fs.FileInfo
 	// sample is the warm-up's; nil if there is none.
 	sample fs.FileInfo
+	// inputs are those of a script, by their paths; nil for a module.
+	inputs map[string]fs.FileInfo
 }
 
 // watch reloads the function whenever one of its files has changed, until ctx ends. The capacity of turn is how many functions
@@ -69,7 +72,7 @@ func (d *deployment) settle(ctx context.Context, now fileStates) (fileStates, bo
 
 // look returns the state of the function's files.
 func (d *deployment) look() fileStates {
-	now := fileStates{module: stat(d.module)}
+	now := fileStates{module: stat(d.module), inputs: statAll(d.watched())}
 	if d.sample != "" {
 		now.sample = stat(d.sample)
 	}
@@ -78,7 +81,8 @@ func (d *deployment) look() fileStates {
 
 // same reports whether no file has changed between the two states.
 func (f fileStates) same(other fileStates) bool {
-	return sameFile(f.module, other.module) && sameFile(f.sample, other.sample)
+	return sameFile(f.module, other.module) && sameFile(f.sample, other.sample) &&
+		maps.EqualFunc(f.inputs, other.inputs, sameFile)
 }
 
 // settled returns f without the files that changed so recently that another change might not be seen.
@@ -88,7 +92,26 @@ func (f fileStates) settled() fileStates {
 			*file = nil
 		}
 	}
+	settled := maps.Clone(f.inputs)
+	for path, file := range f.inputs {
+		if file != nil && time.Since(file.ModTime()) <= clockGrain {
+			settled[path] = nil
+		}
+	}
+	f.inputs = settled
 	return f
+}
+
+// statAll returns the states of the files at these paths; nil if there are no paths.
+func statAll(paths []string) map[string]fs.FileInfo {
+	if paths == nil {
+		return nil
+	}
+	states := make(map[string]fs.FileInfo, len(paths))
+	for _, path := range paths {
+		states[path] = stat(path)
+	}
+	return states
 }
 
 // stat returns the state of the file at a path, or nil if there is none.

@@ -299,9 +299,9 @@ func TestCancelledDeploymentIsTakenOver(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var given, taken error
 	var wg sync.WaitGroup
-	wg.Go(func() { _, _, given = loadFunction(ctx, key, []byte("wasm"), "fn.wasm", config) })
+	wg.Go(func() { _, _, given = loadFunction(ctx, key, []byte("wasm"), "fn.wasm", config, nil) })
 	await(t, "the deployment to begin", compiling)
-	wg.Go(func() { _, _, taken = loadFunction(t.Context(), key, []byte("wasm"), "fn.wasm", config) })
+	wg.Go(func() { _, _, taken = loadFunction(t.Context(), key, []byte("wasm"), "fn.wasm", config, nil) })
 	cancel()
 	close(finish)
 	wg.Wait()

@@ -1,0 +1,191 @@
+//go:build cgo
+
+// Tests of the example scripts, and of what the Caddyfile gives scripts, with the real engine.
+
+package gojinn
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// installExamples copies the example scripts with their packages. It skips the test where there is no npm, or no registry.
+func installExamples(t *testing.T, dir string) {
+	t.Helper()
+	if _, err := exec.LookPath("npm"); err != nil {
+		t.Skip("there is no npm")
+	}
+	files, err := filepath.Glob("../examples/scripts/*.*")
+	if err != nil || len(files) < 8 {
+		t.Fatalf("%v: %v", files, err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	install := exec.Command("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
+	install.Dir = dir
+	if out, err := install.CombinedOutput(); err != nil {
+		t.Skipf("npm cannot install the examples' packages: %v\n%s", err, out)
+	}
+}
+
+// The example scripts have no mistake in their types, and do what they say on each backend.
+func TestScriptExamples(t *testing.T) {
+	s := newRealServer(t)
+	installExamples(t, s.dir)
+	check := exec.Command("npm", "run", "--silent", "check")
+	check.Dir = s.dir
+	if out, err := check.CombinedOutput(); err != nil {
+		t.Fatalf("tsc: %v\n%s", err, out)
+	}
+	for _, backend := range backends {
+		s.mustLoad(fmt.Sprintf(`{
+	admin ADMIN
+	log {
+		output file DIR/caddy.log
+		level DEBUG
+	}
+	gojinn {
+		backend %s
+	}
+}
+ADDR {
+	route {
+		gojinn /hello DIR/hello.js
+		gojinn /api/* DIR/api.ts
+		gojinn /webhook DIR/webhook.ts {
+			env WEBHOOK_SECRET s3cret
+		}
+		gojinn /page DIR/page.tsx
+		gojinn /guarded DIR/guard.ts {
+			env TOKEN let-me-in
+		}
+		respond /guarded "{http.request.header.X-User} {http.vars.user} [{http.request.header.Authorization}]"
+	}
+}
+`, backend))
+		body := `{"action":"opened"}`
+		mac := hmac.New(sha256.New, []byte("s3cret"))
+		mac.Write([]byte(body))
+		signature := "sha256=" + hex.EncodeToString(mac.Sum(nil))
+		for _, c := range []struct {
+			method, uri, body string
+			headers           []string
+			status            int
+			want              string
+		}{
+			{"GET", "/hello?name=you", "", nil, 200, `{"greeting":"Hello, you"}`},
+			{"GET", "/api/orders/7", "", nil, 200, `{"id":"7","status":"sent"}`},
+			{"POST", "/api/orders", `{"item":"tea","amount":2}`, []string{"Content-Type", "application/json"}, 201, `"item":"tea","amount":2}`},
+			{"POST", "/api/orders", `{"item":"tea"}`, nil, 400, "an order has an item and an amount"},
+			{"GET", "/api/nothing", "", nil, 404, "there is no /api/nothing"},
+			{"POST", "/webhook", body, []string{"X-Signature-256", signature}, 202, "thank you"},
+			{"POST", "/webhook", body + " ", []string{"X-Signature-256", signature}, 401, "wrong signature"},
+			{"POST", "/webhook", body, nil, 401, "no signature"},
+			{"GET", "/webhook", "", nil, 405, "only POST"},
+			{"GET", "/page?title=A+%3CB", "", nil, 200, "<!doctype html><html lang=\"en\"><head><title>A &lt;B</title></head><body><h1>A &lt;B</h1><ul><li>Tea: <b>3.00</b></li>"},
+			{"GET", "/guarded", "", nil, 401, "who are you?"},
+			{"GET", "/guarded", "", []string{"Authorization", "Bearer let-me-in"}, 200, "operator operator []"},
+		} {
+			res := s.do(s.request(c.method, c.uri, c.body, c.headers...))
+			if res.StatusCode != c.status || !strings.Contains(res.body, c.want) {
+				t.Errorf("%s: %s %s: got %d %s, want %d %s", backend, c.method, c.uri, res.StatusCode, res.body, c.status, c.want)
+			}
+		}
+	}
+}
+
+// A script fetches from a server that it may call, keeps values in a store and reads a secret; what it was not given is denied.
+func TestScriptsReachTheWorld(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Method", r.Method)
+		w.WriteHeader(203)
+		fmt.Fprintf(w, `{"got":"%s"}`, r.Header.Get("X-Asked"))
+	}))
+	defer upstream.Close()
+	host, _, _ := net.SplitHostPort(upstream.Listener.Addr().String())
+	for _, backend := range backends {
+		t.Run(backend, func(t *testing.T) {
+			s := newRealServer(t)
+			s.module("secret.txt", "s3cret")
+			s.module("world.ts", `
+const cases: Record<string, (env: any) => unknown> = {
+	async fetch() {
+		const response = await fetch("`+upstream.URL+`/x", { method: "POST", headers: { "X-Asked": "yes" }, body: "b" });
+		return [response.status, response.ok, response.headers.get("x-method"), await response.json()];
+	},
+	async denied() {
+		return fetch("https://example.com/").then(() => "allowed", (error) => [error.name, error.cause.code]);
+	},
+	async kv(env) {
+		const { sessions } = env;
+		await sessions.put("a", JSON.stringify({ n: 1 }), { ttl: 60 });
+		await sessions.put("b", new Uint8Array([0, 255]));
+		return [
+			await sessions.get("a", "json"), [...(await sessions.get("b", "bytes"))], await sessions.get("c"), await sessions.has("a"),
+			await sessions.increment("n", 2), await sessions.increment("n"), await sessions.compareAndSwap("c", null, "new"),
+			await sessions.compareAndSwap("c", "old", "newer"), (await sessions.list({ prefix: "n" })).keys, await sessions.delete("a"),
+			await sessions.get("a"), await sessions.delete("n"), await sessions.delete("c"),
+		];
+	},
+	secret: (env) => env.KEY.get(),
+	async sleep() {
+		const start = performance.now();
+		await new Promise((done) => setTimeout(done, 30));
+		return performance.now() - start >= 29;
+	},
+};
+export default async (request: Request, env: unknown) => Response.json(await cases[new URL(request.url).pathname.slice(1)](env));
+`)
+			s.mustLoad(fmt.Sprintf(`{
+	admin ADMIN
+	log {
+		output file DIR/caddy.log
+	}
+	gojinn {
+		backend %s
+		kv sessions memory
+	}
+}
+ADDR {
+	gojinn {
+		module DIR/world.ts
+		outbound {
+			allow %s
+			allow_private %s/32
+		}
+		kv sessions
+		secret KEY {file.DIR/secret.txt}
+	}
+}
+`, backend, upstream.URL, host))
+			for path, want := range map[string]string{
+				"fetch":  `[203,true,"POST",{"got":"yes"}]`,
+				"denied": `["TypeError",-2]`,
+				"kv":     `[{"n":1},[0,255],null,true,2,3,true,false,["n"],null,null,null,null]`,
+				"secret": `"s3cret"`,
+				"sleep":  `true`,
+			} {
+				if res := s.get("/" + path); res.StatusCode != 200 || res.body != want {
+					t.Errorf("%s: got %d %s, want %s", path, res.StatusCode, res.body, want)
+				}
+			}
+		})
+	}
+}
