@@ -155,6 +155,9 @@ func (s *configStore) get() (*sharedStore, error) {
 		return nil, fmt.Errorf("kv %s: %w", s.name, err)
 	}
 	s.open, s.holds = value.(*sharedStore), true
+	if settings, ok := s.settings.(kv.Adjuster); ok {
+		settings.Adjust(s.open.Store)
+	}
 	return s.open, nil
 }
 

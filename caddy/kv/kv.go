@@ -29,6 +29,13 @@ type Module interface {
 	Open(name string) (Store, error)
 }
 
+// Adjuster is a module whose settings can be applied to a store that is open, such as a bound. Modules that have none of it make
+// such settings a part of their keys.
+type Adjuster interface {
+	// Adjust applies the settings to a store that Open of a module with the same key returned.
+	Adjust(Store)
+}
+
 // Store keeps values by key. Any goroutine may call its methods.
 //
 // Keys are UTF-8 of 1 to MaxKey bytes without control characters, values have at most MaxValue bytes; the caller has checked both.

@@ -116,7 +116,10 @@ func (f *File) file(name string) string {
 	return f.path
 }
 
-// Key implements kv.Module. Another max_size opens no second store, because a file can be opened once only.
+// Adjust implements kv.Adjuster.
+func (f *File) Adjust(open kv.Store) { open.(*store).most.Store(f.MaxSize) }
+
+// Key implements kv.Module. The bound is no part of it, because a file can be opened once only.
 func (f *File) Key(name string) string { return f.file(name) }
 
 // lockTimeout is how long Open waits for another process to close the file. A Caddy that is replaced by another one takes a moment.
@@ -155,5 +158,6 @@ func (f *File) Open(name string) (kv.Store, error) {
 var (
 	_ caddy.Provisioner     = (*File)(nil)
 	_ caddyfile.Unmarshaler = (*File)(nil)
+	_ kv.Adjuster           = (*File)(nil)
 	_ kv.Module             = (*File)(nil)
 )

@@ -148,6 +148,16 @@ func TestFull(t *testing.T) {
 	if err := s.Set(ctx, "again", value, 0); err != nil {
 		t.Errorf("a store that was emptied: %v", err)
 	}
+	for n, err = 0, nil; n < 100 && err == nil; n++ {
+		err = s.Set(ctx, fmt.Sprint(n), value, 0)
+	}
+	if !errors.Is(err, errFull) {
+		t.Errorf("the store was not filled again: %v", err)
+	}
+	(&File{MaxSize: 2 * minMaxSize}).Adjust(s)
+	if err := s.Set(ctx, "more", value, 0); err != nil {
+		t.Errorf("a store whose bound was raised: %v", err)
+	}
 }
 
 func TestBadFiles(t *testing.T) {

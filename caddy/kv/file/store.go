@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -28,8 +29,9 @@ const timeSize = 8
 // store writes with one goroutine, which takes all writes that wait into one transaction: they are on the disk together, and ten
 // clients wait no longer than one.
 type store struct {
-	db      *bolt.DB
-	most    int64
+	db *bolt.DB
+	// most is the bound of the content, in bytes.
+	most    atomic.Int64
 	writes  chan *write
 	closing chan struct{}
 	closed  chan struct{}
@@ -50,7 +52,8 @@ type transaction struct {
 }
 
 func newStore(db *bolt.DB, most int64) *store {
-	s := &store{db: db, most: most, writes: make(chan *write), closing: make(chan struct{}), closed: make(chan struct{})}
+	s := &store{db: db, writes: make(chan *write), closing: make(chan struct{}), closed: make(chan struct{})}
+	s.most.Store(most)
 	go s.writeAll()
 	return s
 }
@@ -105,7 +108,7 @@ func (s *store) writeAll() {
 func (s *store) isFull(tx *bolt.Tx) bool {
 	stats := s.db.Stats()
 	free := int64(stats.FreePageN+stats.PendingPageN) * int64(s.db.Info().PageSize)
-	return tx.Size()-free >= s.most
+	return tx.Size()-free >= s.most.Load()
 }
 
 var (
