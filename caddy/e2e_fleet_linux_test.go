@@ -63,7 +63,7 @@ func startNATS(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	program := filepath.Join(dir, "nats-server")
-	build := exec.Command("go", "build", "-o", program, "github.com/nats-io/nats-server/v2")
+	build := exec.Command("go", "build", "-mod=mod", "-o", program, "github.com/nats-io/nats-server/v2")
 	build.Dir, build.Env = filepath.Join("kv", "nats", "servertest"), append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building nats-server: %v\n%s", err, out)
