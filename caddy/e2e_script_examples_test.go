@@ -8,6 +8,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -187,5 +188,73 @@ ADDR {
 				}
 			}
 		})
+	}
+}
+
+// The interfaces of the web are as their standards say, in the cases of testdata/scripts/interfaces.js.
+func TestScriptInterfaces(t *testing.T) {
+	text, err := os.ReadFile("testdata/scripts/interfaces.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, backend := range backends {
+		t.Run(backend, func(t *testing.T) {
+			s := newRealServer(t)
+			s.module("interfaces.js", string(text))
+			s.mustLoad(s.scripts(backend, "", "interfaces.js"))
+			var result struct {
+				Cases  int
+				Failed []string
+			}
+			res := s.get("/interfaces")
+			if err := json.Unmarshal([]byte(res.body), &result); err != nil {
+				t.Fatalf("%d %s: %v", res.StatusCode, res.body, err)
+			}
+			if result.Cases < 100 || len(result.Failed) > 0 {
+				t.Errorf("%d of %d cases fail: %s", len(result.Failed), result.Cases, strings.Join(result.Failed, "\n"))
+			}
+			t.Logf("%d cases of the standards pass", result.Cases-len(result.Failed))
+		})
+	}
+}
+
+// Widely used packages run as they are.
+func TestScriptPackages(t *testing.T) {
+	s := newRealServer(t)
+	installExamples(t, s.dir)
+	s.module("itty.ts", `import { AutoRouter, error, json } from "itty-router";
+const router = AutoRouter();
+router
+	.get("/itty/hello/:name", ({ name }) => "Hello, " + name + "!")
+	.get("/itty/json", () => ({ a: [1, 2] }))
+	.get("/itty/error", () => error(418, "short and stout"))
+	.post("/itty/echo", async (request) => json(await request.json(), { status: 201 }));
+export default router;`)
+	s.module("zod.ts", `import { z } from "zod";
+const Order = z.object({ item: z.string().min(1), amount: z.number().int().positive(), mail: z.email().optional() });
+export default async (request: Request) => {
+	const parsed = Order.safeParse(await request.json());
+	return parsed.success ? Response.json(parsed.data) : Response.json(parsed.error.issues.map((issue) => issue.path.join(".")), { status: 400 });
+};`)
+	for _, backend := range backends {
+		s.mustLoad(s.scripts(backend, "", "itty.ts", "zod.ts"))
+		for _, c := range []struct {
+			method, uri, body string
+			status            int
+			want              string
+		}{
+			{"GET", "/itty/hello/you", "", 200, `Hello, you!`},
+			{"GET", "/itty/json", "", 200, `{"a":[1,2]}`},
+			{"GET", "/itty/error", "", 418, `short and stout`},
+			{"POST", "/itty/echo", `{"x":"ü"}`, 201, `{"x":"ü"}`},
+			{"GET", "/itty/none", "", 404, `404`},
+			{"POST", "/zod", `{"item":"tea","amount":2,"more":1}`, 200, `{"item":"tea","amount":2}`},
+			{"POST", "/zod", `{"item":"","amount":0.5,"mail":"x"}`, 400, `["item","amount","mail"]`},
+		} {
+			res := s.do(s.request(c.method, c.uri, c.body))
+			if res.StatusCode != c.status || !strings.Contains(res.body, c.want) {
+				t.Errorf("%s: %s %s: got %d %s, want %d %s", backend, c.method, c.uri, res.StatusCode, res.body, c.status, c.want)
+			}
+		}
 	}
 }
