@@ -14,12 +14,14 @@ use crate::memory::{self, Pooled, Ready};
 use crate::{Shared, trap};
 
 /// Names of entry points that are looked up once, when the module is loaded.
-pub(crate) const USUAL_ENTRIES: [&str; 5] = [
+pub(crate) const USUAL_ENTRIES: [&str; 7] = [
     engine_core::wasm::START_EXPORT,
     engine_core::wasm::RESUME_EXPORT,
     "_start",
     "_initialize",
     "gojinn_handle",
+    engine_core::wasm::HANDLE_REQUEST_EXPORT,
+    engine_core::wasm::HANDLE_RESPONSE_EXPORT,
 ];
 
 /// A linked module.

@@ -274,7 +274,11 @@ pub fn every_hostcall_links(fixture: &Fixture) {
                     ParamType::I64 => " i64",
                 })
                 .collect();
-            let result = if import.result { "(result i32)" } else { "" };
+            let result = match import.result {
+                Some(ParamType::I32) => "(result i32)",
+                Some(ParamType::I64) => "(result i64)",
+                None => "",
+            };
             format!(
                 r#"(import "{}" "{}" (func $i{index} (param{params}) {result}))"#,
                 import.module, import.name

@@ -12,6 +12,7 @@ pub mod canary;
 pub mod ends;
 pub mod features;
 pub mod host;
+pub mod http_wasm;
 pub mod memory;
 pub mod mounts;
 pub mod next;
@@ -52,6 +53,12 @@ macro_rules! for_each_case {
             answers::a_body_over_the_limit_is_refused
             answers::stdin_holds_one_request_and_then_ends
             answers::an_unchanged_module_is_compiled_once
+            http_wasm::a_guest_answers_without_the_next_handler
+            http_wasm::a_guest_changes_a_buffered_response
+            http_wasm::contract_and_entry_points_must_fit
+            http_wasm::each_request_finds_the_guest_as_it_was
+            http_wasm::hostile_guests_are_ended
+            http_wasm::the_deadline_pauses_while_the_next_handler_works
             next::a_request_goes_on
             next::a_request_that_cannot_go_on_is_refused
             ends::every_trap_has_the_same_code_everywhere

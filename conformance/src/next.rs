@@ -29,6 +29,7 @@ pub fn a_request_goes_on(fixture: &Fixture) {
             delete: vec![Cow::Borrowed("Server")],
         },
         vars: vec![(Cow::Borrowed("user"), Cow::Borrowed("alice"))],
+        ..Next::default()
     };
     for _ in 0..3 {
         let request = Request {

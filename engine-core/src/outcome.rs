@@ -64,6 +64,8 @@ pub enum TrapCode {
     StackOverflow,
     /// Access outside of a table.
     TableOutOfBounds,
+    /// A hostcall that the contract does not allow; the detail says what.
+    Violation,
     /// An `unreachable` instruction: a panic or abort in most languages.
     Unreachable,
 }
@@ -84,6 +86,7 @@ impl TrapCode {
             Self::StackOverflow => "stack overflow",
             Self::TableOutOfBounds => "out-of-bounds table access",
             Self::Unreachable => "unreachable executed",
+            Self::Violation => "a hostcall that is not allowed",
         }
     }
 }

@@ -100,7 +100,7 @@ typedef struct gojinn_answer {
 
 // What a suspended call waits for, and the lengths of the parts of its frame.
 typedef struct gojinn_event {
-  // 1 a time, 2 the reply to a host call.
+  // 1 a time, 2 the reply to a host call, 3 the response of the next handler.
   uint32_t kind;
   // 0.
   uint32_t reserved;
@@ -108,9 +108,9 @@ typedef struct gojinn_event {
   uint64_t until_ns;
   // Nanoseconds from now until the call must have ended. A call that is resumed later ends as a timeout.
   uint64_t deadline_ns;
-  // Bytes of the first part: the name of a host call's operation.
+  // Bytes of the first part: the name of a host call's operation, or how the request goes on.
   uint64_t operation_len;
-  // Bytes of the last part: the request of a host call.
+  // Bytes of the last part: the request of a host call, or the body of the request that goes on.
   uint64_t request_len;
 } gojinn_event;
 

@@ -196,7 +196,9 @@ pub(crate) fn describe_function(function: &Function) -> String {
         "form": match facts.form {
             Form::Command => "command",
             Form::Reactor { .. } => "reactor",
+            Form::HttpHandler => "http_handler",
         },
+        "reads_body": facts.reads_body,
     "per_request_values": function.per_request_values(),
     "suspends": facts.suspends,
         "snapshot": {

@@ -45,7 +45,7 @@ pub struct gojinn_answer {
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(non_camel_case_types, reason = "the name in C")]
 pub struct gojinn_event {
-    /// 1 a time, 2 the reply to a host call.
+    /// 1 a time, 2 the reply to a host call, 3 the response of the next handler.
     pub kind: u32,
     /// 0.
     pub reserved: u32,
@@ -53,9 +53,9 @@ pub struct gojinn_event {
     pub until_ns: u64,
     /// Nanoseconds from now until the call must have ended. A call that is resumed later ends as a timeout.
     pub deadline_ns: u64,
-    /// Bytes of the first part: the name of a host call's operation.
+    /// Bytes of the first part: the name of a host call's operation, or how the request goes on.
     pub operation_len: u64,
-    /// Bytes of the last part: the request of a host call.
+    /// Bytes of the last part: the request of a host call, or the body of the request that goes on.
     pub request_len: u64,
 }
 
@@ -178,9 +178,14 @@ pub(crate) fn write_event(
         let left = at.saturating_duration_since(now).as_nanos();
         u64::try_from(left).unwrap_or(u64::MAX)
     };
+    let changes;
     let (kind, until, operation, request) = match waiting.event {
         Event::Sleep(until) => (1, *until, &[][..], &[][..]),
         Event::Call { operation, request } => (2, None, &**operation, &**request),
+        Event::Next { next, body } => {
+            changes = encode_next(next);
+            (3, None, &*changes, &**body)
+        }
     };
     let filled = gojinn_event {
         kind,
@@ -220,22 +225,33 @@ fn encode_next(next: &Next<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     string(&mut out, next.method.as_deref().unwrap_or("").as_bytes());
     string(&mut out, next.uri.as_deref().unwrap_or("").as_bytes());
-    for HeaderChanges { set, delete } in [&next.headers, &next.response_headers] {
-        count(&mut out, set.len());
+    let changes = |out: &mut Vec<u8>, HeaderChanges { set, delete }: &HeaderChanges<'_>| {
+        count(out, set.len());
         for (name, value) in set {
-            string(&mut out, name.as_bytes());
-            string(&mut out, value);
+            string(out, name.as_bytes());
+            string(out, value);
         }
-        count(&mut out, delete.len());
+        count(out, delete.len());
         for name in delete {
-            string(&mut out, name.as_bytes());
+            string(out, name.as_bytes());
         }
-    }
+    };
+    changes(&mut out, &next.headers);
+    changes(&mut out, &next.response_headers);
     count(&mut out, next.vars.len());
     for (name, value) in &next.vars {
         string(&mut out, name.as_bytes());
         string(&mut out, value.as_bytes());
     }
+    changes(&mut out, &next.trailers);
+    count(&mut out, usize::from(next.replaces_body));
+    count(&mut out, usize::from(next.buffers_response));
+    let (status, early) = match &next.early {
+        Some((status, early)) => (*status, &**early),
+        None => (0, &[][..]),
+    };
+    count(&mut out, usize::from(status));
+    string(&mut out, early);
     out
 }
 
@@ -337,6 +353,9 @@ mod tests {
             },
             response_headers: HeaderChanges::default(),
             vars: vec![(Borrowed("v"), Borrowed("1"))],
+            replaces_body: true,
+            early: Some((201, Borrowed(b"x"))),
+            ..Next::default()
         };
         let mut expected = Vec::new();
         string(&mut expected, "PUT");
@@ -350,8 +369,11 @@ mod tests {
         expected.extend(1u32.to_le_bytes());
         string(&mut expected, "v");
         string(&mut expected, "1");
+        expected.extend([0; 8]);
+        expected.extend([1, 0, 0, 0, 0, 0, 0, 0, 201, 0, 0, 0]);
+        string(&mut expected, "x");
         assert_eq!(encode_next(&next), expected);
-        assert_eq!(encode_next(&Next::default()), [0; 28]);
+        assert_eq!(encode_next(&Next::default()), [0; 52]);
     }
 
     #[test]

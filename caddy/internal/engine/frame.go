@@ -216,6 +216,11 @@ func NewGoesOn(out []byte, a *Answer, next *Next, logs []LogLine) []byte {
 	return newAnswer(out, a, nil, "", logs, nil, next)
 }
 
+// NewChanged builds the frame of the answer of a guest of http-wasm, for fakes and tests.
+func NewChanged(out []byte, a *Answer, next *Next, reason string, logs []LogLine, body []byte) []byte {
+	return newAnswer(out, a, nil, reason, logs, body, next)
+}
+
 func newAnswer(out []byte, a *Answer, headers [][2]string, reason string, logs []LogLine, body []byte, next *Next) []byte {
 	frame := out[:0]
 	for _, h := range headers {

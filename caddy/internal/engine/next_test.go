@@ -16,7 +16,10 @@ func TestNextIsReadAsItWasWritten(t *testing.T) {
 			Headers:         HeaderChanges{Set: [][2]string{{"A", "1"}, {"A", "2"}}, Delete: []string{"B", "C"}},
 			ResponseHeaders: HeaderChanges{Set: [][2]string{{"D", "\xff"}}, Delete: []string{"E"}},
 			Vars:            [][2]string{{"user", "alice"}, {"empty", ""}},
+			Trailers:        HeaderChanges{Set: [][2]string{{"T", "1"}}, Delete: []string{"U"}},
+			ReplacesBody:    true,
 		},
+		{BuffersResponse: true, EarlyStatus: 201, EarlyBody: "x"},
 	} {
 		var a Answer
 		frame := NewGoesOn(nil, &a, &want, []LogLine{{LogInfo, "x"}})

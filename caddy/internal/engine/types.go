@@ -76,6 +76,9 @@ const (
 	EventSleep EventKind = 1
 	// EventCall: the guest has called the host.
 	EventCall EventKind = 2
+	// EventNext: the guest waits for the response of the next handler. See Event.Next; the request's body is in Request if it was
+	// replaced.
+	EventNext EventKind = 3
 )
 
 // CallID identifies one call. No two calls have the same.

@@ -239,6 +239,9 @@ func (e *fakeEngine) finish(id engine.CallID, out []byte, reply Reply, result *e
 	if answer.NamesStatus = answer.Status != 0; !answer.NamesStatus {
 		answer.Status = 200
 	}
+	if reply.Next != nil {
+		return engine.NewChanged(out, answer, reply.Next, reply.Reason, reply.Logs, reply.Body), nil
+	}
 	return engine.NewAnswer(out, answer, reply.Headers, reply.Reason, reply.Logs, reply.Body), nil
 }
 

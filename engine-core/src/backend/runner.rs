@@ -12,6 +12,7 @@ use crate::limits::SandboxLimits;
 use crate::outcome::GuestExit;
 use crate::sandbox::{HostState, MemoryUse};
 use crate::start::GlobalValue;
+use crate::wasm::{CONTEXT_EXPORT, HANDLE_REQUEST_EXPORT};
 
 use super::instance::{Instance, Instantiate, MemorySource, Step};
 use super::instances::{InstanceBudget, InstancePool, Lease};
@@ -61,6 +62,7 @@ impl<M: Instantiate> Module for Runner<M> {
             lease,
             entries: Arc::default(),
             entered: 0,
+            between: false,
             capture: None,
         };
         if !start.point.patches.is_empty()
@@ -240,6 +242,8 @@ struct Running<'a, M: Instantiate> {
     entries: Arc<[String]>,
     /// How many of the entries have been entered.
     entered: usize,
+    /// Whether the guest waits between two entries, and not in one.
+    between: bool,
     /// The job's.
     capture: Option<Arc<[String]>>,
 }
@@ -272,14 +276,13 @@ impl<M: Instantiate> Running<'_, M> {
         let armed = interrupt.map(|interrupt| host.call().arm(interrupt));
         instance.put(host);
         // What a hostcall panics with comes back through the guest's frames, or the backend catches it before them.
+        let mut progress = Entries {
+            all: &self.entries,
+            entered: &mut self.entered,
+            between: &mut self.between,
+        };
         let step = catch_unwind(AssertUnwindSafe(|| {
-            enter_all(
-                instance,
-                self.module,
-                &self.entries,
-                &mut self.entered,
-                resume,
-            )
+            progress.enter(instance, self.module, resume)
         }))
         .unwrap_or_else(|panic| {
             Step::fault(format!(
@@ -357,29 +360,96 @@ impl<M: Instantiate> Drop for Running<'_, M> {
     }
 }
 
-/// Calls the entries in their order, until one does not return: from the one in which the guest waits if it is to
-/// `resume`.
-fn enter_all<I: Instance>(
-    instance: &mut I,
-    module: &I::Module,
-    entries: &[String],
-    entered: &mut usize,
-    resume: bool,
-) -> Step {
-    if resume {
-        match instance.resume(module) {
-            Step::Returned => {}
-            ended => return ended,
+/// How far a guest has come with the entries of its job.
+struct Entries<'a> {
+    all: &'a [String],
+    entered: &'a mut usize,
+    between: &'a mut bool,
+}
+
+impl Entries<'_> {
+    /// Calls the entries in their order, until one does not return: from where the guest waits if it is to `resume`.
+    fn enter<I: Instance>(&mut self, instance: &mut I, module: &I::Module, resume: bool) -> Step {
+        if resume {
+            let step = if std::mem::take(self.between) {
+                hear_of_next(instance, module)
+            } else {
+                let step = instance.resume(module);
+                self.returned_from(instance, module, step)
+            };
+            match step {
+                Step::Returned => {}
+                ended => return ended,
+            }
+        }
+        while let Some(entry) = self.all.get(*self.entered) {
+            *self.entered += 1;
+            let step = instance.enter(module, entry);
+            match self.returned_from(instance, module, step) {
+                Step::Returned => {}
+                ended => return ended,
+            }
+        }
+        Step::Returned
+    }
+
+    /// `step` is how the guest left its last entry. A guest of http-wasm that has handled its request waits for the next handler
+    /// now, or has ended.
+    fn returned_from<I: Instance>(
+        &mut self,
+        instance: &mut I,
+        module: &I::Module,
+        step: Step,
+    ) -> Step {
+        let last = self.all.get(self.entered.wrapping_sub(1));
+        if step != Step::Returned || last.is_none_or(|entry| entry != HANDLE_REQUEST_EXPORT) {
+            return step;
+        }
+        let context = match instance.find_global(module, CONTEXT_EXPORT) {
+            Some(global) => instance.global(&global),
+            None => None,
+        };
+        let Some(GlobalValue::I64(context)) = context else {
+            return Step::fault("a bug: the result of handle_request is lost".into());
+        };
+        if context as u32 == 0 {
+            *self.entered = self.all.len();
+            return Step::Returned;
+        }
+        let Some(mut host) = instance.take() else {
+            return Step::fault("a bug: a guest without its host".into());
+        };
+        let waits = host.goes_on(context);
+        *host.memory() = instance.used();
+        instance.put(host);
+        *self.between = waits;
+        if waits {
+            Step::Waiting
+        } else {
+            Step::fault("a bug: a guest of http-wasm has no request".into())
         }
     }
-    while let Some(entry) = entries.get(*entered) {
-        *entered += 1;
-        match instance.enter(module, entry) {
-            Step::Returned => {}
-            ended => return ended,
-        }
+}
+
+/// Tells a guest of http-wasm what the next handler has answered.
+fn hear_of_next<I: Instance>(instance: &mut I, module: &I::Module) -> Step {
+    let Some(mut host) = instance.take() else {
+        return Step::fault("a bug: a guest without its host".into());
+    };
+    let context = host.next_has_answered();
+    instance.put(host);
+    let context = match context {
+        Ok(context) => context,
+        Err(why) => return Step::fault(why.into()),
+    };
+    let set = match instance.find_global(module, CONTEXT_EXPORT) {
+        Some(global) => instance.set_global(&global, GlobalValue::I64(context)),
+        None => Err(Error::host("the global is not there")),
+    };
+    match set {
+        Ok(()) => Step::Returned,
+        Err(error) => Step::fault(format!("a bug: handle_response cannot be called: {error}")),
     }
-    Step::Returned
 }
 
 /// The state of a guest that has ended; `None` if a global is not there, or cannot be captured.

@@ -22,12 +22,12 @@ mod permits;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::per_cpu::{PerCpu, processors};
 
-use clock::Clock;
+use clock::{Clock, NEVER};
 use permits::{CANCELLED, DEADLINE, Entry, Slab};
 pub use permits::{CallId, Permit};
 
@@ -172,6 +172,8 @@ pub struct Call {
     index: u32,
     started: Instant,
     deadline: Instant,
+    /// The time that was left when its clock was stopped.
+    paused: Option<Duration>,
 }
 
 impl Call {
@@ -223,6 +225,26 @@ impl Call {
             }
             entry.waiting.wait_until(&mut inner, until);
         }
+    }
+
+    /// Stops the clock of the call: its deadline does not pass until [`restart`](Self::restart).
+    pub(crate) fn pause(&mut self) {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        self.paused = Some(left);
+        let _inner = self.entry().inner.lock();
+        self.entry().deadline.store(NEVER, Ordering::SeqCst);
+    }
+
+    /// Starts the clock of the call again, with the time that was left.
+    pub(crate) fn restart(&mut self) {
+        let Some(left) = self.paused.take() else {
+            return;
+        };
+        self.deadline = Instant::now() + left;
+        let clock = &self.shard.shared.clock;
+        let at = clock.nanos(self.deadline);
+        self.entry().deadline.store(at, Ordering::SeqCst);
+        clock.plan(at);
     }
 
     /// Its id.

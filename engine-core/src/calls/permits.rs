@@ -81,6 +81,7 @@ impl Permit {
             index: self.index,
             started,
             deadline,
+            paused: None,
         }
     }
 

@@ -10,13 +10,18 @@
 
 mod bad_output;
 mod headers;
+pub mod http_wasm;
 pub mod json;
 mod next;
 mod request;
 mod response;
 mod stand_in;
+mod target;
 
 use std::fmt;
+
+use crate::limits::SandboxLimits;
+use http_wasm::Exchange;
 
 pub use bad_output::BadOutput;
 pub use headers::{MAX_HEADER_BYTES, MAX_HEADERS};
@@ -38,6 +43,17 @@ pub trait Contract: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// If the output breaks a rule of the contract.
     fn parse_response<'a>(&self, stdout: &'a [u8]) -> Result<Response<'a>, BadOutput>;
+
+    /// Request and response as the guest's hostcalls see them, for a contract that passes them in this way and not on stdin and
+    /// stdout. Called once for each request.
+    fn exchange(&self, _: &Request<'_>, _: &SandboxLimits) -> Option<Box<Exchange>> {
+        None
+    }
+
+    /// The exchange for a sample request, see [`samples`](Self::samples); `None` before there is a request.
+    fn sample_exchange(&self, _: &[u8], _: &SandboxLimits) -> Option<Box<Exchange>> {
+        None
+    }
 
     /// Whether `stdout` is a complete response, so that a guest which reads on has answered and waits for another request.
     /// Called when a guest reads at the end of stdin while its warm-up is recorded, and in no request.
@@ -63,4 +79,4 @@ pub fn default() -> &'static dyn Contract {
 }
 
 /// All contracts.
-pub const ALL: &[&dyn Contract] = &[&json::Json];
+pub const ALL: &[&dyn Contract] = &[&json::Json, &http_wasm::HttpWasm];

@@ -15,6 +15,14 @@ pub struct Next<'a> {
     pub response_headers: HeaderChanges<'a>,
     /// (name, value) of variables for later handlers. Names are unique: letters, digits, `_` and `-`.
     pub vars: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// With the contract `http-wasm`: changes of the trailers of the request, or of the response that is answered.
+    pub trailers: HeaderChanges<'a>,
+    /// With `http-wasm`: whether there is another body than the client or the next handler has sent.
+    pub replaces_body: bool,
+    /// With `http-wasm`: whether the guest is to be given the whole response, which is not sent before that.
+    pub buffers_response: bool,
+    /// With `http-wasm`: status and body that the guest has written before, and to which the next handler adds.
+    pub early: Option<(u16, Cow<'a, [u8]>)>,
 }
 
 /// Changes of headers. No name is in both lists, and neither contains hop-by-hop headers or the body's framing.

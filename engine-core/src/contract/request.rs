@@ -9,7 +9,9 @@ pub struct Request<'a> {
     pub method: &'a [u8],
     /// Path and query, after the server's rewrites.
     pub uri: &'a [u8],
-    /// (name, value) in any order. Several entries may have the same name.
+    /// (name, value) in any order. Several entries may have the same name. For the contract `http-wasm`, names that begin with
+    /// [`TRAILER`](super::http_wasm::TRAILER) are trailers, and names that begin with
+    /// [`RESPONSE`](super::http_wasm::RESPONSE) are headers that the response has already; no header can have such a name.
     pub headers: &'a [(&'a [u8], &'a [u8])],
     /// The whole body, decoded from its transfer encoding.
     pub body: &'a [u8],

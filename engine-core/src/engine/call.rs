@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::backend::{Finished, Job, Progress, Sandbox};
 use crate::calls::Permit;
+use crate::contract::http_wasm::Exchange;
 use crate::contract::{Contract, Request, Response};
 use crate::error::{Error, Result, panic_text};
 use crate::limits::SandboxLimits;
@@ -84,7 +85,8 @@ impl Function {
         let begun = Instant::now();
         let mut sandbox = None;
         let progress = caught(|| {
-            let host = inner.host(permit, program, buffers, suspends)?;
+            let mut host = inner.host(permit, program, buffers, suspends)?;
+            host.http = contract.exchange(request, &inner.config.limits);
             let plan = inner.plan();
             let limits = &inner.config.limits;
             let made = inner.loaded.sandbox(&inner.shared.slots, plan, limits)?;
@@ -111,6 +113,9 @@ impl Function {
             begun,
         } = suspended;
         let progress = caught(|| {
+            if let Some(Event::Next { .. }) = host.waits_for {
+                host.call.restart();
+            }
             if let Some(why) = host.call().interruption() {
                 // The guest is dropped where it waits.
                 host.stop(why.into());
@@ -138,7 +143,11 @@ impl Function {
     ) -> R {
         let inner = &*self.inner;
         let finished = match (progress, sandbox) {
-            (Ok(Progress::Waiting(host)), Some(sandbox)) => {
+            (Ok(Progress::Waiting(mut host)), Some(sandbox)) => {
+                if let Some(Event::Next { .. }) = host.waits_for {
+                    // The next handler may take any time: its own limits count.
+                    host.call.pause();
+                }
                 let result = match &host.waits_for {
                     Some(event) => sink(Reached::Waiting(&Waiting {
                         event,
@@ -163,8 +172,9 @@ impl Function {
             }
         };
         let duration = begun.elapsed();
-        let Finished { exit, host, .. } = finished;
+        let Finished { exit, mut host, .. } = finished;
         let (peak, refused) = (host.memory.peak(), host.memory.refused());
+        let exchange = host.http.take();
         let (buffers, logs, logs_dropped) = host.into_parts();
         let contract = inner.config.contract;
         let result = {
@@ -172,6 +182,7 @@ impl Function {
                 &exit,
                 refused,
                 &buffers.stdout,
+                exchange,
                 contract,
                 &inner.config.limits,
             );
@@ -389,6 +400,7 @@ fn judge<'a>(
     exit: &GuestExit,
     refused: u32,
     stdout: &'a [u8],
+    exchange: Option<Box<Exchange>>,
     contract: &dyn Contract,
     limits: &SandboxLimits,
 ) -> Result<Response<'a>, Refusal> {
@@ -406,6 +418,7 @@ fn judge<'a>(
         )
     };
     match exit {
+        GuestExit::Exit(0) if let Some(exchange) = exchange => Ok(exchange.into_response()),
         GuestExit::Exit(0) => match contract.parse_response(stdout) {
             Ok(response) if response.body.len() > limits.output => refusal(
                 Outcome::BadOutput,
@@ -471,6 +484,7 @@ mod tests {
             &exit,
             refused,
             b"{}",
+            None,
             crate::contract::default(),
             &SandboxLimits::default(),
         ) {

@@ -12,7 +12,7 @@ use crate::sandbox::Program;
 use crate::sandbox::wasi::MountSet;
 use crate::snapshot::{self, Wanted};
 use crate::threads::DEPLOY_STACK;
-use crate::wasm::Wasm;
+use crate::wasm::{Form, Wasm};
 
 use super::function::{Function, FunctionConfig, FunctionFacts, Inner};
 use super::shared::Shared;
@@ -36,6 +36,7 @@ pub(super) fn deploy(
 
     let wasm = Wasm::parse(wasm, shared.features, &shared.bounds)?;
     wasm.check_limits(&config.limits)?;
+    check_contract(&wasm, &config)?;
     let waits = wasm.waits();
     let suspends = waits.calls || (waits.sleeps && backend.capabilities().suspends);
 
@@ -73,6 +74,7 @@ pub(super) fn deploy(
         loaded_in: origin.loaded_in,
         compiled_in: loaded.compiled_in,
         form: wasm.form(),
+        reads_body: wasm.reads_body(),
         snapshot: snapshot_facts,
     };
     shared.counters.deployed(facts.snapshot.kind);
@@ -122,6 +124,27 @@ pub(super) fn deploy_on_thread(
                 ))
             })
     })
+}
+
+/// Refuses a module whose entry points are those of another contract.
+fn check_contract(wasm: &Wasm, config: &FunctionConfig) -> Result<()> {
+    let contract = config.contract.name();
+    if contract == "http-wasm" && config.warmup.is_some() {
+        return Err(Error::config(
+            "warmup is not for guests of http-wasm, which may handle requests in any way; leave it out",
+        ));
+    }
+    match (wasm.form() == Form::HttpHandler, contract == "http-wasm") {
+        (true, false) => Err(Error::config(format!(
+            "the module is a guest of http-wasm (it exports handle_request and handle_response), but its contract is {contract}: \
+             set the contract http-wasm"
+        ))),
+        (false, true) => Err(Error::invalid_module(
+            "the contract is http-wasm, but the module does not export both handle_request [] -> [i64] and handle_response \
+             [i32 i32] -> []: leave the contract out for a program that reads its request from stdin",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// How many values of `env` and `args` each call must provide.

@@ -105,8 +105,10 @@ pub struct FunctionFacts {
     pub loaded_in: Duration,
     /// How long the compilation took, also if another function or an earlier process caused it.
     pub compiled_in: Duration,
-    /// Command or reactor.
+    /// Command, reactor or guest of http-wasm.
     pub form: Form,
+    /// Whether its guests need the request's body.
+    pub reads_body: bool,
     /// How its sandboxes start.
     pub snapshot: SnapshotFacts,
 }

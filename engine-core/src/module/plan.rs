@@ -20,6 +20,8 @@ pub(crate) struct StartPlan {
     pub(crate) reads: Reads,
     /// The state of the standard descriptors at the start.
     pub(crate) stdio: Stdio,
+    /// The features of `http_handler` that are enabled at the start.
+    pub(crate) features: u32,
 }
 
 impl StartPlan {
@@ -31,6 +33,7 @@ impl StartPlan {
             clock: FIRST_READING,
             reads: Reads::Plain,
             stdio: Stdio::default(),
+            features: 0,
         }
     }
 
@@ -39,6 +42,7 @@ impl StartPlan {
         host.clock_offset = self.clock;
         host.reads = self.reads;
         host.stdio = self.stdio;
+        host.features = self.features;
     }
 
     pub(crate) fn state(&self) -> Arc<StartState> {
@@ -75,6 +79,7 @@ impl StartPlan {
             clock: self.clock,
             reads: self.reads,
             stdio: self.stdio,
+            features: self.features,
         }
     }
 

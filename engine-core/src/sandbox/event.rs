@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use crate::contract::Next;
+
 /// What a guest waits for. The host deals with it, and resumes the call.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Event {
@@ -13,6 +15,13 @@ pub enum Event {
         operation: Vec<u8>,
         /// The request, as the guest gave it.
         request: Vec<u8>,
+    },
+    /// The response of the web server's next handler.
+    Next {
+        /// How the request has changed.
+        next: Box<Next<'static>>,
+        /// The request's body, if it was replaced.
+        body: Vec<u8>,
     },
 }
 

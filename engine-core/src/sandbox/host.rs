@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::calls::{Call, Interruption};
-use crate::contract::Contract;
+use crate::contract::{Contract, http_wasm::Exchange};
 use crate::limits::{PAGE, SandboxLimits};
 use crate::logs::{Dropped, Logs};
 use crate::outcome::{GuestExit, Trap, TrapCode};
@@ -83,6 +83,14 @@ pub struct HostState {
     pub(crate) waits_for: Option<Event>,
     /// What the host has done for the guest that is resumed: for the hostcall that is called again.
     pub(crate) resumed_with: Option<HostReply>,
+    /// Request and response, if the guest reads and changes them by hostcalls.
+    pub(crate) http: Option<Box<Exchange>>,
+    /// What its `handle_request` returned.
+    pub(crate) context: i64,
+    /// The features of `http_handler` that the guest has enabled.
+    pub(crate) features: u32,
+    /// What the guest did that ended it, see [`Stop::Violation`].
+    pub(crate) violated: Option<String>,
     /// Why a hostcall ended the guest, if one did. Set by [`HostState::stop`] and turned into a guest exit by
     /// [`HostState::exit`].
     stop: Option<Stop>,
@@ -122,6 +130,10 @@ impl HostState {
             poll_began: None,
             waits_for: None,
             resumed_with: None,
+            http: None,
+            context: 0,
+            features: 0,
+            violated: None,
             stop: None,
         }
     }
@@ -172,6 +184,10 @@ impl HostState {
     #[must_use]
     pub fn exit(&self, trap: Option<Trap>) -> GuestExit {
         match (self.stop, trap) {
+            (Some(Stop::Violation), _) => {
+                let text = self.violated.clone().unwrap_or_default();
+                GuestExit::Trap(Trap::new(TrapCode::Violation, text))
+            }
             (Some(stop), _) => stop.exit(),
             (None, Some(trap)) => GuestExit::Trap(trap),
             (None, None) => GuestExit::Exit(0),
@@ -207,6 +223,8 @@ pub enum Stop {
     Interrupted(Interruption),
     /// More stdout than a response within `max_output` needs.
     OutputLimit,
+    /// The guest did what its contract does not allow. The host state says what.
+    Violation,
     /// Not an end: the guest waits for the host ([`Event`]), and gives its thread back meanwhile.
     Waits,
 }
@@ -220,6 +238,7 @@ impl Stop {
             Self::Interrupted(Interruption::Deadline) => TrapCode::Deadline,
             Self::Interrupted(Interruption::Cancelled) => TrapCode::Cancelled,
             Self::OutputLimit => TrapCode::OutputLimit,
+            Self::Violation => TrapCode::Violation,
             // A backend that notes it as an end has a bug.
             Self::Waits => TrapCode::Host,
         };

@@ -5,10 +5,11 @@
 //!
 //! ```text
 //!   NAME(host: &mut HostState, memory: &mut [u8], ARGS: i32 | i64 ...) -> Result<i32, Stop>    with `-> i32` in the list
+//!   NAME(host: &mut HostState, memory: &mut [u8], ARGS: i32 | i64 ...) -> Result<i64, Stop>    with `-> i64`
 //!   NAME(host: &mut HostState, memory: &mut [u8], ARGS: i32 | i64 ...) -> Result<(), Stop>     without
 //! ```
 //!
-//! The `i32` is WASI's errno. On `Err(stop)` a backend calls [`HostState::stop`] and makes its engine unwind the guest in
+//! The `i32` of WASI's hostcalls is an errno. On `Err(stop)` a backend calls [`HostState::stop`] and makes its engine unwind the guest in
 //! the cheapest way it has.
 //!
 //! A hostcall that is listed with `, waits` may also return `Err(Stop::Waits)`, in a call that
@@ -17,6 +18,11 @@
 
 use crate::sandbox::{HostState, Stop};
 
+pub use crate::sandbox::http_handler::{
+    add_header_value, enable_features, get_config, get_header_names, get_header_values, get_method,
+    get_protocol_version, get_source_addr, get_status_code, get_uri, log, log_enabled, read_body,
+    remove_header, set_header_value, set_method, set_status_code, set_uri, write_body,
+};
 pub use crate::sandbox::operations::{call, reply};
 pub use crate::sandbox::wasi::{
     args_get, args_sizes_get, clock_res_get, clock_time_get, environ_get, environ_sizes_get,
@@ -92,6 +98,27 @@ macro_rules! for_each_hostcall {
                 fn call(op_ptr: i32, op_len: i32, request_ptr: i32, request_len: i32) -> i32, waits;
                 fn reply(ptr: i32, len: i32) -> i32;
             }
+            "http_handler" {
+                fn enable_features(features: i32) -> i32;
+                fn get_config(buf: i32, limit: i32) -> i32;
+                fn log_enabled(level: i32) -> i32;
+                fn log(level: i32, message: i32, message_len: i32);
+                fn get_method(buf: i32, limit: i32) -> i32;
+                fn set_method(method: i32, method_len: i32);
+                fn get_uri(buf: i32, limit: i32) -> i32;
+                fn set_uri(uri: i32, uri_len: i32);
+                fn get_protocol_version(buf: i32, limit: i32) -> i32;
+                fn get_header_names(kind: i32, buf: i32, limit: i32) -> i64;
+                fn get_header_values(kind: i32, name: i32, name_len: i32, buf: i32, limit: i32) -> i64;
+                fn set_header_value(kind: i32, name: i32, name_len: i32, value: i32, value_len: i32);
+                fn add_header_value(kind: i32, name: i32, name_len: i32, value: i32, value_len: i32);
+                fn remove_header(kind: i32, name: i32, name_len: i32);
+                fn read_body(kind: i32, buf: i32, limit: i32) -> i64;
+                fn write_body(kind: i32, buf: i32, len: i32);
+                fn get_source_addr(buf: i32, limit: i32) -> i32;
+                fn get_status_code() -> i32;
+                fn set_status_code(status: i32);
+            }
         }
     };
 }
@@ -105,13 +132,13 @@ pub struct Import {
     pub name: &'static str,
     /// The types of its parameters.
     pub params: &'static [ParamType],
-    /// Whether it returns an `i32` (an errno) or nothing.
-    pub result: bool,
+    /// The type of its result; `None`: it returns nothing.
+    pub result: Option<ParamType>,
     /// Whether it may suspend its guest.
     pub waits: bool,
 }
 
-/// The type of a hostcall's parameter.
+/// The type of a hostcall's parameter or result.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ParamType {
     /// `i32`.
@@ -182,11 +209,11 @@ macro_rules! param {
     };
 }
 macro_rules! result {
-    (i32) => {
-        true
+    ($ret:ident) => {
+        Some(param!($ret))
     };
     () => {
-        false
+        None
     };
 }
 macro_rules! waits {
@@ -228,12 +255,21 @@ mod tests {
             .iter()
             .filter(|import| import.module == "wasi_snapshot_preview1")
             .count();
-        assert_eq!((wasi, IMPORTS.len()), (46, 50));
+        let of_http_wasm = IMPORTS
+            .iter()
+            .filter(|import| import.module == "http_handler")
+            .count();
+        assert_eq!((wasi, of_http_wasm, IMPORTS.len()), (46, 19, 69));
         let open = find("wasi_snapshot_preview1", "path_open").expect("it is listed");
         assert_eq!(open.params.len(), 9);
         assert_eq!(open.params[5], ParamType::I64);
-        assert!(open.result);
-        assert!(!find("gojinn", "host_log").expect("it is listed").result);
+        assert_eq!(open.result, Some(ParamType::I32));
+        assert_eq!(
+            find("gojinn", "host_log").expect("it is listed").result,
+            None
+        );
+        let read = find("http_handler", "read_body").expect("it is listed");
+        assert_eq!(read.result, Some(ParamType::I64));
         assert_eq!(find("gojinn", "path_open"), None);
     }
 

@@ -3,6 +3,7 @@
 mod event;
 mod host;
 pub mod hostcalls;
+pub(crate) mod http_handler;
 mod observed;
 mod operations;
 pub mod wasi;

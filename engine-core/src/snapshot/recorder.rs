@@ -73,6 +73,8 @@ pub(super) struct Ended {
     pub(super) questions: u64,
     /// What the program did to its standard descriptors.
     pub(super) stdio: Stdio,
+    /// The features of `http_handler` that the program has enabled.
+    pub(super) features: u32,
     /// Whether other descriptors are open than at its start.
     pub(super) descriptors_changed: bool,
     pub(super) state: Option<Captured>,
@@ -88,6 +90,8 @@ pub(super) struct Checkpoint {
     pub(super) clock: u64,
     /// What the program did to its standard descriptors.
     pub(super) stdio: Stdio,
+    /// The features of `http_handler` that the program has enabled.
+    pub(super) features: u32,
     /// What it asked of the host before: for a warm-up, in all rounds.
     pub(super) asked: Asked,
     /// How often it asked for entropy or time in its last run.
@@ -110,6 +114,7 @@ impl Checkpoint {
             state,
             clock: ended.clock,
             stdio: ended.stdio,
+            features: ended.features,
             asked: ended.asked,
             questions: ended.questions,
             stderr: ended.stderr,
@@ -129,6 +134,7 @@ impl Checkpoint {
         let mut plan = StartPlan::new(state, entries);
         plan.clock = self.clock;
         plan.stdio = self.stdio;
+        plan.features = self.features;
         Ok(plan)
     }
 }
@@ -181,6 +187,7 @@ impl<'a> Recorder<'a> {
         ));
         run.plan.prepare(&mut host);
         host.reads = run.reads;
+        host.http = self.contract.sample_exchange(run.stdin, &self.limits);
         let world = WorldState::new(run.world, host.clock_offset, run.later);
         host.observed = Some(Box::new(Observed::new(world, run.tidy)));
         let names = run.capture.then(|| Arc::clone(&self.names));
@@ -198,7 +205,11 @@ impl<'a> Recorder<'a> {
         let changed = |set| host.mounts.as_ref().is_some_and(|open| open.changed(set));
         let descriptors_changed = self.mounts.as_ref().is_some_and(changed);
         let (parked, left) = (host.parked, matches!(host.ended_by(), Some(Stop::Exit(_))));
-        let stdio = host.stdio;
+        let (stdio, features) = (host.stdio, host.features);
+        if let Some(exchange) = host.http.take() {
+            // What the guest did is all in there.
+            host.stdout = format!("{exchange:?}").into_bytes();
+        }
         let observed = host.observed.take();
         let observed = observed
             .ok_or("a bug in Gojinn: the record of its hostcalls is lost; please report it")?;
@@ -213,6 +224,7 @@ impl<'a> Recorder<'a> {
             questions: observed.world.asked(),
             asked: observed.asked,
             stdio,
+            features,
             descriptors_changed,
             state: finished.captured.map(|captured| *captured),
             took,

@@ -463,6 +463,7 @@ mod tests {
                     asked: crate::sandbox::Asked::default(),
                     questions: 0,
                     stdio: crate::sandbox::wasi::Stdio::default(),
+                    features: 0,
                     descriptors_changed: false,
                     state: None,
                     took: Duration::ZERO,

@@ -9,12 +9,17 @@ use wasmparser::{
 
 use super::bounds::Counts;
 use super::sections::{self, Section};
-use super::{Form, MemoryFacts, RESERVED_PREFIX, ValType, imports, quoted};
+use super::{
+    Form, HANDLE_REQUEST_EXPORT, HANDLE_RESPONSE_EXPORT, MemoryFacts, RESERVED_PREFIX, ValType,
+    imports, quoted,
+};
 use crate::error::{Error, Result};
 
 const COMMAND: &str = "_start";
 const INITIALIZE: &str = "_initialize";
 const HANDLE: &str = "gojinn_handle";
+const HANDLE_REQUEST: &str = "handle_request";
+const HANDLE_RESPONSE: &str = "handle_response";
 const MEMORY: &str = "memory";
 
 /// How many exports an error names.
@@ -35,6 +40,23 @@ pub(crate) struct Facts {
     /// Whether it is the code of a split.
     pub(crate) is_split: bool,
     pub(crate) waits: Waits,
+    /// For [`Form::HttpHandler`].
+    pub(crate) http: Option<HttpHandler>,
+}
+
+/// What the split must know of a guest of http-wasm.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HttpHandler {
+    /// The function that is exported as `handle_request`.
+    pub(crate) request: u32,
+    /// The function that is exported as `handle_response`.
+    pub(crate) response: u32,
+    /// The numbers of all types, functions and globals.
+    pub(crate) types: u32,
+    pub(crate) functions: u32,
+    pub(crate) globals: u32,
+    /// Whether it can read bodies.
+    pub(crate) reads_bodies: bool,
 }
 
 /// What a guest can wait for, by what its module imports.
@@ -69,6 +91,7 @@ impl Facts {
             globals: Vec::new(),
             is_split: true,
             waits: Waits::default(),
+            http: None,
         }
     }
 
@@ -81,7 +104,8 @@ impl Facts {
         let needs_memory = imports::check(&raw.imports, &raw.types)?;
         raw.check_memory(needs_memory.as_deref())?;
         raw.check_reserved()?;
-        let (form, entries) = raw.entries()?;
+        let http = raw.http_handler();
+        let (form, entries) = raw.entries(http.is_some())?;
         let globals = raw
             .globals
             .iter()
@@ -104,6 +128,7 @@ impl Facts {
                 sleeps: raw.imports_function("wasi_snapshot_preview1", "poll_oneoff"),
                 calls: raw.imports_function("gojinn", "call"),
             },
+            http,
         })
     }
 }
@@ -117,6 +142,8 @@ struct Raw<'a> {
     functions: Vec<u32>,
     memory: Option<MemoryFacts>,
     globals: Vec<(u32, Option<ValType>)>,
+    /// The number of all globals.
+    all_globals: u32,
     exports: Vec<Export<'a>>,
     start: Option<u32>,
 }
@@ -164,6 +191,7 @@ impl<'a> Raw<'a> {
                 // `imports::check` refuses imported globals, so indices begin at 0 here.
                 sections::GLOBAL => {
                     for (index, global) in (0..).zip(GlobalSectionReader::new(reader)?) {
+                        raw.all_globals = index + 1;
                         let ty = global?.ty;
                         if ty.mutable {
                             raw.globals
@@ -240,7 +268,19 @@ impl<'a> Raw<'a> {
 
     /// The form, and the exports to call. `_start` has precedence over `gojinn_handle`: a module with a `main` is a
     /// program.
-    fn entries(&self) -> Result<(Form, Arc<[String]>)> {
+    fn entries(&self, http_handler: bool) -> Result<(Form, Arc<[String]>)> {
+        if http_handler {
+            let mut entries = Vec::new();
+            for name in [COMMAND, INITIALIZE] {
+                if self.entry(name)? {
+                    entries.push(name.to_owned());
+                    break;
+                }
+            }
+            entries.push(HANDLE_REQUEST_EXPORT.to_owned());
+            entries.push(HANDLE_RESPONSE_EXPORT.to_owned());
+            return Ok((Form::HttpHandler, entries.into()));
+        }
         if self.entry(COMMAND)? {
             return Ok((Form::Command, [COMMAND.to_owned()].into()));
         }
@@ -264,6 +304,26 @@ impl<'a> Raw<'a> {
             "the module has no entry point: it exports neither _start nor gojinn_handle, but {}; {advice}",
             self.exports_for_message()
         )))
+    }
+
+    /// The two entry points of http-wasm, if the module has both.
+    fn http_handler(&self) -> Option<HttpHandler> {
+        let function = |name, params: &[wasmparser::ValType], results: &[wasmparser::ValType]| {
+            let export = self.export(name)?;
+            let ty = *self.functions.get(export.index as usize)?;
+            let ty = self.types.get(ty as usize)?;
+            let fits = ty.params() == params && ty.results() == results;
+            (export.kind == ExternalKind::Func && fits).then_some(export.index)
+        };
+        let i32 = wasmparser::ValType::I32;
+        Some(HttpHandler {
+            request: function(HANDLE_REQUEST, &[], &[wasmparser::ValType::I64])?,
+            response: function(HANDLE_RESPONSE, &[i32, i32], &[])?,
+            types: self.types.len() as u32,
+            functions: self.functions.len() as u32,
+            globals: self.all_globals,
+            reads_bodies: self.imports_function("http_handler", "read_body"),
+        })
     }
 
     /// Whether there is an entry point with that name. An error if it is not a function `[] -> []`.

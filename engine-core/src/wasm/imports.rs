@@ -82,12 +82,7 @@ pub(super) fn signature(ty: &FuncType) -> String {
 }
 
 fn fits(ty: &FuncType, provided: &hostcalls::Import) -> bool {
-    let results: &[ValType] = if provided.result {
-        &[ValType::I32]
-    } else {
-        &[]
-    };
-    ty.results() == results
+    ty.results().iter().copied().eq(provided.result.map(param))
         && ty
             .params()
             .iter()
@@ -108,7 +103,8 @@ fn provided_signature(provided: &hostcalls::Import) -> String {
         .iter()
         .map(|&ty| param(ty).to_string())
         .collect();
-    let result = if provided.result { "i32" } else { "" };
+    let result = provided.result.map(|ty| param(ty).to_string());
+    let result = result.unwrap_or_default();
     format!("[{}] -> [{result}]", params.join(" "))
 }
 
@@ -165,6 +161,7 @@ fn hint(import: &Import<'_>) -> String {
         TypeRef::Func(_) | TypeRef::FuncExact(_) => {}
     }
     match import.module {
+        "http_handler" => "http_handler is the ABI of http-wasm: docs/http-wasm.md lists the functions that there are".into(),
         WASI | GOJINN => format!(
             "{} has no such function: docs/contract.md lists those that there are",
             import.module

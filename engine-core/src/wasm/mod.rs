@@ -43,6 +43,16 @@ pub const START_EXPORT: &str = "gojinn:start";
 /// The reserved export that resumes a parked Go command: its loop over program counters.
 pub const RESUME_EXPORT: &str = "gojinn:resume";
 
+/// The reserved export that calls `handle_request` of http-wasm, and keeps its result in [`CONTEXT_EXPORT`].
+pub const HANDLE_REQUEST_EXPORT: &str = "gojinn:handle_request";
+
+/// The reserved export that calls `handle_response` of http-wasm, with the two halves of [`CONTEXT_EXPORT`].
+pub const HANDLE_RESPONSE_EXPORT: &str = "gojinn:handle_response";
+
+/// The reserved export of a global: the guest's context in its upper half. In its lower half `handle_request` says whether the
+/// request goes on to the next handler, and `handle_response` is told whether that has failed.
+pub const CONTEXT_EXPORT: &str = "gojinn:context";
+
 /// A validated module. Cheap to clone.
 #[derive(Clone)]
 pub struct Wasm {
@@ -130,6 +140,12 @@ impl Wasm {
         self.facts.waits
     }
 
+    /// Whether its guests need the request's body. Those of http-wasm that import no function to read it do not.
+    #[must_use]
+    pub fn reads_body(&self) -> bool {
+        self.facts.http.is_none_or(|http| http.reads_bodies)
+    }
+
     /// Initial elements of all tables together.
     #[must_use]
     pub fn table_elements(&self) -> u64 {
@@ -189,6 +205,9 @@ pub enum Form {
         /// Whether it exports `_initialize`, which then runs first.
         initialize: bool,
     },
+    /// It exports `handle_request: [] -> [i64]` and `handle_response: [i32 i32] -> []`, the entry points of http-wasm. `_start` or
+    /// `_initialize` runs first.
+    HttpHandler,
 }
 
 /// A module's linear memory, as it is declared.

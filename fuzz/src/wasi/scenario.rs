@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use engine_core::sandbox::hostcalls::{IMPORTS, Import, ParamType};
+use engine_core::sandbox::hostcalls::{Import, ParamType};
 
-use super::driver::{ARENA, MEMORY, RECORD, STEPS_MAX};
+use super::driver::{ARENA, MEMORY, RECORD, STEPS_MAX, hostcalls};
 use crate::cursor::Cursor;
 
 /// What one guest does.
@@ -40,7 +40,7 @@ pub enum Op {
         /// The byte.
         byte: u8,
     },
-    /// Makes the hostcall with this index in [`IMPORTS`].
+    /// Makes the hostcall with this index in [`imports`].
     Call {
         /// The index.
         import: usize,
@@ -75,7 +75,7 @@ impl Scenario {
         let mounted = cursor.byte() & 1 == 1;
         let mut steps = Vec::new();
         while !cursor.is_empty() && steps.len() < STEPS_MAX {
-            let step = usize::from(cursor.byte()) % (PLAIN + IMPORTS.len());
+            let step = usize::from(cursor.byte()) % (PLAIN + hostcalls().len());
             let mut value = || decode_value(&mut cursor);
             steps.push(match step {
                 0 => Op::Poke {
@@ -92,7 +92,7 @@ impl Scenario {
                 },
                 _ => {
                     let import = step - PLAIN;
-                    let args = IMPORTS[import].params.iter().map(|_| value()).collect();
+                    let args = hostcalls()[import].params.iter().map(|_| value()).collect();
                     Op::Call { import, args }
                 }
             });
@@ -135,7 +135,7 @@ impl Scenario {
         // A call may overwrite the number of a later step too, and so make a `poll_oneoff` that waits. This has not
         // been seen.
         let polls = |step: &Op| match step {
-            Op::Call { import, .. } => IMPORTS[*import].name == "poll_oneoff",
+            Op::Call { import, .. } => hostcalls()[*import].name == "poll_oneoff",
             _ => false,
         };
         self.steps.iter().any(polls)
@@ -149,7 +149,7 @@ impl Op {
     /// If there is no such hostcall.
     #[must_use]
     pub fn call(name: &str, args: &[i64]) -> Self {
-        let import = IMPORTS.iter().position(|import| import.name == name);
+        let import = hostcalls().iter().position(|import| import.name == name);
         Self::Call {
             import: import.unwrap_or_else(|| panic!("no hostcall has the name {name}")),
             args: args.to_vec(),
@@ -223,7 +223,7 @@ impl fmt::Display for Op {
             Self::Grow { pages } => write!(f, "grow {pages}"),
             Self::Fill { at, len, byte } => write!(f, "fill {at}: {len} x {byte:#04x}"),
             Self::Call { import, args } => {
-                let Import { name, params, .. } = IMPORTS[*import];
+                let Import { name, params, .. } = hostcalls()[*import];
                 write!(f, "{name}(")?;
                 for (index, (value, ty)) in args.iter().zip(params).enumerate() {
                     let comma = if index > 0 { ", " } else { "" };
@@ -256,7 +256,7 @@ mod tests {
                 byte: 0xff,
             },
         ];
-        steps.extend(IMPORTS.iter().enumerate().map(|(import, of)| {
+        steps.extend(hostcalls().iter().enumerate().map(|(import, of)| {
             Op::Call {
                 import,
                 args: EDGES

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::super::bad_output::Excerpt;
-use super::super::headers::{self, Spelling, compare_ignoring_case};
-use super::super::{BadOutput, HeaderChanges, Next, Response};
+use super::super::headers::compare_ignoring_case;
+use super::super::{BadOutput, HeaderChanges, Next, Response, target};
 use super::fields::{self, Size};
 use super::parse::read_text;
 use super::reader::Reader;
@@ -109,8 +109,7 @@ fn check_host(headers: &HeaderChanges<'_>) -> Result<(), BadOutput> {
             "the header Host of the request has several values; a request has one host",
         ));
     }
-    let legal = |byte: &u8| byte.is_ascii_alphanumeric() || b"!$%&'()*+,-.:;=[]_~".contains(byte);
-    if host.is_empty() || !host.iter().all(legal) {
+    if !target::is_host(host) {
         return Err(BadOutput::new(format!(
             "the header Host of the request is {}; it must be a host, with a port if needed",
             Excerpt(&String::from_utf8_lossy(host))
@@ -126,8 +125,7 @@ fn read_method<'a>(reader: &mut Reader<'a>) -> Result<Option<Cow<'a, str>>, BadO
     if method.is_empty() {
         return Ok(None);
     }
-    // Methods and the names of headers have the same grammar.
-    if headers::spelling(method.as_bytes()) == Spelling::NotAToken {
+    if !target::is_method(method.as_bytes()) {
         return Err(BadOutput::at(
             at,
             format!(
@@ -146,7 +144,7 @@ fn read_uri<'a>(reader: &mut Reader<'a>) -> Result<Option<Cow<'a, str>>, BadOutp
     if uri.is_empty() {
         return Ok(None);
     }
-    match wrong_in_uri(uri.as_bytes()) {
+    match target::wrong_in_uri(uri.as_bytes()) {
         Some(what) => Err(BadOutput::at(
             at,
             format!(
@@ -156,28 +154,6 @@ fn read_uri<'a>(reader: &mut Reader<'a>) -> Result<Option<Cow<'a, str>>, BadOutp
         )),
         None => Ok(Some(uri)),
     }
-}
-
-/// Why `uri` is not in origin form.
-fn wrong_in_uri(uri: &[u8]) -> Option<&'static str> {
-    if uri[0] != b'/' {
-        return Some("does not begin with a slash");
-    }
-    if uri.iter().any(|byte| *byte <= b' ' || *byte >= 0x7f) {
-        return Some(
-            "contains a space, a control character or a character beyond ASCII (percent-encode it)",
-        );
-    }
-    if uri.contains(&b'#') {
-        return Some("contains a fragment (write %23 for a #)");
-    }
-    let path = uri.split(|byte| *byte == b'?').next().unwrap_or(uri);
-    let mut escapes = path.split(|byte| *byte == b'%').skip(1);
-    let is_whole = |rest: &[u8]| rest.len() >= 2 && rest[..2].iter().all(u8::is_ascii_hexdigit);
-    if !escapes.all(is_whole) {
-        return Some("contains a % without two hex digits in its path (write %25 for a %)");
-    }
-    None
 }
 
 /// Takes the variables for later handlers. One with `null` is not set.

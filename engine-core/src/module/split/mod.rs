@@ -4,6 +4,7 @@
 //! - Active data segments are removed. If the program refers to segments by index, they become empty instead.
 //! - The start section becomes the export [`START_EXPORT`].
 //! - Mutable globals and the loop of a Go command get reserved exports.
+//! - The entry points of http-wasm get wrappers of the type `[] -> []`, behind all other functions.
 //! - Custom sections are removed, except for the names.
 //!
 //! Everything else is copied byte by byte. So function, type and table indices stay the same, and with them the offsets
@@ -26,6 +27,8 @@ use crate::wasm::sections::{self, Section};
 use crate::wasm::{
     Form, RESERVED_PREFIX, RESUME_EXPORT, START_EXPORT, ValType, Wasm, hidden_state,
 };
+
+mod http_handler;
 
 /// The parts of a module.
 #[derive(Clone, Debug)]
@@ -82,12 +85,15 @@ fn split(wasm: &Wasm) -> Result<Split> {
     let go = match facts.form {
         Form::Command => go::recognise(bytes),
         Form::Reactor { .. } => Err("it is a reactor and not a command".to_owned()),
+        Form::HttpHandler => Err("it is a guest of http-wasm".to_owned()),
     };
     let (exports, globals) = added_exports(facts, go.as_ref().ok());
 
-    let code: Arc<[u8]> = encode(bytes, &sections, &rewritten, &exports)
-        .map_err(broken)?
-        .into();
+    let mut code = encode(bytes, &sections, &rewritten, &exports).map_err(broken)?;
+    if let Some(http) = &facts.http {
+        code = http_handler::wrap(&code, http).map_err(broken)?;
+    }
+    let code: Arc<[u8]> = code.into();
     let go = go.and_then(|go| go.in_code(&code)).map(Arc::new);
     let mut code_facts = facts.clone();
     code_facts.is_split = true;
@@ -98,6 +104,9 @@ fn split(wasm: &Wasm) -> Result<Split> {
             .collect();
     }
     code_facts.counts.exports += exports.len() as u32;
+    if facts.http.is_some() {
+        http_handler::count(&mut code_facts.counts);
+    }
     if let Rewritten::Removed = rewritten {
         code_facts.counts.data_segments = 0;
     }

@@ -317,3 +317,65 @@ fn the_same_module_has_the_same_code_and_a_split_is_not_split_again() {
     let other = split(&text.replace("\"a\"", "\"b\""));
     assert_eq!(first.code.hash(), other.code.hash());
 }
+
+/// Whether or not there are globals, a start function and other exports, the wrappers are behind everything else.
+#[test]
+fn guests_of_http_wasm_get_wrappers() {
+    for (fields, functions, entries) in [
+        ("", 2, &[][..]),
+        ("(global (mut i32) (i32.const 1))", 2, &[]),
+        (
+            r#"(data (i32.const 8) "x") (global i64 (i64.const 1)) (func $s) (start $s)"#,
+            3,
+            &[START_EXPORT],
+        ),
+        (r#"(func (export "_start"))"#, 3, &["_start"]),
+        (
+            r#"(func (export "_initialize")) (table 1 funcref) (elem (i32.const 0) 0)"#,
+            3,
+            &["_initialize"],
+        ),
+    ] {
+        let split = split(&format!(
+            r#"(module
+                (import "http_handler" "get_status_code" (func $status (result i32)))
+                (memory (export "memory") 1)
+                {fields}
+                (func (export "handle_request") (result i64) (i64.const 1))
+                (func (export "handle_response") (param i32 i32)))"#
+        ));
+        assert_eq!(split.code.form(), Form::HttpHandler);
+        let handlers = [
+            crate::wasm::HANDLE_REQUEST_EXPORT,
+            crate::wasm::HANDLE_RESPONSE_EXPORT,
+        ];
+        let expected: Vec<String> = entries
+            .iter()
+            .chain(&handlers)
+            .map(|name| (*name).to_owned())
+            .collect();
+        assert_eq!(*split.code.entries(), *expected, "{fields}");
+        // One function is imported.
+        let request = (handlers[0].to_owned(), ExternalKind::Func, functions + 1);
+        let response = (handlers[1].to_owned(), ExternalKind::Func, functions + 2);
+        let exports = exports(&split.code);
+        assert!(exports.contains(&request), "{fields}: {exports:?}");
+        assert!(exports.contains(&response), "{fields}: {exports:?}");
+        assert_eq!(split.code.counts().functions, functions + 2);
+    }
+}
+
+/// Only both entry points, with their types, make a guest of http-wasm.
+#[test]
+fn one_entry_point_of_http_wasm_is_not_enough() {
+    for functions in [
+        r#"(func (export "handle_request") (result i64) (i64.const 1))"#,
+        r#"(func (export "handle_response") (param i32 i32))"#,
+        r#"(func (export "handle_request") (result i32) (i32.const 1)) (func (export "handle_response") (param i32 i32))"#,
+        r#"(func (export "handle_request") (result i64) (i64.const 1)) (func (export "handle_response") (param i32))"#,
+        r#"(func (export "handle_request") (result i64) (i64.const 1)) (memory (export "handle_response") 1)"#,
+    ] {
+        let wasm = parse(&format!("(module {START} {functions})"));
+        assert_eq!(wasm.form(), Form::Command, "{functions}");
+    }
+}

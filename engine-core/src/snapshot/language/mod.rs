@@ -47,7 +47,8 @@ pub(super) trait Language {
 pub(super) fn of(loaded: &Loaded, form: Form) -> Result<Box<dyn Language + '_>, String> {
     let plain = &loaded.plain;
     match (form, &loaded.split.go) {
-        (Form::Reactor { .. }, _) => Ok(Box::new(reactor::Reactor { plain })),
+        (Form::Reactor { .. }, _) => Ok(Box::new(reactor::Reactor { plain, handlers: 1 })),
+        (Form::HttpHandler, _) => Ok(Box::new(reactor::Reactor { plain, handlers: 2 })),
         (Form::Command, Ok(go)) => Ok(Box::new(go::Go { plain, go })),
         (Form::Command, Err(why)) => Err(format!(
             "only commands built by Go's compiler can be stopped where they wait for a request, and this is not one: {why}"

@@ -1,4 +1,5 @@
-//! The language `reactor`: reactors written in any language. They return from `_initialize`, and from their handler.
+//! The language `reactor`: reactors written in any language. They return from `_initialize`, and from their handler. So do guests of
+//! http-wasm, which have two handlers, and may initialise themselves in `_start`.
 
 use super::{Language, WARMED, answered, asked_for_nothing, drew_nothing, returned, silent};
 use crate::module::StartPlan;
@@ -9,26 +10,26 @@ use crate::snapshot::recorder::{Checkpoint, Recorder, Run};
 /// A reactor.
 pub(super) struct Reactor<'a> {
     pub(super) plain: &'a StartPlan,
+    /// How many of the entries, at the end, are handlers.
+    pub(super) handlers: usize,
 }
 
 impl Reactor<'_> {
     fn resume(&self, checkpoint: &Checkpoint) -> Result<StartPlan, String> {
         let entries = self.plain.entries();
-        checkpoint.plan(&entries[entries.len().saturating_sub(1)..])
+        checkpoint.plan(&entries[entries.len().saturating_sub(self.handlers)..])
     }
 }
 
 impl Language for Reactor<'_> {
     fn first(&self, recorder: &Recorder<'_>, world: World) -> Result<Checkpoint, String> {
         let entries = self.plain.entries();
-        let before = match entries.split_last() {
-            Some((_, before)) if !before.is_empty() => before,
-            _ => {
-                return Err(
-                    "it is a reactor without _initialize: nothing runs before its handler".into(),
-                );
-            }
-        };
+        let before = &entries[..entries.len().saturating_sub(self.handlers)];
+        if before.is_empty() {
+            return Err(
+                "it is a reactor without _initialize: nothing runs before its handler".into(),
+            );
+        }
         let ended = recorder.run(&Run {
             plan: &self.plain.with_entries(before),
             world,
