@@ -160,7 +160,9 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 //		args            <argument>...
 //		mount           <host directory> <guest directory> [rw]
 //		backend         wasmtime|wasmer|wasmi
-//		contract        json
+//		contract        json|http-wasm
+//		guest_config    <text>
+//		guest_config    file <path>
 //		name            <name>
 //		snapshot        auto|on|off
 //		warmup          <rounds> [<sample.json>]
@@ -221,6 +223,7 @@ var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"backend":         textOption(func(h *Handler) *string { return &h.Backend }, checkBackend),
 	"contract":        textOption(func(h *Handler) *string { return &h.Contract }, checkContract),
 	"env":             parseEnv,
+	"guest_config":    parseGuestConfig,
 	"max_body":        sizeOption(func(h *Handler) *int64 { return &h.MaxBody }),
 	"max_concurrency": parseMaxConcurrency,
 	"max_logs":        sizeOption(func(h *Handler) *int64 { return &h.MaxLogs }),
@@ -250,6 +253,19 @@ func parseModule(h *Handler, d *caddyfile.Dispenser) error {
 		return d.Err("module is empty; name the .wasm file")
 	}
 	h.Module = text
+	return nil
+}
+
+func parseGuestConfig(h *Handler, d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	switch {
+	case len(args) == 1:
+		h.GuestConfig = args[0]
+	case len(args) == 2 && args[0] == "file" && args[1] != "":
+		h.GuestConfigFile = args[1]
+	default:
+		return d.Err("guest_config takes one text, which may be a heredoc, or `file` and a path")
+	}
 	return nil
 }
 

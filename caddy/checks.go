@@ -95,12 +95,12 @@ const contractJSON = "json"
 
 func checkContract(name string) error {
 	switch name {
-	case contractJSON:
+	case contractJSON, contractHTTPWasm:
 		return nil
 	case "cgi":
 		return errors.New("contract cgi is designed, but not built yet; use `contract json`")
 	default:
-		return fmt.Errorf("contract %q is unknown; use `contract json`", name)
+		return fmt.Errorf("contract %q is unknown; use `contract json` or `contract http-wasm`", name)
 	}
 }
 

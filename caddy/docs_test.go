@@ -64,7 +64,7 @@ func TestDocsNameEverySetting(t *testing.T) {
 
 // The parser accepts all Caddyfiles in the docs and the README.
 func TestDocsExamplesAreAdapted(t *testing.T) {
-	for _, name := range []string{"caddyfile.md", "fleet.md", "middleware.md", "migrate.md", "../README.md"} {
+	for _, name := range []string{"caddyfile.md", "fleet.md", "http-wasm.md", "middleware.md", "migrate.md", "../README.md"} {
 		examples := strings.Split(readDoc(t, name), "\n```caddyfile")[1:]
 		if len(examples) == 0 {
 			t.Errorf("%s has no example", name)

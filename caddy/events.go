@@ -4,6 +4,7 @@ package gojinn
 
 import (
 	"context"
+	"errors"
 
 	"github.com/pauloappbr/gojinn/caddy/internal/engine"
 )
@@ -28,11 +29,18 @@ func (h *Handler) run(ctx context.Context, f *sharedFunction, x *exchange, id en
 			x.result.Waits = false
 		}
 	}()
-	// The deadline is the engine's; this context only ends what is done for the guest.
-	ctx, cancel := context.WithTimeout(ctx, x.result.Event.Deadline)
-	defer cancel()
+	if x.passage == nil {
+		// The deadline is the engine's; this context only ends what is done for the guest. With http-wasm the engine's clock
+		// stops while the next handler works.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, x.result.Event.Deadline)
+		defer cancel()
+	}
 	for x.result.Waits {
-		reply, code := h.serveEvent(ctx, x)
+		reply, code, err := h.serveEvent(ctx, x)
+		if err != nil {
+			return err
+		}
 		// The client has gone: the guest is dropped where it waits. A call that is overdue ends by itself.
 		if ctx.Err() == context.Canceled {
 			f.engine.Cancel(id)
@@ -52,7 +60,7 @@ func (h *Handler) run(ctx context.Context, f *sharedFunction, x *exchange, id en
 }
 
 // serveEvent does what the guest waits for, or waits until ctx ends.
-func (h *Handler) serveEvent(ctx context.Context, x *exchange) (reply []byte, code int32) {
+func (h *Handler) serveEvent(ctx context.Context, x *exchange) (reply []byte, code int32, err error) {
 	event := &x.result.Event
 	switch event.Kind {
 	case engine.EventCall:
@@ -61,7 +69,15 @@ func (h *Handler) serveEvent(ctx context.Context, x *exchange) (reply []byte, co
 		if x.use == nil {
 			x.use = newCallUse(x.request, x.trace)
 		}
-		return h.hostCall(withCallUse(ctx, x.use), string(event.Operation), event.Request)
+		reply, code = h.hostCall(withCallUse(ctx, x.use), string(event.Operation), event.Request)
+		return reply, code, nil
+	case engine.EventNext:
+		if x.passage == nil || x.passage.passed {
+			return nil, 0, errors.New("a bug: the guest waits for a next handler that it cannot have")
+		}
+		h.meters.passing.Inc()
+		defer h.meters.passing.Dec()
+		return x.passage.run(x.request, x, event)
 	case engine.EventSleep:
 		h.meters.asleep.Inc()
 		defer h.meters.asleep.Dec()
@@ -71,5 +87,5 @@ func (h *Handler) serveEvent(ctx context.Context, x *exchange) (reply []byte, co
 			sleep(ctx, event.Until)
 		}
 	}
-	return nil, 0
+	return nil, 0, nil
 }

@@ -38,8 +38,17 @@ type Handler struct {
 	// `wasmtime`.
 	Backend string `json:"backend,omitempty"`
 
-	// Contract is the format in which the function gets requests and returns responses. Default and only value: `json`.
+	// Contract is the form in which the function gets requests and returns responses: `json`, or `http-wasm` for the guests of
+	// http-wasm.io. Default: `json`.
 	Contract string `json:"contract,omitempty"`
+
+	// GuestConfig is what a function with the contract `http-wasm` gets as its configuration. Placeholders that do not depend on
+	// a request are resolved when the config is loaded. Default: none.
+	GuestConfig string `json:"guest_config,omitempty"`
+
+	// GuestConfigFile is the path of a file with that configuration, as it is. Placeholders that do not depend on a request may
+	// be used in the path. Default: none.
+	GuestConfigFile string `json:"guest_config_file,omitempty"`
 
 	// Timeout is the longest time from a call's admission to the guest's end, whatever the guest does. Default: 60s.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
@@ -195,6 +204,7 @@ func (h *Handler) Validate() error {
 	return errors.Join(
 		checkBackend(h.Backend),
 		checkContract(h.Contract),
+		h.checkGuestConfig(),
 		checkDuration("timeout", h.Timeout),
 		checkDuration("queue_timeout", h.QueueTimeout),
 		checkSize("memory_limit", h.MemoryLimit),
@@ -269,6 +279,9 @@ func (h *Handler) functionConfig(repl *caddy.Replacer, module string, names *oth
 		MaxOutput:   h.MaxOutput,
 		MaxLogs:     h.MaxLogs,
 		Snapshot:    h.Snapshot,
+	}
+	if err := h.guestConfig(repl, config, names); err != nil {
+		return nil, err
 	}
 	if h.Warmup != nil {
 		config.Warmup = &engine.Warmup{Rounds: h.Warmup.Rounds}

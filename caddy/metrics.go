@@ -70,8 +70,8 @@ func registerMetrics(registry *prometheus.Registry) error {
 type meters struct {
 	durations [engine.Outcomes]prometheus.Observer
 	active    prometheus.Gauge
-	// asleep and calling are the calls that wait.
-	asleep, calling prometheus.Gauge
+	// asleep, calling and passing are the calls that wait.
+	asleep, calling, passing prometheus.Gauge
 }
 
 func newMeters(function, backend string) *meters {
@@ -79,6 +79,7 @@ func newMeters(function, backend string) *meters {
 		active:  activeSandboxes.WithLabelValues(function, backend),
 		asleep:  waitingCalls.WithLabelValues(function, backend, "sleep"),
 		calling: waitingCalls.WithLabelValues(function, backend, "host_call"),
+		passing: waitingCalls.WithLabelValues(function, backend, "next"),
 	}
 	for outcome := range engine.Outcomes {
 		m.durations[outcome] = functionDuration.WithLabelValues(function, backend, outcome.String())

@@ -76,6 +76,19 @@ func readNext(answer *engine.Answer) (*goesOn, error) {
 // apply changes the request, and returns the writer for the next handler. Caddy's placeholders have pointers to the request's
 // parts, so it is changed in place, as Caddy's own handlers do.
 func (on *goesOn) apply(w http.ResponseWriter, r *http.Request, x *exchange) http.ResponseWriter {
+	on.applyToRequest(r, x)
+	setVars(r.Context(), on.Vars)
+	if len(on.ResponseHeaders.Set) == 0 && len(on.ResponseHeaders.Delete) == 0 {
+		return w
+	}
+	writer := newNextWriter(w, &on.ResponseHeaders)
+	// A handler may answer without this writer, for example by an error.
+	writer.change()
+	return writer
+}
+
+// applyToRequest changes the request, and gives it its body again.
+func (on *goesOn) applyToRequest(r *http.Request, x *exchange) {
 	restoreBody(r, x)
 	if on.Method != "" {
 		r.Method = on.Method
@@ -97,14 +110,6 @@ func (on *goesOn) apply(w http.ResponseWriter, r *http.Request, x *exchange) htt
 		r.Header[name] = values
 		keepFromConnection(r.Header, name)
 	}
-	setVars(r.Context(), on.Vars)
-	if len(on.ResponseHeaders.Set) == 0 && len(on.ResponseHeaders.Delete) == 0 {
-		return w
-	}
-	writer := newNextWriter(w, &on.ResponseHeaders)
-	// A handler may answer without this writer, for example by an error.
-	writer.change()
-	return writer
 }
 
 // grouped yields each name with its values.
@@ -162,7 +167,7 @@ func isTunnel(r *http.Request) bool { return r.Method == http.MethodConnect }
 
 // restoreBody gives the request the body again that was read for the function.
 func restoreBody(r *http.Request, x *exchange) {
-	if r.Body == nil || r.Body == http.NoBody || isTunnel(r) {
+	if r.Body == nil || r.Body == http.NoBody || isTunnel(r) || x.unread {
 		return
 	}
 	body := x.body
@@ -192,8 +197,9 @@ type readBefore struct {
 type nextWriter struct {
 	*caddyhttp.ResponseWriterWrapper
 	changes *engine.HeaderChanges
-	// wrote is whether the final status was written.
-	wrote bool
+	// status is that which was written, and wrote whether it was the final one.
+	status int
+	wrote  bool
 }
 
 func newNextWriter(w http.ResponseWriter, changes *engine.HeaderChanges) *nextWriter {
@@ -225,6 +231,7 @@ func (w *nextWriter) WriteHeader(status int) {
 	if w.wrote {
 		return
 	}
+	w.status = status
 	w.wrote = status >= 200 || status == http.StatusSwitchingProtocols
 	w.change()
 	w.ResponseWriterWrapper.WriteHeader(status)

@@ -79,9 +79,13 @@ func writeHead(head *engine.Head, r *http.Request, t *traced, perRequest []value
 		}
 	}
 	head.EndHeaders()
+	return writePerRequest(head, r, perRequest, body)
+}
 
+// writePerRequest writes the per-request values of env and args.
+func writePerRequest(head *engine.Head, r *http.Request, perRequest []value, body []byte) error {
 	if len(perRequest) > 0 {
-		repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+		repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 		// Placeholders that depend on the body in other ways, such as those of `map`, read it from the request and restore it.
 		read := r.Body
 		r.Body = io.NopCloser(bytes.NewReader(body))

@@ -21,7 +21,7 @@ import (
 
 // ServeHTTP runs the function for one request. The function answers, or lets the request go on to the next handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	w, err := h.serve(w, r)
+	w, err := h.serve(w, r, next)
 	if err != nil || w == nil {
 		return err
 	}
@@ -30,7 +30,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 }
 
 // serve runs the function and answers the request, or changes it for the next handler and returns that handler's writer.
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (http.ResponseWriter, error) {
+//
+// With the contract http-wasm the next handler runs within it, and it answers the request in any case.
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) (http.ResponseWriter, error) {
 	// Loaded once: the whole answer comes from one function, even if it is replaced in the meantime.
 	f := h.deployment.function.Load()
 	x := exchanges.Get().(*exchange)
@@ -41,9 +43,12 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (http.ResponseWr
 	answer := &x.result.Answer
 	*answer = engine.Answer{Outcome: engine.OutcomeError}
 	x.request, x.trace = r, &t
+	if h.Contract == contractHTTPWasm {
+		x.passage = &passage{w: w, next: next, maxOutput: h.MaxOutput}
+	}
 	err := h.call(w, r, f, x, &t)
 	var on *goesOn
-	if err == nil {
+	if err == nil && x.passage == nil {
 		on, err = readNext(answer)
 	}
 	x.stats.publish(r, answer)
@@ -56,7 +61,18 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (http.ResponseWr
 	log.positions = f.positions
 	log.write(answer, t.id)
 	if answer.Outcome != engine.OutcomeOK {
-		return nil, h.refuse(f, answer, &t)
+		err := h.refuse(f, answer, &t)
+		if x.passage != nil && x.passage.begun() {
+			// The client has got a response already, or a part of it. An error page would be added to that.
+			return nil, nil
+		}
+		if x.passage != nil {
+			x.passage.forget()
+		}
+		return nil, err
+	}
+	if x.passage != nil {
+		return nil, x.passage.respond(r, answer)
 	}
 	if on != nil {
 		return on.apply(w, r, x), nil
@@ -69,10 +85,18 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *sharedFunction
 	ctx := r.Context()
 	arrived := time.Now()
 	var err error
-	if x.body, err = readBody(r, h.MaxBody, x.body); err != nil {
+	if x.unread = x.passage != nil && !f.facts.ReadsBody; x.unread {
+		x.body = x.body[:0]
+	} else if x.body, err = readBody(r, h.MaxBody, x.body); err != nil {
 		return h.notCalled(x, arrived, err)
 	}
-	if err := writeHead(&x.head, r, t, h.perRequest, x.body); err != nil {
+	if x.passage != nil {
+		x.passage.writeHead(&x.head, r)
+		err = writePerRequest(&x.head, r, h.perRequest, x.body)
+	} else {
+		err = writeHead(&x.head, r, t, h.perRequest, x.body)
+	}
+	if err != nil {
 		return h.notCalled(x, arrived, caddyhttp.Error(http.StatusBadRequest, err))
 	}
 
@@ -158,6 +182,9 @@ type exchange struct {
 	request *http.Request
 	trace   *traced
 	use     *callUse
+	// passage is that of a request with the contract http-wasm. unread says that the request's body was not read into body.
+	passage *passage
+	unread  bool
 }
 
 var exchanges = sync.Pool{New: func() any { return &exchange{out: make([]byte, 0, 16<<10)} }}
@@ -173,7 +200,8 @@ func (x *exchange) done() {
 		x.out = make([]byte, 0, 16<<10)
 	}
 	x.result = engine.Result{}
-	x.request, x.trace, x.use = nil, nil, nil
+	x.request, x.trace, x.use, x.passage = nil, nil, nil, nil
+	x.unread = false
 	exchanges.Put(x)
 }
 

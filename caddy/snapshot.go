@@ -30,6 +30,8 @@ type functionFacts struct {
 	Snapshot snapshotFacts `json:"snapshot"`
 	// Suspends says that a guest which waits costs no thread.
 	Suspends bool `json:"suspends"`
+	// ReadsBody says that the function needs the request's body.
+	ReadsBody bool `json:"reads_body"`
 	// Warnings says what could not be done as configured, although the function serves.
 	Warnings []string `json:"warnings"`
 }
