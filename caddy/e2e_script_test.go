@@ -89,7 +89,7 @@ export default {
 			t.Errorf("bytes: %d %q", res.StatusCode, res.body)
 		}
 
-		requests := map[string]int{"wasmtime": 10_000, "wasmer": 1_000, "wasmi": 500}[backend]
+		requests := map[string]int{"wasmtime": 10_000, "wasmer": 400, "wasmi": 200}[backend]
 		s.wantFresh("/api", requests)
 	})
 }
