@@ -12,6 +12,9 @@ use super::reader::Reader;
 /// The longest name of a variable.
 const MAX_VAR_NAME: usize = 64;
 
+/// (name, value) of variables.
+type Vars<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+
 /// Where the values of the keys begin that mean something beside `next` only. 0 is a key that is missing.
 #[derive(Default)]
 pub(super) struct Positions {
@@ -157,7 +160,7 @@ fn read_uri<'a>(reader: &mut Reader<'a>) -> Result<Option<Cow<'a, str>>, BadOutp
 }
 
 /// Takes the variables for later handlers. One with `null` is not set.
-fn read_vars<'a>(reader: &mut Reader<'a>) -> Result<Vec<(Cow<'a, str>, Cow<'a, str>)>, BadOutput> {
+fn read_vars<'a>(reader: &mut Reader<'a>) -> Result<Vars<'a>, BadOutput> {
     if reader.peek() != Some(b'{') {
         let at = reader.at();
         return Err(BadOutput::at(
@@ -165,7 +168,7 @@ fn read_vars<'a>(reader: &mut Reader<'a>) -> Result<Vec<(Cow<'a, str>, Cow<'a, s
             "vars must be an object of strings, numbers, true or false",
         ));
     }
-    let mut vars: Vec<(Cow<'a, str>, Cow<'a, str>)> = Vec::new();
+    let mut vars = Vars::new();
     let mut unset: Vec<Cow<'a, str>> = Vec::new();
     let mut size = Size::of("variables");
     reader.object(|reader, name| {
