@@ -37,9 +37,16 @@ func (h *Handler) run(ctx context.Context, f *sharedFunction, x *exchange, id en
 		defer cancel()
 	}
 	for x.result.Waits {
-		reply, code, err := h.serveEvent(ctx, x)
-		if err != nil {
-			return err
+		var reply []byte
+		var code int32
+		if failed := h.send(x); failed == nil {
+			reply, code, err = h.serveEvent(ctx, x)
+			if err != nil {
+				return err
+			}
+		} else {
+			// Nothing more can be sent: the guest is dropped where it waits.
+			f.engine.Cancel(id)
 		}
 		// The client has gone: the guest is dropped where it waits. A call that is overdue ends by itself.
 		if ctx.Err() == context.Canceled {
@@ -57,6 +64,13 @@ func (h *Handler) run(ctx context.Context, f *sharedFunction, x *exchange, id en
 		}
 	}
 	return nil
+}
+
+// send sends what the guest has written to a stream.
+func (h *Handler) send(x *exchange) error {
+	h.meters.sending.Inc()
+	defer h.meters.sending.Dec()
+	return x.stream.take(x.request, &x.result.Event)
 }
 
 // serveEvent does what the guest waits for, or waits until ctx ends.

@@ -70,8 +70,8 @@ func registerMetrics(registry *prometheus.Registry) error {
 type meters struct {
 	durations [engine.Outcomes]prometheus.Observer
 	active    prometheus.Gauge
-	// asleep, calling and passing are the calls that wait.
-	asleep, calling, passing prometheus.Gauge
+	// asleep, calling, passing and sending are the calls that wait.
+	asleep, calling, passing, sending prometheus.Gauge
 }
 
 func newMeters(function, backend string) *meters {
@@ -80,6 +80,7 @@ func newMeters(function, backend string) *meters {
 		asleep:  waitingCalls.WithLabelValues(function, backend, "sleep"),
 		calling: waitingCalls.WithLabelValues(function, backend, "host_call"),
 		passing: waitingCalls.WithLabelValues(function, backend, "next"),
+		sending: waitingCalls.WithLabelValues(function, backend, "client"),
 	}
 	for outcome := range engine.Outcomes {
 		m.durations[outcome] = functionDuration.WithLabelValues(function, backend, outcome.String())

@@ -46,7 +46,11 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	if h.Contract == contractHTTPWasm {
 		x.passage = &passage{w: w, next: next, maxOutput: h.MaxOutput}
 	}
+	x.stream = stream{w: w}
 	err := h.call(w, r, f, x, &t)
+	if x.stream.begun {
+		return nil, h.endStream(r, f, x, &t, err)
+	}
 	var on *goesOn
 	if err == nil && x.passage == nil {
 		on, err = readNext(answer)
@@ -78,6 +82,26 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		return on.apply(w, r, x), nil
 	}
 	return nil, writeResponse(w, r, answer)
+}
+
+// endStream ends the response of a function that streams, after its guest has ended.
+func (h *Handler) endStream(r *http.Request, f *sharedFunction, x *exchange, t *traced, err error) error {
+	answer := &x.result.Answer
+	if x.stream.bodiless && answer.Outcome == engine.OutcomeCancelled && r.Context().Err() == nil {
+		// It was dropped because there is no body to send.
+		answer.Outcome = engine.OutcomeOK
+	}
+	x.stats.publish(r, answer)
+	t.end(answer.Outcome)
+	h.meters.observe(answer.Outcome, x.stats.duration.Seconds(), t)
+	h.guestLog.write(answer, t.id)
+	if err == nil && answer.Outcome != engine.OutcomeOK {
+		err = h.refuse(f, answer, t)
+	}
+	if err != nil {
+		answer.Outcome = max(answer.Outcome, engine.OutcomeTimeout)
+	}
+	return x.stream.end(answer)
 }
 
 // call admits the request and runs the guest. x.result.Answer has the outcome, also if there is an error.
@@ -185,6 +209,7 @@ type exchange struct {
 	// passage is that of a request with the contract http-wasm. unread says that the request's body was not read into body.
 	passage *passage
 	unread  bool
+	stream  stream
 }
 
 var exchanges = sync.Pool{New: func() any { return &exchange{out: make([]byte, 0, 16<<10)} }}
@@ -202,6 +227,7 @@ func (x *exchange) done() {
 	x.result = engine.Result{}
 	x.request, x.trace, x.use, x.passage = nil, nil, nil, nil
 	x.unread = false
+	x.stream = stream{}
 	exchanges.Put(x)
 }
 

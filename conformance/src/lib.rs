@@ -86,6 +86,8 @@ macro_rules! for_each_case {
             waiting::a_suspended_call_ends_with_its_deadline
             waiting::a_sleep_is_as_long_as_it_should_be
             waiting::the_code_of_a_reply_reaches_the_guest
+            waiting::a_stream_leaves_when_its_guest_waits
+            waiting::a_stream_waits_for_its_reader
             host::arguments_and_environment_arrive
             host::per_request_values_arrive
             host::two_sandboxes_draw_different_randomness

@@ -105,6 +105,115 @@ fn caller(times: u32, pattern: u8) -> String {
     command(fields, &code).replacen("(module", imports, 1)
 }
 
+/// A command that answers with a stream: the head, then `code`, which has `$page` (32 KiB of `x`) and `$ask` to write a part of
+/// the body and to wait.
+fn streamer(code: &str) -> String {
+    let head = r#"{\"status\":201,\"headers\":{\"X-Guest\":\"wat\"},\"stream\":true}\n"#;
+    let fields = format!(
+        r#"(memory (export "memory") 2)
+        (data (i32.const 512) "echo") (data (i32.const 1024) "{head}") (data (i32.const 2048) "one")
+        (func $page (call $print (i32.const 65536) (i32.const 32768)))
+        (func $ask (drop (call $call (i32.const 512) (i32.const 4) (i32.const 0) (i32.const 0))))"#
+    );
+    let code = format!(
+        r#"(memory.fill (i32.const 65536) (i32.const 120) (i32.const 32768))
+        (call $print (i32.const 1024) (i32.const 59)) {code}"#
+    );
+    let imports = r#"(module
+        (import "gojinn" "call" (func $call (param i32 i32 i32 i32) (result i32)))"#;
+    command(&fields, &code).replacen("(module", imports, 1)
+}
+
+/// What of a stream comes with an event or an answer: the status, if the head comes with it, and bytes of the body.
+fn part(reached: Reached<'_>) -> (Option<u16>, Vec<u8>, &'static str) {
+    match reached {
+        Reached::Waiting(waiting) => {
+            let head = waiting.head.map(|head| {
+                assert_eq!(head.headers.len(), 1);
+                assert!(head.streams && head.body.is_empty());
+                head.status
+            });
+            let what = match waiting.event {
+                Event::Output => "output",
+                Event::Call { .. } => "call",
+                Event::Sleep(_) => "sleep",
+            };
+            (head, waiting.output.to_vec(), what)
+        }
+        Reached::Answer(answer) => {
+            let body = answer.response.map(|response| response.body.to_vec());
+            let status = (!answer.is_rest).then_some(answer.status);
+            let what = match answer.outcome {
+                Outcome::Ok => "end",
+                Outcome::Trap => "trap",
+                other => panic!("{other:?}: {}", answer.reason),
+            };
+            (status, body.unwrap_or_default(), what)
+        }
+    }
+}
+
+/// The parts in which an answer comes.
+fn parts(fixture: &Fixture, function: &Function) -> Vec<(Option<u16>, Vec<u8>, &'static str)> {
+    let permit = expect(fixture.engine.reserve());
+    let id = permit.id();
+    let request = Request::default();
+    let mut parts = vec![expect(function.begin(permit, &request, &[], part))];
+    while !matches!(parts[parts.len() - 1].2, "end" | "trap") {
+        parts.push(expect(fixture.engine.resume(
+            id,
+            HostReply::default(),
+            part,
+        )));
+    }
+    parts
+}
+
+/// The head of a stream and what the guest has written leave when it waits; what it writes afterwards is the rest.
+pub fn a_stream_leaves_when_its_guest_waits(fixture: &Fixture) {
+    let one = "(call $print (i32.const 2048) (i32.const 3))";
+    let function = fixture.deploy(&streamer(&format!(
+        "{one} (call $ask) (call $ask) {one} {one}"
+    )));
+    assert_eq!(
+        parts(fixture, &function),
+        [
+            (Some(201), b"one".to_vec(), "call"),
+            (None, Vec::new(), "call"),
+            (None, b"oneone".to_vec(), "end"),
+        ]
+    );
+    // One that does not wait is a whole answer, in a call that can be suspended and in one that cannot.
+    let function = fixture.deploy(&streamer(one));
+    assert_eq!(
+        parts(fixture, &function),
+        [(Some(201), b"one".to_vec(), "end")]
+    );
+    let whole = fixture.get(&function);
+    assert_eq!((whole.status, whole.body), (201, b"one".to_vec()));
+}
+
+/// A guest that writes more of a stream than may wait, waits until the host has taken it. No byte is lost.
+pub fn a_stream_waits_for_its_reader(fixture: &Fixture) {
+    let function = fixture.deploy(&streamer("(call $page) (call $page) (call $page)"));
+    let page = vec![b'x'; 32768];
+    assert_eq!(
+        parts(fixture, &function),
+        [
+            (Some(201), page.clone(), "output"),
+            (None, page.clone(), "output"),
+            (None, page, "end"),
+        ]
+    );
+    // A guest that fails says so, whatever has left before.
+    let function = fixture.deploy(&streamer("(call $page) (call $page) (unreachable)"));
+    let ends: Vec<_> = parts(fixture, &function)
+        .iter()
+        .map(|part| part.2)
+        .collect();
+    assert_eq!(ends, ["output", "trap"]);
+}
+
 /// Sleeps for so many milliseconds, and answers.
 fn sleeper(millis: u64) -> String {
     let nanos = millis * 1_000_000;

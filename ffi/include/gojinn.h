@@ -78,6 +78,11 @@ typedef struct gojinn_answer {
   uint32_t headers;
   // 1 if the function named the status. 0 if it did not, so that `status` is 200; or if outcome is not 0.
   uint32_t names_status;
+  // 1 if the head of the response, and a part of its body, came with an event: the body here is the rest of it, and `status` and
+  // `headers` are none of the response.
+  uint32_t is_rest;
+  // 0.
+  uint32_t reserved;
   // Nanoseconds from the beginning of the call to the guest's end.
   uint64_t duration_ns;
   // The most linear memory the guest had, in bytes.
@@ -100,15 +105,23 @@ typedef struct gojinn_answer {
 
 // What a suspended call waits for, and the lengths of the parts of its frame.
 typedef struct gojinn_event {
-  // 1 a time, 2 the reply to a host call, 3 the response of the next handler.
+  // 1 a time, 2 the reply to a host call, 3 that the output is taken.
   uint32_t kind;
-  // 0.
-  uint32_t reserved;
+  // The HTTP status of a stream, if its head comes with this event; else 0.
+  uint32_t status;
+  // As that of an answer, for the head of a stream.
+  uint32_t names_status;
+  // The number of headers of a stream in the frame.
+  uint32_t headers;
   // Nanoseconds from now until the guest wants to be resumed without a reply. `UINT64_MAX`: never.
   uint64_t until_ns;
   // Nanoseconds from now until the call must have ended. A call that is resumed later ends as a timeout.
   uint64_t deadline_ns;
-  // Bytes of the first part: the name of a host call's operation, or how the request goes on.
+  // Bytes of the first part: the headers of a stream, as in an answer.
+  uint64_t headers_len;
+  // Bytes of the second part: what the guest has written to the body of its stream since the last event.
+  uint64_t output_len;
+  // Bytes of the third part: the name of a host call's operation.
   uint64_t operation_len;
   // Bytes of the last part: the request of a host call, or the body of the request that goes on.
   uint64_t request_len;

@@ -1,5 +1,6 @@
 //! Parses the packed head of a request, and writes the packed frame of an answer. `docs/abi.md` describes the layouts.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use engine_core::contract::{HeaderChanges, Next, Request};
@@ -20,6 +21,11 @@ pub struct gojinn_answer {
     pub headers: u32,
     /// 1 if the function named the status. 0 if it did not, so that `status` is 200; or if outcome is not 0.
     pub names_status: u32,
+    /// 1 if the head of the response, and a part of its body, came with an event: the body here is the rest of it, and `status` and
+    /// `headers` are none of the response.
+    pub is_rest: u32,
+    /// 0.
+    pub reserved: u32,
     /// Nanoseconds from the beginning of the call to the guest's end.
     pub duration_ns: u64,
     /// The most linear memory the guest had, in bytes.
@@ -45,15 +51,23 @@ pub struct gojinn_answer {
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(non_camel_case_types, reason = "the name in C")]
 pub struct gojinn_event {
-    /// 1 a time, 2 the reply to a host call, 3 the response of the next handler.
+    /// 1 a time, 2 the reply to a host call, 3 the response of the next handler, 4 that the output is taken.
     pub kind: u32,
-    /// 0.
-    pub reserved: u32,
+    /// The HTTP status of a stream, if its head comes with this event; else 0.
+    pub status: u32,
+    /// As that of an answer, for the head of a stream.
+    pub names_status: u32,
+    /// The number of headers of a stream in the frame.
+    pub headers: u32,
     /// Nanoseconds from now until the guest wants to be resumed without a reply. `UINT64_MAX`: never.
     pub until_ns: u64,
     /// Nanoseconds from now until the call must have ended. A call that is resumed later ends as a timeout.
     pub deadline_ns: u64,
-    /// Bytes of the first part: the name of a host call's operation, or how the request goes on.
+    /// Bytes of the first part: the headers of a stream, as in an answer.
+    pub headers_len: u64,
+    /// Bytes of the second part: what the guest has written to the body of its stream since the last event.
+    pub output_len: u64,
+    /// Bytes of the third part: the name of a host call's operation, or how the request goes on.
     pub operation_len: u64,
     /// Bytes of the last part: the request of a host call, or the body of the request that goes on.
     pub request_len: u64,
@@ -130,10 +144,7 @@ pub(crate) fn write(answer: &Answer<'_>, out: &mut [u8]) -> (gojinn_answer, Opti
         .response
         .and_then(|response| response.next.as_deref())
         .map_or_else(Vec::new, encode_next);
-    let headers_len: usize = headers
-        .iter()
-        .map(|(name, value)| 8 + name.len() + value.len())
-        .sum();
+    let headers_len = headers_len(headers);
     let filled = gojinn_answer {
         outcome: answer.outcome as u32,
         status: u32::from(answer.status),
@@ -143,6 +154,8 @@ pub(crate) fn write(answer: &Answer<'_>, out: &mut [u8]) -> (gojinn_answer, Opti
                 .response
                 .is_some_and(|response| response.names_status),
         ),
+        is_rest: u32::from(answer.is_rest),
+        reserved: 0,
         duration_ns: u64::try_from(answer.duration.as_nanos()).unwrap_or(u64::MAX),
         memory_peak: answer.memory_peak,
         logs_dropped: answer.logs_dropped.bytes,
@@ -155,10 +168,7 @@ pub(crate) fn write(answer: &Answer<'_>, out: &mut [u8]) -> (gojinn_answer, Opti
     };
     let whole = headers_len + answer.reason.len() + answer.logs.len() + body.len() + next.len();
     let parts = |mut writer: Writer<'_>| {
-        for (name, value) in headers {
-            writer.string(name.as_bytes());
-            writer.string(value);
-        }
+        writer.headers(headers);
         writer.bytes(answer.reason.as_bytes());
         writer.bytes(answer.logs);
         writer.bytes(body);
@@ -181,25 +191,45 @@ pub(crate) fn write_event(
     let changes;
     let (kind, until, operation, request) = match waiting.event {
         Event::Sleep(until) => (1, *until, &[][..], &[][..]),
+        Event::Output => (4, Some(now), &[][..], &[][..]),
         Event::Call { operation, request } => (2, None, &**operation, &**request),
         Event::Next { next, body } => {
             changes = encode_next(next);
             (3, None, &*changes, &**body)
         }
     };
+    let headers = waiting.head.map_or(&[][..], |head| &head.headers);
+    let headers_len = headers_len(headers);
     let filled = gojinn_event {
         kind,
-        reserved: 0,
+        status: waiting.head.map_or(0, |head| u32::from(head.status)),
+        names_status: u32::from(waiting.head.is_some_and(|head| head.names_status)),
+        headers: headers.len() as u32,
+        headers_len: headers_len as u64,
+        output_len: waiting.output.len() as u64,
         until_ns: until.map_or(u64::MAX, nanos),
         deadline_ns: nanos(waiting.deadline),
         operation_len: operation.len() as u64,
         request_len: request.len() as u64,
     };
-    let rest = fill(out, operation.len() + request.len(), |mut writer| {
+    let whole = headers_len + waiting.output.len() + operation.len() + request.len();
+    let rest = fill(out, whole, |mut writer| {
+        writer.headers(headers);
+        writer.bytes(waiting.output);
         writer.bytes(operation);
         writer.bytes(request);
     });
     (filled, rest)
+}
+
+/// The headers of a response.
+type Headers<'a> = [(Cow<'a, str>, Cow<'a, [u8]>)];
+
+fn headers_len(headers: &Headers<'_>) -> usize {
+    headers
+        .iter()
+        .map(|(name, value)| 8 + name.len() + value.len())
+        .sum()
 }
 
 /// Lets `write` fill the beginning of `out`, or a rest if it does not fit.
@@ -283,6 +313,13 @@ impl<'a> Reader<'a> {
 struct Writer<'a>(&'a mut [u8]);
 
 impl Writer<'_> {
+    fn headers(&mut self, headers: &Headers<'_>) {
+        for (name, value) in headers {
+            self.string(name.as_bytes());
+            self.string(value);
+        }
+    }
+
     fn bytes(&mut self, bytes: &[u8]) {
         let (part, rest) = std::mem::take(&mut self.0).split_at_mut(bytes.len());
         part.copy_from_slice(bytes);

@@ -232,8 +232,13 @@ func (raw *filled) read(code C.int32_t, out []byte, result *Result) ([]byte, err
 			next:    uint64(raw.answer.next_len),
 		}
 	case C.GOJINN_WAITING:
-		// The parts of an event take the places of the last two.
-		parts = lengths{logs: uint64(raw.event.operation_len), body: uint64(raw.event.request_len)}
+		// The four parts of an event, by the names of an answer's.
+		parts = lengths{
+			headers: uint64(raw.event.headers_len),
+			reason:  uint64(raw.event.output_len),
+			logs:    uint64(raw.event.operation_len),
+			body:    uint64(raw.event.request_len),
+		}
 	default:
 		return out, codeError(code)
 	}
@@ -254,20 +259,30 @@ func (raw *filled) read(code C.int32_t, out []byte, result *Result) ([]byte, err
 	}
 	result.Waits = code == C.GOJINN_WAITING
 	if result.Waits {
-		result.Event = Event{
+		rest := out[parts.headers:n]
+		event := &result.Event
+		*event = Event{
 			Kind:      EventKind(raw.event.kind),
 			Until:     nanoseconds(raw.event.until_ns),
 			Deadline:  nanoseconds(raw.event.deadline_ns),
-			Operation: out[:parts.logs],
-			Request:   out[parts.logs:n],
+			HasHead:   raw.event.status != 0,
+			Output:    rest[:parts.reason],
+			Operation: rest[parts.reason : parts.reason+parts.logs],
+			Request:   rest[parts.reason+parts.logs:],
 		}
-		return out, nil
+		event.Head = Answer{
+			Status:      int(raw.event.status),
+			NamesStatus: raw.event.names_status != 0,
+			HeaderCount: int(raw.event.headers),
+		}
+		return out, event.Head.split(out[:parts.headers], lengths{headers: parts.headers})
 	}
 	answer := &result.Answer
 	*answer = Answer{
 		Outcome:         Outcome(raw.answer.outcome),
 		Status:          int(raw.answer.status),
 		NamesStatus:     raw.answer.names_status != 0,
+		IsRest:          raw.answer.is_rest != 0,
 		Duration:        time.Duration(raw.answer.duration_ns),
 		MemoryPeak:      uint64(raw.answer.memory_peak),
 		LogsDropped:     uint64(raw.answer.logs_dropped),

@@ -104,6 +104,8 @@ type Answer struct {
 	Status int
 	// NamesStatus says that the function's response has a status. If not, Status is 200.
 	NamesStatus bool
+	// IsRest says that the head of the response came with an event: Body is the rest of its body, and there is nothing else.
+	IsRest bool
 	// Duration is the time from the beginning of the call to the guest's end.
 	Duration time.Duration
 	// MemoryPeak is in bytes of linear memory.

@@ -63,6 +63,11 @@ type Event struct {
 	Until time.Duration
 	// Deadline is the time from now until the call must have ended.
 	Deadline time.Duration
+	// HasHead says that Head is the head of a stream, whose body begins with Output; it has a status and headers only.
+	HasHead bool
+	Head    Answer
+	// Output is what the guest has written to the body of its stream since the last event.
+	Output []byte
 	// Operation and Request are those of a host call.
 	Operation, Request []byte
 }
@@ -79,6 +84,8 @@ const (
 	// EventNext: the guest waits for the response of the next handler. See Event.Next; the request's body is in Request if it was
 	// replaced.
 	EventNext EventKind = 3
+	// EventOutput: the guest has written as much of a stream as may wait.
+	EventOutput EventKind = 4
 )
 
 // CallID identifies one call. No two calls have the same.

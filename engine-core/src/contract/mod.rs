@@ -16,6 +16,7 @@ mod next;
 mod request;
 mod response;
 mod stand_in;
+mod stream;
 mod target;
 
 use std::fmt;
@@ -28,6 +29,7 @@ pub use headers::{MAX_HEADER_BYTES, MAX_HEADERS};
 pub use next::{HeaderChanges, Next};
 pub use request::Request;
 pub use response::Response;
+pub use stream::{Begins, Scan};
 
 /// How requests and responses look to a guest. A value without state, shared by all functions that use it.
 pub trait Contract: Send + Sync + fmt::Debug + 'static {
@@ -53,6 +55,13 @@ pub trait Contract: Send + Sync + fmt::Debug + 'static {
     /// The exchange for a sample request, see [`samples`](Self::samples); `None` before there is a request.
     fn sample_exchange(&self, _: &[u8], _: &SandboxLimits) -> Option<Box<Exchange>> {
         None
+    }
+
+    /// The length of the head, if `stdout` begins with that of a stream: a response whose body is what the guest writes after
+    /// it, and is sent as it comes. Called after each write, with the same `scan`, until it is known; only in calls that can be
+    /// suspended.
+    fn stream_head(&self, _scan: &mut Scan, _stdout: &[u8]) -> Begins {
+        Begins::Else
     }
 
     /// Whether `stdout` is a complete response, so that a guest which reads on has answered and waits for another request.

@@ -18,6 +18,8 @@ pub struct Response<'a> {
     pub headers: Vec<(Cow<'a, str>, Cow<'a, [u8]>)>,
     /// The body, decoded. Empty for 204, 205 and 304.
     pub body: Cow<'a, [u8]>,
+    /// Whether the body is a stream: all that the guest writes after the response.
+    pub streams: bool,
     /// If it is there, the guest does not answer: the request goes on to the web server's next handler. `status` is then
     /// 200, and there are no headers and no body.
     pub next: Option<Box<Next<'a>>>,

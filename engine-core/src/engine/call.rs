@@ -1,5 +1,6 @@
 //! A call of a function, from the request to the answer.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,13 +8,13 @@ use std::time::{Duration, Instant};
 use crate::backend::{Finished, Job, Progress, Sandbox};
 use crate::calls::Permit;
 use crate::contract::http_wasm::Exchange;
-use crate::contract::{Contract, Request, Response};
+use crate::contract::{Contract, Request, Response, Scan};
 use crate::error::{Error, Result, panic_text};
 use crate::limits::SandboxLimits;
 use crate::logs::Dropped;
 use crate::module::StartPlan;
 use crate::outcome::{GuestExit, Outcome, TrapCode};
-use crate::sandbox::{Buffers, Event, HostReply, HostState, Program};
+use crate::sandbox::{Buffers, Event, HostReply, HostState, Output, Program};
 
 use super::function::{Function, Inner};
 use super::suspended::Suspended;
@@ -148,13 +149,29 @@ impl Function {
                     // The next handler may take any time: its own limits count.
                     host.call.pause();
                 }
-                let result = match &host.waits_for {
+                let HostState {
+                    output,
+                    stdout,
+                    waits_for,
+                    call,
+                    ..
+                } = &mut *host;
+                // The object was parsed when its end was found, so there is a head.
+                let head = match output {
+                    Output::Head(len) => inner.config.contract.parse_response(&stdout[..*len]).ok(),
+                    _ => None,
+                };
+                let result = match waits_for {
                     Some(event) => sink(Reached::Waiting(&Waiting {
                         event,
-                        deadline: host.call().deadline(),
+                        deadline: call.deadline(),
+                        head: head.as_ref(),
+                        output: output.body(stdout).unwrap_or_default(),
                     })),
                     None => unreachable!("the runner has looked"),
                 };
+                drop(head);
+                output.left(stdout);
                 let suspended = Suspended::new(sandbox, host, self.clone(), begun);
                 inner.shared.suspended.put(suspended);
                 return result;
@@ -175,6 +192,7 @@ impl Function {
         let Finished { exit, mut host, .. } = finished;
         let (peak, refused) = (host.memory.peak(), host.memory.refused());
         let exchange = host.http.take();
+        let output = host.output;
         let (buffers, logs, logs_dropped) = host.into_parts();
         let contract = inner.config.contract;
         let result = {
@@ -183,6 +201,7 @@ impl Function {
                 refused,
                 &buffers.stdout,
                 exchange,
+                output,
                 contract,
                 &inner.config.limits,
             );
@@ -195,6 +214,7 @@ impl Function {
                 outcome,
                 status,
                 response: judged.as_ref().ok(),
+                is_rest: matches!(output, Output::Body { .. }),
                 reason,
                 logs: &logs,
                 logs_dropped,
@@ -250,6 +270,10 @@ pub struct Waiting<'a> {
     pub event: &'a Event,
     /// When the call must have ended. A call that is resumed later ends as a timeout.
     pub deadline: Instant,
+    /// The response of a stream, without its body; with the first event after the guest has written it.
+    pub head: Option<&'a Response<'a>>,
+    /// What the guest has written to the body of its stream since the last event.
+    pub output: &'a [u8],
 }
 
 /// The result of a call.
@@ -261,6 +285,9 @@ pub struct Answer<'a> {
     pub status: u16,
     /// The function's response, for [`Outcome::Ok`] only.
     pub response: Option<&'a Response<'a>>,
+    /// Whether the head of the response, and a part of its body, came with an [`Event`] before: the response has the rest of the
+    /// body then, and nothing else.
+    pub is_rest: bool,
     /// Which rule was broken, for the log. Empty for [`Outcome::Ok`].
     pub reason: &'a str,
     /// Packed log lines, see [`crate::logs`].
@@ -279,6 +306,7 @@ impl<'a> Answer<'a> {
             outcome,
             status,
             response: None,
+            is_rest: false,
             reason,
             logs: &[],
             logs_dropped: Dropped::default(),
@@ -372,6 +400,9 @@ impl Inner {
             limits,
         ));
         host.suspends = suspends;
+        if suspends {
+            host.output = Output::Open(Scan::default());
+        }
         self.plan().prepare(&mut host);
         Ok(host)
     }
@@ -401,6 +432,7 @@ fn judge<'a>(
     refused: u32,
     stdout: &'a [u8],
     exchange: Option<Box<Exchange>>,
+    output: Output,
     contract: &dyn Contract,
     limits: &SandboxLimits,
 ) -> Result<Response<'a>, Refusal> {
@@ -419,6 +451,14 @@ fn judge<'a>(
     };
     match exit {
         GuestExit::Exit(0) if let Some(exchange) = exchange => Ok(exchange.into_response()),
+        GuestExit::Exit(0) if matches!(output, Output::Body { .. }) => Ok(Response {
+            status: 200,
+            names_status: false,
+            headers: Vec::new(),
+            body: Cow::Borrowed(output.body(stdout).unwrap_or_default()),
+            streams: true,
+            next: None,
+        }),
         GuestExit::Exit(0) => match contract.parse_response(stdout) {
             Ok(response) if response.body.len() > limits.output => refusal(
                 Outcome::BadOutput,
@@ -485,6 +525,7 @@ mod tests {
             refused,
             b"{}",
             None,
+            Output::Whole,
             crate::contract::default(),
             &SandboxLimits::default(),
         ) {

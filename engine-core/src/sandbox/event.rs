@@ -9,6 +9,8 @@ use crate::contract::Next;
 pub enum Event {
     /// A time. `None` is beyond the range of the clock.
     Sleep(Option<Instant>),
+    /// That the host takes the output of a stream: there is as much as may wait.
+    Output,
     /// The reply to a host call.
     Call {
         /// The name of the operation.

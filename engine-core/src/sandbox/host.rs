@@ -12,6 +12,7 @@ use crate::outcome::{GuestExit, Trap, TrapCode};
 use super::Observed;
 use super::event::{Event, HostReply};
 use super::operations::Reply;
+use super::output::Output;
 use super::wasi::{Mounts, Stdio};
 
 /// What the monotonic clock of a guest shows when it starts, unless it starts from a snapshot. Not 0: some runtimes take 0 for
@@ -62,6 +63,8 @@ pub struct HostState {
     pub(crate) parked: bool,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stdout_limit: usize,
+    /// What becomes of stdout.
+    pub(crate) output: Output,
     /// What the guest did to its standard descriptors.
     pub(crate) stdio: Stdio,
     pub(crate) logs: Logs,
@@ -122,6 +125,7 @@ impl HostState {
             observed: None,
             stdout,
             stdout_limit: limits.stdout(),
+            output: Output::Whole,
             stdio: Stdio::default(),
             logs: Logs::new(limits.logs),
             reply: Reply::default(),

@@ -6,6 +6,7 @@ pub mod hostcalls;
 pub(crate) mod http_handler;
 mod observed;
 mod operations;
+mod output;
 pub mod wasi;
 mod world;
 
@@ -13,4 +14,5 @@ pub use event::{Event, HostReply};
 pub(crate) use host::{Buffers, FIRST_READING, Reads};
 pub use host::{HostState, MemoryUse, Program, Stop};
 pub(crate) use observed::{Asked, Observed};
+pub(crate) use output::Output;
 pub(crate) use world::{World, WorldState, bytes_of};

@@ -66,6 +66,8 @@ pub struct Waits {
     pub sleeps: bool,
     /// It can call the host by `gojinn.call`.
     pub calls: bool,
+    /// It may answer with a stream: the word is in its data.
+    pub streams: bool,
 }
 
 /// A mutable global.
@@ -127,10 +129,23 @@ impl Facts {
             waits: Waits {
                 sleeps: raw.imports_function("wasi_snapshot_preview1", "poll_oneoff"),
                 calls: raw.imports_function("gojinn", "call"),
+                streams: mentions_stream(bytes, sections),
             },
             http,
         })
     }
+}
+
+/// Whether the word `stream` is in the data segments, in UTF-8 or UTF-16.
+fn mentions_stream(bytes: &[u8], sections: &[Section]) -> bool {
+    const WORD: &[u8; 6] = b"stream";
+    const WIDE: &[u8; 12] = b"s\0t\0r\0e\0a\0m\0";
+    let data = sections.iter().find(|section| section.id == sections::DATA);
+    data.is_some_and(|data| {
+        let data = &bytes[data.range.clone()];
+        data.windows(WORD.len()).any(|part| part == WORD)
+            || data.windows(WIDE.len()).any(|part| part == WIDE)
+    })
 }
 
 /// The contents of the sections that matter here.

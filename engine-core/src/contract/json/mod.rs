@@ -10,7 +10,7 @@ mod scan;
 mod tests;
 mod write;
 
-use super::{BadOutput, Contract, Request, Response};
+use super::{BadOutput, Begins, Contract, Request, Response, Scan};
 
 /// The contract `json`, as a value.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +27,16 @@ impl Contract for Json {
 
     fn parse_response<'a>(&self, stdout: &'a [u8]) -> Result<Response<'a>, BadOutput> {
         parse_response(stdout)
+    }
+
+    fn stream_head(&self, scan: &mut Scan, stdout: &[u8]) -> Begins {
+        match scan.object(stdout) {
+            Begins::Object(len) => match parse_response(&stdout[..len]) {
+                Ok(response) if response.streams => Begins::Object(len),
+                _ => Begins::Else,
+            },
+            other => other,
+        }
     }
 
     fn samples(&self) -> Vec<Vec<u8>> {
@@ -66,6 +76,8 @@ pub fn write_request(out: &mut Vec<u8>, request: &Request<'_>) {
 /// - with `"next": true` there is no answer, see [`Next`](super::Next): `status` must be 0, `body` and `body_base64` must
 ///   be empty, and `headers` are changes of the request's headers. Without it `method`, `uri`, `vars` and
 ///   `response_headers` are unknown keys;
+/// - with `"stream": true` the body is what follows the object, any bytes, without one line break directly after it;
+///   `body` and `body_base64` must be empty;
 /// - base64 is the standard alphabet with its padding; white space in it, and a byte order mark before it, are left out.
 ///
 /// # Errors

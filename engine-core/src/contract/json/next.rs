@@ -69,6 +69,7 @@ pub(super) fn response<'a>(
         next.response_headers = fields::read(reader, "response_headers")?;
     }
     Ok(Response {
+        streams: false,
         status: 200,
         names_status: false,
         headers: Vec::new(),

@@ -17,7 +17,17 @@ const MAX_UNKNOWN_KEYS: usize = 256;
 
 /// See [`parse_response`](super::parse_response).
 pub(super) fn response(stdout: &[u8]) -> Result<Response<'_>, BadOutput> {
-    let mut reader = Reader::new(stdout)?;
+    match Reader::new(stdout) {
+        Ok(reader) => read(reader, stdout),
+        // The body of a stream may be any bytes.
+        Err(error) => match read(Reader::of_valid_part(stdout), stdout) {
+            Ok(response) if response.streams => Ok(response),
+            _ => Err(error),
+        },
+    }
+}
+
+fn read<'a>(mut reader: Reader<'a>, stdout: &'a [u8]) -> Result<Response<'a>, BadOutput> {
     if reader.peek().is_none() {
         return Err(BadOutput::new(
             "no output; print one JSON object with the response to stdout",
@@ -31,6 +41,7 @@ pub(super) fn response(stdout: &[u8]) -> Result<Response<'_>, BadOutput> {
     let mut encoded = Cow::Borrowed("");
     let mut encoded_at = 0;
     let mut goes_on = false;
+    let mut streams = false;
     let mut positions = Positions::default();
     reader.object(|reader, key| {
         let key = key.decode()?;
@@ -46,7 +57,8 @@ pub(super) fn response(stdout: &[u8]) -> Result<Response<'_>, BadOutput> {
                 encoded_at = reader.at();
                 encoded = read_text(reader, "body_base64")?;
             }
-            Some(Known::Next) => goes_on = read_next(reader)?,
+            Some(Known::Next) => goes_on = read_flag(reader, "next")?,
+            Some(Known::Stream) => streams = read_flag(reader, "stream")?,
             // Without `next`, which may follow, these are unknown keys.
             Some(Known::Method) => positions.method = next::note(reader)?,
             Some(Known::Uri) => positions.uri = next::note(reader)?,
@@ -55,13 +67,21 @@ pub(super) fn response(stdout: &[u8]) -> Result<Response<'_>, BadOutput> {
         }
         Ok(())
     })?;
-    reader.end()?;
+    let end = reader.at();
+    if !streams {
+        reader.end()?;
+    } else if goes_on || !body.is_empty() || !encoded.is_empty() {
+        return Err(BadOutput::new(
+            "the response has stream beside next, body or body_base64; the body of a stream follows the JSON object",
+        ));
+    }
     if goes_on {
         let answers = status != 0 || !body.is_empty() || !encoded.is_empty();
         return next::response(&mut reader, answers, &keys.unknown, headers, &positions);
     }
 
     let body = match (body.is_empty(), encoded.is_empty()) {
+        _ if streams => Cow::Borrowed(after_line_break(&stdout[end..])),
         (_, true) => match body {
             Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
             Cow::Owned(text) => Cow::Owned(text.into_bytes()),
@@ -81,6 +101,7 @@ pub(super) fn response(stdout: &[u8]) -> Result<Response<'_>, BadOutput> {
         names_status,
         headers: headers.set,
         body: if bodiless { Cow::Borrowed(&[]) } else { body },
+        streams,
         next: None,
     })
 }
@@ -92,6 +113,7 @@ enum Known {
     Body,
     BodyBase64,
     Next,
+    Stream,
     Method,
     Uri,
     Vars,
@@ -110,7 +132,11 @@ impl Known {
                 ("next", Self::Next),
                 ("vars", Self::Vars),
             ],
-            6 => &[("status", Self::Status), ("method", Self::Method)],
+            6 => &[
+                ("status", Self::Status),
+                ("method", Self::Method),
+                ("stream", Self::Stream),
+            ],
             7 => &[("headers", Self::Headers)],
             11 => &[("body_base64", Self::BodyBase64)],
             16 => &[("response_headers", Self::ResponseHeaders)],
@@ -217,14 +243,20 @@ fn read_status(reader: &mut Reader<'_>) -> Result<u16, BadOutput> {
     }
 }
 
-/// Takes whether the request goes on.
-fn read_next(reader: &mut Reader<'_>) -> Result<bool, BadOutput> {
-    if let Some(goes_on) = reader.take_bool() {
-        return Ok(goes_on);
+/// Takes `true` or `false`.
+fn read_flag(reader: &mut Reader<'_>, key: &str) -> Result<bool, BadOutput> {
+    if let Some(flag) = reader.take_bool() {
+        return Ok(flag);
     }
     let at = reader.at();
     reader.skip(1)?;
-    Err(BadOutput::at(at, "next must be true or false"))
+    Err(BadOutput::at(at, format!("{key} must be true or false")))
+}
+
+/// `bytes` without one line break at the beginning.
+pub(super) fn after_line_break(bytes: &[u8]) -> &[u8] {
+    let rest = bytes.strip_prefix(b"\r\n");
+    rest.or_else(|| bytes.strip_prefix(b"\n")).unwrap_or(bytes)
 }
 
 pub(super) fn read_text<'a>(reader: &mut Reader<'a>, key: &str) -> Result<Cow<'a, str>, BadOutput> {

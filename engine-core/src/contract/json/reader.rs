@@ -37,20 +37,28 @@ impl<'a> Reader<'a> {
     /// A reader at the start of `text`, which must be UTF-8. A byte order mark is skipped.
     pub(super) fn new(text: &'a [u8]) -> Result<Self, BadOutput> {
         match std::str::from_utf8(text) {
-            Ok(text) => {
-                let marked = text.starts_with(BYTE_ORDER_MARK);
-                let at = if marked {
-                    BYTE_ORDER_MARK.len_utf8()
-                } else {
-                    0
-                };
-                Ok(Self { text, at })
-            }
+            Ok(text) => Ok(Self::of(text)),
             Err(error) => Err(BadOutput::at(
                 error.valid_up_to(),
                 "the output is not UTF-8; send a binary body base64-encoded as body_base64",
             )),
         }
+    }
+
+    /// A reader at the start of `text`, which ends where `text` ceases to be UTF-8.
+    pub(super) fn of_valid_part(text: &'a [u8]) -> Self {
+        let valid = text.utf8_chunks().next();
+        Self::of(valid.map_or("", |chunk| chunk.valid()))
+    }
+
+    fn of(text: &'a str) -> Self {
+        let marked = text.starts_with(BYTE_ORDER_MARK);
+        let at = if marked {
+            BYTE_ORDER_MARK.len_utf8()
+        } else {
+            0
+        };
+        Self { text, at }
     }
 
     /// The position as an offset in bytes, for errors.

@@ -4,7 +4,7 @@
 use super::errno::{Errno, Fail};
 use super::guest::{Iovecs, check, write};
 use super::rights::{self, Rights};
-use crate::sandbox::{HostState, Reads, Stop};
+use crate::sandbox::{Event, HostState, Reads, Stop};
 
 /// The maximum number of bytes of stderr that one call accepts. More is a short write, so that the deadline is checked
 /// often.
@@ -147,14 +147,26 @@ pub(super) fn write_out(
     let (vectors, total) = Iovecs::new(memory, iovs, count)?;
     check(memory, written_at, 4)?;
     let written = if std == Std::Out {
-        if total > host.stdout_limit.saturating_sub(host.stdout.len()) as u64 {
-            return Err(Stop::OutputLimit.into());
-        }
+        // A write to a stream is short where it is longer than what may wait, and waits where there is no room.
+        let room = match host.output.room(&host.stdout) {
+            Some(0) if total > 0 => {
+                host.resumed_with = None;
+                return Err(host.wait_for(Event::Output).into());
+            }
+            Some(room) => room,
+            None if total > host.stdout_limit.saturating_sub(host.stdout.len()) as u64 => {
+                return Err(Stop::OutputLimit.into());
+            }
+            None => usize::MAX,
+        };
         let before = host.stdout.len();
         for index in 0..vectors.count() {
-            let place = vectors.get(memory, index)?;
+            let mut place = vectors.get(memory, index)?;
+            let left = room - (host.stdout.len() - before);
+            place.end = place.end.min(place.start.saturating_add(left));
             host.stdout.extend_from_slice(&memory[place]);
         }
+        host.output.written(host.contract, &host.stdout);
         host.stdout.len() - before
     } else {
         let mut room = STDERR_MOST;

@@ -1,0 +1,111 @@
+//! Finds out, while a guest writes, whether its answer is a stream: a head, and a body that is sent as it comes.
+
+/// The longest head of a stream, in bytes. An answer whose head is longer is sent when its guest has ended.
+const LONGEST_HEAD: usize = 64 * 1024;
+
+/// How far the output of a guest has been looked at.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Scan {
+    at: usize,
+    depth: u32,
+    in_string: bool,
+    is_escaped: bool,
+}
+
+/// What the output of a guest begins with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Begins {
+    /// Not enough to say.
+    Open,
+    /// No JSON object, or one that is longer than the head of a stream may be.
+    Else,
+    /// A JSON object of so many bytes, with what precedes it.
+    Object(usize),
+}
+
+impl Scan {
+    /// Looks at what was written since the last time: `output` is all of it. The object is not checked, only its end is found.
+    pub fn object(&mut self, output: &[u8]) -> Begins {
+        while let Some(&byte) = output.get(self.at) {
+            self.at += 1;
+            if self.at > LONGEST_HEAD {
+                return Begins::Else;
+            }
+            if self.in_string {
+                match byte {
+                    _ if self.is_escaped => self.is_escaped = false,
+                    b'\\' => self.is_escaped = true,
+                    b'"' => self.in_string = false,
+                    _ => {}
+                }
+                continue;
+            }
+            match byte {
+                b'"' if self.depth > 0 => self.in_string = true,
+                b'{' | b'[' if self.depth > 0 || byte == b'{' => self.depth += 1,
+                b'}' | b']' if self.depth > 0 => {
+                    self.depth -= 1;
+                    if self.depth == 0 {
+                        return Begins::Object(self.at);
+                    }
+                }
+                _ if self.depth > 0 => {}
+                // White space, or a byte of a byte order mark.
+                b' ' | b'\t' | b'\n' | b'\r' | 0xef | 0xbb | 0xbf => {}
+                _ => return Begins::Else,
+            }
+        }
+        Begins::Open
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole(output: &[u8]) -> Begins {
+        Scan::default().object(output)
+    }
+
+    /// The result when each byte is written alone.
+    fn in_pieces(output: &[u8]) -> Begins {
+        let mut scan = Scan::default();
+        for len in 1..=output.len() {
+            match scan.object(&output[..len]) {
+                Begins::Open => {}
+                found => return found,
+            }
+        }
+        Begins::Open
+    }
+
+    #[test]
+    fn the_end_of_an_object_is_found() {
+        let table: &[(&[u8], Begins)] = &[
+            (b"", Begins::Open),
+            (b" \r\n\t", Begins::Open),
+            (b"{}", Begins::Object(2)),
+            (b"\xef\xbb\xbf {}\nbody", Begins::Object(6)),
+            (b"{\"a\":{\"b\":[1,{}]}} {", Begins::Object(18)),
+            (b"{\"a\":\"}\\\"}\"}x", Begins::Object(12)),
+            (b"{\"a\":\"\\\\\"}}", Begins::Object(10)),
+            (b"{\"a\":\"}", Begins::Open),
+            (b"[1]", Begins::Else),
+            (b"\"{}\"", Begins::Else),
+            (b"hello {}", Begins::Else),
+            (b"}", Begins::Else),
+        ];
+        for &(output, begins) in table {
+            assert_eq!(whole(output), begins, "{}", output.escape_ascii());
+            assert_eq!(in_pieces(output), begins, "{}", output.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_head_is_not_endless() {
+        let mut long = b"{\"a\":\"".to_vec();
+        long.resize(LONGEST_HEAD + 1, b'x');
+        assert_eq!(whole(&long), Begins::Else);
+        assert_eq!(whole(&long[..LONGEST_HEAD]), Begins::Open);
+    }
+}
