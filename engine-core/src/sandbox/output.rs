@@ -36,11 +36,7 @@ impl Output {
 
     /// How many more bytes the guest may write to a stream now. `None`: it is no stream.
     pub(crate) fn room(self, stdout: &[u8]) -> Option<usize> {
-        let waiting = match self {
-            Self::Whole | Self::Open(_) => return None,
-            Self::Head(len) => stdout.len() - len,
-            Self::Body { .. } => stdout.len(),
-        };
+        let waiting = self.body(stdout)?.len();
         Some(STREAM_WAITING.saturating_sub(waiting))
     }
 
