@@ -137,6 +137,7 @@ fn part(reached: Reached<'_>) -> (Option<u16>, Vec<u8>, &'static str) {
                 Event::Output => "output",
                 Event::Call { .. } => "call",
                 Event::Sleep(_) => "sleep",
+                Event::Next { .. } => "next",
             };
             (head, waiting.output.to_vec(), what)
         }

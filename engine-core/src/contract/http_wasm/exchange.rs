@@ -377,6 +377,7 @@ impl Exchange {
             ..Next::default()
         };
         Response {
+            streams: false,
             status: if self.status == 0 { 200 } else { self.status },
             names_status: self.status_changed,
             headers: Vec::new(),
