@@ -105,7 +105,7 @@ typedef struct gojinn_answer {
 
 // What a suspended call waits for, and the lengths of the parts of its frame.
 typedef struct gojinn_event {
-  // 1 a time, 2 the reply to a host call, 3 that the output is taken.
+  // 1 a time, 2 the reply to a host call, 3 the response of the next handler, 4 that the output is taken.
   uint32_t kind;
   // The HTTP status of a stream, if its head comes with this event; else 0.
   uint32_t status;
@@ -121,7 +121,7 @@ typedef struct gojinn_event {
   uint64_t headers_len;
   // Bytes of the second part: what the guest has written to the body of its stream since the last event.
   uint64_t output_len;
-  // Bytes of the third part: the name of a host call's operation.
+  // Bytes of the third part: the name of a host call's operation, or how the request goes on.
   uint64_t operation_len;
   // Bytes of the last part: the request of a host call, or the body of the request that goes on.
   uint64_t request_len;
