@@ -233,7 +233,9 @@ impl Warming<'_> {
 fn eligible(wanted: &Wanted<'_>) -> Result<(), String> {
     let split = &wanted.loaded.split;
     if wanted.per_request_values > 0 {
-        return Err("env or args have placeholders, whose values only a request knows".into());
+        return Err(
+            "env or args have placeholders, and each request brings other values for them".into(),
+        );
     }
     if wanted.mode == SnapshotMode::Auto && wanted.mounts.is_some_and(MountSet::any_writable) {
         return Err(
