@@ -303,7 +303,7 @@ static void refusals(gojinn_engine *engine) {
     gojinn_cancel_set(cancel);
     gojinn_cancel_set(cancel);
     CHECK(gojinn_function_new(engine, SPIN, sizeof SPIN, config, strlen(name), cancel, &none, &error) == GOJINN_CANCELLED);
-    CHECK(none == NULL && code_of(error, "given up") == GOJINN_CANCELLED);
+    CHECK(none == NULL && code_of(error, "cancelled") == GOJINN_CANCELLED);
     gojinn_cancel_free(cancel);
 
     /* No cache to purge. */

@@ -40,7 +40,7 @@ pub enum Op {
         /// The byte.
         byte: u8,
     },
-    /// Makes the hostcall with this index in [`imports`].
+    /// Makes the hostcall with this index in the list of `driver::hostcalls`.
     Call {
         /// The index.
         import: usize,
