@@ -5,6 +5,7 @@ package gojinn
 import (
 	"context"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,10 +30,12 @@ func newTurns() *turns {
 
 // turn is one call's part in the turns. It is used again by the next call.
 type turn struct {
+	timer *time.Timer
+
+	mu    sync.Mutex
 	turns *turns
 	// held says that the turn is neither returned nor lent.
-	held  atomic.Bool
-	timer *time.Timer
+	held bool
 }
 
 // take waits for a turn, first come first served, or for the end of ctx. After nil, the caller must call release.
@@ -45,8 +48,9 @@ func (t *turn) take(ctx context.Context, turns *turns) error {
 			return err
 		}
 	}
-	t.turns = turns
-	t.held.Store(true)
+	t.mu.Lock()
+	t.turns, t.held = turns, true
+	t.mu.Unlock()
 	if t.timer == nil {
 		t.timer = time.AfterFunc(lendAfter, t.lend)
 	} else {
@@ -58,7 +62,10 @@ func (t *turn) take(ctx context.Context, turns *turns) error {
 // lend returns the turn, although its guest goes on. It may run late, when the turn has been returned or belongs to the next call
 // of the exchange; that call then lends its turn early, which is harmless.
 func (t *turn) lend() {
-	if t.held.CompareAndSwap(true, false) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.held {
+		t.held = false
 		t.turns.lent.Add(1)
 		t.turns.free.Release(1)
 	}
@@ -67,9 +74,12 @@ func (t *turn) lend() {
 // release returns the turn, if it was not lent.
 func (t *turn) release() {
 	t.timer.Stop()
-	if t.held.CompareAndSwap(true, false) {
-		t.turns.free.Release(1)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.held {
+		t.turns.lent.Add(-1)
 		return
 	}
-	t.turns.lent.Add(-1)
+	t.held = false
+	t.turns.free.Release(1)
 }
