@@ -228,7 +228,6 @@ struct EngineJson {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CacheJson {
-    #[serde(alias = "folder")]
     directory: PathBuf,
     max_bytes: Option<u64>,
 }

@@ -112,7 +112,7 @@ type Config struct {
 // CacheConfig says where compiled code is kept.
 type CacheConfig struct {
 	// Directory is created if it does not exist. The directory above it must exist.
-	Directory string `json:"folder"`
+	Directory string `json:"directory"`
 }
 
 // Purged is what was removed from the cache.
