@@ -9,14 +9,17 @@ use crate::sandbox::Buffers;
 /// A larger buffer is shrunk to this many bytes before it is kept.
 pub(super) const KEEP_BUFFER: usize = 256 * 1024;
 
+/// The most that a processor keeps: more than calls run at once. Many more may be in flight, whose guests wait.
+pub(super) const KEPT: usize = 64;
+
 /// The buffers that no call uses at the moment, for each processor.
 #[derive(Debug)]
 pub(super) struct BufferPool(PerCpu<CachePadded<ArrayQueue<Buffers>>>);
 
 impl BufferPool {
-    /// A pool for as many calls at once as `calls`.
-    pub(super) fn new(calls: usize) -> Self {
-        Self(PerCpu::new(|| CachePadded::new(ArrayQueue::new(calls))))
+    /// A pool that keeps the buffers of `most` calls for each processor.
+    pub(super) fn new(most: usize) -> Self {
+        Self(PerCpu::new(|| CachePadded::new(ArrayQueue::new(most))))
     }
 
     /// Empty buffers for one call.

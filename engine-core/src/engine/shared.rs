@@ -12,7 +12,7 @@ use crate::module::Loader;
 use crate::sandbox::wasi::FileBudget;
 use crate::wasm::{Features, ModuleLimits};
 
-use super::buffers::BufferPool;
+use super::buffers::{self, BufferPool};
 use super::config::EngineConfig;
 use super::metrics::Counters;
 use super::suspended::SuspendedCalls;
@@ -85,7 +85,7 @@ impl Shared {
             slots: SlotSource::new(pool),
             pool_problem,
             loader: Loader::new(compiler, cache),
-            buffers: BufferPool::new(config.max_concurrency as usize),
+            buffers: BufferPool::new((config.max_concurrency as usize).min(buffers::KEPT)),
             files: FileBudget::of_this_process(),
             suspended: SuspendedCalls::new(config.max_concurrency as usize),
         })
