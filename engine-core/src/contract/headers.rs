@@ -99,6 +99,11 @@ pub(super) fn is_hop_by_hop(name: &[u8]) -> bool {
     )
 }
 
+/// Whether only the server can set the header with this canonical name.
+pub(super) fn is_framing(name: &[u8]) -> bool {
+    name == b"Content-Length" || is_hop_by_hop(name)
+}
+
 /// The first byte of `value` that a header value may not contain: a control character other than the tab.
 pub(super) fn illegal_in_value(value: &[u8]) -> Option<u8> {
     let illegal = |&byte: &u8| (byte < 0x20 && byte != b'\t') || byte == 0x7f;

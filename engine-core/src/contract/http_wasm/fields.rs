@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::exchange::Violation;
 use crate::contract::HeaderChanges;
-use crate::contract::headers::{self, MAX_HEADER_BYTES, MAX_HEADERS, Spelling};
+use crate::contract::headers::{self, MAX_HEADER_BYTES, MAX_HEADERS};
 
 /// Fields in their order, and the names that the guest has changed.
 #[derive(Clone, Debug, Default)]
@@ -115,12 +115,9 @@ impl Fields {
 
 /// A valid name as Go spells it.
 fn canonical(name: &[u8]) -> Option<String> {
-    if headers::spelling(name) == Spelling::NotAToken {
-        return None;
-    }
-    let mut name = name.to_vec();
-    headers::canonicalize(&mut name);
-    String::from_utf8(name).ok()
+    let name = std::str::from_utf8(name).ok()?;
+    let canonical = headers::canonical(Cow::Borrowed(name)).ok()?;
+    Some(canonical.into_owned())
 }
 
 /// A field that a guest sets: canonical name and trimmed value. `None`: only the server can set it, so nothing changes.
@@ -140,20 +137,9 @@ fn checked(name: &[u8], value: &[u8]) -> Result<Option<(String, Vec<u8>)>, Viola
             "the value of header {name:.40} contains the byte {byte:#04x}; a header is one line without control characters"
         )));
     }
-    if name == "Content-Length" || headers::is_hop_by_hop(name.as_bytes()) {
+    if headers::is_framing(name.as_bytes()) {
         return Ok(None);
     }
-    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
-    let start = value.iter().position(|byte| !is_space(byte));
-    let value = match start {
-        None => &[][..],
-        Some(start) => {
-            let end = value
-                .iter()
-                .rposition(|byte| !is_space(byte))
-                .unwrap_or(start);
-            &value[start..=end]
-        }
-    };
-    Ok(Some((name, value.to_vec())))
+    // Of ASCII's white space only blanks and tabs are left: the others were refused.
+    Ok(Some((name, value.trim_ascii().to_vec())))
 }

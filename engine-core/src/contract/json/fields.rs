@@ -69,7 +69,7 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, key: &str) -> Result<HeaderChang
         Ok(())
     })?;
     remove_framing(&mut headers);
-    valueless.retain(|name| !is_framing(name.as_bytes()));
+    valueless.retain(|name| !headers::is_framing(name.as_bytes()));
     Ok(HeaderChanges {
         set: headers,
         delete: valueless,
@@ -138,7 +138,10 @@ impl Size {
 
 /// Removes headers that only the server can set: those about the framing of the body and about the connection.
 fn remove_framing(headers: &mut Headers<'_>) {
-    if !headers.iter().any(|(name, _)| is_framing(name.as_bytes())) {
+    if !headers
+        .iter()
+        .any(|(name, _)| headers::is_framing(name.as_bytes()))
+    {
         return;
     }
     let connection: Vec<_> = headers
@@ -147,10 +150,7 @@ fn remove_framing(headers: &mut Headers<'_>) {
         .map(|(_, value)| value.clone())
         .collect();
     let named = NamedByConnection::new(connection.iter().map(|value| &**value));
-    headers.retain(|(name, _)| !is_framing(name.as_bytes()) && !named.contains(name.as_bytes()));
-}
-
-/// Whether only the server can set the header with this canonical name.
-fn is_framing(name: &[u8]) -> bool {
-    name == b"Content-Length" || headers::is_hop_by_hop(name)
+    headers.retain(|(name, _)| {
+        !headers::is_framing(name.as_bytes()) && !named.contains(name.as_bytes())
+    });
 }
