@@ -38,8 +38,7 @@ pub(super) fn deploy(
     wasm.check_limits(&config.limits)?;
     check_contract(&wasm, &config)?;
     let waits = wasm.waits();
-    let may_wait = waits.sleeps || waits.streams;
-    let suspends = waits.calls || (may_wait && backend.capabilities().suspends);
+    let suspends = waits.calls || (waits.may_pause && backend.capabilities().suspends);
 
     let (loaded, origin) = shared.loader.module(
         &shared.slots,

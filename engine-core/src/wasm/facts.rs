@@ -62,12 +62,10 @@ pub(crate) struct HttpHandler {
 /// What a guest can wait for, by what its module imports.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Waits {
-    /// It can sleep.
-    pub sleeps: bool,
     /// It can call the host by `gojinn.call`.
     pub calls: bool,
-    /// It may answer with a stream: the word is in its data.
-    pub streams: bool,
+    /// It can sleep, or it may answer with a stream: the word is in its data.
+    pub may_pause: bool,
 }
 
 /// A mutable global.
@@ -127,9 +125,9 @@ impl Facts {
             globals,
             is_split: false,
             waits: Waits {
-                sleeps: raw.imports_function("wasi_snapshot_preview1", "poll_oneoff"),
                 calls: raw.imports_function("gojinn", "call"),
-                streams: mentions_stream(bytes, sections),
+                may_pause: raw.imports_function("wasi_snapshot_preview1", "poll_oneoff")
+                    || mentions_stream(bytes, sections),
             },
             http,
         })
