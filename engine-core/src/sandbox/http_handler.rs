@@ -150,8 +150,7 @@ pub fn set_header_value(
     value_len: i32,
 ) -> Result<(), Stop> {
     host.exchange(|exchange| {
-        let name = take(memory, "the name of a header", name, name_len)?;
-        let value = take(memory, "the value of a header", value, value_len)?;
+        let (name, value) = take_header(memory, name, name_len, value, value_len)?;
         exchange.set(Kind::of(kind)?, name, value)
     })
 }
@@ -167,8 +166,7 @@ pub fn add_header_value(
     value_len: i32,
 ) -> Result<(), Stop> {
     host.exchange(|exchange| {
-        let name = take(memory, "the name of a header", name, name_len)?;
-        let value = take(memory, "the value of a header", value, value_len)?;
+        let (name, value) = take_header(memory, name, name_len, value, value_len)?;
         exchange.add(Kind::of(kind)?, name, value)
     })
 }
@@ -315,6 +313,20 @@ fn take<'a>(memory: &'a [u8], what: &str, ptr: i32, len: i32) -> Result<&'a [u8]
         return Ok(&[]);
     }
     bytes(memory, ptr, len).map_err(|_| outside(what))
+}
+
+/// The header that the guest passes: name and value.
+fn take_header(
+    memory: &[u8],
+    name: i32,
+    name_len: i32,
+    value: i32,
+    value_len: i32,
+) -> Result<(&[u8], &[u8]), Violation> {
+    Ok((
+        take(memory, "the name of a header", name, name_len)?,
+        take(memory, "the value of a header", value, value_len)?,
+    ))
 }
 
 #[cold]
