@@ -146,7 +146,8 @@ impl Drop for WasmerInstance {
 /// What is called: context, code and trampoline.
 struct Entry(VMCallerCheckedAnyfunc);
 
-// SAFETY: its pointers are those of one instance, and whoever calls it has that instance for itself.
+// SAFETY: its pointers are those of one instance. `Entry::call` is unsafe, and its caller promises that nothing else uses the
+// instance meanwhile.
 unsafe impl Send for Entry {}
 
 impl Entry {
@@ -176,7 +177,7 @@ impl Entry {
 /// The Env of an instance, for the thread that runs its guest.
 struct EnvPtr(NonNull<Env>);
 
-// SAFETY: whoever uses it has the instance for itself.
+// SAFETY: only the job of `WasmerInstance::call_on_helper` uses it, while the call blocks.
 unsafe impl Send for EnvPtr {}
 
 impl Instance for WasmerInstance {
