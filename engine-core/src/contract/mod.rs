@@ -29,6 +29,7 @@ pub use headers::{MAX_HEADER_BYTES, MAX_HEADERS};
 pub use next::{HeaderChanges, Next};
 pub use request::Request;
 pub use response::Response;
+pub(crate) use stream::after_line_break;
 pub use stream::{Begins, Scan};
 
 /// How requests and responses look to a guest. A value without state, shared by all functions that use it.

@@ -59,6 +59,12 @@ impl Scan {
     }
 }
 
+/// `bytes` without one line break at the beginning: it ends the head of a stream.
+pub(crate) fn after_line_break(bytes: &[u8]) -> &[u8] {
+    let rest = bytes.strip_prefix(b"\r\n");
+    rest.or_else(|| bytes.strip_prefix(b"\n")).unwrap_or(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,6 @@
 //! The output of a guest, and how much of it has left: all of it at the guest's end, or as a stream.
 
-use crate::contract::{Begins, Contract, Scan};
+use crate::contract::{Begins, Contract, Scan, after_line_break};
 
 /// How much of a stream's body waits at most until the host takes it, in bytes. A guest that writes more waits.
 pub(crate) const STREAM_WAITING: usize = 32 * 1024;
@@ -63,12 +63,6 @@ impl Output {
         };
         stdout.clear();
     }
-}
-
-/// `bytes` without one line break at the beginning: it ends the head.
-fn after_line_break(bytes: &[u8]) -> &[u8] {
-    let rest = bytes.strip_prefix(b"\r\n");
-    rest.or_else(|| bytes.strip_prefix(b"\n")).unwrap_or(bytes)
 }
 
 #[cfg(test)]

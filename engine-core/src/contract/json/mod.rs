@@ -31,10 +31,14 @@ impl Contract for Json {
 
     fn stream_head(&self, scan: &mut Scan, stdout: &[u8]) -> Begins {
         match scan.object(stdout) {
-            Begins::Object(len) => match parse_response(&stdout[..len]) {
-                Ok(response) if response.streams => Begins::Object(len),
-                _ => Begins::Else,
-            },
+            // Most answers are no streams, and are parsed at their guest's end only.
+            Begins::Object(len) if may_stream(&stdout[..len]) => {
+                match parse_response(&stdout[..len]) {
+                    Ok(response) if response.streams => Begins::Object(len),
+                    _ => Begins::Else,
+                }
+            }
+            Begins::Object(_) => Begins::Else,
             other => other,
         }
     }
@@ -42,6 +46,12 @@ impl Contract for Json {
     fn samples(&self) -> Vec<Vec<u8>> {
         samples::all()
     }
+}
+
+/// Whether the key `stream` may be in a JSON object: in any case, or with a letter as `\u`.
+fn may_stream(object: &[u8]) -> bool {
+    let key = |part: &[u8]| part.eq_ignore_ascii_case(b"stream");
+    object.windows(2).any(|part| part == b"\\u") || object.windows(6).any(key)
 }
 
 /// Appends `request` as one JSON object and a newline.

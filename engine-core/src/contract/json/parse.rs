@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::super::bad_output::Excerpt;
 use super::super::headers::compare_ignoring_case;
-use super::super::{BadOutput, HeaderChanges, Response};
+use super::super::{BadOutput, HeaderChanges, Response, after_line_break};
 use super::fields;
 use super::next::{self, Positions};
 use super::reader::{BYTE_ORDER_MARK, Reader};
@@ -251,12 +251,6 @@ fn read_flag(reader: &mut Reader<'_>, key: &str) -> Result<bool, BadOutput> {
     let at = reader.at();
     reader.skip(1)?;
     Err(BadOutput::at(at, format!("{key} must be true or false")))
-}
-
-/// `bytes` without one line break at the beginning.
-pub(super) fn after_line_break(bytes: &[u8]) -> &[u8] {
-    let rest = bytes.strip_prefix(b"\r\n");
-    rest.or_else(|| bytes.strip_prefix(b"\n")).unwrap_or(bytes)
 }
 
 pub(super) fn read_text<'a>(reader: &mut Reader<'a>, key: &str) -> Result<Cow<'a, str>, BadOutput> {
