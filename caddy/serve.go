@@ -55,15 +55,11 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	if err == nil && x.passage == nil {
 		on, err = readNext(answer)
 	}
-	x.stats.publish(r, answer)
-	t.end(answer.Outcome)
-	h.meters.observe(answer.Outcome, x.stats.duration.Seconds(), &t)
+	h.report(r, x, &t)
 	if err != nil {
 		return nil, err
 	}
-	log := h.guestLog
-	log.positions = f.positions
-	log.write(answer, t.id)
+	h.logGuest(f, answer, &t)
 	if answer.Outcome != engine.OutcomeOK {
 		err := h.refuse(f, answer, &t)
 		if x.passage != nil && x.passage.begun() {
@@ -84,24 +80,35 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	return nil, writeResponse(w, r, answer)
 }
 
-// endStream ends the response of a function that streams, after its guest has ended.
+// endStream ends the response of a function that streams, after its guest has ended. With an error, the outcome is not ok.
 func (h *Handler) endStream(r *http.Request, f *sharedFunction, x *exchange, t *traced, err error) error {
 	answer := &x.result.Answer
 	if x.stream.bodiless && answer.Outcome == engine.OutcomeCancelled && r.Context().Err() == nil {
 		// It was dropped because there is no body to send.
 		answer.Outcome = engine.OutcomeOK
 	}
+	h.report(r, x, t)
+	h.logGuest(f, answer, t)
+	if err == nil && answer.Outcome != engine.OutcomeOK {
+		// For the log: no error page can be sent any more.
+		_ = h.refuse(f, answer, t)
+	}
+	return x.stream.end(answer)
+}
+
+// report publishes the stats and the outcome of a call: placeholders, span and metrics.
+func (h *Handler) report(r *http.Request, x *exchange, t *traced) {
+	answer := &x.result.Answer
 	x.stats.publish(r, answer)
 	t.end(answer.Outcome)
 	h.meters.observe(answer.Outcome, x.stats.duration.Seconds(), t)
-	h.guestLog.write(answer, t.id)
-	if err == nil && answer.Outcome != engine.OutcomeOK {
-		err = h.refuse(f, answer, t)
-	}
-	if err != nil {
-		answer.Outcome = max(answer.Outcome, engine.OutcomeTimeout)
-	}
-	return x.stream.end(answer)
+}
+
+// logGuest writes what the guest has logged.
+func (h *Handler) logGuest(f *sharedFunction, answer *engine.Answer, t *traced) {
+	log := h.guestLog
+	log.positions = f.positions
+	log.write(answer, t.id)
 }
 
 // call admits the request and runs the guest. x.result.Answer has the outcome, also if there is an error.
