@@ -3,7 +3,6 @@
 package gojinn
 
 import (
-	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -270,37 +269,12 @@ func TestHTTPWasmBuffersAreBounded(t *testing.T) {
 // A WebSocket passes through, whether or not the guest asks for the response.
 func TestHTTPWasmPassesUpgradesOn(t *testing.T) {
 	s := newServer(t)
-	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn, buffered, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer conn.Close()
-		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
-		line, err := buffered.ReadString('\n')
-		if err != nil {
-			t.Error(err)
-		}
-		io.WriteString(conn, "echo "+line)
-	}))
-	t.Cleanup(up.Close)
+	up := echoSocket(t, func(*http.Request) {})
 	for _, buffers := range []bool{false, true} {
 		heard := make(chan told, 1)
 		s.passing(engine.Next{BuffersResponse: buffers}, "", func(t told) { heard <- t }, enginetest.Reply{})
-		s.mustLoad(nextSite(httpWasmFunction, "reverse_proxy "+up.Listener.Addr().String()))
-		conn := s.raw("GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
-			"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
-		in := bufio.NewReader(conn)
-		res, err := http.ReadResponse(in, nil)
-		if err != nil || res.StatusCode != 101 {
-			t.Fatalf("buffers %t: got %v, %v", buffers, res, err)
-		}
-		io.WriteString(conn, "hello\n")
-		if line, err := in.ReadString('\n'); err != nil || line != "echo hello\n" {
-			t.Errorf("buffers %t: got %q, %v", buffers, line, err)
-		}
-		conn.Close()
+		s.mustLoad(nextSite(httpWasmFunction, "reverse_proxy "+up))
+		s.upgrade("Upgrade")
 		if got := await(t, "the guest to be told", heard); got.status != 101 {
 			t.Errorf("buffers %t: the guest was told %+v", buffers, got)
 		}

@@ -379,10 +379,21 @@ func TestNextPassesUpgradesOn(t *testing.T) {
 		Headers:         engine.HeaderChanges{Set: [][2]string{{"X-User", "alice"}}},
 		ResponseHeaders: engine.HeaderChanges{Set: [][2]string{{"X-F", "1"}}},
 	})
-	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	up := echoSocket(t, func(r *http.Request) {
 		if r.Header.Get("Upgrade") != "websocket" || r.RequestURI != "/socket" || r.Header.Get("X-User") != "alice" {
 			t.Errorf("the upstream got %s %v", r.RequestURI, r.Header)
 		}
+	})
+	s.mustLoad(nextSite(function, "reverse_proxy "+up))
+	if res := s.upgrade("Upgrade, X-User"); res.Header.Get("X-F") != "1" {
+		t.Errorf("got %v", res)
+	}
+}
+
+// echoSocket starts an upstream that upgrades each connection, and echoes one line. It returns its address.
+func echoSocket(t *testing.T, check func(*http.Request)) string {
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		check(r)
 		conn, buffered, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
@@ -397,22 +408,29 @@ func TestNextPassesUpgradesOn(t *testing.T) {
 		io.WriteString(conn, "echo "+line)
 	}))
 	t.Cleanup(up.Close)
-	s.mustLoad(nextSite(function, "reverse_proxy "+up.Listener.Addr().String()))
-	conn := s.raw("GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade, X-User\r\n" +
+	return up.Listener.Addr().String()
+}
+
+// upgrade upgrades a connection to echoSocket, and hears its line echoed. connection is the value of the header Connection.
+func (s *server) upgrade(connection string) *http.Response {
+	s.t.Helper()
+	conn := s.raw("GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: " + connection + "\r\n" +
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
 	in := bufio.NewReader(conn)
 	res, err := http.ReadResponse(in, nil)
-	if err != nil || res.StatusCode != 101 || res.Header.Get("X-F") != "1" {
-		t.Fatalf("got %v, %v", res, err)
+	if err != nil || res.StatusCode != 101 {
+		s.t.Fatalf("got %v, %v", res, err)
 	}
 	io.WriteString(conn, "hello\n")
 	if line, err := in.ReadString('\n'); err != nil || line != "echo hello\n" {
-		t.Errorf("got %q, %v", line, err)
+		s.t.Errorf("got %q, %v", line, err)
 	}
 	// The upstream has closed. Caddy's proxy writes to a connection that is still open when its config ends, without a lock.
 	if rest, err := io.ReadAll(in); len(rest) > 0 || err != nil {
-		t.Errorf("after the echo: %q, %v", rest, err)
+		s.t.Errorf("after the echo: %q, %v", rest, err)
 	}
+	conn.Close()
+	return res
 }
 
 // What flushes or is read from before a status is written has the headers, too.
