@@ -7,10 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/redis/go-redis/v9"
@@ -66,60 +63,9 @@ func TestPrefix(t *testing.T) {
 	}
 }
 
-// While the server is away operations fail, and afterwards they succeed. What was acknowledged is there.
 func TestRestart(t *testing.T) {
 	s := kvtest.StartRedis(t)
-	store := open(t, &Redis{URL: s.URL()})
-	ctx := context.Background()
-	var acknowledged, failures, sinceRestart atomic.Int64
-	stop := make(chan bool)
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				if _, err := store.Increment(ctx, "n", 1, 0); err != nil {
-					failures.Add(1)
-					if strings.Contains(err.Error(), s.Dir) {
-						t.Errorf("the error names the server: %v", err)
-					}
-					time.Sleep(time.Millisecond)
-					continue
-				}
-				acknowledged.Add(1)
-				sinceRestart.Add(1)
-			}
-		})
-	}
-	wait := func(what string, n *atomic.Int64) {
-		t.Helper()
-		for start := time.Now(); n.Load() < 100; time.Sleep(time.Millisecond) {
-			if time.Since(start) > time.Minute {
-				t.Fatalf("waited a minute for 100 %s", what)
-			}
-		}
-	}
-	wait("acknowledged writes", &acknowledged)
-	s.Stop()
-	wait("failures", &failures)
-	s.Start()
-	sinceRestart.Store(0)
-	wait("writes after the restart", &sinceRestart)
-	close(stop)
-	wg.Wait()
-	failures.Store(0)
-	n, err := store.Increment(ctx, "n", 0, 0)
-	if err != nil || n < acknowledged.Load() {
-		t.Errorf("the number is %d %v, and %d additions were acknowledged", n, err, acknowledged.Load())
-	}
-	// A write whose answer got lost may have been done, by each client once.
-	if n > acknowledged.Load()+8 {
-		t.Errorf("the number is %d, but only %d additions were acknowledged", n, acknowledged.Load())
-	}
+	kvtest.Restart(t, open(t, &Redis{URL: s.URL()}), s.Dir, s.Stop, s.Start)
 }
 
 func TestSettings(t *testing.T) {

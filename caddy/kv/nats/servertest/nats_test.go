@@ -5,8 +5,6 @@ import (
 	"context"
 	"net"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -120,61 +118,11 @@ func TestOtherPrograms(t *testing.T) {
 	}
 }
 
-// While the server is away operations fail, and afterwards they succeed. What was acknowledged is there.
 func TestRestart(t *testing.T) {
 	dir := t.TempDir()
 	s := start(t, dir, -1)
 	port := s.Addr().(*net.TCPAddr).Port
-	store := open(t, &nats.NATS{URL: s.ClientURL()})
-	ctx := context.Background()
-	var acknowledged, failures, sinceRestart atomic.Int64
-	end := make(chan bool)
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() {
-			for {
-				select {
-				case <-end:
-					return
-				default:
-				}
-				if _, err := store.Increment(ctx, "n", 1, 0); err != nil {
-					failures.Add(1)
-					if strings.Contains(err.Error(), "127.0.0.1") {
-						t.Errorf("the error names the server: %v", err)
-					}
-					time.Sleep(time.Millisecond)
-					continue
-				}
-				acknowledged.Add(1)
-				sinceRestart.Add(1)
-			}
-		})
-	}
-	wait := func(what string, n *atomic.Int64) {
-		t.Helper()
-		for begin := time.Now(); n.Load() < 50; time.Sleep(time.Millisecond) {
-			if time.Since(begin) > time.Minute {
-				t.Fatalf("waited a minute for 50 %s", what)
-			}
-		}
-	}
-	wait("acknowledged writes", &acknowledged)
-	stop(s)
-	failures.Store(0)
-	wait("failures", &failures)
-	s = start(t, dir, port)
 	defer func() { stop(s) }()
-	sinceRestart.Store(0)
-	wait("writes after the restart", &sinceRestart)
-	close(end)
-	wg.Wait()
-	n, err := store.Increment(ctx, "n", 0, 0)
-	if err != nil || n < acknowledged.Load() {
-		t.Errorf("the number is %d %v, and %d additions were acknowledged", n, err, acknowledged.Load())
-	}
-	// A write whose answer got lost may have been done, by each client once.
-	if n > acknowledged.Load()+8 {
-		t.Errorf("the number is %d, but only %d additions were acknowledged", n, acknowledged.Load())
-	}
+	store := open(t, &nats.NATS{URL: s.ClientURL()})
+	kvtest.Restart(t, store, "127.0.0.1", func() { stop(s) }, func() { s = start(t, dir, port) })
 }
