@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // Request is an HTTP request of a function.
@@ -45,17 +47,11 @@ func CheckMethod(method string) error {
 	case http.MethodConnect, http.MethodTrace, "TRACK":
 		return fmt.Errorf("the method %s is not available", method)
 	}
-	for _, c := range []byte(method) {
-		if !isTokenByte(c) {
-			return fmt.Errorf("the method %q is not a token", method)
-		}
+	// The names of header fields are tokens, too.
+	if !httpguts.ValidHeaderFieldName(method) {
+		return fmt.Errorf("the method %q is not a token", method)
 	}
 	return nil
-}
-
-func isTokenByte(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
-		bytes.IndexByte([]byte("!#$%&'*+-.^_`|~"), c) >= 0
 }
 
 // Send sends a request and returns the response, whose body the caller closes, and the URL that it came from. The end of ctx ends
