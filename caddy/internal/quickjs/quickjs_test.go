@@ -3,11 +3,11 @@
 package quickjs
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -29,9 +29,8 @@ func TestModule(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{here, os.TempDir() + "/", "/home/", "/root/", "/Users/", "/.cargo/"} {
-		if bytes.Contains(Module, []byte(path)) {
-			t.Errorf("the module names %q, a path of the machine that built it", path)
-		}
+	of := regexp.MustCompile(regexp.QuoteMeta(here) + "|" + regexp.QuoteMeta(os.TempDir()+"/") + `|/(home|root|Users|\.cargo)/`)
+	if path := of.Find(Module); path != nil {
+		t.Errorf("the module names %q, a path of the machine that built it", path)
 	}
 }
