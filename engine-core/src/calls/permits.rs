@@ -1,10 +1,9 @@
 //! The slab of permits: its entries, their ids, and the free lists.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 use parking_lot::{Condvar, Mutex};
 
@@ -102,23 +101,25 @@ impl Drop for Permit {
 #[derive(Debug)]
 pub(super) struct Slab {
     entries: Box<[CachePadded<Entry>]>,
-    /// The indices of the free entries, by shard.
-    free: Box<[CachePadded<ArrayQueue<u32>>]>,
+    /// The indices of the free entries, by shard. The entry that was freed last is taken next: its cache lines are warm, and
+    /// a slab for many calls stays small for few.
+    free: Box<[CachePadded<Mutex<Vec<u32>>>]>,
+    /// One more than the highest index that was ever taken.
+    used: AtomicUsize,
 }
 
 impl Slab {
     /// A slab of `len` free entries, in `shards` free lists (at least 1).
     pub(super) fn new(len: u32, shards: usize) -> Self {
-        let free: Box<[_]> = (0..shards)
-            .map(|_| CachePadded::new(ArrayQueue::new((len as usize).div_ceil(shards).max(1))))
-            .collect();
-        for index in 0..len {
-            // Cannot be full: each queue has room for all entries of its shard.
-            let _ = free[index as usize % shards].push(index);
-        }
+        // The lowest indices are taken first.
+        let free = |shard: usize| {
+            let indices = (0..len).filter(|index| *index as usize % shards == shard);
+            CachePadded::new(Mutex::new(indices.rev().collect()))
+        };
         Self {
             entries: (0..len).map(|_| CachePadded::default()).collect(),
-            free,
+            free: (0..shards).map(free).collect(),
+            used: AtomicUsize::new(0),
         }
     }
 
@@ -129,7 +130,7 @@ impl Slab {
 
     /// The number of entries that are taken.
     pub(super) fn taken(&self) -> usize {
-        let free: usize = self.free.iter().map(|free| free.len()).sum();
+        let free: usize = self.free.iter().map(|free| free.lock().len()).sum();
         self.entries.len() - free
     }
 
@@ -142,14 +143,22 @@ impl Slab {
         self.entries.get(id.index() as usize).map(|entry| &**entry)
     }
 
+    /// All entries that were ever taken. An entry is counted before its call has a deadline.
     pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().map(|entry| &**entry)
+        let used = self.used.load(Ordering::SeqCst);
+        self.entries[..used].iter().map(|entry| &**entry)
     }
 
     /// Takes a free entry: from the shard `home`, otherwise from any other.
     pub(super) fn take(&self, home: usize) -> Option<u32> {
         let (before, after) = self.free.split_at(home);
-        after.iter().chain(before).find_map(|free| free.pop())
+        let mut shards = after.iter().chain(before);
+        let index = shards.find_map(|free| free.lock().pop())?;
+        // Loaded before it is written to: the highest index changes seldom.
+        if self.used.load(Ordering::SeqCst) <= index as usize {
+            self.used.fetch_max(index as usize + 1, Ordering::SeqCst);
+        }
+        Some(index)
     }
 
     /// Makes an entry free. Ids that refer to it are stale from now on.
@@ -164,8 +173,9 @@ impl Slab {
             let next = entry.generation.load(Ordering::Relaxed).wrapping_add(1);
             entry.generation.store(next.max(1), Ordering::Release);
         }
-        // Cannot be full: the index was taken out of this queue.
-        let _ = self.free[index as usize % self.free.len()].push(index);
+        self.free[index as usize % self.free.len()]
+            .lock()
+            .push(index);
     }
 }
 
