@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use engine_core::Split;
 use gojinn_benches::beside::{self, beside};
+use gojinn_benches::deadlines::deadlines;
 use gojinn_benches::footprint::Footprint;
 use gojinn_benches::goals::{GO_LOOPING, GO_ONCE, GO_PARKED, GO_WARMED, NOTHING_RUN, ONLY_MADE};
 use gojinn_benches::guests::{self, Guest};
@@ -27,6 +28,9 @@ type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
 /// The number of modules that a server starts with in `deploy`: variants of the Go guest.
 const MODULES: u32 = 50;
+
+/// How often each guest runs into its deadline in `deadline`.
+const DEADLINES: usize = 200;
 
 fn main() -> Result {
     let mut args = std::env::args().skip(1);
@@ -199,11 +203,29 @@ impl Run {
         }
         self.snapshots()?;
         self.nothing_run(&Kind::ALL)?;
+        self.deadlines()?;
         self.starts(&[Kind::Wasmtime, Kind::Wasmer])?;
         self.beside(&[Kind::Wasmtime, Kind::Wasmer])?;
         // Drop the compiled modules before resident memory is measured.
         self.workshop.forget();
         self.memory(&real)?;
+        Ok(())
+    }
+
+    /// How long after their deadlines guests end.
+    fn deadlines(&mut self) -> Result {
+        if self.only.as_deref().is_some_and(|only| only != "deadline")
+            || self.only_guest.is_some()
+            || self.only_mode.is_some()
+        {
+            return Ok(());
+        }
+        for kind in Kind::ALL {
+            eprintln!("deadline: {}", kind.name());
+            let mode = self.workshop.served(kind)?;
+            let backend = self.workshop.backend(kind, mode)?;
+            self.report.rows.extend(deadlines(backend, DEADLINES)?);
+        }
         Ok(())
     }
 

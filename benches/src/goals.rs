@@ -1,6 +1,7 @@
 //! The goals: bounds on measured numbers, and whether they are met.
 
 use crate::beside;
+use crate::deadlines;
 use crate::measure::Times;
 use crate::report::{Report, nanos};
 use crate::starts;
@@ -63,6 +64,7 @@ pub(crate) fn of(report: &Report) -> Vec<Goal> {
     snapshots(report, &mut goals);
     starts::goals(report, &mut goals);
     beside::goals(report, &mut goals);
+    deadlines::goals(report, &mut goals);
     goals
 }
 

@@ -6,10 +6,12 @@
 //!               ├─ prepared: compiled once, deployed in every mode; as shipped, for reference
 //!               ├─ reused, stock: the references that use an engine's own API
 //!               ├─ starts, beside: what a deployment costs, and how it slows down other requests
+//!               ├─ deadlines: how long after their deadlines guests end
 //!               └─ wazero: the reference in a separate process (benches/wazero)
 //! ```
 
 pub mod beside;
+pub mod deadlines;
 pub mod footprint;
 pub mod goals;
 pub mod guests;

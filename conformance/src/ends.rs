@@ -236,7 +236,7 @@ pub fn too_much_output_ends_the_guest(fixture: &Fixture) {
     assert!(answer.reason.contains("max_output"), "{}", answer.reason);
 }
 
-/// The deadline is checked before a bulk operation: a running one may finish, but the next one does not begin.
+/// A bulk operation is done in pieces, with a look at the deadline before each.
 pub fn a_long_bulk_operation_ends_soon_after_its_deadline(fixture: &Fixture) {
     ends_in_time(
         fixture,

@@ -1,8 +1,8 @@
 //! Cases about WebAssembly features: one list, with the same meaning on every backend.
 
-use super::{Fixture, command, module};
+use super::{CHECKS, Fixture, command, module};
 use engine_core::FunctionConfig;
-use engine_core::GuestExit;
+use engine_core::{GuestExit, TrapCode};
 
 /// The features of the 2.0 core, which are always on.
 pub fn the_core_features_work(fixture: &Fixture) {
@@ -138,4 +138,112 @@ pub fn a_module_without_memory_works(fixture: &Fixture) {
              (func (export "_start") (call $exit (i32.const 4))))"#,
     );
     assert_eq!(fixture.run(&exits, b"").exit, GuestExit::Exit(4));
+}
+
+/// Long bulk operations, which are done in pieces, do what one operation does: at the borders of pieces, where source and
+/// target overlap, up to the last byte of memory, and out of bounds.
+pub fn long_bulk_operations_are_exact(fixture: &Fixture) {
+    let bytes: String = (0..300_000u32)
+        .map(|at| format!("\\{:02x}", at % 251))
+        .collect();
+    let fields = format!(r#"(memory (export "memory") 64) (data $d "{bytes}")"#);
+    let run = |code: &str| {
+        let functions = format!(
+            r#"{CHECKS}
+            (func $fill (param i32 i32 i32) (memory.fill (local.get 0) (local.get 1) (local.get 2)))
+            (func $copy (param i32 i32 i32) (memory.copy (local.get 0) (local.get 1) (local.get 2)))
+            (func $init (param i32 i32 i32) (memory.init $d (local.get 0) (local.get 1) (local.get 2)))
+            (func $drop (data.drop $d))
+            ;; whether all of `count` bytes are `byte`
+            (func $all (param $at i32) (param $byte i32) (param $count i32)
+                (loop $more
+                    (call $check (i32.eq (i32.load8_u (local.get $at)) (local.get $byte)))
+                    (local.set $at (i32.add (local.get $at) (i32.const 1)))
+                    (br_if $more (local.tee $count (i32.sub (local.get $count) (i32.const 1))))))
+            ;; a different word everywhere in the first 2 MiB
+            (func $pattern (local $at i32)
+                (loop $more
+                    (i32.store (local.get $at) (i32.mul (local.get $at) (i32.const 0x9e3779b1)))
+                    (br_if $more (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 4)))
+                        (i32.const 0x200000)))))
+            ;; whether `at` has the `count` bytes of the pattern that were at `from`
+            (func $was (param $at i32) (param $from i32) (param $count i32)
+                (loop $more
+                    (call $check (i32.eq (i32.load (local.get $at))
+                        (i32.mul (local.get $from) (i32.const 0x9e3779b1))))
+                    (local.set $at (i32.add (local.get $at) (i32.const 4)))
+                    (local.set $from (i32.add (local.get $from) (i32.const 4)))
+                    (br_if $more (local.tee $count (i32.sub (local.get $count) (i32.const 4))))))
+            (func $shift (param $to i32) (param $from i32) (param $count i32)
+                (call $pattern)
+                (call $copy (local.get $to) (local.get $from) (local.get $count))
+                (call $was (local.get $to) (local.get $from) (local.get $count))
+                (call $was (i32.sub (local.get $to) (i32.const 400)) (i32.sub (local.get $to) (i32.const 400))
+                    (i32.const 400))
+                (local.set $to (i32.add (local.get $to) (local.get $count)))
+                (call $was (local.get $to) (local.get $to) (i32.const 400)))
+            (func (export "_start") {code})"#
+        );
+        let function = fixture.deploy(&module(&fields, &functions));
+        fixture.run(&function, b"").exit
+    };
+    let good = [
+        // One byte less than a piece, a piece, one more; two pieces; in between; to the last byte.
+        "(call $fill (i32.const 1001) (i32.const 0xab) (i32.const 262143))
+         (call $all (i32.const 1001) (i32.const 0xab) (i32.const 262143))
+         (call $all (i32.const 263144) (i32.const 0) (i32.const 99))",
+        "(call $fill (i32.const 1001) (i32.const 0xab) (i32.const 262145))
+         (call $all (i32.const 1001) (i32.const 0xab) (i32.const 262145))
+         (call $all (i32.const 263146) (i32.const 0) (i32.const 99))",
+        "(call $fill (i32.const 1001) (i32.const 0x1ab) (i32.const 524288))
+         (call $all (i32.const 900) (i32.const 0) (i32.const 101))
+         (call $all (i32.const 1001) (i32.const 0xab) (i32.const 524288))
+         (call $all (i32.const 525289) (i32.const 0) (i32.const 99))",
+        "(call $fill (i32.const 3494303) (i32.const 1) (i32.const 700001))
+         (call $all (i32.const 3494203) (i32.const 0) (i32.const 100))
+         (call $all (i32.const 3494303) (i32.const 1) (i32.const 700001))",
+        // Downwards and upwards, by less and by more than a piece, and not at all.
+        "(call $shift (i32.const 4000) (i32.const 4004) (i32.const 800000))",
+        "(call $shift (i32.const 4004) (i32.const 4000) (i32.const 800000))",
+        "(call $shift (i32.const 4000) (i32.const 266144) (i32.const 800000))",
+        "(call $shift (i32.const 266144) (i32.const 4000) (i32.const 800000))",
+        "(call $shift (i32.const 4000) (i32.const 304000) (i32.const 524288))",
+        "(call $shift (i32.const 304000) (i32.const 4000) (i32.const 524288))",
+        "(call $shift (i32.const 1204000) (i32.const 4000) (i32.const 262148))",
+        "(call $shift (i32.const 4000) (i32.const 4000) (i32.const 800000))",
+        "(call $pattern)
+         (call $copy (i32.const 3394304) (i32.const 0) (i32.const 800000))
+         (call $was (i32.const 3394304) (i32.const 0) (i32.const 800000))",
+        // A segment.
+        "(call $init (i32.const 100) (i32.const 0) (i32.const 300000))
+         (call $all (i32.const 0) (i32.const 0) (i32.const 100))
+         (call $check (i32.eq (i32.load8_u (i32.const 262243)) (i32.const 99)))
+         (call $check (i32.eq (i32.load8_u (i32.const 262244)) (i32.const 100)))
+         (call $check (i32.eq (i32.load8_u (i32.const 300099)) (i32.const 54)))
+         (call $all (i32.const 300100) (i32.const 0) (i32.const 100))",
+        "(call $init (i32.const 3894309) (i32.const 5) (i32.const 299995))
+         (call $check (i32.eq (i32.load8_u (i32.const 3894309)) (i32.const 5)))
+         (call $check (i32.eq (i32.load8_u (i32.const 4194303)) (i32.const 54)))
+         (call $drop) (call $init (i32.const 0) (i32.const 0) (i32.const 0))",
+    ];
+    for code in good {
+        assert_eq!(run(code), GuestExit::Exit(0), "{code}");
+    }
+    for code in [
+        "(call $fill (i32.const 3894305) (i32.const 1) (i32.const 300000))",
+        "(call $fill (i32.const 0) (i32.const 1) (i32.const -1))",
+        "(call $fill (i32.const -1) (i32.const 1) (i32.const 300000))",
+        "(call $copy (i32.const 0) (i32.const 3894305) (i32.const 300000))",
+        "(call $copy (i32.const 3894305) (i32.const 0) (i32.const 300000))",
+        "(call $copy (i32.const -4) (i32.const -8) (i32.const -16))",
+        "(call $init (i32.const 3894305) (i32.const 0) (i32.const 300000))",
+        "(call $init (i32.const 0) (i32.const 1) (i32.const 300000))",
+        "(call $init (i32.const 0) (i32.const -1) (i32.const 300000))",
+        "(call $drop) (call $init (i32.const 0) (i32.const 0) (i32.const 300000))",
+    ] {
+        let GuestExit::Trap(trap) = run(code) else {
+            panic!("{code} does not trap");
+        };
+        assert_eq!(trap.code, TrapCode::MemoryOutOfBounds, "{code}");
+    }
 }

@@ -78,6 +78,7 @@ macro_rules! for_each_case {
             features::the_core_features_work
             features::optional_features_work_where_they_are_claimed
             features::passive_segments_keep_their_indices
+            features::long_bulk_operations_are_exact
             features::overlapping_segments_apply_in_order
             features::a_module_without_memory_works
             waiting::a_host_call_suspends_and_is_resumed

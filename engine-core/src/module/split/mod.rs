@@ -6,9 +6,10 @@
 //! - Mutable globals and the loop of a Go command get reserved exports.
 //! - The entry points of http-wasm get wrappers of the type `[] -> []`, behind all other functions.
 //! - Custom sections are removed, except for the names.
+//! - Long bulk operations on memory become calls of functions that are added at the end ([`bulk`]).
 //!
 //! Everything else is copied byte by byte. So function, type and table indices stay the same, and with them the offsets
-//! within functions that traps report.
+//! within functions that traps report, unless the function has a bulk operation.
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ use crate::wasm::{
     Form, RESERVED_PREFIX, RESUME_EXPORT, START_EXPORT, ValType, Wasm, hidden_state,
 };
 
+mod bulk;
 mod http_handler;
 
 /// The parts of a module.
@@ -71,7 +73,13 @@ fn split(wasm: &Wasm) -> Result<Split> {
             "the module is the code of a split, which cannot be split again; keep the `Split` instead",
         ));
     }
-    let bytes = wasm.bytes();
+    // The wrappers know the number of functions of the module as it came, so they are added before all else.
+    let bytes: &Arc<[u8]> = match &facts.http {
+        Some(http) => &http_handler::wrap(wasm.bytes(), http)
+            .map_err(broken)?
+            .into(),
+        None => wasm.bytes(),
+    };
     // `Wasm::parse` has walked the sections already, so this does not fail.
     let sections = sections::sections(bytes).map_err(|cut| crate::wasm::sniff::truncated(&cut))?;
 
@@ -89,11 +97,10 @@ fn split(wasm: &Wasm) -> Result<Split> {
     };
     let (exports, globals) = added_exports(facts, go.as_ref().ok());
 
-    let mut code = encode(bytes, &sections, &rewritten, &exports).map_err(broken)?;
-    if let Some(http) = &facts.http {
-        code = http_handler::wrap(&code, http).map_err(broken)?;
-    }
-    let code: Arc<[u8]> = code.into();
+    let cut = bulk::cut(bytes, &sections, &data.sizes()).map_err(broken)?;
+    let code: Arc<[u8]> = encode(bytes, &sections, &rewritten, &exports, cut.as_ref())
+        .map_err(broken)?
+        .into();
     let go = go.and_then(|go| go.in_code(&code)).map(Arc::new);
     let mut code_facts = facts.clone();
     code_facts.is_split = true;
@@ -106,6 +113,10 @@ fn split(wasm: &Wasm) -> Result<Split> {
     code_facts.counts.exports += exports.len() as u32;
     if facts.http.is_some() {
         http_handler::count(&mut code_facts.counts);
+    }
+    if let Some(cut) = &cut {
+        code_facts.counts.types += 2;
+        code_facts.counts.functions += cut.added;
     }
     if let Rewritten::Removed = rewritten {
         code_facts.counts.data_segments = 0;
@@ -143,6 +154,14 @@ struct Data<'a> {
 }
 
 impl<'a> Data<'a> {
+    /// The size of each segment of `others`, with the few bytes in front of it; those in `active` are empty when code runs.
+    fn sizes(&self) -> Vec<usize> {
+        let sizes = self.others.iter();
+        sizes
+            .map(|segment| segment.map_or(0, <[u8]>::len))
+            .collect()
+    }
+
     fn read(bytes: &'a [u8], sections: &[Section]) -> wasmparser::Result<Self> {
         let mut data = Self::default();
         for section in sections
@@ -402,6 +421,7 @@ fn encode(
     sections: &[Section],
     data: &Rewritten,
     exports: &[Export],
+    cut: Option<&bulk::Cut>,
 ) -> wasmparser::Result<Vec<u8>> {
     let mut code = Vec::with_capacity(bytes.len());
     code.extend_from_slice(&bytes[..sections::HEADER]);
@@ -416,6 +436,9 @@ fn encode(
             (sections::EXPORT, _) => {
                 let extended = extend_exports(section.reader(bytes), exports)?;
                 append(&mut code, section.id, &extended);
+            }
+            (id, _) if let Some(contents) = cut.and_then(|cut| cut.section(id)) => {
+                append(&mut code, id, contents);
             }
             _ => append(&mut code, section.id, contents),
         }

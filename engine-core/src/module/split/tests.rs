@@ -40,6 +40,13 @@ fn ids(bytes: &[u8]) -> Vec<u8> {
     sections.iter().map(|section| section.id).collect()
 }
 
+/// The number of entries of a section.
+fn entries_of(bytes: &[u8], id: u8) -> u32 {
+    let sections = sections::sections(bytes).unwrap();
+    let section = sections.iter().find(|section| section.id == id).unwrap();
+    section.reader(bytes).read_var_u32().unwrap()
+}
+
 fn contents(split: &Split) -> Vec<u8> {
     let image = split.image.as_ref().expect("an image");
     let mut memory = vec![0; image.len() as usize];
@@ -335,6 +342,12 @@ fn guests_of_http_wasm_get_wrappers() {
             3,
             &["_initialize"],
         ),
+        // The functions that long bulk operations become are behind the wrappers.
+        (
+            "(func (param i32) (memory.fill (i32.const 0) (i32.const 1) (local.get 0)))",
+            3,
+            &[],
+        ),
     ] {
         let split = split(&format!(
             r#"(module
@@ -361,7 +374,14 @@ fn guests_of_http_wasm_get_wrappers() {
         let exports = exports(&split.code);
         assert!(exports.contains(&request), "{fields}: {exports:?}");
         assert!(exports.contains(&response), "{fields}: {exports:?}");
-        assert_eq!(split.code.counts().functions, functions + 2);
+        let cut = u32::from(fields.contains("memory.fill"));
+        assert_eq!(split.code.counts().functions, functions + 2 + cut);
+        for (id, count) in [
+            (sections::TYPE, split.code.counts().types),
+            (sections::FUNCTION, split.code.counts().functions),
+        ] {
+            assert_eq!(entries_of(split.code.bytes(), id), count, "{fields}");
+        }
     }
 }
 

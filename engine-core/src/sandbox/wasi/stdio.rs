@@ -10,6 +10,9 @@ use crate::sandbox::{Event, HostState, Reads, Stop};
 /// often.
 const STDERR_MOST: usize = 1 << 20;
 
+/// Bytes that are copied between two looks at the deadline. On fresh memory that takes a tenth of a millisecond.
+const PIECE: usize = 256 << 10;
+
 /// The flag `append`, which writable pipes show.
 const APPEND: u16 = 1;
 
@@ -116,6 +119,7 @@ pub(super) fn read(
         host.parked = true;
         return Err(Stop::Exit(0).into());
     }
+    let mut look = Look::default();
     for index in 0..vectors.count() {
         let rest = &host.stdin[host.stdin_read..];
         if rest.is_empty() {
@@ -123,7 +127,11 @@ pub(super) fn read(
         }
         let place = vectors.get(memory, index)?;
         let len = rest.len().min(place.len());
-        memory[place.start..place.start + len].copy_from_slice(&rest[..len]);
+        let pieces = memory[place.start..place.start + len].chunks_mut(PIECE);
+        for (to, from) in pieces.zip(rest[..len].chunks(PIECE)) {
+            look.before(host, to.len())?;
+            to.copy_from_slice(from);
+        }
         host.stdin_read += len;
     }
     // Vectors may overlap, but at most the length of stdin is read, which is far below 4 GiB.
@@ -160,11 +168,15 @@ pub(super) fn write_out(
             None => usize::MAX,
         };
         let before = host.stdout.len();
+        let mut look = Look::default();
         for index in 0..vectors.count() {
             let mut place = vectors.get(memory, index)?;
             let left = room - (host.stdout.len() - before);
             place.end = place.end.min(place.start.saturating_add(left));
-            host.stdout.extend_from_slice(&memory[place]);
+            for piece in memory[place].chunks(PIECE) {
+                look.before(host, piece.len())?;
+                host.stdout.extend_from_slice(piece);
+            }
         }
         host.output.written(host.contract, &host.stdout);
         host.stdout.len() - before
@@ -181,6 +193,29 @@ pub(super) fn write_out(
     let written = u32::try_from(written).map_err(|_| Errno::OVERFLOW)?;
     write(memory, written_at, written.to_le_bytes())?;
     Ok(())
+}
+
+/// Looks at the deadline while much is copied.
+#[derive(Default)]
+struct Look {
+    /// Bytes that were copied since the last look.
+    copied: usize,
+}
+
+impl Look {
+    /// Called before `bytes` more are copied, at most [`PIECE`]. `Err`: the guest must end.
+    #[inline]
+    fn before(&mut self, host: &HostState, bytes: usize) -> Result<(), Fail> {
+        self.copied += bytes;
+        if self.copied <= PIECE {
+            return Ok(());
+        }
+        self.copied = bytes;
+        match host.call.interruption() {
+            Some(why) => Err(why.into()),
+            None => Ok(()),
+        }
+    }
 }
 
 pub(super) fn close(host: &mut HostState, std: Std) {
@@ -351,6 +386,36 @@ mod tests {
         // stderr accepts a bounded number of bytes in one call: a short write.
         assert_eq!(fd_write(&mut host, &mut memory, 2, 0, 1024, 8192), OK);
         assert_eq!(u32_at(&memory, 8192), 1 << 20);
+    }
+
+    #[test]
+    fn the_deadline_ends_long_copies() {
+        use crate::calls::Interruption;
+
+        let sent: Vec<u8> = (0..1_000_000u32).map(|at| (at % 251) as u8).collect();
+        for (timeout, expected) in [
+            (MINUTE, OK),
+            (
+                Duration::ZERO,
+                Err(Stop::Interrupted(Interruption::Deadline)),
+            ),
+        ] {
+            let mut host = host_with(&sent, timeout);
+            let mut memory = vec![0; 1 << 20];
+            // One vector is longer than a piece, and the others are so only together.
+            put_iovecs(
+                &mut memory,
+                0,
+                &[(64, 600_000), (600_064, 200_000), (800_064, 200_000)],
+            );
+            assert_eq!(fd_read(&mut host, &mut memory, 0, 0, 3, 40), expected);
+            assert_eq!(memory[64..1_000_064] == sent, expected == OK);
+            assert_eq!(fd_write(&mut host, &mut memory, 1, 0, 3, 40), expected);
+            assert_eq!(host.stdout == sent, expected == OK);
+            let mut host = host_with(&sent, timeout);
+            put_iovecs(&mut memory, 0, &[(64, 1000)]);
+            assert_eq!(fd_read(&mut host, &mut memory, 0, 0, 1, 40), OK);
+        }
     }
 
     #[test]
