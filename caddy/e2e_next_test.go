@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -142,6 +143,43 @@ func testSplit(t *testing.T, s *server) {
 	}
 	if again := s.get("/shop/", "Cookie", "visitor="+cookies[0].Value); (again.body == "variant b") != (first.body == "variant b") {
 		t.Error("a visitor got another variant with its new cookie")
+	}
+}
+
+// The function `next` of each language changes requests and responses by its package, on each backend.
+func TestGuestsLetRequestsGoOn(t *testing.T) {
+	s := newRealServer(t)
+	up := echoUpstream(t, "Server", "old", "X-Frame-Options", "SAMEORIGIN")
+	site := "{\n admin ADMIN\n}\nADDR {\n"
+	for language := range guestLanguages {
+		for _, backend := range backends {
+			site += fmt.Sprintf(" handle /%s-%s {\n gojinn {\n module %s\n backend %[2]s\n timeout 30s\n }\n", language, backend, languageGuest(t, language, "next")) +
+				"header >X-Var \"{http.vars.language} {http.gojinn.vars.language}\"\n reverse_proxy " + up.Listener.Addr().String() + "\n }\n"
+		}
+	}
+	s.mustLoad(site + "}\n")
+	for language, name := range guestLanguages {
+		for _, backend := range backends {
+			for range 2 {
+				res := s.do(s.request("POST", "/"+language+"-"+backend, "a body", "Cookie", "a=1", "X-Language", "none", "X-Two", "0", "X-Kept", "1"))
+				got := res.received(t)
+				if got.Method != "PUT" || got.URI != "/v2/"+language+"?a=b" || got.Body != "a body" {
+					t.Errorf("%s on %s: the upstream got %+v", language, backend, got)
+				}
+				for header, want := range map[string][]string{"X-Language": {name}, "X-Two": {"1", "2"}, "Cookie": nil, "X-Kept": {"1"}} {
+					if !slices.Equal(got.Header[header], want) {
+						t.Errorf("%s on %s: the upstream got %s %q, want %q", language, backend, header, got.Header[header], want)
+					}
+				}
+				for header, want := range map[string][]string{
+					"X-Frame-Options": {"DENY"}, "Link": {`</a>; rel="preload"`, "</b>"}, "Server": nil, "X-Var": {name + " " + name},
+				} {
+					if !slices.Equal(res.Header[header], want) {
+						t.Errorf("%s on %s: the client got %s %q, want %q", language, backend, header, res.Header[header], want)
+					}
+				}
+			}
+		}
 	}
 }
 

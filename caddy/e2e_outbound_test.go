@@ -23,18 +23,24 @@ import (
 	"testing"
 )
 
-// callingLanguages are the directories of guests/ that have the function `calls`, and how each names itself.
-var callingLanguages = map[string]string{
+// guestLanguages are the directories of guests/ that have the functions `calls` and `next`, and how each names itself.
+var guestLanguages = map[string]string{
 	"assemblyscript": "AssemblyScript", "c": "C", "cpp": "C++", "go": "Go", "rust": "Rust", "zig": "Zig",
 }
 
-// callsGuest returns the path of the function `calls` of a language. That of Go is built, the others are committed.
+// callsGuest returns the path of the function `calls` of a language.
 func callsGuest(t *testing.T, language string) string {
 	t.Helper()
+	return languageGuest(t, language, "calls")
+}
+
+// languageGuest returns the path of a function that each language has. That of Go is built, the others are committed.
+func languageGuest(t *testing.T, language, name string) string {
+	t.Helper()
 	if language == "go" {
-		return guest(t, "go-calls")
+		return guest(t, "go-"+name)
 	}
-	path, err := filepath.Abs(filepath.Join("..", "guests", language, "calls", "calls.wasm"))
+	path, err := filepath.Abs(filepath.Join("..", "guests", language, name, name+".wasm"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,13 +119,13 @@ func TestGuestsCallOut(t *testing.T) {
 		fmt.Fprintf(w, "the answer to %s", body)
 	})
 	var functions []string
-	for language := range callingLanguages {
+	for language := range guestLanguages {
 		for _, backend := range backends {
 			functions = append(functions, s.function(callsGuest(t, language), language+"-"+backend, "backend "+backend))
 		}
 	}
 	s.mustLoad(s.config(functions...))
-	for language, name := range callingLanguages {
+	for language, name := range guestLanguages {
 		for i, backend := range backends {
 			for round := range 2 {
 				res := s.get("/" + language + "-" + backend)

@@ -11,7 +11,7 @@ ASSEMBLYSCRIPT_VERSION=0.28.20
 
 prebuilt='c cpp rust zig assemblyscript'
 # What each of these languages has, as LANGUAGE/GUEST.
-prebuilt_guests='hello calls'
+prebuilt_guests='hello calls next'
 manifest=SHA256SUMS
 
 # Whether a program is on the PATH; functions of this script by the same name do not count.
@@ -142,7 +142,7 @@ build_go() (
     cd ../../gojinn
     go build -o "$out/go-serve.wasm" ./examples/hello
     go build -o "$out/go-mux.wasm" ./examples/mux
-    for guest in cookie split headers redirects calls; do go build -o "$out/go-$guest.wasm" "./examples/$guest"; done
+    for guest in cookie split headers redirects calls next; do go build -o "$out/go-$guest.wasm" "./examples/$guest"; done
 )
 
 # Twelve programs over widely used libraries, in a separate module: the first build downloads them.

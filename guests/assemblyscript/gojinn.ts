@@ -1,6 +1,7 @@
-// Calls of Gojinn's operations from AssemblyScript: HTTP requests, key-value stores and secrets.
+// Calls of Gojinn's operations from AssemblyScript: HTTP requests, key-value stores and secrets; and the response that lets a request
+// go on to Caddy's next handler.
 //
-// docs/outbound.md describes the operations and the codes. After an error, `errorCode` is below 0 and `errorText` is the host's text;
+// docs/outbound.md describes the operations and the codes, docs/middleware.md the response. After an error, `errorCode` is below 0 and `errorText` is the host's text;
 // after a success `errorCode` is 0.
 
 @external("gojinn", "call")
@@ -164,4 +165,116 @@ export class KV {
 export function secret(name: string): string | null {
   const reply = call("secret.get", '{"name":' + quoted(name) + "}");
   return reply == null ? null : String.UTF8.decode(reply.body);
+}
+
+/** Headers that change. */
+class Changes {
+  private names: string[] = [];
+  /** The values of each name; none removes the header. */
+  private values: string[][] = [];
+
+  /** Where the values of a name are. The case of letters does not matter. */
+  private at(name: string): i32 {
+    for (let i = 0; i < this.names.length; i++) {
+      if (sameName(this.names[i], name)) return i;
+    }
+    this.values.push([]);
+    return this.names.push(name) - 1;
+  }
+
+  set(name: string, values: string[]): void {
+    this.values[this.at(name)] = values;
+  }
+
+  add(name: string, value: string): void {
+    this.values[this.at(name)].push(value);
+  }
+
+  /** A part of the response's JSON object. */
+  json(key: string): string {
+    if (this.names.length == 0) return "";
+    let out = ',"' + key + '":{';
+    for (let i = 0; i < this.names.length; i++) {
+      out += (i > 0 ? "," : "") + quoted(this.names[i]) + ":[";
+      const values = this.values[i];
+      for (let j = 0; j < values.length; j++) out += (j > 0 ? "," : "") + quoted(values[j]);
+      out += "]";
+    }
+    return out + "}";
+  }
+}
+
+/** Whether two names of headers are the same. */
+function sameName(a: string, b: string): bool {
+  if (a.length != b.length) return false;
+  for (let i = 0; i < a.length; i++) {
+    if (lower(a.charCodeAt(i)) != lower(b.charCodeAt(i))) return false;
+  }
+  return true;
+}
+
+function lower(c: i32): i32 {
+  return c >= 0x41 && c <= 0x5a ? c + 0x20 : c;
+}
+
+/** How a request changes that goes on to Caddy's next handler in place of being answered. toString() is the function's response. */
+export class Next {
+  /** The method, or "" if it stays. */
+  method: string = "";
+  /** Path and query, percent-encoded, or "" if they stay. */
+  uri: string = "";
+  private headers: Changes = new Changes();
+  private responseHeaders: Changes = new Changes();
+  private names: string[] = [];
+  private values: string[] = [];
+
+  /** Replaces a header of the request. */
+  setHeader(name: string, value: string): void {
+    this.headers.set(name, [value]);
+  }
+
+  /** Adds one more value to those that this function sets. */
+  addHeader(name: string, value: string): void {
+    this.headers.add(name, value);
+  }
+
+  removeHeader(name: string): void {
+    this.headers.set(name, []);
+  }
+
+  /** Replaces a header of the response, whichever handler writes it. */
+  setResponseHeader(name: string, value: string): void {
+    this.responseHeaders.set(name, [value]);
+  }
+
+  addResponseHeader(name: string, value: string): void {
+    this.responseHeaders.add(name, value);
+  }
+
+  removeResponseHeader(name: string): void {
+    this.responseHeaders.set(name, []);
+  }
+
+  /** Sets {http.vars.NAME} of later handlers. */
+  setVar(name: string, value: string): void {
+    const at = this.names.indexOf(name);
+    if (at >= 0) {
+      this.values[at] = value;
+      return;
+    }
+    this.names.push(name);
+    this.values.push(value);
+  }
+
+  toString(): string {
+    let out = '{"next":true';
+    if (this.method.length > 0) out += ',"method":' + quoted(this.method);
+    if (this.uri.length > 0) out += ',"uri":' + quoted(this.uri);
+    out += this.headers.json("headers");
+    for (let i = 0; i < this.names.length; i++) {
+      out += (i > 0 ? "," : ',"vars":{') + quoted(this.names[i]) + ":" + quoted(this.values[i]);
+    }
+    if (this.names.length > 0) out += "}";
+    return out + this.responseHeaders.json("response_headers") + "}\n";
+  }
 }

@@ -1,6 +1,7 @@
-/* Calls of Gojinn's operations from C and C++: HTTP requests, key-value stores and secrets. Include it in one file of the program.
+/* Calls of Gojinn's operations from C and C++: HTTP requests, key-value stores and secrets; and the response that lets a request go
+ * on to Caddy's next handler. Include it in one file of the program.
  *
- * docs/outbound.md describes the operations and the codes. Every function returns 0, or a code below 0; then gojinn_error() is the
+ * docs/outbound.md describes the operations and the codes, docs/middleware.md the response. Every function returns 0, or a code below 0; then gojinn_error() is the
  * host's text. What a function gives out was allocated with malloc, and is the caller's. */
 #ifndef GOJINN_H
 #define GOJINN_H
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -280,6 +282,82 @@ static inline int gojinn_secret(const char *name, gojinn_bytes *value) {
     gojinn_append_string(&text, name);
     gojinn_append_text(&text, "}\n");
     return gojinn_call_for("secret.get", text, value, NULL);
+}
+
+/* --- going on to Caddy's next handler --- */
+
+/* A name and a value. A pair without a name ends a list of them. */
+typedef struct {
+    const char *name;
+    const char *value; /* NULL removes the header */
+} gojinn_pair;
+
+/* How a request changes that goes on to Caddy's next handler in place of being answered. NULL changes nothing. */
+typedef struct {
+    const char *method;
+    const char *uri;                     /* path and query, percent-encoded */
+    const gojinn_pair *headers;          /* of the request; several pairs of one name are several values */
+    const gojinn_pair *vars;             /* {http.vars.NAME} of later handlers; the last pair of a name counts */
+    const gojinn_pair *response_headers; /* of the response, whichever handler writes it */
+} gojinn_next;
+
+/* Appends a JSON object: each name with an array of its values, which is empty if the header is removed. */
+static inline void gojinn_append_headers(gojinn_bytes *to, const gojinn_pair *list) {
+    gojinn_append(to, "{", 1);
+    for (const gojinn_pair *pair = list; pair->name != NULL; pair++) {
+        const gojinn_pair *other = list;
+        while (strcasecmp(other->name, pair->name) != 0) other++;
+        if (other != pair) continue; /* It was written with the first pair of its name. */
+        if (pair != list) gojinn_append(to, ",", 1);
+        gojinn_append_string(to, pair->name);
+        const char *before = ":[";
+        for (; other->name != NULL; other++) {
+            if (other->value == NULL || strcasecmp(other->name, pair->name) != 0) continue;
+            gojinn_append_text(to, before);
+            gojinn_append_string(to, other->value);
+            before = ",";
+        }
+        gojinn_append_text(to, *before == ':' ? ":[]" : "]");
+    }
+    gojinn_append(to, "}", 1);
+}
+
+/* The response of a function that lets the request go on. Write it to stdout, as any response. */
+static inline gojinn_bytes gojinn_next_response(const gojinn_next *next) {
+    gojinn_bytes out = {NULL, 0};
+    gojinn_append_text(&out, "{\"next\":true");
+    if (next->method != NULL) {
+        gojinn_append_text(&out, ",\"method\":");
+        gojinn_append_string(&out, next->method);
+    }
+    if (next->uri != NULL) {
+        gojinn_append_text(&out, ",\"uri\":");
+        gojinn_append_string(&out, next->uri);
+    }
+    if (next->headers != NULL) {
+        gojinn_append_text(&out, ",\"headers\":");
+        gojinn_append_headers(&out, next->headers);
+    }
+    if (next->vars != NULL) {
+        const char *before = ",\"vars\":{";
+        for (const gojinn_pair *pair = next->vars; pair->name != NULL; pair++) {
+            const gojinn_pair *later = pair + 1;
+            while (later->name != NULL && strcmp(later->name, pair->name) != 0) later++;
+            if (later->name != NULL || pair->value == NULL) continue;
+            gojinn_append_text(&out, before);
+            gojinn_append_string(&out, pair->name);
+            gojinn_append_text(&out, ":");
+            gojinn_append_string(&out, pair->value);
+            before = ",";
+        }
+        if (before[1] == 0) gojinn_append_text(&out, "}");
+    }
+    if (next->response_headers != NULL) {
+        gojinn_append_text(&out, ",\"response_headers\":");
+        gojinn_append_headers(&out, next->response_headers);
+    }
+    gojinn_append_text(&out, "}\n");
+    return out;
 }
 
 #ifdef __cplusplus

@@ -58,6 +58,7 @@ func TestManifest(t *testing.T) {
 var prebuiltGuests = map[string]map[string]int{
 	"hello": {"assemblyscript": 20_000, "c": 40_000, "cpp": 250_000, "rust": 80_000, "zig": 10_000},
 	"calls": {"assemblyscript": 20_000, "c": 50_000, "cpp": 250_000, "rust": 130_000, "zig": 10_000},
+	"next":  {"assemblyscript": 20_000, "c": 50_000, "cpp": 250_000, "rust": 130_000, "zig": 10_000},
 }
 
 func TestPrebuiltAreSmallAndNameNoMachine(t *testing.T) {

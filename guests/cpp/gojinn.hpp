@@ -1,6 +1,7 @@
-// Calls of Gojinn's operations from C++: HTTP requests, key-value stores and secrets, with strings in place of pointers.
+// Calls of Gojinn's operations from C++: HTTP requests, key-value stores and secrets, with strings in place of pointers; and the
+// response that lets a request go on to Caddy's next handler.
 //
-// docs/outbound.md describes the operations and the codes. A function whose result is optional gives none for "not found"; other
+// docs/outbound.md describes the operations and the codes, docs/middleware.md the response. A function whose result is optional gives none for "not found"; other
 // errors are in `code` of the result, below 0, and error() is the host's text. There are no exceptions.
 #pragma once
 
@@ -122,6 +123,48 @@ inline Result<std::string> secret(const std::string &name) {
     result.code = gojinn_secret(name.c_str(), &value);
     if (result) result.value = detail::take(value);
     return result;
+}
+
+// Names and values. A name without a value is a header that is removed.
+using Changes = std::vector<std::pair<std::string, std::optional<std::string>>>;
+
+// How a request changes that goes on to Caddy's next handler in place of being answered. What is empty changes nothing.
+struct Next {
+    std::string method = "";
+    // Path and query, percent-encoded.
+    std::string uri = "";
+    // Headers of the request. Several pairs of one name are several values.
+    Changes headers = {};
+    // {http.vars.NAME} of later handlers. The last pair of a name counts.
+    std::vector<std::pair<std::string, std::string>> vars = {};
+    // Headers of the response, whichever handler writes it.
+    Changes response_headers = {};
+};
+
+namespace detail {
+// The pairs of a list, which points into it and ends with a pair without a name.
+template <typename List>
+std::vector<gojinn_pair> pairs(const List &list) {
+    std::vector<gojinn_pair> pairs;
+    for (const auto &[name, value] : list) {
+        if constexpr (requires { value->c_str(); }) {
+            pairs.push_back({name.c_str(), value ? value->c_str() : nullptr});
+        } else {
+            pairs.push_back({name.c_str(), value.c_str()});
+        }
+    }
+    pairs.push_back({nullptr, nullptr});
+    return pairs;
+}
+}  // namespace detail
+
+// The response of a function that lets the request go on. Write it to stdout, as any response.
+inline std::string next(const Next &changes = {}) {
+    auto headers = detail::pairs(changes.headers), vars = detail::pairs(changes.vars),
+         response_headers = detail::pairs(changes.response_headers);
+    gojinn_next raw = {changes.method.empty() ? nullptr : changes.method.c_str(), changes.uri.empty() ? nullptr : changes.uri.c_str(),
+                       headers.data(), vars.data(), response_headers.data()};
+    return detail::take(gojinn_next_response(&raw));
 }
 
 // A text as a JSON string, for the response of the function.

@@ -1,6 +1,7 @@
-//! Calls of Gojinn's operations from Zig: HTTP requests, key-value stores and secrets.
+//! Calls of Gojinn's operations from Zig: HTTP requests, key-value stores and secrets; and the response that lets a request go on
+//! to Caddy's next handler.
 //!
-//! docs/outbound.md describes the operations and the codes. What a function returns was allocated with the allocator that it got,
+//! docs/outbound.md describes the operations and the codes, docs/middleware.md the response. What a function returns was allocated with the allocator that it got,
 //! and is the caller's. After an error, `errorText` is the host's text.
 
 const std = @import("std");
@@ -254,4 +255,77 @@ pub fn secret(allocator: std.mem.Allocator, name: []const u8) Error![]u8 {
     try text.string(name);
     try text.add("}\n");
     return split(try call(allocator, "secret.get", text.bytes.items)).body;
+}
+
+/// A header that is set, or removed if its value is null.
+pub const Change = struct { name: []const u8, value: ?[]const u8 };
+
+/// How a request changes that goes on to Caddy's next handler in place of being answered. What is empty changes nothing.
+pub const Next = struct {
+    method: []const u8 = "",
+    /// Path and query, percent-encoded.
+    uri: []const u8 = "",
+    /// Headers of the request. Several of one name are several values.
+    headers: []const Change = &.{},
+    /// {http.vars.NAME} of later handlers. The last one of a name counts.
+    vars: []const Header = &.{},
+    /// Headers of the response, whichever handler writes it.
+    response_headers: []const Change = &.{},
+};
+
+/// The response of a function that lets the request go on. Write it to stdout, as any response.
+pub fn next(allocator: std.mem.Allocator, changes: Next) Error![]u8 {
+    var out: Text = .{ .allocator = allocator };
+    errdefer out.free();
+    try out.add("{\"next\":true");
+    if (changes.method.len > 0) {
+        try out.add(",\"method\":");
+        try out.string(changes.method);
+    }
+    if (changes.uri.len > 0) {
+        try out.add(",\"uri\":");
+        try out.string(changes.uri);
+    }
+    try addChanges(&out, ",\"headers\":{", changes.headers);
+    var before: []const u8 = ",\"vars\":{";
+    for (changes.vars, 1..) |v, after| {
+        const again = for (changes.vars[after..]) |later| {
+            if (std.mem.eql(u8, later.name, v.name)) break true;
+        } else false;
+        if (again) continue;
+        try out.add(before);
+        try out.string(v.name);
+        try out.add(":");
+        try out.string(v.value);
+        before = ",";
+    }
+    if (changes.vars.len > 0) try out.add("}");
+    try addChanges(&out, ",\"response_headers\":{", changes.response_headers);
+    try out.add("}\n");
+    return out.bytes.toOwnedSlice(allocator);
+}
+
+/// Adds a JSON object of headers: each name with an array of its values, which is empty if the header is removed.
+fn addChanges(out: *Text, start: []const u8, changes: []const Change) Error!void {
+    if (changes.len == 0) return;
+    try out.add(start);
+    for (changes, 0..) |change, i| {
+        const seen = for (changes[0..i]) |earlier| {
+            if (std.ascii.eqlIgnoreCase(earlier.name, change.name)) break true;
+        } else false;
+        if (seen) continue;
+        if (i > 0) try out.add(",");
+        try out.string(change.name);
+        try out.add(":[");
+        var before: []const u8 = "";
+        for (changes[i..]) |other| {
+            const value = other.value orelse continue;
+            if (!std.ascii.eqlIgnoreCase(other.name, change.name)) continue;
+            try out.add(before);
+            try out.string(value);
+            before = ",";
+        }
+        try out.add("]");
+    }
+    try out.add("}");
 }

@@ -1,4 +1,5 @@
-//! Calls of Gojinn's operations: HTTP requests, key-value stores and secrets.
+//! Calls of Gojinn's operations: HTTP requests, key-value stores and secrets; and the response that lets a request go on to
+//! Caddy's next handler.
 //!
 //! ```no_run
 //! let key = gojinn::secret("API_KEY")?;
@@ -11,7 +12,11 @@
 //! # Ok::<(), gojinn::Error>(())
 //! ```
 //!
-//! `docs/outbound.md` describes the operations. Outside of wasm each call fails.
+//! `docs/outbound.md` describes the operations. Outside of wasm each call fails. `docs/middleware.md` describes [`Next`].
+
+mod next;
+
+pub use next::Next;
 
 use std::collections::BTreeMap;
 use std::fmt;
