@@ -1,7 +1,8 @@
 //! The settings of wasmi: what a guest may use of the interpreter, and how much fuel each kind of work costs.
 
+use crate::rewrite::DEAR;
 use engine_core::{Error, Result};
-use wasmi::{CompilationMode, Config, CustomFuelCosts};
+use wasmi::{CompilationMode, Config, CustomFuelCosts, OperatorCost};
 
 /// Calls that a guest may nest. This is far more than the two thousand that every backend must allow: the frames are on
 /// the heap, not on the calling thread's stack.
@@ -19,6 +20,13 @@ const KEPT_STACKS: usize = 16;
 /// eight times as much here.
 const BYTES_PER_FUEL: u32 = 8;
 
+/// About how many growths of memory and tables a guest can do in a slice. Each keeps up to 176 bytes of the thread's stack
+/// until the guest pauses (see [`rewrite`](crate::rewrite)), so this is 18 KB.
+const GROWTHS: u64 = 100;
+
+/// The largest slice. An instruction takes at most 255 units of fuel, so in a slice of this size there are 980 growths.
+const MOST_SLICE: u64 = 1_000_000;
+
 /// The smallest slice. With fewer instructions, a guest that paused in a `table.grow` could use up its fuel on the way
 /// back to it (see `rewrite`).
 const LEAST_SLICE: u64 = 10;
@@ -26,7 +34,7 @@ const LEAST_SLICE: u64 = 10;
 /// Settings of [`Wasmi`](crate::Wasmi). The defaults are meant for servers.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct WasmiConfig {
-    /// About how many instructions a guest runs before the backend checks whether its call must stop; at least 10. The
+    /// About how many instructions a guest runs before the backend checks whether its call must stop; from 10 to 1 000 000. The
     /// default is 100 000, which take 0.12 ms.
     pub slice: u64,
     /// Modules of up to this many bytes are translated completely when they are loaded. A larger module is only validated
@@ -50,9 +58,9 @@ impl Default for WasmiConfig {
 impl WasmiConfig {
     /// Refuses settings that cannot work.
     pub(crate) fn check(&self) -> Result<()> {
-        if self.slice < LEAST_SLICE {
+        if !(LEAST_SLICE..=MOST_SLICE).contains(&self.slice) {
             return Err(Error::config(format!(
-                "the setting `slice` of wasmi is {} instructions; set it to {LEAST_SLICE} or more",
+                "the setting `slice` of wasmi is {} instructions; set it to a number from {LEAST_SLICE} to {MOST_SLICE}",
                 self.slice
             )));
         }
@@ -95,11 +103,22 @@ impl WasmiConfig {
             });
 
         // Translation costs no fuel because wasmi cannot resume a guest that ran out of fuel during translation.
-        config.consume_fuel(true).fuel_cost(CustomFuelCosts {
-            bytes_copied_per_fuel: BYTES_PER_FUEL,
-            fuel_per_bytes_translated: 0,
-            fuel_per_bytes_validated: 0,
-        });
+        let growth = self.slice / (GROWTHS * (DEAR + 1));
+        let growth = u8::try_from(growth).unwrap_or(u8::MAX).max(1);
+        config
+            .consume_fuel(true)
+            .fuel_cost(CustomFuelCosts {
+                bytes_copied_per_fuel: BYTES_PER_FUEL,
+                fuel_per_bytes_translated: 0,
+                fuel_per_bytes_validated: 0,
+            })
+            .operator_cost(OperatorCost {
+                // Guests hardly have it, but for the added functions and as an operand of `table.grow`.
+                ref_null: growth,
+                memory_grow: growth,
+                table_grow: growth,
+                ..OperatorCost::default()
+            });
         config
     }
 }

@@ -1,10 +1,15 @@
 //! Rewrites modules before wasmi gets them. No index changes, so the names of functions in traps stay correct.
 //!
-//! - Every `table.grow` is replaced by a call of a function that contains only this `table.grow`; these functions are
-//!   appended to the module. The reason is a fault of wasmi 2.0: when a guest's fuel is used up in a `table.grow`, wasmi
-//!   pauses the guest without recording where it is, and resumes it at the last position that it did record. In a
-//!   function that contains only the `table.grow`, that position is the beginning of the function, so the growth is
-//!   repeated, which is correct.
+//! - Every `table.grow` and `memory.grow` is replaced by a call of a function that contains only this instruction; these
+//!   functions are appended to the module. There are two reasons, both faults of wasmi 2.0:
+//!   - When a guest's fuel is used up in a `table.grow`, wasmi pauses the guest without recording where it is, and resumes
+//!     it at the last position that it did record. In a function that contains only the `table.grow`, that position is the
+//!     beginning of the function, so the growth is repeated, which is correct.
+//!   - Each instruction goes on to the next one by a tail call, but the compiler makes an ordinary call of it in these two
+//!     (only in them, of 1 376: their handlers take the address of an error to format it). So each growth, also one by
+//!     nothing or one that is refused, keeps 176 bytes of the thread's stack until the guest pauses. A guest could
+//!     overflow the stack and end the process. As functions, the growths take fuel one by one, and [`crate::config`] makes
+//!     them so dear that the guest pauses before there are many.
 //! - The memory's declared maximum is removed, and our limiter enforces it. Wasmi does not ask the limiter about a growth
 //!   beyond a declared maximum, so the engine could not report that such a guest ran out of memory.
 //! - If instances are to be used again, the memory is imported, so that it can be in a slot.
@@ -13,7 +18,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use engine_core::{Error, PAGE, Result};
-use wasm_encoder::{Encode, Function, Instruction};
+use wasm_encoder::{Encode, Function, HeapType, Instruction};
 use wasmparser::{
     BinaryReader, CodeSectionReader, FunctionBody, MemorySectionReader, Operator, Parser, Payload,
     RefType, TypeRef,
@@ -27,6 +32,18 @@ pub(crate) struct Rewritten<'a> {
     /// The declared minimum of the memory that the module imports as [`IMPORTED`], in pages; `None`: it imports no
     /// memory.
     pub(crate) imported_pages: Option<u64>,
+}
+
+/// How many instructions an added function has that only take fuel, each as much as the growth: wasmi makes no code of a
+/// `ref.null` that is dropped.
+pub(crate) const DEAR: u64 = 3;
+
+/// What an instruction grows.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Grown {
+    /// The table with this index.
+    Table(u32),
+    Memory,
 }
 
 /// The name of the imported memory. It cannot clash with an import of the guest, since guests import only functions.
@@ -53,8 +70,8 @@ struct Parts<'a> {
     functions: u32,
     /// The element type of each table.
     tables: Vec<RefType>,
-    /// The range of each `table.grow` instruction, and the index of its table.
-    grows: Vec<(Range<usize>, u32)>,
+    /// The range of each instruction that grows something, and what it grows.
+    grows: Vec<(Range<usize>, Grown)>,
     /// The initial and the maximum pages of the memory.
     memory: Option<(u64, Option<u64>)>,
 }
@@ -103,23 +120,28 @@ fn memory(memories: MemorySectionReader<'_>) -> wasmparser::Result<Option<(u64, 
 }
 
 impl<'a> Parts<'a> {
-    /// Records each `table.grow` of a function.
+    /// Records each `table.grow` and `memory.grow` of a function.
     fn find_grows(&mut self, body: &FunctionBody<'_>) -> wasmparser::Result<()> {
-        // Decoding all code would take long. The instruction is 0xfc followed by 15 as LEB128, so only functions that
-        // contain such bytes are decoded.
-        let candidate = self.wasm[body.range()]
-            .windows(2)
-            .any(|pair| pair[0] == 0xfc && pair[1] & 0x7f == 15);
-        if self.tables.is_empty() || !candidate {
+        // Decoding all code would take long. The instructions are 0xfc followed by 15, and 0x40 followed by 0, both as
+        // LEB128, so only functions that contain such bytes are decoded.
+        let (tables, memory) = (!self.tables.is_empty(), self.memory.is_some());
+        let candidate = self.wasm[body.range()].windows(2).any(|pair| {
+            let second = pair[1] & 0x7f;
+            tables && pair[0] == 0xfc && second == 15 || memory && pair[0] == 0x40 && second == 0
+        });
+        if !candidate {
             return Ok(());
         }
         let mut operators = body.get_operators_reader()?;
         while !operators.eof() {
             let (operator, start) = operators.read_with_offset()?;
-            if let Operator::TableGrow { table } = operator {
-                self.grows
-                    .push((start..operators.original_position(), table));
-            }
+            let grown = match operator {
+                Operator::TableGrow { table } => Grown::Table(table),
+                Operator::MemoryGrow { .. } => Grown::Memory,
+                _ => continue,
+            };
+            self.grows
+                .push((start..operators.original_position(), grown));
         }
         Ok(())
     }
@@ -197,7 +219,7 @@ impl<'a> Parts<'a> {
         Cow::Owned(out)
     }
 
-    /// The code section with a call in place of each `table.grow`, and with the functions that these calls need.
+    /// The code section with a call in place of each growth, and with the functions that these calls need.
     fn code(&self, section: &Range<usize>, added: &Added) -> wasmparser::Result<Cow<'a, [u8]>> {
         let bodies = CodeSectionReader::new(BinaryReader::new(
             &self.wasm[section.clone()],
@@ -210,11 +232,11 @@ impl<'a> Parts<'a> {
             let range = body?.range();
             let mut at = range.start;
             let mut code = Vec::with_capacity(range.len());
-            while let Some((instruction, table)) =
+            while let Some((instruction, grown)) =
                 grows.next_if(|(instruction, _)| instruction.start < range.end)
             {
                 code.extend_from_slice(&self.wasm[at..instruction.start]);
-                Instruction::Call(added.function(*table)).encode(&mut code);
+                Instruction::Call(added.function(*grown)).encode(&mut code);
                 at = instruction.end;
             }
             code.extend_from_slice(&self.wasm[at..range.end]);
@@ -236,9 +258,10 @@ fn memory_import(pages: u64) -> Vec<u8> {
     import
 }
 
-/// The added functions, one for each table that the guest grows: their types, function section entries and code.
+/// The added functions, one for the memory and for each table that the guest grows: their types, function section entries
+/// and code.
 struct Added {
-    tables: Vec<u32>,
+    grown: Vec<Grown>,
     /// Index of the first one.
     first: u32,
     types: Vec<Vec<u8>>,
@@ -248,30 +271,44 @@ struct Added {
 
 impl Added {
     fn of(parts: &Parts<'_>) -> Self {
-        let mut tables: Vec<u32> = parts.grows.iter().map(|&(_, table)| table).collect();
-        tables.sort_unstable();
-        tables.dedup();
+        let mut grown: Vec<Grown> = parts.grows.iter().map(|&(_, grown)| grown).collect();
+        grown.sort_unstable();
+        grown.dedup();
         let mut added = Self {
             first: parts.functions,
             types: Vec::new(),
             functions: Vec::new(),
             bodies: Vec::new(),
-            tables,
+            grown,
         };
-        for (at, &table) in added.tables.iter().enumerate() {
-            let reference = match parts.tables.get(table as usize) {
-                Some(&RefType::EXTERNREF) => EXTERNREF,
-                _ => FUNCREF,
+        for (at, &grown) in added.grown.iter().enumerate() {
+            // The parameters are the instruction's operands; the result is an i32.
+            let (parameters, instruction) = match grown {
+                Grown::Memory => (vec![I32], Instruction::MemoryGrow(0)),
+                Grown::Table(table) => {
+                    let reference = match parts.tables.get(table as usize) {
+                        Some(&RefType::EXTERNREF) => EXTERNREF,
+                        _ => FUNCREF,
+                    };
+                    (vec![reference, I32], Instruction::TableGrow(table))
+                }
             };
-            // A function of a reference and an i32, with an i32 as its result.
-            added.types.push(vec![0x60, 2, reference, I32, 1, I32]);
+            let mut ty = vec![0x60];
+            parameters.encode(&mut ty);
+            ty.extend([1, I32]);
+            added.types.push(ty);
             let mut function = Vec::new();
             (parts.types + at as u32).encode(&mut function);
             added.functions.push(function);
             let mut code = Function::new([]);
-            code.instruction(&Instruction::LocalGet(0));
-            code.instruction(&Instruction::LocalGet(1));
-            code.instruction(&Instruction::TableGrow(table));
+            for _ in 0..DEAR {
+                code.instruction(&Instruction::RefNull(HeapType::FUNC));
+                code.instruction(&Instruction::Drop);
+            }
+            for parameter in 0..parameters.len() {
+                code.instruction(&Instruction::LocalGet(parameter as u32));
+            }
+            code.instruction(&instruction);
             code.instruction(&Instruction::End);
             let mut body = Vec::new();
             code.encode(&mut body);
@@ -280,9 +317,9 @@ impl Added {
         added
     }
 
-    /// The function that grows `table`.
-    fn function(&self, table: u32) -> u32 {
-        let at = self.tables.partition_point(|&other| other < table);
+    /// The function that grows this.
+    fn function(&self, grown: Grown) -> u32 {
+        let at = self.grown.partition_point(|&other| other < grown);
         self.first + at as u32
     }
 }
@@ -305,7 +342,7 @@ mod tests {
         wat::parse_str(text).unwrap()
     }
 
-    /// The functions, by index, that contain a `table.grow`.
+    /// The functions, by index, that contain a growth.
     fn growing(wasm: &[u8]) -> Vec<u32> {
         let mut found = Vec::new();
         let mut index = 0;
@@ -314,10 +351,13 @@ mod tests {
                 Payload::ImportSection(imports) => index += imports.into_imports().count() as u32,
                 Payload::CodeSectionEntry(body) => {
                     let operators = body.get_operators_reader().unwrap();
-                    if operators
-                        .into_iter()
-                        .any(|operator| matches!(operator.unwrap(), Operator::TableGrow { .. }))
-                    {
+                    if operators.into_iter().any(|operator| {
+                        let operator = operator.unwrap();
+                        matches!(
+                            operator,
+                            Operator::TableGrow { .. } | Operator::MemoryGrow { .. }
+                        )
+                    }) {
                         found.push(index);
                     }
                     index += 1;
@@ -336,6 +376,9 @@ mod tests {
             // The bytes of a table.grow as a constant, with a table and without.
             "(module (table 1 funcref) (func (drop (i64.const 0x7fc))))",
             "(module (func (drop (i64.const 0x7fc))))",
+            // Those of a memory.grow as a constant, and as a block that begins with what cannot be reached.
+            "(module (memory 1) (func (drop (i32.const 64)) (block unreachable)))",
+            "(module (func (block unreachable)))",
         ] {
             let wasm = wasm(text);
             let rewritten = rewrite(&wasm, false).unwrap();
@@ -357,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn each_grown_table_gets_one_function_at_the_end() {
+    fn memory_and_each_table_that_grows_get_one_function_at_the_end() {
         let before = wasm(
             r#"(module
                 (import "gojinn" "host_log" (func (param i32 i32 i32)))
@@ -367,6 +410,9 @@ mod tests {
                     (drop (table.grow $c (ref.null func) (i32.const 1)))
                     (block (result i32) (table.grow $a (ref.func $two) (i32.const 2))))
                 (func $two (export "two") (param i32) (result i32) (local.get 0))
+                (func (export "grows memory") (param i32) (result i32)
+                    (drop (memory.grow (i32.const 0)))
+                    (memory.grow (memory.grow (local.get 0))))
                 (func (export "three") (param externref i32) (result i32)
                     (if (result i32) (local.get 1)
                         (then (table.grow $b (local.get 0) (local.get 1)))
@@ -374,11 +420,11 @@ mod tests {
                 (elem (table $a) (i32.const 0) func $two)
                 (elem declare func $two))"#,
         );
-        assert_eq!(growing(&before), [1, 3]);
+        assert_eq!(growing(&before), [1, 3, 4]);
         let rewritten = rewrite(&before, false).unwrap();
         assert_eq!(rewritten.memory_max, Some(4 * PAGE));
         wasmparser::validate(&rewritten.wasm).unwrap();
-        assert_eq!(growing(&rewritten.wasm), [4, 5, 6]);
+        assert_eq!(growing(&rewritten.wasm), [5, 6, 7, 8]);
         let exports = |wasm: &[u8]| -> Vec<(String, u32)> {
             Parser::new(0)
                 .parse_all(wasm)
@@ -403,7 +449,7 @@ mod tests {
                 "(memory (export \"memory\") 3)",
             ),
         ] {
-            let functions = r#"(table 4 funcref) (table 2 externref) (func (export "_start") (drop (memory.grow (i32.load (i32.const 0)))))"#;
+            let functions = r#"(table 4 funcref) (table 2 externref) (func (export "_start") (drop (i32.load (i32.const 0))))"#;
             let before = wasm(&format!("(module {imports} {memory} {functions})"));
             let after = wasm(&format!(
                 r#"(module {imports} (import "gojinn" "memory" (memory 3)) (export "memory" (memory 0)) {functions})"#

@@ -8,7 +8,7 @@ use engine_core::{
 };
 
 /// Slices to test with: the shortest ones pause a guest every few instructions, each at other instructions.
-const SLICES: [u64; 8] = [10, 11, 13, 17, 23, 50, 1_000, 100_000];
+const SLICES: [u64; 9] = [10, 11, 13, 17, 23, 50, 1_000, 100_000, 1_000_000];
 
 fn deploy(config: WasmiConfig, wat: &str) -> (Engine, Function) {
     let backend = Arc::new(Wasmi::new(config).unwrap());
@@ -159,10 +159,12 @@ fn elements_are_counted_once_however_often_a_growth_pauses() {
 
 #[test]
 fn slices_that_lead_nowhere_are_refused() {
-    let error = Wasmi::new(WasmiConfig {
-        slice: 9,
-        ..WasmiConfig::default()
-    })
-    .unwrap_err();
-    assert!(error.to_string().contains("slice"), "{error}");
+    for slice in [0, 9, 1_000_001, u64::MAX] {
+        let error = Wasmi::new(WasmiConfig {
+            slice,
+            ..WasmiConfig::default()
+        })
+        .unwrap_err();
+        assert!(error.to_string().contains("slice"), "{error}");
+    }
 }

@@ -196,6 +196,49 @@ pub fn deep_recursion_within_reason_works_on_any_stack(fixture: &Fixture) {
     }
 }
 
+/// However often a guest grows something, and whether or not that succeeds, its growths need no stack of the host's.
+pub fn millions_of_growths_work_on_any_stack(fixture: &Fixture) {
+    for (kind, growth) in [
+        ("memory beyond its limit", "(memory.grow (i32.const 65535))"),
+        ("memory by nothing", "(memory.grow (i32.const 0))"),
+        ("memory by what is 0", "(memory.grow (global.get $zero))"),
+        ("memory by a page at first", "(memory.grow (i32.const 1))"),
+        (
+            "a table beyond its limit",
+            "(table.grow $t (ref.null func) (i32.const -1))",
+        ),
+        (
+            "a table by nothing",
+            "(table.grow $t (ref.null func) (global.get $zero))",
+        ),
+        (
+            "a table by one at first",
+            "(table.grow $t (ref.null func) (i32.const 1))",
+        ),
+        (
+            "a table of others by nothing",
+            "(table.grow $x (ref.null extern) (global.get $zero))",
+        ),
+    ] {
+        let many = format!("(drop {growth})").repeat(5_000);
+        let function = fixture.deploy(&module(
+            "(table $t 1 funcref) (table $x 1 externref) (global $zero (mut i32) (i32.const 0))",
+            &format!(
+                r#"(func (export "_start") (local $left i32)
+                     {many}
+                     (local.set $left (i32.const 1000000))
+                     (loop $more
+                         (drop {growth})
+                         (br_if $more (local.tee $left (i32.sub (local.get $left) (i32.const 1))))))"#
+            ),
+        ));
+        on_a_stack_of(STACKS[0], || {
+            let exit = fixture.run(&function, b"").exit;
+            assert_eq!(exit, GuestExit::Exit(0), "{kind}");
+        });
+    }
+}
+
 /// Cancelling ends a loop.
 pub fn a_loop_is_cancelled(fixture: &Fixture) {
     is_cancelled(fixture, &command("", "(loop $l (br $l))"));

@@ -68,6 +68,7 @@ macro_rules! for_each_case {
             ends::an_initialize_ends_at_its_deadline
             ends::recursion_without_end_is_a_trap_on_any_stack
             ends::deep_recursion_within_reason_works_on_any_stack
+            ends::millions_of_growths_work_on_any_stack
             ends::a_wait_ends_at_its_deadline
             ends::a_loop_is_cancelled
             ends::a_wait_is_cancelled
