@@ -84,7 +84,7 @@ func (d *deployment) deploy(app *App) error {
 	start := time.Now()
 	f, loaded, err := loadFunction(d.ctx, key, wasm, d.module, config, s)
 	if err != nil {
-		return err
+		return inSample(d.sample, config.Name, err)
 	}
 	d.key = &key
 	d.function.Store(f)
@@ -115,8 +115,8 @@ func (d *deployment) read() ([]byte, *engine.FunctionConfig, *script, fileStates
 	if d.sample == "" {
 		return wasm, &config, s, seen, nil
 	}
-	// Half of a sample is not valid JSON, so there is no need to wait until the file stays as it is.
-	text, sample, err := readSample(d.sample, d.config.MaxBody)
+	// The engine refuses half of a sample, so there is no need to wait until the file stays as it is.
+	text, sample, err := readSample(d.sample)
 	config.Warmup = &engine.Warmup{Rounds: d.config.Warmup.Rounds, Sample: text}
 	seen.sample = sample
 	return wasm, &config, s, seen, err
@@ -218,7 +218,7 @@ func (d *deployment) replace(done *reloaded) (int, error) {
 	case err != nil && d.ctx.Err() != nil:
 		return 0, errReplaced
 	case err != nil:
-		return 0, withoutName(d.config.Name, err)
+		return 0, withoutName(d.config.Name, inSample(d.sample, config.Name, err))
 	}
 	done.Changed, done.Source = true, f.facts.Source
 	if loaded {

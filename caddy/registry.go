@@ -139,6 +139,11 @@ func (*sharedFunction) Destruct() error { return nil }
 
 // newFunctionKey returns the key of a function.
 func newFunctionKey(e *sharedEngine, wasm []byte, config *engine.FunctionConfig, maxConcurrency int) (functionKey, error) {
+	if warmup := config.Warmup; warmup != nil {
+		keyed := *config
+		keyed.Warmup = &engine.Warmup{Rounds: warmup.Rounds, Sample: sampleKey(warmup.Sample)}
+		config = &keyed
+	}
 	text, err := json.Marshal(config)
 	return functionKey{engine: e, wasm: sha256.Sum256(wasm), config: sha256.Sum256(text), maxConcurrency: maxConcurrency}, err
 }

@@ -28,9 +28,10 @@ func TestSnapshotSettings(t *testing.T) {
 	var got *engine.FunctionConfig
 	s.fake.Deploy = func(_ []byte, config *engine.FunctionConfig) error {
 		got = config
-		return nil
+		return refuseSample(config)
 	}
-	sample := s.module("sample.json", strings.ReplaceAll(exampleSample, ",", ",\n\t"))
+	text := strings.ReplaceAll(exampleSample, ",", ",\n\t")
+	sample := s.module("sample.json", text)
 	global := func(setting, config string) string {
 		return strings.Replace(config, "{\n\tadmin", "{\n\tgojinn {\n\t\tsnapshot "+setting+"\n\t}\n\tadmin", 1)
 	}
@@ -42,7 +43,7 @@ func TestSnapshotSettings(t *testing.T) {
 		"on":                 {s.simple("snapshot on", "env TENANT {env.TENANT}"), "on", nil},
 		"a global value":     {global("off", s.simple()), "off", nil},
 		"both":               {global("off", s.simple("snapshot auto", "warmup 3")), "auto", &engine.Warmup{Rounds: 3}},
-		"a sample":           {s.simple("warmup 100 DIR/sample.json"), "auto", &engine.Warmup{Rounds: 100, Sample: exampleSample + "\n"}},
+		"a sample":           {s.simple("warmup 100 DIR/sample.json"), "auto", &engine.Warmup{Rounds: 100, Sample: text}},
 		"per-request values": {s.simple("args {http.request.host}", "warmup 1"), "auto", &engine.Warmup{Rounds: 1}},
 	} {
 		got = nil
@@ -65,12 +66,24 @@ func TestSnapshotSettings(t *testing.T) {
 			t.Errorf("got %v\nwant %s", err, want)
 		}
 	}
-	s.module("sample.json", "\n{\"method\":\n 1}")
-	if err := s.load(s.simple("warmup 3 DIR/sample.json")); err == nil || !strings.Contains(err.Error(), sample+":3:2: \"method\" must be a string") {
+	s.module("sample.json", "{}")
+	if err := s.load(s.simple("warmup 3 DIR/sample.json")); err == nil ||
+		!strings.Contains(err.Error(), "function hello ("+s.dir+"/hello.wasm): the sample of warmup, "+sample+":1:1: the request lacks") {
 		t.Errorf("a mistake in the sample: got %v", err)
 	}
 	if res := s.get("/"); res.StatusCode != 200 {
 		t.Errorf("after configs that were refused: %d", res.StatusCode)
+	}
+}
+
+// refuseSample refuses the sample {} as the engine does.
+func refuseSample(config *engine.FunctionConfig) error {
+	if config.Warmup == nil || config.Warmup.Sample != "{}" {
+		return nil
+	}
+	return &engine.Error{
+		Code:    engine.CodeBadConfig,
+		Message: "function " + config.Name + `: the sample of warmup, 1:1: the request lacks "method", which every request has`,
 	}
 }
 
@@ -229,13 +242,13 @@ func TestSampleIdentifiesTheFunction(t *testing.T) {
 func TestWatchFollowsTheSample(t *testing.T) {
 	s := newServer(t)
 	s.fake.Handle = func(c *enginetest.Call) enginetest.Reply {
-		return enginetest.OK(strings.TrimSuffix(c.Config.Warmup.Sample, "\n"))
+		return enginetest.OK(c.Config.Warmup.Sample)
 	}
 	s.fake.Deploy = func(_ []byte, config *engine.FunctionConfig) error {
 		if strings.Contains(config.Warmup.Sample, "trap") {
 			return errors.New("function " + config.Name + ": the sample ends in a trap")
 		}
-		return nil
+		return refuseSample(config)
 	}
 	sample := s.module("sample.json", sampleOf("first"))
 	s.mustLoad(s.simple("warmup 3 DIR/sample.json", "watch"))

@@ -155,8 +155,13 @@ impl<'a> Setting<'a> {
     }
 
     fn config(&self) -> FunctionConfig {
-        let sample = (!self.sample.is_empty())
-            .then(|| format!(r#"{{"method":"GET","uri":"/?{}"}}"#, self.sample).into_bytes());
+        let sample = (!self.sample.is_empty()).then(|| {
+            format!(
+                r#"{{"method":"GET","uri":"/?{}","headers":{{}},"body":"","trace_id":"sample"}}"#,
+                self.sample
+            )
+            .into_bytes()
+        });
         FunctionConfig {
             name: "case".into(),
             args: self

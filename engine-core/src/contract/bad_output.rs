@@ -6,22 +6,40 @@ use std::fmt;
 ///
 /// The message is for the log. Its length is bounded, and quoted parts of the guest's output are escaped.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct BadOutput(String);
+pub struct BadOutput {
+    /// The byte of the output at which it breaks the rule, if it is one byte.
+    offset: Option<usize>,
+    message: String,
+}
 
 impl BadOutput {
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self(message.into())
+        Self {
+            offset: None,
+            message: message.into(),
+        }
     }
 
     /// A rule that is broken at the byte `offset` of the output.
-    pub(super) fn at(offset: usize, message: impl fmt::Display) -> Self {
-        Self(format!("byte {offset}: {message}"))
+    pub(super) fn at(offset: usize, message: impl Into<String>) -> Self {
+        Self {
+            offset: Some(offset),
+            message: message.into(),
+        }
+    }
+
+    /// The offset, and the message without it.
+    pub(super) fn into_parts(self) -> (Option<usize>, String) {
+        (self.offset, self.message)
     }
 }
 
 impl fmt::Display for BadOutput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        if let Some(offset) = self.offset {
+            write!(f, "byte {offset}: ")?;
+        }
+        f.write_str(&self.message)
     }
 }
 

@@ -9,6 +9,7 @@
 //! - Output of a guest is untrusted: parsing it takes memory and time in proportion to its length at most.
 
 mod bad_output;
+mod bad_sample;
 mod headers;
 pub mod http_wasm;
 pub mod json;
@@ -25,6 +26,7 @@ use crate::limits::SandboxLimits;
 use http_wasm::Exchange;
 
 pub use bad_output::BadOutput;
+pub use bad_sample::BadSample;
 pub use headers::{MAX_HEADER_BYTES, MAX_HEADERS};
 pub use next::{HeaderChanges, Next};
 pub use request::Request;
@@ -74,6 +76,13 @@ pub trait Contract: Send + Sync + fmt::Debug + 'static {
     /// Sample requests, as a guest reads them. A snapshot is verified with them if the configuration has no sample. The
     /// first one is also used to warm up.
     fn samples(&self) -> Vec<Vec<u8>>;
+
+    /// Checks a sample request that a user wrote for a function which accepts bodies of at most `max_body` bytes, and
+    /// returns it as a guest reads it. Called once for a deployment.
+    ///
+    /// # Errors
+    /// If the text is not a request of this contract.
+    fn check_sample(&self, text: &[u8], max_body: usize) -> Result<Vec<u8>, BadSample>;
 }
 
 /// The contract with that name, if there is one.

@@ -26,6 +26,7 @@ pub(super) fn deploy(
     cancel: &Cancel,
 ) -> Result<Function> {
     check_limits(&config.limits)?;
+    check_sample(&mut config)?;
     let program = program(&mut config)?;
     let per_request_values = count_per_request_values(&config);
     let mounts = match config.mounts.as_slice() {
@@ -167,6 +168,22 @@ fn check_limits(limits: &SandboxLimits) -> Result<()> {
     Ok(())
 }
 
+/// Checks the sample of the warm-up, and brings it to the form in which the guest reads requests.
+fn check_sample(config: &mut FunctionConfig) -> Result<()> {
+    let Some(sample) = config
+        .warmup
+        .as_mut()
+        .and_then(|warmup| warmup.sample.as_mut())
+    else {
+        return Ok(());
+    };
+    *sample = config
+        .contract
+        .check_sample(sample, config.limits.body)
+        .map_err(|wrong| Error::config(format!("the sample of warmup, {wrong}")))?;
+    Ok(())
+}
+
 /// The program, with empty per-request values. Also fills in `config.program` if it is empty.
 fn program(config: &mut FunctionConfig) -> Result<Program> {
     if config.program.is_empty() {
@@ -223,6 +240,32 @@ fn program(config: &mut FunctionConfig) -> Result<Program> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::Warmup;
+
+    #[test]
+    fn a_sample_is_checked() {
+        let mut config = FunctionConfig::default();
+        assert!(check_sample(&mut config).is_ok(), "there is no warm-up");
+        let sample = |text: &str| {
+            let (rounds, sample) = (3, Some(text.as_bytes().to_vec()));
+            Some(Warmup { rounds, sample })
+        };
+        config.warmup = sample("{\n}");
+        let error = check_sample(&mut config).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::Config);
+        let expected = "the sample of warmup, 1:1: the request lacks";
+        assert!(error.to_string().starts_with(expected), "{error}");
+
+        let request =
+            r#"{ "method":"GET", "uri":"/", "headers":{}, "body":"1234", "trace_id":"t" }"#;
+        config.warmup = sample(request);
+        check_sample(&mut config).unwrap();
+        let line = [request.replace(' ', ""), "\n".to_owned()].concat();
+        assert_eq!(config.warmup, sample(&line));
+        config.limits.body = 3;
+        let error = check_sample(&mut config).unwrap_err().to_string();
+        assert!(error.contains("the 3 of max_body"), "{error}");
+    }
 
     #[test]
     fn a_program_is_checked() {

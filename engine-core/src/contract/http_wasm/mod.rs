@@ -8,7 +8,7 @@ mod exchange;
 mod fields;
 mod reply;
 
-use super::{BadOutput, Contract, Request, Response};
+use super::{BadOutput, BadSample, Contract, Request, Response};
 use crate::limits::SandboxLimits;
 
 pub(crate) use exchange::FEATURES;
@@ -58,5 +58,11 @@ impl Contract for HttpWasm {
     /// The URIs of the samples: that is all there is of them.
     fn samples(&self) -> Vec<Vec<u8>> {
         vec![b"/".to_vec(), b"/sample?a=1".to_vec()]
+    }
+
+    /// Refuses every text: guests of http-wasm are not warmed up.
+    fn check_sample(&self, text: &[u8], _: usize) -> Result<Vec<u8>, BadSample> {
+        let message = "guests of http-wasm are not warmed up; leave warmup out";
+        Err(BadSample::at(text, 0, message.to_owned()))
     }
 }

@@ -4,13 +4,14 @@ mod fields;
 mod next;
 mod parse;
 mod reader;
+mod sample;
 mod samples;
 mod scan;
 #[cfg(test)]
 mod tests;
 mod write;
 
-use super::{BadOutput, Begins, Contract, Request, Response, Scan};
+use super::{BadOutput, BadSample, Begins, Contract, Request, Response, Scan};
 
 /// The contract `json`, as a value.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +46,10 @@ impl Contract for Json {
 
     fn samples(&self) -> Vec<Vec<u8>> {
         samples::all()
+    }
+
+    fn check_sample(&self, text: &[u8], max_body: usize) -> Result<Vec<u8>, BadSample> {
+        sample::check(text, max_body)
     }
 }
 

@@ -10,17 +10,17 @@ use super::super::headers::compare_ignoring_case;
 use super::super::{BadOutput, HeaderChanges, Response, after_line_break};
 use super::fields;
 use super::next::{self, Positions};
-use super::reader::{BYTE_ORDER_MARK, Reader};
+use super::reader::{BYTE_ORDER_MARK, OUTPUT, Reader};
 
 /// The maximum number of keys beside the known ones. Each is remembered, so that it is refused if it occurs again.
 const MAX_UNKNOWN_KEYS: usize = 256;
 
 /// See [`parse_response`](super::parse_response).
 pub(super) fn response(stdout: &[u8]) -> Result<Response<'_>, BadOutput> {
-    match Reader::new(stdout) {
+    match Reader::new(stdout, &OUTPUT) {
         Ok(reader) => read(reader, stdout),
         // The body of a stream may be any bytes.
-        Err(error) => match read(Reader::of_valid_part(stdout), stdout) {
+        Err(error) => match read(Reader::of_valid_part(stdout, &OUTPUT), stdout) {
             Ok(response) if response.streams => Ok(response),
             _ => Err(error),
         },

@@ -16,13 +16,39 @@ pub(super) const MAX_DEPTH: usize = 127;
 /// The character that some programs write in front of any text.
 pub(super) const BYTE_ORDER_MARK: char = '\u{feff}';
 
-const PRINT_ONE_OBJECT: &str =
-    "print exactly one JSON object to stdout, and anything else (such as logs) to stderr";
+/// What a text is, for errors.
+pub(super) struct Subject {
+    /// How the text is called.
+    name: &'static str,
+    /// What to do if it is not UTF-8.
+    not_utf8: &'static str,
+    /// What to do if its syntax is wrong.
+    syntax: &'static str,
+    /// What is wrong if it goes on after the object.
+    more: &'static str,
+}
+
+/// The output of a guest.
+pub(super) const OUTPUT: Subject = Subject {
+    name: "the output",
+    not_utf8: "send a binary body base64-encoded as body_base64",
+    syntax: "print exactly one JSON object to stdout, and anything else (such as logs) to stderr",
+    more: "more output after the response",
+};
+
+/// A sample request.
+pub(super) const SAMPLE: Subject = Subject {
+    name: "the sample",
+    not_utf8: "write a body that is not text into \"body_base64\"",
+    syntax: "a sample is exactly one JSON object",
+    more: "more text after the request",
+};
 
 /// A position in a JSON text.
 pub(super) struct Reader<'a> {
     text: &'a str,
     at: usize,
+    subject: &'static Subject,
 }
 
 /// A string as it is between its quotes: checked, but not decoded.
@@ -35,30 +61,30 @@ pub(super) struct Raw<'a> {
 
 impl<'a> Reader<'a> {
     /// A reader at the start of `text`, which must be UTF-8. A byte order mark is skipped.
-    pub(super) fn new(text: &'a [u8]) -> Result<Self, BadOutput> {
+    pub(super) fn new(text: &'a [u8], subject: &'static Subject) -> Result<Self, BadOutput> {
         match std::str::from_utf8(text) {
-            Ok(text) => Ok(Self::of(text)),
+            Ok(text) => Ok(Self::of(text, subject)),
             Err(error) => Err(BadOutput::at(
                 error.valid_up_to(),
-                "the output is not UTF-8; send a binary body base64-encoded as body_base64",
+                format!("{} is not UTF-8; {}", subject.name, subject.not_utf8),
             )),
         }
     }
 
     /// A reader at the start of `text`, which ends where `text` ceases to be UTF-8.
-    pub(super) fn of_valid_part(text: &'a [u8]) -> Self {
+    pub(super) fn of_valid_part(text: &'a [u8], subject: &'static Subject) -> Self {
         let valid = text.utf8_chunks().next();
-        Self::of(valid.map_or("", |chunk| chunk.valid()))
+        Self::of(valid.map_or("", |chunk| chunk.valid()), subject)
     }
 
-    fn of(text: &'a str) -> Self {
+    fn of(text: &'a str, subject: &'static Subject) -> Self {
         let marked = text.starts_with(BYTE_ORDER_MARK);
         let at = if marked {
             BYTE_ORDER_MARK.len_utf8()
         } else {
             0
         };
-        Self { text, at }
+        Self { text, at, subject }
     }
 
     /// The position as an offset in bytes, for errors.
@@ -250,14 +276,18 @@ impl<'a> Reader<'a> {
                 BadOutput::at(
                     self.at,
                     format!(
-                        "expected {expected}, found {}; {PRINT_ONE_OBJECT}",
-                        Excerpt(word)
+                        "expected {expected}, found {}; {}",
+                        Excerpt(word),
+                        self.subject.syntax
                     ),
                 )
             }
             None => BadOutput::at(
                 self.at,
-                format!("the output ends where {expected} was expected; {PRINT_ONE_OBJECT}"),
+                format!(
+                    "{} ends where {expected} was expected; {}",
+                    self.subject.name, self.subject.syntax
+                ),
             ),
         }
     }
@@ -269,8 +299,10 @@ impl<'a> Reader<'a> {
             Some(_) => Err(BadOutput::at(
                 self.at,
                 format!(
-                    "more output after the response: {}; {PRINT_ONE_OBJECT}",
-                    Excerpt(&self.text[self.at..])
+                    "{}: {}; {}",
+                    self.subject.more,
+                    Excerpt(&self.text[self.at..]),
+                    self.subject.syntax
                 ),
             )),
         }
@@ -317,6 +349,11 @@ impl<'a> Reader<'a> {
 }
 
 impl<'a> Raw<'a> {
+    /// The offset of its opening quote.
+    pub(super) fn begin(self) -> usize {
+        self.at - 1
+    }
+
     /// The text with its escapes decoded.
     #[inline]
     pub(super) fn decode(self) -> Result<Cow<'a, str>, BadOutput> {

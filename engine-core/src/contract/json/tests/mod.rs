@@ -4,3 +4,4 @@ mod hostile;
 mod next;
 mod request;
 mod response;
+mod sample;
