@@ -9,6 +9,7 @@
 //! must be one that a call in that function pushes, frames must lead from the stack pointer to the goroutine's first function,
 //! a generator must hold the very block its seed gives. What is not exactly as Go leaves it is an error, in words for the log.
 
+mod dates;
 mod park;
 mod random;
 mod rewind;
@@ -21,10 +22,11 @@ use std::ops::Range;
 use crate::go::{G, GoCommand, PAUSE, SP};
 use crate::start::GlobalValue;
 
+pub(crate) use dates::{asked_for_date, keeps_date};
 pub(crate) use park::{main_frame, park};
 pub(crate) use random::generators;
 pub(crate) use rewind::rewind;
-pub(crate) use stamps::collector_stamps;
+use stamps::collector_stamps;
 
 /// The values of a program's globals, in the order of their indices: all eight of a Go command are captured.
 type Globals = [(String, GlobalValue)];
@@ -85,7 +87,7 @@ impl Goroutine {
 
 /// The addresses below the stack pointer in the running goroutine's stack: what they hold is written before it is read again. Empty
 /// if the state is not that of a Go program.
-pub(crate) fn unused_stack(go: &GoCommand, memory: &[u8], globals: &Globals) -> Range<u64> {
+fn unused_stack(go: &GoCommand, memory: &[u8], globals: &Globals) -> Range<u64> {
     let found = Goroutine::running(go, memory, globals).ok();
     let lowest = found.and_then(|found| Some((word(memory, found.g + G_STACK)?, found.sp)));
     // The program counter at which it goes on is in the word below the stack pointer.

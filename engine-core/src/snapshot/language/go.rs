@@ -1,4 +1,6 @@
-//! Commands built by Go's compiler, which can be stopped in the middle: in the read of a request.
+//! The language `go`: commands built by Go's compiler, which can be stopped in the middle, in the read of a request.
+//!
+//! This is the order of their runs. What has to be known about Go's memory is in [`crate::go`].
 
 use super::{Language, WARMED, answered, asked_for_nothing, drew_nothing, silent};
 use crate::backend::Captured;
@@ -32,14 +34,6 @@ impl Go<'_> {
         let Captured { memory, globals } = &mut checkpoint.state;
         go::park(self.go, memory, globals)?;
         Ok(checkpoint)
-    }
-
-    /// The times that Go's garbage collector stored, and the program's readings of the realtime clock without them.
-    fn dates<'c>(&self, checkpoint: &'c Checkpoint) -> (Vec<u64>, impl Iterator<Item = u64> + 'c) {
-        let stamps = go::collector_stamps(self.go, &checkpoint.state.memory);
-        let own = stamps.clone();
-        let readings = checkpoint.asked.realtime.iter().copied();
-        (stamps, readings.filter(move |time| !own.contains(time)))
     }
 }
 
@@ -112,14 +106,14 @@ impl Language for Go<'_> {
     }
 
     fn start_is_fresh(&self, first: &Checkpoint, _other: &Checkpoint) -> Result<(), String> {
-        // Go's runtime draws the seed of its generators, which are patched, and stores when collections ended.
+        // Go's runtime draws the seed of its generators, which are patched.
         asked_for_nothing(&first.asked, &[crate::go::RUNTIME_SEED])?;
-        match self.dates(first).1.next() {
-            None => Ok(()),
-            Some(_) => Err(
+        if go::asked_for_date(self.go, &first.state.memory, &first.asked.realtime) {
+            return Err(
                 "it asks for the date before it reads its request: that would be the same in every request".into(),
-            ),
+            );
         }
+        Ok(())
     }
 
     fn warm_up_is_fresh(
@@ -129,53 +123,25 @@ impl Language for Go<'_> {
         again: &mut dyn FnMut() -> Result<Checkpoint, String>,
     ) -> Result<(), String> {
         drew_nothing(warm)?;
-        let (stamps, mut dates) = self.dates(warm);
-        if dates.next().is_none() {
+        if !go::asked_for_date(self.go, &warm.state.memory, &warm.asked.realtime) {
             return Ok(());
         }
-        // Both runs had the same entropy, so a difference in memory comes from the date.
         let again = again()?;
-        let other_stamps = self.dates(&again).0;
-        let kept = || {
-            Err("it asks for the date while it answers the sample, and keeps something of it in its memory: that would be the same \
-                 in every request"
-                .to_owned())
-        };
-        let same_shape = warm.state.memory.len() == again.state.memory.len()
-            && warm.state.globals == again.state.globals
-            && stamps.len() == other_stamps.len();
-        if !same_shape {
-            return kept();
-        }
-        let unused = go::unused_stack(self.go, &warm.state.memory, &warm.state.globals);
-        for (at, (one, other)) in words(&warm.state.memory)
-            .zip(words(&again.state.memory))
-            .enumerate()
-        {
-            let at = 8 * at as u64;
-            let is_stamp = || {
-                stamps
-                    .iter()
-                    .zip(&other_stamps)
-                    .any(|(a, b)| forms(*a).zip(forms(*b)).any(|pair| pair == (one, other)))
-            };
-            if one != other && !unused.contains(&at) && !is_stamp() {
-                return kept();
-            }
+        let (warm, again) = (&warm.state, &again.state);
+        let keeps = go::keeps_date(
+            self.go,
+            (&warm.memory, &warm.globals),
+            (&again.memory, &again.globals),
+        );
+        if keeps {
+            return Err(
+                "it asks for the date while it answers the sample, and keeps something of it in its memory: that would be \
+                 the same in every request"
+                    .into(),
+            );
         }
         Ok(())
     }
-}
-
-/// The forms in which the collector keeps the time of a cycle: one number, and seconds with nanoseconds.
-fn forms(time: u64) -> impl Iterator<Item = u64> {
-    let second = 1_000_000_000;
-    [time, time / second, time % second].into_iter()
-}
-
-fn words(memory: &[u8]) -> impl Iterator<Item = u64> {
-    let words = memory.as_chunks::<8>().0.iter();
-    words.map(|word| u64::from_le_bytes(*word))
 }
 
 fn resume(checkpoint: &Checkpoint) -> Result<StartPlan, String> {

@@ -1,5 +1,6 @@
 //! Tests of parking and rewinding a program of a dozen functions, and of states that must be refused.
 
+mod dates;
 mod park;
 mod random;
 mod rewind;
@@ -122,6 +123,18 @@ impl Stopped {
         for (index, field) in [i, n, c].into_iter().enumerate() {
             self.memory[place + 288 + 4 * index..][..4].copy_from_slice(&field.to_le_bytes());
         }
+    }
+
+    /// Writes the times at which the collector ended its cycles.
+    fn collected(&mut self, times: &[u64]) {
+        self.set(MEMSTATS, times.last().copied().unwrap_or(0));
+        for (cycle, end) in (0..).zip(times) {
+            self.set(MEMSTATS + 16 + 8 * cycle, 30_000);
+            self.set(MEMSTATS + 2064 + 8 * cycle, *end);
+        }
+        let cycles = times.len() as u64;
+        self.set(MEMSTATS + 8, 30_000 * cycles);
+        self.set(MEMSTATS + 4112, cycles | 1 << 32);
     }
 
     fn word(&self, at: u64) -> u64 {
