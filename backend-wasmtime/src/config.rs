@@ -1,13 +1,10 @@
-//! The settings of wasmtime: which memory sandboxes get, and everything that determines the compiled code.
+//! The settings of wasmtime: its memories, and everything that determines the compiled code.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use engine_core::memory::{GUARD, RESERVED};
-use wasmtime::{
-    Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
-    WasmBacktraceDetails,
-};
+use wasmtime::{Config, OptLevel, WasmBacktraceDetails};
 
 use crate::memory::{GC_GUARD, GC_RESERVED, Memories};
 use crate::stack::{STACK, Stacks};
@@ -22,8 +19,6 @@ const FRAMES: usize = 16;
 /// Settings of [`Wasmtime`](crate::Wasmtime). The default is what a server should run.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct WasmtimeConfig {
-    /// Where sandboxes get their linear memory. The other modes are for comparisons only.
-    pub memory: MemoryMode,
     /// The number of threads that compile one module, at the lowest priority. Default: all cores except one, at least
     /// one, so that one core serves undisturbed. One more thread, at a low priority, joins them if they get almost
     /// nothing of the machine.
@@ -37,36 +32,14 @@ impl Default for WasmtimeConfig {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Self {
-            memory: MemoryMode::Slots,
             compile_threads: (cores - 1).max(1),
             kept: 32 * cores,
         }
     }
 }
 
-/// Where sandboxes get their linear memory.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
-pub enum MemoryMode {
-    /// engine-core's copy-on-write slots, through wasmtime's `MemoryCreator`. A sandbox without a slot gets a separate
-    /// mapping.
-    #[default]
-    Slots,
-    /// A new mapping by wasmtime for every sandbox.
-    OnDemand,
-    /// wasmtime's own pooling allocator.
-    Pooling {
-        /// The maximum number of sandboxes at the same time.
-        instances: u32,
-        /// The bytes of each memory that stay resident between two sandboxes. wasmtime's default is 0.
-        keep_resident: usize,
-        /// Whether resets ask the kernel which pages are dirty. For measurements only: wasmtime 48's scan asks for
-        /// pages that are present, and misses a page that is being migrated or swapped out at that moment.
-        scan: bool,
-    },
-}
-
 impl WasmtimeConfig {
-    /// These settings as wasmtime's configuration.
+    /// These settings as wasmtime's configuration, without its memories.
     pub(crate) fn to_wasmtime(&self) -> Config {
         let mut config = Config::new();
 
@@ -104,41 +77,23 @@ impl WasmtimeConfig {
             .generate_address_map(false)
             .native_unwind_info(false);
 
-        match self.memory {
-            MemoryMode::Slots => {
-                config
-                    .with_host_memory(Arc::new(Memories))
-                    .memory_reservation(RESERVED as u64)
-                    .memory_guard_size(GUARD as u64)
-                    .memory_may_move(false)
-                    .guard_before_linear_memory(false)
-                    // `Memories` distinguishes a heap for references from a guest's memory by its reservation.
-                    .gc_heap_reservation(GC_RESERVED as u64)
-                    .gc_heap_guard_size(GC_GUARD as u64)
-                    .gc_heap_reservation_for_growth(0)
-                    .gc_heap_may_move(false)
-                    // engine-core has the images. wasmtime's images would be used with memory that is not wasmtime's,
-                    // and panic.
-                    .memory_init_cow(false);
-            }
-            MemoryMode::OnDemand => {}
-            MemoryMode::Pooling {
-                instances,
-                keep_resident,
-                scan,
-            } => {
-                let mut pool = PoolingAllocationConfig::new();
-                pool.total_core_instances(instances)
-                    .total_memories(instances)
-                    .total_tables(instances)
-                    .total_gc_heaps(instances)
-                    .max_core_instance_size(16 << 20)
-                    .table_elements(1 << 20)
-                    .linear_memory_keep_resident(keep_resident)
-                    .pagemap_scan(if scan { Enabled::Yes } else { Enabled::No });
-                config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-            }
-        }
         config
     }
+}
+
+/// Lets wasmtime get its memories from engine-core.
+pub(crate) fn host_memory(config: &mut Config) {
+    config
+        .with_host_memory(Arc::new(Memories))
+        .memory_reservation(RESERVED as u64)
+        .memory_guard_size(GUARD as u64)
+        .memory_may_move(false)
+        .guard_before_linear_memory(false)
+        // `Memories` distinguishes a heap for references from a guest's memory by its reservation.
+        .gc_heap_reservation(GC_RESERVED as u64)
+        .gc_heap_guard_size(GC_GUARD as u64)
+        .gc_heap_reservation_for_growth(0)
+        .gc_heap_may_move(false)
+        // engine-core has the images. wasmtime's images would be used with memory that is not wasmtime's, and panic.
+        .memory_init_cow(false);
 }

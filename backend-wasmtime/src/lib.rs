@@ -30,7 +30,7 @@ use engine_core::wasm::{Features, Wasm};
 use engine_core::{Error, ErrorKind, Interrupt, Result};
 use wasmtime::{Engine, Linker};
 
-pub use config::{MemoryMode, WasmtimeConfig};
+pub use config::WasmtimeConfig;
 
 use instance::Data;
 use module::WasmtimeModule;
@@ -48,6 +48,8 @@ pub struct Wasmtime {
 /// The part of the backend that its modules share.
 struct Shared {
     config: WasmtimeConfig,
+    /// Whether sandboxes get slots of engine-core.
+    slots: bool,
     engine: Engine,
     linker: Linker<Data>,
     /// For guests that may be suspended: their hostcalls that wait are asynchronous.
@@ -61,6 +63,23 @@ struct Shared {
 impl Wasmtime {
     /// A backend with the settings `config`. Fails if this machine cannot run wasmtime.
     pub fn new(config: WasmtimeConfig) -> Result<Self> {
+        Self::set_up(config, true, config::host_memory)
+    }
+
+    /// A backend for comparisons: wasmtime makes the memories, with the settings that `memories` makes, and sandboxes get
+    /// no slots. Fails if this machine cannot run wasmtime.
+    pub fn without_slots(
+        config: WasmtimeConfig,
+        memories: impl FnOnce(&mut wasmtime::Config),
+    ) -> Result<Self> {
+        Self::set_up(config, false, memories)
+    }
+
+    fn set_up(
+        config: WasmtimeConfig,
+        slots: bool,
+        memories: impl FnOnce(&mut wasmtime::Config),
+    ) -> Result<Self> {
         let failed = |error| {
             Error::new(
                 ErrorKind::Unsupported,
@@ -68,7 +87,9 @@ impl Wasmtime {
             )
             .because(trap::boxed(error))
         };
-        let engine = Engine::new(&config.to_wasmtime()).map_err(failed)?;
+        let mut settings = config.to_wasmtime();
+        memories(&mut settings);
+        let engine = Engine::new(&settings).map_err(failed)?;
         let mut linker = Linker::new(&engine);
         let unwinder = Arc::new(trap::Unwinder::new().map_err(failed)?);
         hostcalls::define(&mut linker, &unwinder).map_err(failed)?;
@@ -78,6 +99,7 @@ impl Wasmtime {
             shared: Arc::new(Shared {
                 budget: InstanceBudget::new(config.kept),
                 config,
+                slots,
                 linker,
                 suspending,
                 interrupt: Arc::new(Bump(engine.clone())),
@@ -107,7 +129,7 @@ impl Backend for Wasmtime {
         Capabilities {
             native_artifact: true,
             maps_artifacts: true,
-            slots: self.shared.config.memory == MemoryMode::Slots,
+            slots: self.shared.slots,
             suspends: true,
         }
     }

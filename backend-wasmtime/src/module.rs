@@ -149,7 +149,7 @@ impl Instantiate for WasmtimeModule {
                 .get_module_export(&mut store, export)
                 .and_then(Extern::into_memory);
         }
-        // In the memory modes for comparisons wasmtime makes the memory, with the declared length.
+        // In comparisons (`Wasmtime::without_slots`), wasmtime makes the memory, with the declared length.
         if let Some(memory) = store.data().memory
             && let missing = bytes.saturating_sub(memory.data_size(&store) as u64)
             && missing > 0
@@ -176,19 +176,17 @@ fn at_once<T>(future: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::MemoryMode;
     use crate::{Wasmtime, WasmtimeConfig};
     use engine_core::backend::{Backend, Instance};
     use engine_core::memory::{Image, Pool, PoolConfig};
     use engine_core::wasm::{Features, ModuleLimits, Wasm};
     use engine_core::{GlobalValue, SandboxLimits, Split};
 
-    fn load(memory: MemoryMode, wat: &str) -> (WasmtimeModule, Split) {
-        let backend = Wasmtime::new(WasmtimeConfig {
-            memory,
-            ..WasmtimeConfig::default()
-        })
-        .unwrap();
+    fn load(wat: &str) -> (WasmtimeModule, Split) {
+        load_on(Wasmtime::new(WasmtimeConfig::default()).unwrap(), wat)
+    }
+
+    fn load_on(backend: Wasmtime, wat: &str) -> (WasmtimeModule, Split) {
         let bytes = wat::parse_str(wat).unwrap();
         let wasm = Wasm::parse(bytes, Features::ALL, &ModuleLimits::default()).unwrap();
         let split = Split::of(&wasm).unwrap();
@@ -213,24 +211,22 @@ mod tests {
         make(module, MemorySource::Slot(pool.slot(image, 1 << 20)?))
     }
 
-    const POOLING: MemoryMode = MemoryMode::Pooling {
-        instances: 4,
-        keep_resident: 65_536,
-        scan: false,
-    };
-
     const DATA: &str = r#"(module (memory (export "memory") 1 8) (data (i32.const 65000) "data")
         (func (export "_start")))"#;
 
     #[test]
-    fn memory_without_a_slot_has_the_bytes_that_are_asked_for_in_every_mode() {
-        for mode in [MemoryMode::Slots, MemoryMode::OnDemand, POOLING] {
-            let (module, _) = load(mode, DATA);
+    fn memory_without_a_slot_has_the_bytes_that_are_asked_for() {
+        let config = WasmtimeConfig::default;
+        for (mode, backend) in [
+            ("ours", Wasmtime::new(config())),
+            ("wasmtime's", Wasmtime::without_slots(config(), |_| {})),
+        ] {
+            let (module, _) = load_on(backend.unwrap(), DATA);
             for (bytes, len) in [(0, 1), (65_536, 1), (3 * 65_536, 3)] {
                 let mut instance = make(&module, MemorySource::Engine { bytes }).unwrap();
-                assert_eq!(instance.memory().len(), len * 65_536, "{mode:?}");
-                assert!(instance.memory().iter().all(|&byte| byte == 0), "{mode:?}");
-                assert_eq!(instance.used().peak(), len as u64 * 65_536, "{mode:?}");
+                assert_eq!(instance.memory().len(), len * 65_536, "{mode}");
+                assert!(instance.memory().iter().all(|&byte| byte == 0), "{mode}");
+                assert_eq!(instance.used().peak(), len as u64 * 65_536, "{mode}");
             }
         }
     }
@@ -238,7 +234,7 @@ mod tests {
     #[test]
     fn a_slot_is_the_memory_and_goes_back_with_its_instance() {
         let pool = Pool::new(PoolConfig::default()).unwrap();
-        let (module, split) = load(MemoryMode::Slots, DATA);
+        let (module, split) = load(DATA);
         let longer = Image::new(3 * 65_536, &[(150_000, b"captured")]).unwrap();
         for (image, pages, at, text) in [
             (&*split.image.unwrap(), 1, 65_000, &b"data"[..]),
@@ -256,7 +252,7 @@ mod tests {
     #[test]
     fn an_image_beyond_the_maximum_is_refused_with_a_reason() {
         let pool = Pool::new(PoolConfig::default()).unwrap();
-        let (module, _) = load(MemoryMode::Slots, DATA);
+        let (module, _) = load(DATA);
         let image = Image::new(9 * 65_536, &[]).unwrap();
         let bytes = image.len();
         for refused in [
@@ -271,7 +267,7 @@ mod tests {
     fn a_slot_for_a_module_without_memory_is_a_bug_and_is_given_back() {
         let image = Image::new(65_536, &[]).unwrap();
         let pool = Pool::new(PoolConfig::default()).unwrap();
-        let (module, _) = load(MemoryMode::Slots, r#"(module (func (export "_start")))"#);
+        let (module, _) = load(r#"(module (func (export "_start")))"#);
         let refused = in_slot(&module, &pool, &image).err().unwrap();
         assert!(refused.to_string().contains("has no memory"), "{refused}");
         assert_eq!(pool.stats().busy, 0);
@@ -280,7 +276,6 @@ mod tests {
     #[test]
     fn globals_of_every_width_are_set_and_read() {
         let (module, split) = load(
-            MemoryMode::Slots,
             r#"(module
                 (global (mut i32) (i32.const 1)) (global (mut i64) (i64.const 2))
                 (global (mut f32) (f32.const 3)) (global (export "mine") (mut f64) (f64.const 4))
@@ -319,7 +314,6 @@ mod tests {
     fn a_module_that_works_on_references_keeps_its_slot() {
         let pool = Pool::new(PoolConfig::default()).unwrap();
         let (module, split) = load(
-            MemoryMode::Slots,
             r#"(module (memory (export "memory") 1) (data (i32.const 9) "data") (table 4 externref)
                 (func (export "_start") (table.set (i32.const 0) (table.get (i32.const 1)))))"#,
         );

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use backend_wasmtime::{MemoryMode, Wasmtime, WasmtimeConfig};
+use backend_wasmtime::{Wasmtime, WasmtimeConfig};
 use engine_core::Split;
 use engine_core::backend::{Artifact, Backend};
 use engine_core::wasm::{Features, ModuleLimits, Wasm};
@@ -12,26 +12,27 @@ use engine_core::{
     RawRun, Trap, TrapCode,
 };
 
-const MODES: [MemoryMode; 3] = [
-    MemoryMode::Slots,
-    MemoryMode::OnDemand,
-    MemoryMode::Pooling {
-        instances: 8,
-        keep_resident: 1 << 20,
-        scan: false,
-    },
-];
-
-fn backend(memory: MemoryMode) -> Arc<Wasmtime> {
-    let config = WasmtimeConfig {
-        memory,
-        ..WasmtimeConfig::default()
-    };
-    Arc::new(Wasmtime::new(config).unwrap())
+fn backend() -> Arc<Wasmtime> {
+    Arc::new(Wasmtime::new(WasmtimeConfig::default()).unwrap())
 }
 
-fn engine(memory: MemoryMode) -> Engine {
-    Engine::new(EngineConfig::default(), vec![backend(memory)]).unwrap()
+/// A backend whose memories wasmtime makes.
+fn other_backend(memories: impl FnOnce(&mut wasmtime::Config)) -> Arc<Wasmtime> {
+    Arc::new(Wasmtime::without_slots(WasmtimeConfig::default(), memories).unwrap())
+}
+
+/// wasmtime's pooling allocator.
+fn pooling(config: &mut wasmtime::Config) {
+    let mut pool = wasmtime::PoolingAllocationConfig::new();
+    pool.total_core_instances(8)
+        .total_memories(8)
+        .total_tables(8)
+        .linear_memory_keep_resident(1 << 20);
+    config.allocation_strategy(wasmtime::InstanceAllocationStrategy::Pooling(pool));
+}
+
+fn engine(backend: Arc<Wasmtime>) -> Engine {
+    Engine::new(EngineConfig::default(), vec![backend]).unwrap()
 }
 
 fn deploy(engine: &Engine, wat: &str) -> Function {
@@ -80,20 +81,24 @@ const COUNTER: &str = r#"(module
 
 #[test]
 fn every_memory_mode_starts_every_sandbox_alike() {
-    for mode in MODES {
-        let engine = engine(mode);
+    for (mode, backend) in [
+        ("slots", backend()),
+        ("on demand", other_backend(|_| {})),
+        ("pooling", other_backend(pooling)),
+    ] {
+        let engine = engine(backend);
         let function = deploy(&engine, COUNTER);
         for _ in 0..20 {
             let run = run(&engine, &function);
-            assert_eq!(run.exit, GuestExit::Exit(144), "{mode:?}");
-            assert_eq!(run.memory_peak, 3 * 65_536, "{mode:?}");
+            assert_eq!(run.exit, GuestExit::Exit(144), "{mode}");
+            assert_eq!(run.memory_peak, 3 * 65_536, "{mode}");
         }
     }
 }
 
 #[test]
 fn recursion_without_end_is_a_trap_on_small_stacks() {
-    let engine = engine(MemoryMode::Slots);
+    let engine = engine(backend());
     let function = deploy(&engine, r#"(module (func $f (export "_start") (call $f)))"#);
     for stack in [64 << 10, 128 << 10, 256 << 10, 600 << 10, 8 << 20] {
         for _ in 0..3 {
@@ -105,7 +110,7 @@ fn recursion_without_end_is_a_trap_on_small_stacks() {
 
 #[test]
 fn deep_recursion_with_hostcalls_works_on_small_stacks() {
-    let engine = engine(MemoryMode::Slots);
+    let engine = engine(backend());
     // Each frame keeps its argument across the calls; the hostcall is made where the stack is deepest, and on the way
     // back.
     let function = deploy(
@@ -129,7 +134,7 @@ fn deep_recursion_with_hostcalls_works_on_small_stacks() {
 
 #[test]
 fn a_trap_says_where() {
-    let engine = engine(MemoryMode::Slots);
+    let engine = engine(backend());
     let function = deploy(
         &engine,
         r#"(module (memory (export "memory") 1)
@@ -156,8 +161,8 @@ fn code() -> Wasm {
 
 #[test]
 fn an_artifact_fits_the_same_configuration_in_another_backend() {
-    let artifact = backend(MemoryMode::Slots).compile(&code()).unwrap();
-    let again = backend(MemoryMode::Slots);
+    let artifact = backend().compile(&code()).unwrap();
+    let again = backend();
     assert_eq!(*artifact.fingerprint(), again.fingerprint());
     // SAFETY: it came unchanged from `compile` of a backend with the same fingerprint.
     unsafe { again.load(&artifact, false) }.map(drop).unwrap();
@@ -165,8 +170,8 @@ fn an_artifact_fits_the_same_configuration_in_another_backend() {
 
 #[test]
 fn an_artifact_of_another_configuration_is_refused() {
-    let artifact = backend(MemoryMode::OnDemand).compile(&code()).unwrap();
-    let other = backend(MemoryMode::Slots);
+    let artifact = other_backend(|_| {}).compile(&code()).unwrap();
+    let other = backend();
     assert_ne!(*artifact.fingerprint(), other.fingerprint());
     // SAFETY: `load` compares the fingerprints before it looks at a byte.
     let refused = unsafe { Arc::clone(&other).load(&artifact, false) }
@@ -192,7 +197,7 @@ fn one_thread_is_enough_to_compile() {
         ..WasmtimeConfig::default()
     };
     let one = Wasmtime::new(config).unwrap().compile(&code()).unwrap();
-    let many = backend(MemoryMode::Slots).compile(&code()).unwrap();
+    let many = backend().compile(&code()).unwrap();
     assert!(
         one.bytes() == many.bytes(),
         "artifacts do not depend on how they were compiled"
@@ -207,7 +212,7 @@ fn code_from_the_cache_is_mapped_and_not_copied() {
             cache: Some(CacheConfig::new(&directory)),
             ..EngineConfig::default()
         };
-        Engine::new(config, vec![backend(MemoryMode::Slots)]).unwrap()
+        Engine::new(config, vec![backend()]).unwrap()
     };
     let first = engine();
     assert_eq!(deploy(&first, COUNTER).facts().source, CodeSource::Compiled);

@@ -20,6 +20,7 @@ pub mod measure;
 pub mod prepared;
 pub mod report;
 pub mod reused;
+pub mod shipped;
 pub mod soak;
 pub mod starts;
 pub mod stock;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use backend_wasmer::{Wasmer, WasmerConfig};
 use backend_wasmi::{Wasmi, WasmiConfig};
-use backend_wasmtime::{MemoryMode, Wasmtime, WasmtimeConfig};
+use backend_wasmtime::{Wasmtime, WasmtimeConfig};
 use engine_core::backend::Backend;
 use engine_core::memory::{PoolConfig, ResetMode};
 use engine_core::{
@@ -16,10 +16,8 @@ use engine_core::{
 use crate::guests::{Guest, request, stdin};
 use crate::prepared::Prepared;
 use crate::reused::Reused;
+use crate::shipped;
 use crate::stock::StockWasmer;
-
-/// Sandboxes that wasmtime's own pooling allocator holds ready.
-const POOLED: u32 = 64;
 
 /// Where a sandbox's memory comes from, or which reference this is.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -182,22 +180,13 @@ impl Workshop {
         if let Some(backend) = self.backends.get(&(kind, variant)) {
             return Ok(Arc::clone(backend));
         }
-        let pooling = |scan| MemoryMode::Pooling {
-            instances: POOLED,
-            // The scan may keep as much resident as our own pool kept when both were compared.
-            keep_resident: if scan { 4 << 20 } else { 0 },
-            scan,
-        };
         let backend: Arc<dyn Backend> = match kind {
-            Kind::Wasmtime => Arc::new(Wasmtime::new(WasmtimeConfig {
-                memory: match variant {
-                    Mode::Fresh => MemoryMode::OnDemand,
-                    Mode::Pooling => pooling(false),
-                    Mode::PoolingScan => pooling(true),
-                    _ => MemoryMode::Slots,
-                },
-                ..WasmtimeConfig::default()
-            })?),
+            Kind::Wasmtime => Arc::new(match variant {
+                Mode::Fresh => shipped::on_demand()?,
+                Mode::Pooling => shipped::pooling(false)?,
+                Mode::PoolingScan => shipped::pooling(true)?,
+                _ => Wasmtime::new(WasmtimeConfig::default())?,
+            }),
             Kind::Wasmer => Arc::new(Wasmer::new(WasmerConfig::default())?),
             Kind::Wasmi => Arc::new(Wasmi::new(WasmiConfig::default())?),
         };
