@@ -5,6 +5,7 @@
 package gojinn
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -460,6 +461,33 @@ func TestBadInput(t *testing.T) {
 	}
 	if res := s.get("/x"); res.StatusCode != 200 {
 		t.Errorf("after a typo: %d", res.StatusCode)
+	}
+}
+
+// A module has one hash in the engine's description, in the admin API, and for sha256sum.
+func TestOneHashForAModule(t *testing.T) {
+	s := newRealServer(t)
+	text := answering(`{"status":200,"body":"a"}`, "").String()
+	s.module("hello.wasm", text)
+	s.mustLoad(s.simple())
+	want := fmt.Sprintf("%x", sha256.Sum256([]byte(text)))
+	if list := s.admin("/gojinn/functions").body; !strings.Contains(list, `"sha256":"`+want+`"`) {
+		t.Errorf("the admin API: %s", list)
+	}
+	described := 0
+	functions.Range(func(_, value any) bool {
+		var facts struct {
+			Hash string `json:"sha256"`
+		}
+		text, err := value.(*sharedFunction).Describe()
+		if err != nil || json.Unmarshal(text, &facts) != nil || facts.Hash != want {
+			t.Errorf("the engine: %s, %v", text, err)
+		}
+		described++
+		return true
+	})
+	if described != 1 {
+		t.Errorf("%d functions were described", described)
 	}
 }
 

@@ -198,7 +198,7 @@ impl Workshop {
     pub fn prepared(&mut self, kind: Kind, mode: Mode, guest: &Guest) -> Result<Prepared> {
         let whole = matches!(mode, Mode::Fresh | Mode::Pooling | Mode::PoolingScan);
         let variant = if whole { mode } else { Mode::Scan };
-        let key = (kind, variant, *guest.wasm.hash());
+        let key = (kind, variant, *guest.wasm.sha256());
         if let Some(prepared) = self.modules.get(&key) {
             return Ok(prepared.clone());
         }

@@ -177,15 +177,15 @@ pub(crate) fn describe_engine(engine: &Engine) -> String {
 /// Describes a function.
 pub(crate) fn describe_function(function: &Function) -> String {
     let facts = function.facts();
-    let hash: String = facts
-        .hash
+    let sha256: String = facts
+        .sha256
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
     serde_json::json!({
         "name": function.name(),
         "backend": facts.backend,
-        "hash": hash,
+        "sha256": sha256,
         "module_bytes": facts.module_bytes,
         "image_bytes": facts.image_bytes,
         "plain_because": facts.plain_because,

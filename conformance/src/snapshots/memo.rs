@@ -48,7 +48,7 @@ impl Backend for Memo {
     }
 
     fn compile(&self, wasm: &Wasm) -> Result<Artifact> {
-        let key = (self.fingerprint(), *wasm.hash());
+        let key = (self.fingerprint(), *wasm.sha256());
         let cell = Arc::clone(self.artifacts.lock().entry(key).or_default());
         let mut compiled = cell.lock();
         match &*compiled {

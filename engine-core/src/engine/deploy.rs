@@ -67,7 +67,7 @@ pub(super) fn deploy(
     let facts = FunctionFacts {
         backend: backend.name(),
         suspends: backend.capabilities().suspends,
-        hash: *wasm.hash(),
+        sha256: *wasm.sha256(),
         module_bytes: wasm.bytes().len(),
         image_bytes: loaded.split.image.as_ref().map(|image| image.len()),
         plain_because: loaded.split.why_not.clone(),

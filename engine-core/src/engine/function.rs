@@ -90,8 +90,8 @@ pub struct FunctionFacts {
     pub backend: &'static str,
     /// Whether a guest that waits costs no thread.
     pub suspends: bool,
-    /// Content hash of the module (BLAKE3).
-    pub hash: [u8; 32],
+    /// SHA-256 of the module.
+    pub sha256: [u8; 32],
     /// Bytes of the module.
     pub module_bytes: usize,
     /// Bytes of initialised memory that all sandboxes share copy-on-write. `None`: they do not share it.

@@ -112,7 +112,7 @@ impl Backend for Fake {
             !self.panic_compiling.load(Ordering::SeqCst),
             "the compiler fell over"
         );
-        let mut bytes = wasm.hash().to_vec();
+        let mut bytes = wasm.sha256().to_vec();
         bytes.extend((0..self.padding).map(|index| (index % 251) as u8));
         let sum = *blake3::hash(&bytes).as_bytes();
         bytes.extend_from_slice(&sum);

@@ -50,7 +50,7 @@ impl Loader {
         let wait = self.compiler.wait(wasm.bytes().len(), cancel);
         let key = ModuleKey {
             backend: backend.name(),
-            hash: *wasm.hash(),
+            sha256: *wasm.sha256(),
             suspends,
         };
         let cell = {
@@ -145,7 +145,7 @@ impl Loader {
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 struct ModuleKey {
     backend: &'static str,
-    hash: [u8; 32],
+    sha256: [u8; 32],
     suspends: bool,
 }
 

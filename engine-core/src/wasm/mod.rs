@@ -21,6 +21,7 @@ pub(crate) mod sniff;
 use std::fmt;
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
 use wasmparser::Validator;
 
 use crate::error::{Error, Result};
@@ -57,7 +58,7 @@ pub const CONTEXT_EXPORT: &str = "gojinn:context";
 #[derive(Clone)]
 pub struct Wasm {
     bytes: Arc<[u8]>,
-    hash: [u8; 32],
+    sha256: [u8; 32],
     features: Features,
     pub(crate) facts: Arc<Facts>,
 }
@@ -85,7 +86,7 @@ impl Wasm {
 
     pub(crate) fn assemble(bytes: Arc<[u8]>, features: Features, facts: Facts) -> Self {
         Self {
-            hash: *blake3::hash(&bytes).as_bytes(),
+            sha256: Sha256::digest(&bytes).into(),
             bytes,
             features,
             facts: Arc::new(facts),
@@ -103,10 +104,10 @@ impl Wasm {
         &self.bytes
     }
 
-    /// BLAKE3 of [`Wasm::bytes`].
+    /// SHA-256 of [`Wasm::bytes`]: the hash by which logs, the admin API and `sha256sum` name a module.
     #[must_use]
-    pub fn hash(&self) -> &[u8; 32] {
-        &self.hash
+    pub fn sha256(&self) -> &[u8; 32] {
+        &self.sha256
     }
 
     /// The optional features that it was validated with. It need not use them.

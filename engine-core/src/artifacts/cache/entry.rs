@@ -43,7 +43,7 @@ impl Identity {
         let mut hasher = blake3::Hasher::new();
         hasher.update(MAGIC);
         hasher.update(&VERSION.to_le_bytes());
-        hasher.update(code.hash());
+        hasher.update(code.sha256());
         for part in [kind, fingerprint.0.as_str(), features.as_str()] {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part.as_bytes());

@@ -240,7 +240,7 @@ impl Compiler {
 
     /// Joins the deployments that wait for `code`. If there is none, this begins its compilation.
     fn join(&self, backend: &Arc<dyn Backend>, code: &Wasm, timeout: Duration) -> Result<Waiter> {
-        let key = (backend.name(), *code.hash());
+        let key = (backend.name(), *code.sha256());
         let mut running = self.running.lock();
         if let Some(one) = running.get_mut(&key) {
             one.waiting += 1;

@@ -146,7 +146,7 @@ pub(super) fn compile(
     let subject = Subject {
         key: &key,
         backend: backend.name(),
-        code_hash: code.hash(),
+        code_hash: code.sha256(),
         fingerprint: &fingerprint,
     };
     let (kind, body) = read_reply(reply, &subject)?;

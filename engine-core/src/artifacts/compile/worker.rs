@@ -77,7 +77,7 @@ fn serve(backend: impl FnOnce(&str) -> Result<Arc<dyn Backend>> + Send) -> io::R
     let subject = Subject {
         key: &order.key,
         backend: &order.backend,
-        code_hash: code.hash(),
+        code_hash: code.sha256(),
         fingerprint,
     };
     write_reply(&output, &subject, kind, body)

@@ -142,7 +142,7 @@ fn code(number: u32) -> String {
     )
     .expect("a module");
     let split = Split::of(&wasm).expect("a module to split");
-    blake3::Hash::from_bytes(*split.code.hash())
+    blake3::Hash::from_bytes(*split.code.sha256())
         .to_hex()
         .to_string()
 }

@@ -48,7 +48,7 @@ impl Hostile {
         let subject = Subject {
             key: &key,
             backend: "fake",
-            code_hash: code.hash(),
+            code_hash: code.sha256(),
             fingerprint: &Fingerprint(fingerprint.into()),
         };
         // SAFETY: descriptor 1 is the reply's file, which no other code uses meanwhile; the process ends below.
