@@ -150,6 +150,72 @@ func TestGuestsCallOut(t *testing.T) {
 	s.findsNoSecret(s.dir)
 }
 
+// A client of an API that knows nothing of Gojinn works over the transport of the Go package, on each backend: it reads pages, sends
+// JSON, and understands the API's errors.
+func TestUnmodifiedClientOfAnAPI(t *testing.T) {
+	api := http.NewServeMux()
+	const issues = "/api/repos/acme/rockets/issues"
+	api.HandleFunc("GET "+issues, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("state") != "open" || r.URL.Query().Get("per_page") != "100" {
+			t.Errorf("the API got %s", r.URL)
+		}
+		first := 1
+		if r.URL.Query().Get("page") == "2" {
+			first = 101
+		} else {
+			w.Header().Set("Link", `<https://`+r.Host+issues+`?page=2>; rel="next", <https://`+r.Host+issues+`?page=2>; rel="last"`)
+		}
+		fmt.Fprintf(w, `[{"number":%d,"title":"überholt","user":{"login":"ann"}},{"number":%d,"title":"b"}]`, first, first+1)
+	})
+	api.HandleFunc("POST "+issues, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if got := strings.TrimSpace(string(body)); got != `{"title":"it \"leaks\""}` || r.Header.Get("Content-Type") != "application/json" {
+			t.Errorf("the API got %s %v", got, r.Header)
+		}
+		w.WriteHeader(http.StatusCreated)
+		io.WriteString(w, `{"number":7,"title":"it \"leaks\""}`)
+	})
+	api.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusNotFound)
+		io.WriteString(w, `{"message":"Not Found"}`)
+	})
+	s := newCalledOut(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer hunter2" || !strings.HasPrefix(r.Header.Get("User-Agent"), "go-github") ||
+			r.Header.Get("X-GitHub-Api-Version") == "" {
+			t.Errorf("the API got %v", r.Header)
+		}
+		api.ServeHTTP(w, r)
+	})
+	var functions []string
+	for _, backend := range backends {
+		for name, repository := range map[string]string{"github": "acme/rockets", "missing": "acme/nothing", "denied": "acme/rockets"} {
+			f := s.function(guest(t, "go-github"), name+"-"+backend, "backend "+backend, "timeout 30s", "env GITHUB_REPOSITORY "+repository)
+			url := s.upstream.URL + "/api"
+			if name == "denied" {
+				url = "https://api.elsewhere.example"
+			}
+			f = strings.ReplaceAll(f, "env API_URL "+s.upstream.URL+"/v1", "env GITHUB_URL "+url)
+			functions = append(functions, strings.ReplaceAll(f, "secret API_KEY", "secret GITHUB_TOKEN"))
+		}
+	}
+	s.mustLoad(s.config(functions...))
+	for _, backend := range backends {
+		if res, want := s.get("/github-"+backend), "#1 überholt, by ann\n#2 b, by \n#101 überholt, by ann\n#102 b, by \n"; res.StatusCode != 200 || res.body != want {
+			t.Errorf("%s: got %d %s", backend, res.StatusCode, res.body)
+		}
+		if res := s.do(s.request("POST", "/github-"+backend, `it "leaks"`)); res.StatusCode != 201 || res.body != "#7 it \"leaks\"\n" {
+			t.Errorf("%s: got %d %s", backend, res.StatusCode, res.body)
+		}
+		if res := s.get("/missing-" + backend); res.StatusCode != 404 || !strings.Contains(res.body, "404 Not Found") {
+			t.Errorf("%s: got %d %s", backend, res.StatusCode, res.body)
+		}
+		if res := s.get("/denied-" + backend); res.StatusCode != 502 || !strings.Contains(res.body, "allow https://api.elsewhere.example") {
+			t.Errorf("%s: got %d %s", backend, res.StatusCode, res.body)
+		}
+	}
+}
+
 // findsNoSecret looks into all files of a directory but the secret's.
 func (s *calledOut) findsNoSecret(dir string) {
 	s.t.Helper()

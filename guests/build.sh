@@ -136,10 +136,9 @@ build_go() (
     cd go
     for guest in hello echo inspect probe fresh; do go build -o "$out/go-$guest.wasm" "./$guest"; done
     for guest in reactor probe-reactor; do go build -buildmode=c-shared -o "$out/go-$guest.wasm" "./$guest"; done
-    # A separate module, so that only this one needs a download.
-    cd markdown
-    go build -o "$out/go-markdown.wasm" .
-    cd ../../gojinn
+    # Separate modules, so that only these need a download.
+    for guest in markdown github; do (cd "$guest" && go build -o "$out/go-$guest.wasm" .); done
+    cd ../gojinn
     go build -o "$out/go-serve.wasm" ./examples/hello
     go build -o "$out/go-mux.wasm" ./examples/mux
     for guest in cookie split headers redirects calls next; do go build -o "$out/go-$guest.wasm" "./examples/$guest"; done

@@ -66,3 +66,11 @@ func TestNext(t *testing.T) {
 		}
 	}
 }
+
+// The smallest one changes nothing.
+func TestWatNext(t *testing.T) {
+	result := run(t, load(t, built(t, "wat-next")), Call{})
+	if result.Trap != nil || result.Exit != 0 || string(result.Stdout) != "{\"next\":true}\n" {
+		t.Errorf("got %q, %v, code %d", result.Stdout, result.Trap, result.Exit)
+	}
+}
