@@ -171,3 +171,86 @@ func TestFleet(t *testing.T) {
 		})
 	}
 }
+
+// A Caddy is killed in the middle of a thousand calls of kv.set to a file: each value that was acknowledged to a client is there
+// when the next Caddy has started, and is whole.
+func TestKilledWhileSetting(t *testing.T) {
+	const sets = 1000
+	s := newRealServer(t)
+	module := buildGo(t, "testdata/keep", filepath.Join(s.dir, "keep.wasm"))
+	c := &caddyProcess{t: t, addr: freeAddr(t)}
+	_, port, _ := net.SplitHostPort(c.addr)
+	c.config = s.module("Caddyfile", fmt.Sprintf(`{
+	admin off
+	log {
+		output file %s/caddy.log
+	}
+	gojinn {
+		cache %[1]s/cache
+		kv kept file %[1]s/kept.db
+	}
+}
+http://:%s {
+	gojinn {
+		module %s
+		kv kept
+	}
+}
+`, s.dir, port, module))
+	t.Cleanup(c.kill)
+	c.start()
+	value := func(i int) string { return fmt.Sprint("value ", i, " ", strings.Repeat("0123456789", i%500)) }
+	send := func(method string, i int, body string) (string, error) {
+		r, err := http.NewRequest(method, fmt.Sprintf("http://%s/key/%d", c.addr, i), strings.NewReader(body))
+		if err != nil {
+			return "", err
+		}
+		res, err := s.httpClient.Do(r)
+		if err != nil {
+			return "", err
+		}
+		defer res.Body.Close()
+		text, err := io.ReadAll(res.Body)
+		if err == nil && res.StatusCode != 200 {
+			err = fmt.Errorf("%d %s", res.StatusCode, text)
+		}
+		return string(text), err
+	}
+
+	var next, acknowledged atomic.Int64
+	var isSet [sets]atomic.Bool
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= sets {
+					return
+				}
+				if _, err := send("PUT", i, value(i)); err == nil {
+					isSet[i].Store(true)
+					acknowledged.Add(1)
+				}
+			}
+		})
+	}
+	eventually(t, "half of the sets", func() bool { return acknowledged.Load() >= sets/2 })
+	c.kill()
+	wg.Wait()
+	if n := acknowledged.Load(); n >= sets {
+		t.Fatalf("all %d sets were acknowledged: the Caddy was killed too late", n)
+	}
+	c.start()
+	for i := range isSet {
+		if !isSet[i].Load() {
+			continue
+		}
+		if got, err := send("GET", i, ""); err != nil || got != value(i) {
+			t.Errorf("key %d: got %.40q, %v", i, got, err)
+		}
+	}
+	if got, err := send("PUT", 0, "again"); err != nil {
+		t.Errorf("the store takes no more: %q, %v", got, err)
+	}
+	t.Logf("%d of %d sets were acknowledged when the Caddy was killed; each is there", acknowledged.Load(), sets)
+}

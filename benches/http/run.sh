@@ -1,25 +1,27 @@
 #!/usr/bin/env bash
 # Benchmarks a whole Caddy: compares functions with `respond`, and Go functions (plain, parked, warmed) with `reverse_proxy` to a
-# native Go daemon, in one run.
+# native Go daemon, in one run. `next` in front of `respond` is compared with `respond`, and a guest of http-wasm with the same
+# guest in a Caddy whose handler is the library of Traefik (pooled/).
 #
-#     benches/http/run.sh [--rounds N] [--seconds S] [--quick] [--profile] [--write]
+#     benches/http/run.sh [--rounds N] [--seconds S] [--quick] [--only PATTERN] [--profile] [--write]
 #
 # Caddy has one core and the load generator the other. The routes take turns in every round. The script prints medians over the
 # rounds: of each route's requests per second, and of its ratio to `respond` (and to `proxy`) in the same round. There are two
 # ratios: of requests per second, and of CPU time per request, which can be compared even if the machine has other load. Every
 # answer is checked, and so is how the Go functions start.
-# --quick leaves out the other backends. --profile also records where Caddy spends its time while it answers the tiny function
+# --quick leaves out the other backends. --only measures `respond` and the routes whose names match the pattern of grep -E. --profile also records where Caddy spends its time while it answers the tiny function
 # and the warmed one (with perf, or with Go's pprof if there is no perf): target/bench/profile.txt. --write writes the tables to
 # docs/benchmarks.md.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$(pwd)
-rounds=7 seconds=2 quick= profile= write=
+rounds=7 seconds=2 quick= only= profile= write=
 while [ $# -gt 0 ]; do
     case $1 in
         --rounds) rounds=$2; shift ;;
         --seconds) seconds=$2; shift ;;
         --quick) quick=1 ;;
+        --only) only=$2; shift ;;
         --profile) profile=1 ;;
         --write) write=1 ;;
         *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
@@ -29,6 +31,7 @@ done
 connections=16
 server_core=0 client_core=1
 port=${PORT:-18080} admin=${ADMIN_PORT:-12019} daemon_port=${DAEMON_PORT:-18090}
+pooled_port=${POOLED_PORT:-18091} pooled_admin=${POOLED_ADMIN_PORT:-12020}
 caddy=$root/bin/caddy
 out=$root/target/bench
 work=$out/http
@@ -41,15 +44,26 @@ done
 test "$(nproc)" -ge 2 || { echo "this needs two cores: one for Caddy, one for the load" >&2; exit 1; }
 (cd benches/http/load && go build -o "$work/load" .)
 (cd benches/http/daemon && go build -o "$work/daemon" .)
+(cd benches/http/pooled && go build -o "$work/pooled" .)
+# The examples of http-wasm-host-go are a part of its Go module.
+router=$(cd benches/http/pooled && go list -m -f '{{.Dir}}' github.com/http-wasm/http-wasm-host-go)/examples/router.wasm
 
 # A route is a path and, except for `respond` and `proxy`, the name of a function with its backend. Answers must equal the
-# expected ones byte for byte.
+# expected ones byte for byte. Behind `next-*` and `router-*` is the handler of `respond`; the guest of `answers-*` is that of
+# `router-*`, which answers itself. `*-pooled` are in the other Caddy.
 routes=(respond c-wasmtime rust-wasmtime go-plain-wasmtime go-parked-wasmtime go-warmed-wasmtime go-looping-wasmtime proxy)
-# This guest is built only if wabt is installed.
+routes+=(next-c-wasmtime router-wasmtime router-pooled answers-wasmtime answers-pooled respond-pooled)
+# These guests are built only if wabt is installed.
 [ ! -f guests/build/wat-hello.wasm ] || routes+=(wat-wasmtime)
+[ ! -f guests/build/wat-next.wasm ] || routes+=(next-wat-wasmtime)
 [ -n "$quick" ] || routes+=(c-wasmer rust-wasmer go-parked-wasmer go-warmed-wasmer c-wasmi rust-wasmi go-parked-wasmi go-warmed-wasmi)
+[ -n "$quick" ] || routes+=(next-c-wasmer router-wasmer next-c-wasmi router-wasmi)
+[ -z "$only" ] || routes=(respond $(printf '%s\n' "${routes[@]}" | grep -vx respond | grep -E -- "$only"))
 guest_file() {
     case $1 in
+        next-c-*) echo "$root/guests/c/next/next.wasm" ;;
+        next-wat-*) echo "$root/guests/build/wat-next.wasm" ;;
+        router-* | answers-*) echo "$router" ;;
         c-*) echo "$root/guests/c/hello/hello.wasm" ;;
         rust-*) echo "$root/guests/rust/hello/hello.wasm" ;;
         wat-*) echo "$root/guests/build/wat-hello.wasm" ;;
@@ -78,9 +92,22 @@ expected() {
         wat-*) printf 'Hello from wat\n' ;;
         go-* | proxy) printf 'Hello from Go: POST /%s trace=load-1\n' "$1" ;;
         # As long as the answer of the C function.
-        respond) printf 'Hello from Caddy: POST /respond trace=load1\n' ;;
+        respond | respond-pooled | next-* | router-*) printf 'Hello from Caddy: POST /respond trace=load1\n' ;;
+        answers-*) printf 'hello world' ;;
     esac
 }
+url() {
+    case $1 in
+        # The guest of http-wasm lets paths below /host go on.
+        router-pooled) echo "http://127.0.0.1:$pooled_port/host/$1" ;;
+        answers-pooled | respond-pooled) echo "http://127.0.0.1:$pooled_port/$1" ;;
+        router-*) echo "http://127.0.0.1:$port/host/$1" ;;
+        *) echo "http://127.0.0.1:$port/$1" ;;
+    esac
+}
+respond='header Content-Type text/plain
+		respond "Hello from Caddy: POST /respond trace=load1
+"'
 
 # The sample for warming up: a request like those of the load generator, as functions read it.
 cat > "$work/sample.json" <<'END'
@@ -93,20 +120,45 @@ END
     echo "}"
     echo "http://127.0.0.1:$port {"
     for route in "${routes[@]}"; do
-        echo "	handle /$route {"
+        path=$(url "$route")
+        case $route in *-pooled) continue ;; esac
+        echo "	handle /${path#http://*/} {"
+        echo "		route {"
         case $route in
-            respond) printf '\t\theader Content-Type text/plain\n\t\trespond "Hello from Caddy: POST /respond trace=load1\n"\n' ;;
+            respond) echo "		$respond" ;;
             proxy) printf '\t\treverse_proxy 127.0.0.1:%s\n' "$daemon_port" ;;
             *)
                 printf '\t\tgojinn {\n\t\t\tmodule %s\n\t\t\tname %s\n\t\t\tbackend %s\n' "$(guest_file "$route")" "$route" "${route##*-}"
                 snapshot "$route"
+                case $route in router-* | answers-*) printf '\t\t\tcontract http-wasm\n' ;; esac
                 printf '\t\t}\n'
+                case $route in next-* | router-* | answers-*) echo "		$respond" ;; esac
                 ;;
         esac
+        echo "		}"
         echo "	}"
     done
     echo "}"
 } > "$work/Caddyfile"
+{
+    printf '{\n\tadmin localhost:%s\n}\n' "$pooled_admin"
+    echo "http://127.0.0.1:$pooled_port {"
+    printf '\trespond /up up\n'
+    for route in "${routes[@]}"; do
+        path=$(url "$route")
+        case $route in
+            *-pooled)
+                echo "	handle /${path#http://*/} {"
+                echo "		route {"
+                [ "$route" = respond-pooled ] || echo "		http_wasm_pooled * $router"
+                echo "		$respond"
+                echo "		}"
+                echo "	}"
+                ;;
+        esac
+    done
+    echo "}"
+} > "$work/pooled.Caddyfile"
 
 pids=()
 stop() {
@@ -121,13 +173,21 @@ pids+=($server)
 taskset -c $server_core "$work/daemon" "127.0.0.1:$daemon_port" &
 daemon=$!
 pids+=($daemon)
-up=
-for _ in $(seq 600); do
-    if curl -s -o /dev/null "http://127.0.0.1:$port/respond"; then up=1; break; fi
-    kill -0 $server 2>/dev/null || { tail -5 "$work/caddy.log" >&2; exit 1; }
-    sleep 0.2
-done
-test -n "$up" || { echo "Caddy does not answer; see $work/caddy.log" >&2; exit 1; }
+# The other Caddy has the same core. It does nothing while a route of the first one is measured, and the other way round.
+taskset -c $server_core "$work/pooled" run --config "$work/pooled.Caddyfile" --adapter caddyfile 2> "$work/pooled.log" &
+pooled=$!
+pids+=($pooled)
+await() { # url, process, log
+    for _ in $(seq 600); do
+        if curl -s -o /dev/null "$1"; then return; fi
+        kill -0 "$2" 2>/dev/null || { tail -5 "$3" >&2; exit 1; }
+        sleep 0.2
+    done
+    echo "Caddy does not answer; see $3" >&2
+    exit 1
+}
+await "http://127.0.0.1:$port/respond" $server "$work/caddy.log"
+await "http://127.0.0.1:$pooled_port/up" $pooled "$work/pooled.log"
 
 # Leave out functions that do not start as their names say.
 all=("${routes[@]}") routes=()
@@ -144,10 +204,10 @@ ask() { # route, seconds
     # The command substitution would remove the last newline.
     local body
     body=$(expected "$1"; printf .)
-    taskset -c $client_core "$work/load" -url "http://127.0.0.1:$port/$1" -body "${body%.}" -connections $connections -seconds "$2"
+    taskset -c $client_core "$work/load" -url "$(url "$1")" -body "${body%.}" -connections $connections -seconds "$2"
 }
-# CPU time of Caddy and the daemon together, because a proxied request uses both.
-cpu_ticks() { awk '{ sub(/^.*\) /, ""); sum += $12 + $13 } END { print sum }' /proc/$server/stat /proc/$daemon/stat; }
+# CPU time of both Caddys and the daemon together, because a proxied request uses two of them.
+cpu_ticks() { awk '{ sub(/^.*\) /, ""); sum += $12 + $13 } END { print sum }' /proc/$server/stat /proc/$daemon/stat /proc/$pooled/stat; }
 
 echo "load average before: $(cut -d' ' -f1-3 /proc/loadavg)"
 for route in "${routes[@]}"; do ask "$route" 0.5 > /dev/null; done
@@ -184,7 +244,7 @@ awk -v goals="$out/http-goals.md" '
     END {
         print "| route | req/s | of `respond` | of `proxy` | of `respond` by CPU | p50 | p99 | CPU per request |"
         print "|---|--:|--:|--:|--:|--:|--:|--:|"
-        order = "respond wat-wasmtime c-wasmtime rust-wasmtime go-plain-wasmtime go-parked-wasmtime go-warmed-wasmtime go-looping-wasmtime c-wasmer rust-wasmer go-parked-wasmer go-warmed-wasmer c-wasmi rust-wasmi go-parked-wasmi go-warmed-wasmi proxy"
+        order = "respond wat-wasmtime c-wasmtime rust-wasmtime go-plain-wasmtime go-parked-wasmtime go-warmed-wasmtime go-looping-wasmtime c-wasmer rust-wasmer go-parked-wasmer go-warmed-wasmer c-wasmi rust-wasmi go-parked-wasmi go-warmed-wasmi proxy next-wat-wasmtime next-c-wasmtime router-wasmtime answers-wasmtime next-c-wasmer router-wasmer next-c-wasmi router-wasmi router-pooled answers-pooled respond-pooled"
         count = split(order, names, " ")
         for (n = 1; n <= count; n++) {
             route = names[n]
@@ -194,11 +254,13 @@ awk -v goals="$out/http-goals.md" '
                 a[r] = rate[key]; c[r] = p50[key]; d[r] = p99[key]; e[r] = cpu[key]
                 f[r] = cpu[key] > 0 ? cpu[r SUBSEP "respond"] / cpu[key] : 0
             }
-            printf "| %s | %.0f | %.2f | %.2f | %.2f | %.0f µs | %.0f µs | %.1f µs |\n", route, median(a, rounds), of(route, "respond"), of(route, "proxy"), median(f, rounds), median(c, rounds), median(d, rounds), median(e, rounds)
+            printf "| %s | %.0f | %.2f | %s | %.2f | %.0f µs | %.0f µs | %.1f µs |\n", route, median(a, rounds), of(route, "respond"), ("proxy" in routes ? sprintf("%.2f", of(route, "proxy")) : ""), median(f, rounds), median(c, rounds), median(d, rounds), median(e, rounds)
         }
         print "| requests per second | goal | ratio | met |" > goals
         print "|---|---|--:|---|" > goals
         goal("c-wasmtime", "respond", 0.7); goal("rust-wasmtime", "respond", 0.7)
+        goal("next-wat-wasmtime", "respond", 0.6)
+        goal("router-wasmtime", "router-pooled", 2); goal("answers-wasmtime", "answers-pooled", 2)
         goal("go-parked-wasmtime", "proxy", 0.45); goal("go-warmed-wasmtime", "proxy", 1.1); goal("go-looping-wasmtime", "proxy", 1.1)
     }' "$work/samples" | tee "$out/http.md"
 echo
@@ -259,7 +321,7 @@ details_of() { # route
 
 if [ -n "$profile" ]; then
     profiled=()
-    for route in c-wasmtime go-warmed-wasmtime; do
+    for route in c-wasmtime next-c-wasmtime router-wasmtime go-warmed-wasmtime; do
         case " ${routes[*]} " in *" $route "*) profiled+=($route) ;; esac
     done
     : > "$out/profile.md"
