@@ -5,6 +5,7 @@ package gojinn
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"strconv"
 	"unicode/utf8"
 )
@@ -26,29 +27,42 @@ func decodeRequest(request []byte, fields map[string]any) (body []byte, err erro
 	case object[0] != '{' || !json.Valid(object):
 		return nil, badRequest("the first line of the request is not a JSON object, and nothing else")
 	}
-	// The object is valid, so what follows what is known.
-	rest := bytes.TrimLeft(object[1:], jsonSpace)
-	for rest[0] != '}' {
-		text, after := cutValue(rest)
+	err = eachMember(object, func(text, value []byte) error {
 		var key string
 		if err := decodeValue(text, &key); err != nil {
-			return nil, badRequest("a key of the request is wrong: %v", err)
+			return badRequest("a key of the request is wrong: %v", err)
 		}
-		value, after := cutValue(bytes.TrimLeft(after, jsonSpace+":"))
 		field, known := fields[key]
 		switch {
 		case !known:
-			return nil, badRequest("the key %.64q of the request is unknown", key)
+			return badRequest("the key %.64q of the request is unknown", key)
 		case field == nil:
-			return nil, badRequest("the key %q of the request is given twice", key)
+			return badRequest("the key %q of the request is given twice", key)
 		}
 		fields[key] = nil
 		if err := decodeValue(value, field); err != nil {
-			return nil, badRequest("the key %q of the request is wrong: %v", key, err)
+			return badRequest("the key %q of the request is wrong: %v", key, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return body, nil
+}
+
+// eachMember calls visit with each key and value of a JSON object, which is valid, so that what follows what is known.
+func eachMember(object []byte, visit func(key, value []byte) error) error {
+	rest := bytes.TrimLeft(object[1:], jsonSpace)
+	for rest[0] != '}' {
+		key, after := cutValue(rest)
+		value, after := cutValue(bytes.TrimLeft(after, jsonSpace+":"))
+		if err := visit(key, value); err != nil {
+			return err
 		}
 		rest = bytes.TrimLeft(after, jsonSpace+",")
 	}
-	return body, nil
+	return nil
 }
 
 const jsonSpace = " \t\r"
@@ -93,6 +107,58 @@ func decodeValue(value []byte, into any) error {
 			*field = n
 			return nil
 		}
+	case *map[string]headerValues:
+		if value[0] == '{' {
+			return decodeHeaders(value, field)
+		}
+	case *headerValues:
+		if value[0] == '"' {
+			*field = headerValues{""}
+			return decodeValue(value, &(*field)[0])
+		}
+		if value[0] == '[' {
+			return decodeHeaderValues(value, field)
+		}
 	}
 	return json.Unmarshal(value, into)
 }
+
+// decodeHeaders reads a JSON object of headers. The last value of a name counts, as in encoding/json.
+func decodeHeaders(object []byte, into *map[string]headerValues) error {
+	headers := map[string]headerValues{}
+	*into = headers
+	return eachMember(object, func(text, value []byte) error {
+		var name string
+		if err := decodeValue(text, &name); err != nil {
+			return err
+		}
+		var values headerValues
+		err := decodeValue(value, &values)
+		headers[name] = values
+		return err
+	})
+}
+
+// decodeHeaderValues reads a JSON array of strings.
+func decodeHeaderValues(array []byte, into *headerValues) error {
+	rest := bytes.TrimLeft(array[1:], jsonSpace)
+	for rest[0] != ']' {
+		value, after := cutValue(rest)
+		switch value[0] {
+		case '"':
+		case 'n':
+			return errors.New("a value is null")
+		default:
+			return errHeaderValue
+		}
+		var text string
+		if err := decodeValue(value, &text); err != nil {
+			return err
+		}
+		*into = append(*into, text)
+		rest = bytes.TrimLeft(after, jsonSpace+",")
+	}
+	return nil
+}
+
+var errHeaderValue = errors.New("want strings, or arrays of strings")

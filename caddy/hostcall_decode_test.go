@@ -54,6 +54,50 @@ func TestDecodeRequest(t *testing.T) {
 	}
 }
 
+// Headers are a string or an array of strings for each name, in any notation of JSON.
+func TestDecodeHeaders(t *testing.T) {
+	for text, want := range map[string]string{
+		`{}`:        `{}`,
+		`null`:      `null`,
+		`{"A":"b"}`: `{"A":["b"]}`,
+		"{ \"A\" : [ \"b\" ,\t\"c\" ] , \"D\":[]}": `{"A":["b","c"],"D":null}`,
+		`{"A":null}`:                   `{"A":null}`,
+		`{"A":"1","A":["2"]}`:          `{"A":["2"]}`,
+		`{"\u0041":["\u00fc\"]","}"]}`: `{"A":["ü\"]","}"]}`,
+		`{"A":1}`:                      "",
+		`{"A":[1]}`:                    "",
+		`{"A":[null]}`:                 "",
+		`{"A":["x",["y"]]}`:            "",
+		`{"A":{}}`:                     "",
+		`{"A":true}`:                   "",
+		`["A"]`:                        "",
+		`"A"`:                          "",
+	} {
+		var headers map[string]headerValues
+		_, err := decodeRequest([]byte(`{"headers":`+text+`}`), map[string]any{"headers": &headers})
+		got, _ := json.Marshal(headers)
+		if want == "" && err == nil || want != "" && (err != nil || string(got) != want) {
+			t.Errorf("%s: got %s %v, want %s", text, got, err, want)
+		}
+	}
+}
+
+// The head of a response is what encoding/json writes, and reads.
+func TestResponseHead(t *testing.T) {
+	headers := map[string][]string{
+		"B": {"1", "2"}, "A": {`a "quoted" \ <b>`, "\t", "ü", "\U0010ff80", "\u2028", ""}, "C": {}, "D": {"\x7f"},
+	}
+	got, err := appendResponseHead([]byte("before"), 204, "https://x.example/?a=\"&b", headers)
+	want, _ := encodeReply(struct {
+		Status  int                 `json:"status"`
+		URL     string              `json:"url"`
+		Headers map[string][]string `json:"headers"`
+	}{204, "https://x.example/?a=\"&b", headers})
+	if err != nil || string(got) != "before"+string(want) {
+		t.Errorf("got  %s %v\nwant before%s", got, err, want)
+	}
+}
+
 // What is accepted is what encoding/json reads, too.
 func FuzzDecodeRequest(f *testing.F) {
 	for _, text := range []string{`{"s":"a","n":1,"a":[{"x":"}"}]}`, `{"s":"\u0041"}`, `{ "n" : -1 }`, "{}\nx", `{"s":"\ud800"}`} {
