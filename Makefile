@@ -39,7 +39,7 @@ LIBRARY := $(DIST)/lib/libgojinn.a
 # Go's build cache sees neither the archive nor what pkg-config says, but it sees the flags: the library's hash is one.
 cgo = CGO_ENABLED=1 PKG_CONFIG_PATH="$(DIST)/lib/pkgconfig" CGO_CFLAGS="-g -O2 -DGOJINN_LIB=$$(sha256sum $(LIBRARY) | cut -c1-16)"
 
-.PHONY: all run run-once test check-go check-core check-docs fmt lib caddy install header guests bench bench-quick bench-references bench-http \
+.PHONY: all run run-once test check-go check-core check-docs fmt lib caddy install header guests bench bench-quick bench-references bench-http bench-calls \
 	fuzz-smoke tools test-rust test-backends test-abi test-guests test-go test-shipping clean help
 
 all: caddy ## same as caddy
@@ -107,6 +107,9 @@ bench-references: tools
 bench-http: caddy ## whole Caddy: functions against respond and reverse_proxy, into docs/benchmarks.md
 	$(MAKE) -C guests go
 	benches/http/run.sh --profile --write
+
+bench-calls: lib ## what operations cost: from inside of a guest, beside Go's client alone, and without an engine
+	cd caddy && $(cgo) $(GO) test -run '^$$' -bench 'CallsFromInside|SendHTTP|Store' -benchtime 3s .
 
 fuzz-smoke: ## each fuzz target for a few seconds
 	fuzz/smoke.sh

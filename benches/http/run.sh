@@ -15,6 +15,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$(pwd)
+arguments=${*@Q}
 rounds=7 seconds=2 quick= only= profile= write=
 while [ $# -gt 0 ]; do
     case $1 in
@@ -354,22 +355,26 @@ fi
 if [ -n "$write" ]; then
     page=docs/benchmarks.md
     touch $page
+    block=http title="Through Caddy" command="make bench-http" outdated=(-e '/^<!-- http-part -->$/,/^<!-- \/http-part -->$/d')
+    # A whole run has all rows, so it replaces those of a part, too.
+    if [ -n "$only" ]; then block=http-part title="Through Caddy, some routes" command="benches/http/run.sh $arguments"
+    else outdated+=(-e '/^<!-- http -->$/,/^<!-- \/http -->$/d'); fi
     {
-        sed '/^<!-- http -->$/,/^<!-- \/http -->$/d' $page
-        echo "<!-- http -->"
-        echo "## Through Caddy"
+        sed "${outdated[@]}" $page
+        echo "<!-- $block -->"
+        echo "## $title"
         echo
         # Lines of prose, for a page that is read.
         {
             echo "One core for Caddy and the daemon behind \`proxy\`, one for the load, $connections connections, JSON POST, every answer checked; medians of $rounds rounds of $seconds s."
-            echo "Machine: $(nproc) cores, Linux $(uname -r), $(go version | cut -d' ' -f3), Caddy $("$caddy" version | cut -d' ' -f1). Command: \`make bench-http\`."
+            echo "Machine: $(nproc) cores, Linux $(uname -r), $(go version | cut -d' ' -f3), Caddy $("$caddy" version | cut -d' ' -f1). Command: \`$command\`."
         } | fold -s -w 118 | sed 's/ $//'
         echo
         cat "$out/http-goals.md"
         echo
         cat "$out/http.md"
         if [ -n "$profile" ] && [ -f "$out/profile.md" ]; then echo; cat "$out/profile.md"; fi
-        echo "<!-- /http -->"
+        echo "<!-- /$block -->"
     } > "$work/page.md"
     mv "$work/page.md" $page
     echo "docs/benchmarks.md is written"
