@@ -28,9 +28,9 @@ pub(crate) const STYLE: MemoryStyle = MemoryStyle::Static {
 
 const _: () = assert!(RESERVED as u64 == WASM_MAX_PAGES as u64 * PAGE);
 
-/// Bytes of a guest's stack. wasmer allocates stacks for guests, so the size of the calling thread's stack does not
-/// matter.
-const STACK: usize = 1 << 20;
+/// Bytes of a guest's stack, as many as on wasmtime. wasmer allocates stacks for guests, so the size of the calling
+/// thread's stack does not matter.
+const STACK: usize = 8 << 20;
 
 /// The stack size as wasmer's configuration.
 pub(crate) const VM_CONFIG: VMConfig = VMConfig {

@@ -6,10 +6,10 @@ use wasmi::{CompilationMode, Config, CustomFuelCosts, OperatorCost};
 
 /// Calls that a guest may nest. This is far more than the two thousand that every backend must allow: the frames are on
 /// the heap, not on the calling thread's stack.
-const FRAMES: usize = 20_000;
+const FRAMES: usize = 100_000;
 
 /// Bytes of locals and operands that all frames of a guest may have together.
-const VALUES: usize = 4 << 20;
+const VALUES: usize = 8 << 20;
 
 /// Interpreter stacks that a module keeps between calls. Each keeps as much memory as the deepest guest on it has
 /// touched.
