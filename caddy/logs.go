@@ -3,6 +3,7 @@
 package gojinn
 
 import (
+	"bytes"
 	"encoding/json"
 	"log/slog"
 	"maps"
@@ -33,8 +34,16 @@ func newGuestLog(logger *zap.Logger, function string) guestLog {
 // write logs all lines of the answer. traceID is empty if there is no request.
 func (g *guestLog) write(answer *engine.Answer, traceID string) {
 	lines := answer.Logs()
+	var last []byte
 	for level, line, ok := lines.Next(); ok; level, line, ok = lines.Next() {
+		if places, ok := g.running(level, line); ok {
+			last = places
+			continue
+		}
 		g.line(level, line, traceID)
+	}
+	if last != nil && answer.Outcome == engine.OutcomeTimeout {
+		g.line(engine.LogError, append([]byte(stillRunning+"\n"), last...), traceID)
 	}
 	if answer.LogsDropped > 0 || answer.LogLinesDropped > 0 {
 		if c := g.logger.Check(zapcore.WarnLevel, "the function logged more than is kept; the rest was dropped"); c != nil {
@@ -42,6 +51,20 @@ func (g *guestLog) write(answer *engine.Answer, traceID string) {
 				zap.Uint64("dropped_lines", answer.LogLinesDropped), zap.Uint64("dropped_bytes", answer.LogsDropped))...)
 		}
 	}
+}
+
+// stillRunning is the message about a script that was running when its time was over.
+const stillRunning = "the script was still running when its time was over"
+
+// runningMark is the first line of a record in which a script says where it is, see guests/quickjs/src/main.c.
+var runningMark = []byte("gojinn:running\n")
+
+// running returns the places that a script was at, if it says so in this record.
+func (g *guestLog) running(level engine.LogLevel, line []byte) (places []byte, ok bool) {
+	if g.positions == nil || level != engine.LogDebug {
+		return nil, false
+	}
+	return bytes.CutPrefix(line, runningMark)
 }
 
 func (g *guestLog) line(level engine.LogLevel, line []byte, traceID string) {

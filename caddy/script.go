@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -47,21 +48,17 @@ type scriptSettings struct {
 	// Stores and Secrets are the names that the script finds in its env.
 	Stores  []string `json:"stores,omitempty"`
 	Secrets []string `json:"secrets,omitempty"`
-	// Stack is how many KiB of its stack the interpreter may use, if the engine's own stack allows less than usual.
-	Stack int `json:"stack,omitempty"`
+	// TimeoutMillis is how long a request may take. A script that gets near it says where it is.
+	TimeoutMillis int64 `json:"timeout_ms,omitempty"`
 }
 
-// wasmerStack is in KiB. A guest on wasmer has 1 MiB of machine stack, of which a call in JavaScript takes about four times what it
-// takes of the interpreter's stack.
-const wasmerStack = 160
-
 func (h *Handler) scriptSettings() *scriptSettings {
-	settings := &scriptSettings{Secrets: slices.Sorted(maps.Keys(h.Secrets))}
+	settings := &scriptSettings{
+		Secrets:       slices.Sorted(maps.Keys(h.Secrets)),
+		TimeoutMillis: min(time.Duration(h.Timeout).Milliseconds(), math.MaxUint32),
+	}
 	for _, use := range h.Stores {
 		settings.Stores = append(settings.Stores, use.Store)
-	}
-	if h.Backend == "wasmer" {
-		settings.Stack = wasmerStack
 	}
 	return settings
 }

@@ -52,8 +52,17 @@ func checkScript(ctx context.Context, f *sharedFunction, config *engine.Function
 	case engine.OutcomeOK:
 		return nil
 	case engine.OutcomeCancelled, engine.OutcomeTimeout:
-		return fmt.Errorf("the script does not get to the end of its top level within %s; "+
-			"move what takes so long into the handler", min(scriptLoads, config.Timeout))
+		at := ""
+		log := guestLog{positions: p}
+		lines := answer.Logs()
+		for level, line, ok := lines.Next(); ok; level, line, ok = lines.Next() {
+			if places, ok := log.running(level, line); ok {
+				_, stack := p.split("\n" + string(places))
+				at = " (" + strings.Join(stack, ", ") + ")"
+			}
+		}
+		return fmt.Errorf("the script does not get to the end of its top level within %s%s; "+
+			"move what takes so long into the handler", min(scriptLoads, config.Timeout), at)
 	}
 	// The last error is the one that ended it.
 	said := ""

@@ -67,3 +67,9 @@ func (s *stream) end(answer *engine.Answer) error {
 	_, err := s.w.Write(answer.Body)
 	return err
 }
+
+// The operation stream.flush does nothing by itself: what a guest has written to its stream leaves whenever the guest calls the host,
+// and its call goes on when the client has taken it.
+func init() {
+	registerOperation("stream.flush", func(*guestCall, []byte) ([]byte, error) { return nil, nil })
+}

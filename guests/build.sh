@@ -51,7 +51,7 @@ version() {
         esac ;;
     zig) v=$(zig version 2>/dev/null) && echo "zig $v" ;;
     assemblyscript) v=$(asc --version 2>/dev/null) && echo "asc $v" ;;
-    quickjs) v=$(version zig) && have npm && have cargo && echo "$v" ;;
+    quickjs) v=$(version zig) && have npm && have node && have cargo && echo "$v" ;;
     wat) have wat2wasm && echo "wat2wasm $(wat2wasm --version)" ;;
     esac
 }

@@ -1,7 +1,7 @@
 // Blob, File and FormData.
 
 import { bytesOf, concat, decodeUTF8, encodeUTF8 } from "./native.js";
-import { ReadableStream } from "web-streams-polyfill";
+import { streams } from "./lazy.js";
 
 // The bytes of a Blob; set by a static block.
 export let blobBytes;
@@ -47,7 +47,7 @@ export class Blob {
   }
   stream() {
     const bytes = this.#bytes;
-    return new ReadableStream({
+    return new (streams().ReadableStream)({
       start(controller) {
         if (bytes.length) controller.enqueue(bytes.slice());
         controller.close();

@@ -1,9 +1,9 @@
 // The body of a request or a response: what was given, and how it is read.
 
 import { Blob, blobBytes, FormData } from "./blob.js";
+import { isStream, streams } from "./lazy.js";
 import { bytesOf, concat, decodeUTF8, encodeUTF8 } from "./native.js";
 import { readMultipart, writeMultipart } from "./multipart.js";
-import { ReadableStream } from "web-streams-polyfill";
 import { URLSearchParams } from "./url.js";
 
 const empty = new Uint8Array(0);
@@ -27,7 +27,7 @@ export class Body {
       body.#source = bytes.slice();
       return undefined;
     }
-    if (source instanceof ReadableStream) {
+    if (isStream(source)) {
       if (source.locked) throw new TypeError("the stream of the body is locked");
       body.#source = source;
       return undefined;
@@ -57,13 +57,21 @@ export class Body {
     const source = body.#stream ?? body.#source;
     if (source === null) return empty;
     body.#used = true;
-    return source instanceof ReadableStream ? drain(source) : source;
+    return isStream(source) ? drain(source) : source;
+  }
+  // The stream that the body was given as, or undefined. The body is used then.
+  static streamOf(body) {
+    const source = body.#source;
+    if (!isStream(source)) return undefined;
+    if (body.bodyUsed || source.locked) throw new TypeError("the body of the response has been used already");
+    body.#used = true;
+    return source;
   }
   // Gives `copy` the same body.
   static share(body, copy) {
     if (body.bodyUsed || body.#source?.locked) throw new TypeError("a body that has been used cannot be cloned");
     const source = body.#stream ?? body.#source;
-    if (source instanceof ReadableStream) {
+    if (isStream(source)) {
       const [one, other] = source.tee();
       body.#source = one;
       body.#stream = undefined;
@@ -81,10 +89,10 @@ export class Body {
 
   get body() {
     const source = this.#source;
-    if (source === null || source instanceof ReadableStream) return source;
+    if (source === null || isStream(source)) return source;
     if (!this.#stream) {
       const used = this.#used;
-      this.#stream = new ReadableStream({
+      this.#stream = new (streams().ReadableStream)({
         type: "bytes",
         pull: (controller) => {
           const bytes = typeof source === "string" ? encodeUTF8(source) : source.slice();
@@ -99,7 +107,7 @@ export class Body {
   get bodyUsed() {
     const stream = this.#stream ?? this.#source;
     // A stream that has been read from without us is locked, or disturbed and closed, which only its own state shows.
-    return this.#used || (stream instanceof ReadableStream && stream._disturbed === true);
+    return this.#used || (isStream(stream) && stream._disturbed === true);
   }
   async bytes() {
     const source = await consume(this);
@@ -132,8 +140,14 @@ export class Body {
 }
 
 // They are ours, not of the standard.
-export const { take, own, consume, share, move } = Body;
-for (const name of ["take", "own", "consume", "share", "move"]) delete Body[name];
+export const { take, own, consume, streamOf, share, move } = Body;
+for (const name of ["take", "own", "consume", "streamOf", "share", "move"]) delete Body[name];
+
+// The bytes of a chunk of a body's stream.
+export function bytesOfChunk(chunk) {
+  if (chunk instanceof Uint8Array) return chunk;
+  throw new TypeError("a body's stream may have chunks of Uint8Array only; pipe text through a TextEncoderStream");
+}
 
 async function drain(stream) {
   const chunks = [];
@@ -141,9 +155,7 @@ async function drain(stream) {
   for (;;) {
     const { done, value } = await reader.read();
     if (done) break;
-    const bytes = value instanceof Uint8Array ? value : undefined;
-    if (!bytes) throw new TypeError("a body's stream may have chunks of Uint8Array only; pipe text through a TextEncoderStream");
-    chunks.push(bytes);
+    chunks.push(bytesOfChunk(value));
   }
   return chunks.length ? concat(chunks) : empty;
 }

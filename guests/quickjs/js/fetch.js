@@ -5,12 +5,15 @@ import { headersToContract } from "./headers.js";
 import { ask } from "./host.js";
 import { fetchedResponse, Request } from "./http.js";
 import { encodeUTF8 } from "./native.js";
+import { setImmediate } from "./timers.js";
 
 export async function fetch(input, init) {
   const request = new Request(input, init);
   request.signal.throwIfAborted();
   let body = await consume(request);
   if (typeof body === "string") body = encodeUTF8(body);
+  // The host is asked when nothing else is left to do, so that what a stream has got before leaves before.
+  await new Promise((done) => setImmediate(done));
   request.signal.throwIfAborted();
   let reply;
   try {

@@ -1,11 +1,11 @@
 // A request from its arrival to its answer.
 
 import { bindings } from "./bindings.js";
-import { consume } from "./body.js";
+import { bytesOfChunk, consume, streamOf } from "./body.js";
 import { describe, show } from "./errors.js";
 import { Headers, headersToContract } from "./headers.js";
 import { incomingRequest, Response } from "./http.js";
-import { native } from "./native.js";
+import { encodeUTF8, native } from "./native.js";
 import { beginRequest } from "./performance.js";
 
 // The script's handler: a function of (request, env, ctx).
@@ -71,6 +71,21 @@ function report() {
   unhandled.clear();
 }
 
+// Writes a response whose body is a stream, and its body as it comes. Each chunk leaves at once, and the next one is read when the
+// client has taken what came before it.
+async function send(response, stream) {
+  const head = { stream: true, status: response.status, headers: headersToContract(response.headers) };
+  native.write(encodeUTF8(`${JSON.stringify(head)}\n`));
+  native.flush();
+  const reader = stream.getReader();
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    native.write(bytesOfChunk(value));
+    native.flush();
+  }
+}
+
 // Without a method, a request only asks whether the script was loaded. Caddy sends it when a function is deployed; no client can.
 const isCheck = (record) => record.method === "";
 
@@ -92,11 +107,14 @@ export async function answer(record) {
     throw new TypeError(`the handler returned ${show(response)}; it must return a Response, or a promise of one`);
   }
   if (response.status === 0) throw new TypeError("the handler returned Response.error()");
-  const body = nexts.has(response) ? undefined : await consume(response);
+  const stream = nexts.has(response) ? undefined : streamOf(response);
+  if (stream) await send(response, stream);
+  const body = stream || nexts.has(response) ? undefined : await consume(response);
   for (const result of await Promise.allSettled(waiting)) {
     if (result.status === "rejected") native.log(3, `a promise of waitUntil was rejected: ${describe(result.reason)}`);
   }
   report();
+  if (stream) return undefined;
   if (nexts.has(response)) return nextAnswer(nexts.get(response));
   const out = { status: response.status, headers: headersToContract(response.headers) };
   if (typeof body === "string") out.body = body;

@@ -13,9 +13,9 @@ import * as handler from "./handler.js";
 import { Headers } from "./headers.js";
 import { Request, Response } from "./http.js";
 import { fetch } from "./fetch.js";
+import { defineStreams, streams } from "./lazy.js";
 import { setNative } from "./native.js";
 import { performance } from "./performance.js";
-import * as streams from "./streams.js";
 import * as timers from "./timers.js";
 import { URL, URLSearchParams } from "./url.js";
 
@@ -23,7 +23,7 @@ export default function (native) {
   setNative(native);
   const { nextTimer, runTimers, ...timerGlobals } = timers;
   const globals = {
-    ...abort, Blob, File, FormData, ...encoding, ...streams, ...timerGlobals, Request, Response,
+    ...abort, Blob, File, FormData, ...encoding, ...timerGlobals, Request, Response,
     Crypto: crypto.Crypto, CryptoKey: crypto.CryptoKey, SubtleCrypto: crypto.SubtleCrypto, crypto: crypto.crypto,
     Headers, URL, URLSearchParams, console, fetch, performance, structuredClone,
     navigator: Object.freeze({ userAgent: "Gojinn" }), self: globalThis,
@@ -32,5 +32,6 @@ export default function (native) {
     const enumerable = typeof value === "function" ? !/^[A-Z]/.test(name) : true;
     Object.defineProperty(globalThis, name, { value, writable: true, configurable: true, enumerable });
   }
-  return { start: handler.start, answer: handler.answer, rejected: handler.rejected, describe, nextTimer, runTimers };
+  defineStreams();
+  return { loadStreams: streams, start: handler.start, answer: handler.answer, rejected: handler.rejected, describe, nextTimer, runTimers };
 }

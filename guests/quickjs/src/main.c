@@ -1,7 +1,8 @@
 // The runtime of scripts: QuickJS-NG as a reactor. _initialize makes the interpreter and runs the script, so that a snapshot
 // has both; gojinn_handle answers one request.
 //
-// quickjs.c is included and not linked, because two fields of its context must be set: see random_state below.
+// quickjs.c is included and not linked, because some of what is in it is needed here: the seed of Math.random, the frames of the
+// running functions, and the way from their bytecode to lines.
 
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include <wasi/api.h>
 
 #include "cutils.h"
+#include "room.h"
 
 // Whether the interpreter itself is being made. What it asks of the clock then (for the seeds of its hash tables and of
 // Math.random) would be frozen in a snapshot, and would differ between two recordings of it.
@@ -23,31 +25,38 @@ static int64_t time_us(void) { return making_interpreter ? 1 : js__gettimeofday_
 #include "ada_c.h"
 #include "native.h"
 
-// The layer in JavaScript, bundled from js/ by the recipe.
-static const char layer[] = {
-#embed "layer.js"
-    , 0};
+// The layer in JavaScript, bundled from js/ by the recipe, as the bytecode that compile.c made of it; and the part of it that only some
+// scripts need.
+static uint8_t layer[] = {
+#embed "layer.bytecode"
+};
+static uint8_t streams_layer[] = {
+#embed "streams.bytecode"
+};
 
 #define IMPORT(name) __attribute__((import_module("gojinn"), import_name(name)))
 IMPORT("host_log") void host_log(int level, const char *text, size_t len);
 IMPORT("call") int host_call(const char *op, size_t op_len, const void *request, size_t request_len);
 IMPORT("reply") int host_reply(void *out, size_t len);
 
+// The first line of records that say where the script is, see running. The plugin knows it too (caddy/logs.go).
+#define RUNNING "gojinn:running"
+
 static JSRuntime *rt;
 static JSContext *ctx;
-// Functions of the layer. start(namespace, settings) takes the script, answer(request) promises an answer, describe(error) says
+// Functions of the layer. loadStreams() loads the streams, start(namespace, settings) takes the script, answer(request) promises an answer, describe(error) says
 // what an exception is, nextTimer() gives the milliseconds until the next timer may run (below 0: there is none), runTimers()
 // runs those that may, and rejected(promise, reason, handled) hears of promises that are rejected without a handler.
-static JSValue layer_start, layer_answer, layer_describe, layer_next_timer, layer_run_timers, layer_rejected;
+static JSValue layer_load_streams, layer_start, layer_answer, layer_describe, layer_next_timer, layer_run_timers, layer_rejected;
 // Why the script cannot answer requests: what it threw while it was loaded. NULL if it can.
 static char *failure;
 // Freed when memory has run out, so that there is enough to say so.
 static void *reserve;
 
-// How much of the stack of 1.5 MiB that the recipe sets JavaScript may use; the natives have the rest. QuickJS sets no limit on
-// WASI, so this does. It is to be reached before the limit of the engine, so that a script which recurses further gets a
-// RangeError with a stack. The setting `stack` lowers it for engines with small stacks.
-static size_t stack_size = 1 << 20;
+// How much of the stack of STACK_SIZE bytes, which the recipe sets, JavaScript may use; the natives have the rest. QuickJS sets no
+// limit on WASI, so this does. It is to be reached before the limit of the engine's own stack, so that a script which recurses
+// further gets a RangeError with a stack. Of that one a recursion takes up to four times as much, and engines give 8 MiB.
+static const size_t stack_size = STACK_SIZE - (512 << 10);
 
 static void begin_entry(void) {
     JS_UpdateStackTop(rt);
@@ -55,6 +64,102 @@ static void begin_entry(void) {
 }
 
 static void log_text(int level, const char *text) { host_log(level, text, strlen(text)); }
+
+static uint64_t monotonic(void) {
+    __wasi_timestamp_t now = 0;
+    (void)!__wasi_clock_time_get(__WASI_CLOCKID_MONOTONIC, 1, &now);
+    return now;
+}
+
+// --- where the script is, when it cannot say so itself ---
+
+// The places of the script that are running, as the lines of a stack. Nothing is allocated, since memory may have run out.
+static char places[2048];
+
+// Writes the places. Returns how many bytes they have; 0 if no part of the script is running.
+static size_t note_places(void) {
+    size_t len = 0;
+    places[0] = 0;
+    for (JSStackFrame *frame = rt->current_stack_frame; frame && len + 300 < sizeof places; frame = frame->prev_frame) {
+        JSObject *function = JS_VALUE_GET_OBJ(frame->cur_func);
+        if (!js_class_has_bytecode(function->class_id) || !frame->cur_pc) continue;
+        JSFunctionBytecode *code = function->u.func.function_bytecode;
+        // The layer has no names of files.
+        if (!code->filename) continue;
+        int column, line = find_line_num(ctx, code, frame->cur_pc - code->byte_code_buf - 1, &column);
+        char name[128] = "<anonymous>", file[128];
+        JSProperty *property;
+        JSShapeProperty *shape = find_own_property(&property, function, JS_ATOM_name);
+        if (shape && (shape->flags & JS_PROP_TMASK) == JS_PROP_NORMAL && JS_VALUE_GET_TAG(property->u.value) == JS_TAG_STRING) {
+            JSString *text = JS_VALUE_GET_STRING(property->u.value);
+            size_t most = text->len < sizeof name ? text->len : sizeof name - 1;
+            for (size_t i = 0; i < most; i++) {
+                unsigned c = text->is_wide_char ? str16(text)[i] : str8(text)[i];
+                name[i] = c >= 0x20 && c < 0x7f ? c : '?';
+            }
+            if (most > 0) name[most] = 0;
+        }
+        len += snprintf(places + len, sizeof places - len, "    at %s (%s:%d:%d)\n", name,
+                        JS_AtomGetStr(ctx, file, sizeof file, code->filename), line, column);
+    }
+    return len;
+}
+
+// When memory cannot be had, the script's places are noted: the error that follows has no stack.
+static void *noting_malloc(void *opaque, size_t size) {
+    void *memory = js_def_malloc(opaque, size);
+    if (!memory) note_places();
+    return memory;
+}
+
+static void *noting_calloc(void *opaque, size_t count, size_t size) {
+    void *memory = js_def_calloc(opaque, count, size);
+    if (!memory) note_places();
+    return memory;
+}
+
+static void *noting_realloc(void *opaque, void *old, size_t size) {
+    void *memory = js_def_realloc(opaque, old, size);
+    if (!memory && size > 0) note_places();
+    return memory;
+}
+
+// Before the first request memory is cleared when it is freed, since what is zero costs nothing in a snapshot.
+static int clearing = 1;
+
+static void clearing_free(void *opaque, void *memory) {
+    if (clearing && memory) memset(memory, 0, js__malloc_usable_size(memory));
+    js_def_free(opaque, memory);
+}
+
+static const JSMallocFunctions allocator = {noting_calloc, noting_malloc, clearing_free, noting_realloc, js__malloc_usable_size};
+
+// Whether a request is being answered; how long that may take, in nanoseconds, and when the script says next where it is.
+static int in_request;
+static uint64_t timeout, next_report;
+
+// Called by QuickJS now and then while the script runs. When more than half of its time is over, the script says from time to time
+// where it is. The host shows the last of these records if the request does not end in time, and no others.
+//
+// The top level of a script has no clock: what it says would be in a snapshot. It says where it is after 64, 128, 256 … calls.
+static int running(JSRuntime *runtime, void *opaque) {
+    static uint32_t calls;
+    uint64_t now = 0;
+    if (in_request ? timeout == 0 || (now = monotonic()) < next_report : ++calls < 64 || calls & (calls - 1)) return 0;
+    size_t len = note_places();
+    if (len == 0) {
+        // Between two functions of the script: ask at another moment.
+        ctx->interrupt_counter = 7;
+        return 0;
+    }
+    static const char head[] = RUNNING "\n";
+    static char text[sizeof head + sizeof places];
+    memcpy(text, head, sizeof head - 1);
+    memcpy(text + sizeof head - 1, places, len);
+    host_log(0, text, sizeof head - 1 + len);
+    next_report = now + timeout / 16;
+    return 0;
+}
 
 // --- natives: what the layer cannot do in JavaScript ---
 
@@ -195,12 +300,6 @@ static JSValue js_digest(JSContext *c, JSValueConst self, int argc, JSValueConst
     return JS_NewUint8ArrayCopy(c, out, size);
 }
 
-static uint64_t monotonic(void) {
-    __wasi_timestamp_t now = 0;
-    (void)!__wasi_clock_time_get(__WASI_CLOCKID_MONOTONIC, 1, &now);
-    return now;
-}
-
 // now(): milliseconds of the monotonic clock.
 static JSValue js_now(JSContext *c, JSValueConst self, int argc, JSValueConst *argv) {
     return JS_NewFloat64(c, monotonic() / 1e6);
@@ -245,6 +344,37 @@ static JSValue js_call(JSContext *c, JSValueConst self, int argc, JSValueConst *
     JS_DefinePropertyValueUint32(c, out, 1, JS_NewUint8ArrayCopy(c, reply, reply_len), JS_PROP_C_W_E);
     free(reply);
     return out;
+}
+
+static void write_answer(const char *text, size_t len);
+
+// write(bytes): writes them to the response.
+static JSValue js_write(JSContext *c, JSValueConst self, int argc, JSValueConst *argv) {
+    size_t len;
+    uint8_t *bytes = bytes_of(c, argv[0], &len);
+    if (!bytes) return JS_EXCEPTION;
+    write_answer((const char *)bytes, len);
+    return JS_UNDEFINED;
+}
+
+// flush(): what was written to a stream leaves now, and waits for the client if it has not read what came before. While a snapshot
+// is verified this does nothing.
+static JSValue js_flush(JSContext *c, JSValueConst self, int argc, JSValueConst *argv) {
+    static const char op[] = "stream.flush";
+    host_call(op, sizeof op - 1, NULL, 0);
+    return JS_UNDEFINED;
+}
+
+// The bytecode, evaluated. It is cleared afterwards, since what is zero costs nothing in a snapshot.
+static JSValue evaluate(JSContext *c, uint8_t *bytecode, size_t len) {
+    JSValue code = JS_ReadObject(c, bytecode, len, JS_READ_OBJ_BYTECODE);
+    memset(bytecode, 0, len);
+    return JS_IsException(code) ? code : JS_EvalFunction(c, code);
+}
+
+// streams(): the function that makes the streams. It is called once.
+static JSValue js_streams(JSContext *c, JSValueConst self, int argc, JSValueConst *argv) {
+    return evaluate(c, streams_layer, sizeof streams_layer);
 }
 
 // environment(): an object with the variables. Asked of the host each time, since a request may have values of its own.
@@ -384,6 +514,8 @@ static const JSCFunctionListEntry natives[] = {
     JS_CFUNC_DEF("random", 1, js_random),              JS_CFUNC_DEF("digest", 3, js_digest),
     JS_CFUNC_DEF("now", 0, js_now),                    JS_CFUNC_DEF("log", 2, js_log),
     JS_CFUNC_DEF("call", 2, js_call),                  JS_CFUNC_DEF("environment", 0, js_environment),
+    JS_CFUNC_DEF("write", 1, js_write),                JS_CFUNC_DEF("flush", 0, js_flush),
+    JS_CFUNC_DEF("streams", 0, js_streams),
     JS_CFUNC_DEF("urlParse", 2, js_url_parse),         JS_CFUNC_DEF("urlSet", 3, js_url_set),
     JS_CFUNC_DEF("paramsParse", 1, js_params_parse),   JS_CFUNC_DEF("paramsWrite", 1, js_params_write),
 };
@@ -394,6 +526,9 @@ static const JSCFunctionListEntry natives[] = {
 static char *describe(JSValue error) {
     free(reserve);
     reserve = NULL;
+    // Further failures to allocate would overwrite where the script was.
+    static char noted[sizeof places];
+    memcpy(noted, places, sizeof noted);
     JSValue text = JS_Call(ctx, layer_describe, JS_UNDEFINED, 1, &error);
     if (JS_IsException(text)) {
         // The layer cannot say it, perhaps for want of memory or stack.
@@ -401,10 +536,13 @@ static char *describe(JSValue error) {
         text = JS_ToString(ctx, error);
     }
     const char *chars = JS_IsException(text) ? NULL : JS_ToCString(ctx, text);
-    char *copy = strdup(chars ? chars : "an exception that cannot be shown");
-    JS_FreeCString(ctx, chars);
-    JS_FreeValue(ctx, text);
-    return copy ? copy : "out of memory";
+    if (!chars) chars = "an exception that cannot be shown";
+    // Such an error has no stack.
+    const char *stack = !strcmp(chars, "InternalError: out of memory") && *noted ? noted : "";
+    char *copy = malloc(strlen(chars) + 1 + strlen(stack) + 1);
+    if (!copy) return "InternalError: out of memory";
+    stpcpy(stpcpy(stpcpy(copy, chars), *stack ? "\n" : ""), stack);
+    return copy;
 }
 
 // Ends the sandbox with an error in the log. The client gets 502.
@@ -445,21 +583,21 @@ static JSValue settle(JSValue promise, const char *unsettled) {
 static JSValue take(JSValue object, const char *name) { return JS_GetPropertyStr(ctx, object, name); }
 
 static void make_interpreter(void) {
-    rt = JS_NewRuntime();
+    rt = JS_NewRuntime2(&allocator, NULL);
     begin_entry();
     ctx = JS_NewContextRaw(rt);
     if (!ctx || JS_AddIntrinsicBaseObjects(ctx) || JS_AddIntrinsicDate(ctx) || JS_AddIntrinsicEval(ctx) ||
         JS_AddIntrinsicRegExp(ctx) || JS_AddIntrinsicJSON(ctx) || JS_AddIntrinsicProxy(ctx) || JS_AddIntrinsicMapSet(ctx) ||
         JS_AddIntrinsicTypedArrays(ctx) || JS_AddIntrinsicPromise(ctx) || JS_AddIntrinsicWeakRef(ctx) ||
         JS_AddIntrinsicDOMException(ctx) || JS_AddIntrinsicAToB(ctx))
-        fail("the interpreter cannot be made; is memory_limit too small? A script needs 4 MiB at least");
+        fail("the interpreter cannot be made; is memory_limit too small? a script needs 8 MiB at least");
     ctx->random_state = 1;
     JSValue global = JS_GetGlobalObject(ctx), math = JS_GetPropertyStr(ctx, global, "Math");
     JS_DefinePropertyValueStr(ctx, math, "random", JS_NewCFunction(ctx, js_seeded_random, "random", 0),
                               JS_PROP_WRITABLE | JS_PROP_CONFIGURABLE);
     JS_FreeValue(ctx, math);
 
-    JSValue make = JS_Eval(ctx, layer, sizeof layer - 1, "gojinn:runtime", JS_EVAL_TYPE_GLOBAL);
+    JSValue make = evaluate(ctx, layer, sizeof layer);
     JSValue native = JS_NewObject(ctx);
     JS_SetPropertyFunctionList(ctx, native, natives, countof(natives));
     JSValue made = JS_IsException(make) ? make : JS_Call(ctx, make, JS_UNDEFINED, 1, &native);
@@ -468,6 +606,7 @@ static void make_interpreter(void) {
         const char *text = JS_ToCString(ctx, error);
         fail(text ? text : "the runtime's layer cannot be loaded");
     }
+    layer_load_streams = take(made, "loadStreams");
     layer_start = take(made, "start");
     layer_answer = take(made, "answer");
     layer_describe = take(made, "describe");
@@ -501,12 +640,15 @@ static JSValue run_script(void) {
     *script++ = 0;
     JSValue settings = JS_ParseJSON(ctx, data, script - 1 - data, "gojinn:settings");
     if (JS_IsException(settings)) return settings;
-    uint32_t kib = 0;
-    JSValue stack = JS_GetPropertyStr(ctx, settings, "stack");
-    JS_ToUint32(ctx, &kib, stack);
-    if (kib > 0 && kib < 1024) stack_size = kib << 10;
+    uint32_t milliseconds = 0;
+    JSValue time = JS_GetPropertyStr(ctx, settings, "timeout_ms");
+    JS_ToUint32(ctx, &milliseconds, time);
+    timeout = milliseconds * UINT64_C(1000000);
     begin_entry();
     JSValue module = JS_Eval(ctx, script, data + len - script, "gojinn:script", JS_EVAL_TYPE_MODULE | JS_EVAL_FLAG_COMPILE_ONLY);
+    // A script that names neither will hardly meet a stream. If it does, they are loaded then.
+    int streams = memmem(script, data + len - script, "Stream", 6) || memmem(script, data + len - script, ".body", 5);
+    memset(data, 0, len);
     free(data);
     if (JS_IsException(module)) return module;
     JSModuleDef *def = JS_VALUE_GET_PTR(module);
@@ -517,6 +659,11 @@ static JSValue run_script(void) {
     if (JS_IsException(done)) return done;
     JS_FreeValue(ctx, done);
     JSValue args[] = {JS_GetModuleNamespace(ctx, def), settings};
+    if (streams) {
+        JSValue loaded = JS_Call(ctx, layer_load_streams, JS_UNDEFINED, 0, NULL);
+        if (JS_IsException(loaded)) return loaded;
+        JS_FreeValue(ctx, loaded);
+    }
     JSValue started = JS_Call(ctx, layer_start, JS_UNDEFINED, 2, args);
     JS_FreeValue(ctx, args[0]);
     JS_FreeValue(ctx, settings);
@@ -527,6 +674,7 @@ __attribute__((constructor)) static void start(void) {
     reserve = malloc(256 << 10);
     make_interpreter();
     JS_SetHostPromiseRejectionTracker(rt, rejected, NULL);
+    JS_SetInterruptHandler(rt, running, NULL);
     JSValue started = run_script();
     if (JS_IsException(started)) failure = describe(JS_GetException(ctx));
     JS_FreeValue(ctx, started);
@@ -534,6 +682,7 @@ __attribute__((constructor)) static void start(void) {
     // A request rarely lives long enough for a collection to be worth its time.
     JS_SetGCThreshold(rt, 16 << 20);
     seeded = 0;
+    clearing = 0;
 }
 
 // All of stdin, with a NUL behind it. The memory is not freed: the sandbox ends with the request.
@@ -565,6 +714,8 @@ static void write_answer(const char *text, size_t len) {
 __attribute__((export_name("gojinn_handle"))) void gojinn_handle(void) {
     if (failure) fail(failure);
     begin_entry();
+    in_request = 1;
+    next_report = monotonic() + timeout / 2;
     size_t len;
     const char *text = read_request(&len);
     JSValue request = JS_ParseJSON(ctx, text, len, "gojinn:request");
@@ -573,6 +724,8 @@ __attribute__((export_name("gojinn_handle"))) void gojinn_handle(void) {
     if (JS_IsException(promise)) fail(describe(JS_GetException(ctx)));
     JSValue answer = settle(promise, "the handler waits for something that never happens: no timer is left that could end the wait");
     if (JS_IsException(answer)) fail(describe(JS_GetException(ctx)));
+    // It was a stream, and all of it is written.
+    if (JS_IsUndefined(answer)) return;
     JSValue json = JS_JSONStringify(ctx, answer, JS_UNDEFINED, JS_UNDEFINED);
     if (JS_IsException(json)) fail(describe(JS_GetException(ctx)));
     const char *out = JS_ToCStringLen(ctx, &len, json);
