@@ -203,7 +203,7 @@ fn a_trap_at_the_very_end_of_the_stack_harms_no_other_guest() {
         assert!(fits > 1000, "{operation}: {fits} calls fit");
         // The last 40 KiB or so, at all kinds of distances from the end. Not every one: wasmer walks the whole stack for
         // each trap.
-        for depth in (too_deep - 1000..too_deep + 400).step_by(23) {
+        for depth in (too_deep - 1000..too_deep + 400).step_by(61) {
             overflows(depth);
         }
     }
