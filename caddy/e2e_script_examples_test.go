@@ -10,12 +10,14 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -216,6 +218,95 @@ func TestScriptInterfaces(t *testing.T) {
 			t.Logf("%d cases of the standards pass", result.Cases-len(result.Failed))
 		})
 	}
+}
+
+// differsFromNode has the cases of standards.js in which scripts and Node.js 20 differ, by what they begin with, and why.
+var differsFromNode = map[string]string{
+	`URL: new URL("http://h/a|b^c{d}"`:   "^ in a path is percent-encoded since 2024",
+	`URL: a://h:1/p host = ":81"`:        "a host that is empty before a port is refused",
+	`URL: a:/p host = "x:81"`:            "a host may bring its port",
+	`URL: a:/p host = "[::1]:2"`:         "a host may bring its port",
+	`URL: a:/p host = "x:80"`:            "a host may bring its port",
+	`URL: a:/p host = "x:443"`:           "a host may bring its port",
+	`URL: new URLSearchParams(null)`:     "null is the text null",
+	`Headers: new Headers(function)`:     "what is not enumerable is no header",
+	`Encoding: windows-1252`:             "Node.js decodes ISO 8859-1 instead",
+	`Encoding: encodeInto undefined`:     "any value is made a text",
+	`Encoding: encodeInto null`:          "any value is made a text",
+	`Encoding: encodeInto 1`:             "any value is made a text",
+	`structuredClone: exception`:         "a DOMException can be cloned",
+	`structuredClone: headers`:           "a platform object that cannot be cloned is refused",
+	`structuredClone: url`:               "a platform object that cannot be cloned is refused",
+	`structuredClone: response`:          "a platform object that cannot be cloned is refused",
+	`structuredClone: abort`:             "a platform object that cannot be cloned is refused",
+	`structuredClone: transfer detached`: "what was transferred cannot be transferred again",
+	`structuredClone: transfer object`:   "the error is a DataCloneError",
+}
+
+// The interfaces of the web do what those of Node.js do, in the cases of testdata/scripts/standards.js.
+func TestScriptStandards(t *testing.T) {
+	text, err := os.ReadFile("testdata/scripts/standards.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reference := filepath.Join(t.TempDir(), "standards.mjs")
+	if err := os.WriteFile(reference, append(text, "\nconsole.log(JSON.stringify(await results()));\n"...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	node, err := exec.LookPath("node")
+	if err != nil {
+		t.Skip("there is no node")
+	}
+	out, err := exec.Command(node, reference).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Each is a group, a name, and what came of the case.
+	var want [][3]string
+	if err := json.Unmarshal(out, &want); err != nil {
+		t.Fatal(err)
+	}
+	for _, backend := range backends {
+		t.Run(backend, func(t *testing.T) {
+			s := newRealServer(t)
+			s.module("standards.js", string(text))
+			s.mustLoad(s.scripts(backend, "", "standards.js"))
+			var got [][3]string
+			if res := s.get("/standards"); json.Unmarshal([]byte(res.body), &got) != nil || len(got) != len(want) || len(got) < 2000 {
+				t.Fatalf("%d %.200s, %d results and not %d", res.StatusCode, res.body, len(got), len(want))
+			}
+			type count struct{ same, known, cases int }
+			counts := map[string]*count{}
+			for i := range got {
+				group := want[i][0]
+				if counts[group] == nil {
+					counts[group] = &count{}
+				}
+				counts[group].cases++
+				switch {
+				case got[i] == want[i]:
+					counts[group].same++
+				case knownDifference(want[i]):
+					counts[group].known++
+				default:
+					t.Errorf("%s: %s\n\there    %s\n\tNode.js %s", group, want[i][1], got[i][2], want[i][2])
+				}
+			}
+			for _, group := range slices.Sorted(maps.Keys(counts)) {
+				c := counts[group]
+				t.Logf("%s: %d of %d cases as in Node.js, %d differ as is known", group, c.same, c.cases, c.known)
+			}
+		})
+	}
+}
+
+func knownDifference(result [3]string) bool {
+	for name := range differsFromNode {
+		if strings.HasPrefix(result[0]+": "+result[1], name) {
+			return true
+		}
+	}
+	return false
 }
 
 // Widely used packages run as they are.

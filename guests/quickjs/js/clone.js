@@ -1,6 +1,13 @@
 // structuredClone of the HTML Standard, for the types that there are here.
 
 import { Blob } from "./blob.js";
+import { native } from "./native.js";
+
+// The classes of native.classOf that matter here.
+const OBJECT = 1, PROXY = 2;
+
+// The prototypes of the layer's classes, whose objects cannot be cloned unless copy says how.
+export const platform = new Set();
 
 const errors = { Error, EvalError, RangeError, ReferenceError, SyntaxError, TypeError, URIError };
 
@@ -10,25 +17,33 @@ function refuse(value) {
 }
 
 export function structuredClone(value, options = {}) {
+  if (arguments.length === 0) throw new TypeError("1 argument required, but only 0 given");
   const transfer = [...(options?.transfer ?? [])];
   const seen = new Map();
   for (const item of transfer) {
     if (!(item instanceof ArrayBuffer) || item.detached || transfer.indexOf(item) !== transfer.lastIndexOf(item)) refuse(item);
   }
-  const clone = copy(value, seen, transfer);
-  for (const item of transfer) if (!item.detached) item.transfer();
+  // Nothing is taken before all else has succeeded.
+  for (const item of transfer) seen.set(item, new ArrayBuffer(item.byteLength));
+  const clone = copy(value, seen);
+  for (const item of transfer) {
+    if (item.detached) refuse(item);
+    new Uint8Array(seen.get(item)).set(new Uint8Array(item));
+    item.transfer();
+  }
   return clone;
 }
 
-function copy(value, seen, transfer) {
+function copy(value, seen) {
   if (typeof value === "symbol" || typeof value === "function") refuse(value);
   if (typeof value !== "object" || value === null) return value;
   if (seen.has(value)) return seen.get(value);
+  if (native.classOf(value) === PROXY) refuse(value);
   const keep = (made) => {
     seen.set(value, made);
     return made;
   };
-  const again = (inner) => copy(inner, seen, transfer);
+  const again = (inner) => copy(inner, seen);
   switch (Object.prototype.toString.call(value)) {
     case "[object Boolean]":
       if (value instanceof Boolean) return keep(Object(value.valueOf()));
@@ -48,7 +63,6 @@ function copy(value, seen, transfer) {
   if (value instanceof RegExp) return keep(new RegExp(value.source, value.flags));
   if (value instanceof ArrayBuffer) {
     if (value.detached) refuse(value);
-    if (transfer.includes(value)) return keep(value.transfer());
     return keep(value.slice(0));
   }
   if (ArrayBuffer.isView(value)) {
@@ -79,15 +93,15 @@ function copy(value, seen, transfer) {
   if (value instanceof Blob) return keep(value.slice(0, value.size, value.type));
   if (Array.isArray(value)) {
     const made = keep(new Array(value.length));
-    for (const key of Object.keys(value)) made[key] = again(value[key]);
+    for (const key of Object.keys(value)) if (Object.hasOwn(value, key)) made[key] = again(value[key]);
     return made;
   }
-  const tag = value[Symbol.toStringTag];
-  if (value instanceof WeakMap || value instanceof WeakSet || value instanceof WeakRef || value instanceof Promise) refuse(value);
-  if (typeof tag === "string" && Object.getPrototypeOf(value) !== Object.prototype && Object.getPrototypeOf(value) !== null &&
-      globalThis[tag]?.prototype instanceof Object && value instanceof globalThis[tag]) refuse(value);
+  // What is neither a plain object nor one of a class of the script has state that would be lost.
+  if (native.classOf(value) !== OBJECT) refuse(value);
+  for (let proto = Object.getPrototypeOf(value); proto; proto = Object.getPrototypeOf(proto)) if (platform.has(proto)) refuse(value);
   const made = keep({});
   for (const key of Object.keys(value)) {
+    if (!Object.hasOwn(value, key)) continue;
     Object.defineProperty(made, key, { value: again(value[key]), writable: true, enumerable: true, configurable: true });
   }
   return made;

@@ -44,10 +44,11 @@ export class Headers {
   // Lower-case names to lists of values.
   #map = new Map();
 
-  constructor(init) {
+  constructor(init = undefined) {
     if (init !== undefined) fill(this, init);
   }
   append(name, value) {
+    need(arguments, 2);
     name = checkName(name);
     value = checkValue(value);
     const values = this.#map.get(name);
@@ -55,31 +56,41 @@ export class Headers {
     else this.#map.set(name, [value]);
   }
   delete(name) {
+    need(arguments, 1);
     this.#map.delete(checkName(name));
   }
   get(name) {
+    need(arguments, 1);
     return this.#map.get(checkName(name))?.join(", ") ?? null;
   }
   getSetCookie() {
     return [...(this.#map.get("set-cookie") ?? [])];
   }
   has(name) {
+    need(arguments, 1);
     return this.#map.has(checkName(name));
   }
   set(name, value) {
+    need(arguments, 2);
     this.#map.set(checkName(name), [checkValue(value)]);
   }
   forEach(callback, self) {
     if (typeof callback !== "function") throw new TypeError("forEach needs a function");
     for (const [name, value] of this) callback.call(self, value, name, this);
   }
-  *entries() {
+  // The names with their values, in order. Set-Cookie is the one that is not combined.
+  #pairs() {
+    const pairs = [];
     for (const name of [...this.#map.keys()].sort()) {
       const values = this.#map.get(name);
-      if (!values) continue;
-      if (name === "set-cookie") for (const value of values) yield [name, value];
-      else yield [name, values.join(", ")];
+      if (name === "set-cookie") for (const value of values) pairs.push([name, value]);
+      else pairs.push([name, values.join(", ")]);
     }
+    return pairs;
+  }
+  // An iterator sees what is changed meanwhile: it knows how many pairs it has given, and nothing else.
+  *entries() {
+    for (let at = 0, pairs; at < (pairs = this.#pairs()).length; at++) yield pairs[at];
   }
   *keys() {
     for (const [name] of this) yield name;
@@ -112,6 +123,10 @@ export const { fromContract: headersFromContract, toContract: headersToContract 
 delete Headers.fromContract;
 delete Headers.toContract;
 
+function need(args, count) {
+  if (args.length < count) throw new TypeError(`${count} argument${count > 1 ? "s" : ""} required, but only ${args.length} given`);
+}
+
 function fill(headers, init) {
   if (init === null || (typeof init !== "object" && typeof init !== "function")) {
     throw new TypeError("Headers needs an object, pairs or other Headers");
@@ -123,6 +138,7 @@ function fill(headers, init) {
     return;
   }
   for (const entry of init) {
+    if (entry === null || (typeof entry !== "object" && typeof entry !== "function")) throw new TypeError("each pair of Headers must be an array");
     const pair = [...entry];
     if (pair.length !== 2) throw new TypeError("each pair of Headers must have a name and a value");
     headers.append(pair[0], pair[1]);

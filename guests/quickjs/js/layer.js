@@ -4,7 +4,7 @@
 
 import * as abort from "./abort.js";
 import { Blob, File, FormData } from "./blob.js";
-import { structuredClone } from "./clone.js";
+import { platform, structuredClone } from "./clone.js";
 import { console } from "./console.js";
 import * as crypto from "./crypto.js";
 import * as encoding from "./encoding.js";
@@ -30,6 +30,7 @@ export default function (native) {
   };
   for (const [name, value] of Object.entries(globals)) {
     const enumerable = typeof value === "function" ? !/^[A-Z]/.test(name) : true;
+    if (typeof value === "function" && value.prototype) platform.add(value.prototype);
     Object.defineProperty(globalThis, name, { value, writable: true, configurable: true, enumerable });
   }
   defineStreams();

@@ -1,13 +1,18 @@
 // The streams, which are loaded when they are first used: most scripts do without, and their snapshots are smaller then. main.c loads
 // them before the first request if the script's text suggests that it uses them.
 
+import { platform } from "./clone.js";
 import { TextDecoder, TextEncoder } from "./encoding.js";
 import { native } from "./native.js";
 
 let loaded;
 
 export function streams() {
-  return (loaded ??= native.streams()({ TextEncoder, TextDecoder }));
+  if (!loaded) {
+    loaded = native.streams()({ TextEncoder, TextDecoder });
+    for (const name of names) platform.add(loaded[name].prototype);
+  }
+  return loaded;
 }
 
 // Whether the value is a ReadableStream. There is none before the streams are loaded.

@@ -142,7 +142,8 @@ export class URLSearchParams {
 
   constructor(init = "") {
     if (init === null || (typeof init !== "object" && typeof init !== "function")) {
-      this.#list = parse(text(init).replace(/^\?/, ""));
+      // The parser leaves out one ? at the beginning.
+      this.#list = parse(text(init));
       return;
     }
     const iterator = init[Symbol.iterator];

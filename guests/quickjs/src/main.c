@@ -442,23 +442,35 @@ static JSValue js_url_set(JSContext *c, JSValueConst self, int argc, JSValueCons
     JSValue out = JS_EXCEPTION;
     if (href && value) {
         ada_url url = ada_parse(href, len);
+        bool set = true;
         switch (part) {
-        case 0: ada_set_href(url, value, value_len); break;
-        case 1: ada_set_protocol(url, value, value_len); break;
-        case 2: ada_set_username(url, value, value_len); break;
-        case 3: ada_set_password(url, value, value_len); break;
-        case 4: ada_set_host(url, value, value_len); break;
-        case 5: ada_set_hostname(url, value, value_len); break;
-        case 6: ada_set_port(url, value, value_len); break;
-        case 7: ada_set_pathname(url, value, value_len); break;
+        case 0: set = ada_set_href(url, value, value_len); break;
+        case 1: set = ada_set_protocol(url, value, value_len); break;
+        case 2: set = ada_set_username(url, value, value_len); break;
+        case 3: set = ada_set_password(url, value, value_len); break;
+        case 4: set = ada_set_host(url, value, value_len); break;
+        case 5: set = ada_set_hostname(url, value, value_len); break;
+        case 6: set = ada_set_port(url, value, value_len); break;
+        case 7: set = ada_set_pathname(url, value, value_len); break;
         case 8: ada_set_search(url, value, value_len); break;
         default: ada_set_hash(url, value, value_len);
+        }
+        // What was refused may have been changed all the same.
+        if (!set) {
+            ada_free(url);
+            url = ada_parse(href, len);
         }
         out = url_parts(c, url);
     }
     JS_FreeCString(c, href);
     JS_FreeCString(c, value);
     return out;
+}
+
+// classOf(object): 1 for an object like {}, 2 for a Proxy, 0 for all others.
+static JSValue js_class_of(JSContext *c, JSValueConst self, int argc, JSValueConst *argv) {
+    JSClassID id = JS_GetClassID(argv[0]);
+    return JS_NewInt32(c, id == JS_CLASS_OBJECT ? 1 : id == JS_CLASS_PROXY ? 2 : 0);
 }
 
 // paramsParse(text): the names and values of application/x-www-form-urlencoded, one after the other.
@@ -515,7 +527,7 @@ static const JSCFunctionListEntry natives[] = {
     JS_CFUNC_DEF("now", 0, js_now),                    JS_CFUNC_DEF("log", 2, js_log),
     JS_CFUNC_DEF("call", 2, js_call),                  JS_CFUNC_DEF("environment", 0, js_environment),
     JS_CFUNC_DEF("write", 1, js_write),                JS_CFUNC_DEF("flush", 0, js_flush),
-    JS_CFUNC_DEF("streams", 0, js_streams),
+    JS_CFUNC_DEF("streams", 0, js_streams),            JS_CFUNC_DEF("classOf", 1, js_class_of),
     JS_CFUNC_DEF("urlParse", 2, js_url_parse),         JS_CFUNC_DEF("urlSet", 3, js_url_set),
     JS_CFUNC_DEF("paramsParse", 1, js_params_parse),   JS_CFUNC_DEF("paramsWrite", 1, js_params_write),
 };
