@@ -185,6 +185,10 @@ func TestGuestsLetRequestsGoOn(t *testing.T) {
 
 // Hostile middleware: what each function writes, and what the client gets. The next handler answers 299.
 func TestHostileMiddleware(t *testing.T) {
+	var many []string
+	for i := range 257 {
+		many = append(many, fmt.Sprintf(`"a%d":"b"`, i))
+	}
 	cases := []struct {
 		name, output, code string
 		status             int
@@ -212,7 +216,15 @@ func TestHostileMiddleware(t *testing.T) {
 		{"variable of Caddy", `{"next":true,"vars":{"trusted_proxy":true}}`, "", 502},
 		{"variable name", `{"next":true,"vars":{"a}{b":"c"}}`, "", 502},
 		{"variable value", `{"next":true,"vars":{"a":{"b":"c"}}}`, "", 502},
-		{"many headers", `{"next":true,"headers":{` + strings.Repeat(`"a":"b",`, 2) + `"c":"d"}}`, "", 502},
+		{"header twice", `{"next":true,"headers":{"a":"b","A":"b"}}`, "", 502},
+		{"many headers", `{"next":true,"headers":{` + strings.Join(many, ",") + `}}`, "", 502},
+		{"many values", `{"next":true,"response_headers":{"a":["b"` + strings.Repeat(`,"b"`, 256) + `]}}`, "", 502},
+		{"large headers", `{"next":true,"response_headers":{"a":"` + strings.Repeat("b", 33_000) + `","c":"` + strings.Repeat("b", 33_000) + `"}}`, "", 502},
+		{"many variables", `{"next":true,"vars":{` + strings.Join(many, ",") + `}}`, "", 502},
+		{"variable twice", `{"next":true,"vars":{"a":"b","A":"b"}}`, "", 502},
+		{"beyond max_output", `{"next":true,"vars":{"a":"` + strings.Repeat("b", 200_000) + `"}}`, "", 502},
+		{"cut off", `{"next":true,"uri":"/a`, "", 502},
+		{"another key's spelling", `{"next":true,"responseHeaders":{"X-Frame-Options":"DENY"}}`, "", 502},
 		{"trap behind", `{"next":true}`, unreachable, 502},
 		{"deadline behind", `{"next":true}`, loop, 504},
 		{"stack behind", `{"next":true}`, recurse, 502},
@@ -223,12 +235,14 @@ func TestHostileMiddleware(t *testing.T) {
 			s.module("well.wasm", answering(`{"status":222}`, "").String())
 			site := fmt.Sprintf("{\n admin ADMIN\n log {\n output file DIR/caddy.log\n level DEBUG\n }\n gojinn {\n backend %s\n }\n}\nADDR {\n handle /well {\n gojinn {\n module DIR/well.wasm\n }\n }\n", backend)
 			for i, c := range cases {
-				s.module(fmt.Sprintf("case%d.wasm", i), answering(c.output, c.code).String())
+				m := answering(c.output, c.code)
+				m.pages = 4
+				s.module(fmt.Sprintf("case%d.wasm", i), m.String())
 				timeout := "30s"
 				if c.code == loop {
 					timeout = "100ms"
 				}
-				site += fmt.Sprintf(" handle /%d {\n route {\n gojinn {\n module DIR/case%[1]d.wasm\n timeout %s\n }\n respond \"next {http.vars.a}\" 299\n }\n }\n", i, timeout)
+				site += fmt.Sprintf(" handle /%d {\n route {\n gojinn {\n module DIR/case%[1]d.wasm\n max_output 150kB\n max_body 1kB\n timeout %s\n }\n respond \"next {http.vars.a}\" 299\n }\n }\n", i, timeout)
 			}
 			s.mustLoad(site + "}\n")
 			for i, c := range cases {
@@ -242,6 +256,10 @@ func TestHostileMiddleware(t *testing.T) {
 				if well := s.get("/well"); well.StatusCode != 222 {
 					t.Errorf("after %s, another function answers %d", c.name, well.StatusCode)
 				}
+			}
+			// A body that is larger than the function may get is refused before it runs.
+			if res := s.do(s.request("POST", "/0", strings.Repeat("b", 1001))); res.StatusCode != http.StatusRequestEntityTooLarge {
+				t.Errorf("a large body: got %d %q", res.StatusCode, res.body)
 			}
 			refused := 0
 			for _, c := range cases {
