@@ -9,6 +9,7 @@
 
 pub mod answers;
 pub mod canary;
+pub mod cgi;
 pub mod ends;
 pub mod features;
 pub mod host;
@@ -90,6 +91,13 @@ macro_rules! for_each_case {
             waiting::the_code_of_a_reply_reaches_the_guest
             waiting::a_stream_leaves_when_its_guest_waits
             waiting::a_stream_waits_for_its_reader
+            waiting::a_call_after_a_full_stream_reaches_the_host
+            cgi::a_request_is_in_the_environment
+            cgi::a_body_is_read_as_it_arrives
+            cgi::a_body_that_is_not_read_is_not_waited_for
+            cgi::a_body_can_be_polled
+            cgi::a_wait_for_a_body_ends
+            cgi::a_response_leaves_as_it_is_written
             host::arguments_and_environment_arrive
             host::per_request_values_arrive
             host::two_sandboxes_draw_different_randomness

@@ -137,6 +137,7 @@ fn part(reached: Reached<'_>) -> (Option<u16>, Vec<u8>, &'static str) {
                 Event::Output => "output",
                 Event::Call { .. } => "call",
                 Event::Sleep(_) => "sleep",
+                Event::Body(_) => "body",
                 Event::Next { .. } => "next",
             };
             (head, waiting.output.to_vec(), what)
@@ -221,6 +222,16 @@ pub fn a_stream_waits_for_its_reader(fixture: &Fixture) {
         .map(|part| part.2)
         .collect();
     assert_eq!(ends, ["output", "trap"]);
+}
+
+/// A guest that has waited for room in its stream calls the host afterwards: that it has room is not the reply to its call.
+pub fn a_call_after_a_full_stream_reaches_the_host(fixture: &Fixture) {
+    let function = fixture.deploy(&streamer("(call $page) (call $page) (call $ask)"));
+    let whats: Vec<_> = parts(fixture, &function)
+        .iter()
+        .map(|part| part.2)
+        .collect();
+    assert_eq!(whats, ["output", "call", "end"]);
 }
 
 /// Sleeps for so many milliseconds, and answers.

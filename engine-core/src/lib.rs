@@ -81,7 +81,7 @@ pub use limits::{PAGE, SandboxLimits};
 pub use module::{CodeSource, Split};
 pub use outcome::{GuestExit, Outcome, Trap, TrapCode};
 pub use per_cpu::PerCpu;
-pub use sandbox::{Event, HostReply, HostState, MemoryUse, Program, Stop};
+pub use sandbox::{BODY_ENDS, Event, HostReply, HostState, MemoryUse, Program, Stop};
 #[cfg(feature = "faults")]
 pub use snapshot::faults::Fault as SnapshotFault;
 pub use snapshot::{SnapshotFacts, SnapshotKind, SnapshotMode, Warmup};

@@ -356,7 +356,7 @@ mod tests {
         for (json, part) in [
             (&b"{\"name\":\"a\",\"tiemout\":1}"[..], "tiemout"),
             (b"{}", "name"),
-            (b"{\"name\":\"a\",\"contract\":\"cgi\"}", "cgi"),
+            (b"{\"name\":\"a\",\"contract\":\"fcgi\"}", "fcgi"),
             (b"{\"name\":\"a\",\"snapshot\":\"maybe\"}", "maybe"),
             (b"{\"name\":\"a\",\"warmup\":{}}", "rounds"),
             (b"{\"name\":\"a\",\"data\":\"?\"}", "base64"),

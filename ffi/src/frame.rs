@@ -51,7 +51,8 @@ pub struct gojinn_answer {
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(non_camel_case_types, reason = "the name in C")]
 pub struct gojinn_event {
-    /// 1 a time, 2 the reply to a host call, 3 the response of the next handler, 4 that the output is taken.
+    /// 1 a time, 2 the reply to a host call, 3 the response of the next handler, 4 that the output is taken, 5 more of the
+    /// request's body.
     pub kind: u32,
     /// The HTTP status of a stream, if its head comes with this event; else 0.
     pub status: u32,
@@ -192,6 +193,7 @@ pub(crate) fn write_event(
     let (kind, until, operation, request) = match waiting.event {
         Event::Sleep(until) => (1, *until, &[][..], &[][..]),
         Event::Output => (4, Some(now), &[][..], &[][..]),
+        Event::Body(until) => (5, *until, &[][..], &[][..]),
         Event::Call { operation, request } => (2, None, &**operation, &**request),
         Event::Next { next, body } => {
             changes = encode_next(next);

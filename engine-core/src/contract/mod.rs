@@ -10,6 +10,7 @@
 
 mod bad_output;
 mod bad_sample;
+pub mod cgi;
 mod headers;
 pub mod http_wasm;
 pub mod json;
@@ -60,11 +61,31 @@ pub trait Contract: Send + Sync + fmt::Debug + 'static {
         None
     }
 
+    /// Variables of the environment that the request brings, in addition to those of the program. Called once for each request.
+    fn variables(&self, _: &Request<'_>) -> Vec<(String, Vec<u8>)> {
+        Vec::new()
+    }
+
+    /// Whether every function of this contract may stream, so that each of its calls can be suspended.
+    fn always_streams(&self) -> bool {
+        false
+    }
+
+    /// How many bytes of the request's body follow those that are in it: the host brings them when the guest reads them.
+    fn body_follows(&self, _: &Request<'_>) -> u64 {
+        0
+    }
+
     /// The length of the head, if `stdout` begins with that of a stream: a response whose body is what the guest writes after
     /// it, and is sent as it comes. Called after each write, with the same `scan`, until it is known; only in calls that can be
     /// suspended.
     fn stream_head(&self, _scan: &mut Scan, _stdout: &[u8]) -> Begins {
         Begins::Else
+    }
+
+    /// Whether one line break directly after the head of a stream is no part of the body.
+    fn has_line_break_after_head(&self) -> bool {
+        true
     }
 
     /// Whether `stdout` is a complete response, so that a guest which reads on has answered and waits for another request.
@@ -74,7 +95,7 @@ pub trait Contract: Send + Sync + fmt::Debug + 'static {
     }
 
     /// Sample requests, as a guest reads them. A snapshot is verified with them if the configuration has no sample. The
-    /// first one is also used to warm up.
+    /// first one is also used to warm up. If there are none, functions of the contract start without a snapshot.
     fn samples(&self) -> Vec<Vec<u8>>;
 
     /// Checks a sample request that a user wrote for a function which accepts bodies of at most `max_body` bytes, and
@@ -98,4 +119,4 @@ pub fn default() -> &'static dyn Contract {
 }
 
 /// All contracts.
-pub const ALL: &[&dyn Contract] = &[&json::Json, &http_wasm::HttpWasm];
+pub const ALL: &[&dyn Contract] = &[&json::Json, &http_wasm::HttpWasm, &cgi::Cgi];

@@ -10,6 +10,8 @@ pub struct Scan {
     depth: u32,
     in_string: bool,
     is_escaped: bool,
+    /// Where the last line begins.
+    line: usize,
 }
 
 /// What the output of a guest begins with.
@@ -17,14 +19,15 @@ pub struct Scan {
 pub enum Begins {
     /// Not enough to say.
     Open,
-    /// No JSON object, or one that is longer than the head of a stream may be.
+    /// No head, or one that is longer than the head of a stream may be.
     Else,
-    /// A JSON object of so many bytes, with what precedes it.
-    Object(usize),
+    /// A head of so many bytes, with what precedes it.
+    Head(usize),
 }
 
 impl Scan {
-    /// Looks at what was written since the last time: `output` is all of it. The object is not checked, only its end is found.
+    /// Looks for the end of a JSON object in what was written since the last time: `output` is all of it. The object is not
+    /// checked.
     pub fn object(&mut self, output: &[u8]) -> Begins {
         while let Some(&byte) = output.get(self.at) {
             self.at += 1;
@@ -46,7 +49,7 @@ impl Scan {
                 b'}' | b']' if self.depth > 0 => {
                     self.depth -= 1;
                     if self.depth == 0 {
-                        return Begins::Object(self.at);
+                        return Begins::Head(self.at);
                     }
                 }
                 _ if self.depth > 0 => {}
@@ -54,6 +57,27 @@ impl Scan {
                 b' ' | b'\t' | b'\n' | b'\r' | 0xef | 0xbb | 0xbf => {}
                 _ => return Begins::Else,
             }
+        }
+        Begins::Open
+    }
+
+    /// Looks for an empty line, which ends a block of header fields, in what was written since the last time. The fields are not
+    /// checked.
+    pub fn header_block(&mut self, output: &[u8]) -> Begins {
+        while let Some(end) = output[self.at..].iter().position(|byte| *byte == b'\n') {
+            let end = self.at + end;
+            let is_empty = matches!(&output[self.line..end], b"" | b"\r");
+            (self.at, self.line) = (end + 1, end + 1);
+            if self.at > LONGEST_HEAD {
+                return Begins::Else;
+            }
+            if is_empty {
+                return Begins::Head(self.at);
+            }
+        }
+        self.at = output.len();
+        if self.at > LONGEST_HEAD {
+            return Begins::Else;
         }
         Begins::Open
     }
@@ -90,11 +114,11 @@ mod tests {
         let table: &[(&[u8], Begins)] = &[
             (b"", Begins::Open),
             (b" \r\n\t", Begins::Open),
-            (b"{}", Begins::Object(2)),
-            (b"\xef\xbb\xbf {}\nbody", Begins::Object(6)),
-            (b"{\"a\":{\"b\":[1,{}]}} {", Begins::Object(18)),
-            (b"{\"a\":\"}\\\"}\"}x", Begins::Object(12)),
-            (b"{\"a\":\"\\\\\"}}", Begins::Object(10)),
+            (b"{}", Begins::Head(2)),
+            (b"\xef\xbb\xbf {}\nbody", Begins::Head(6)),
+            (b"{\"a\":{\"b\":[1,{}]}} {", Begins::Head(18)),
+            (b"{\"a\":\"}\\\"}\"}x", Begins::Head(12)),
+            (b"{\"a\":\"\\\\\"}}", Begins::Head(10)),
             (b"{\"a\":\"}", Begins::Open),
             (b"[1]", Begins::Else),
             (b"\"{}\"", Begins::Else),
@@ -105,6 +129,36 @@ mod tests {
             assert_eq!(whole(output), begins, "{}", output.escape_ascii());
             assert_eq!(in_pieces(output), begins, "{}", output.escape_ascii());
         }
+    }
+
+    #[test]
+    fn the_end_of_a_block_of_fields_is_found() {
+        let table: &[(&[u8], Begins)] = &[
+            (b"", Begins::Open),
+            (b"A: b\n", Begins::Open),
+            (b"A: b\r\n\r", Begins::Open),
+            (b"A: b\n\nbody\n\n", Begins::Head(6)),
+            (b"A: b\r\n\r\n\n", Begins::Head(8)),
+            (b"A: b\n\r\nx", Begins::Head(7)),
+            (b"\nbody", Begins::Head(1)),
+            (b"\r\n", Begins::Head(2)),
+            (b"A: \r\r\n", Begins::Open),
+        ];
+        for &(output, begins) in table {
+            let text = output.escape_ascii();
+            assert_eq!(Scan::default().header_block(output), begins, "{text}");
+            let mut scan = Scan::default();
+            let mut found = Begins::Open;
+            for len in 1..=output.len() {
+                found = scan.header_block(&output[..len]);
+                if found != Begins::Open {
+                    break;
+                }
+            }
+            assert_eq!(found, begins, "{text}, byte by byte");
+        }
+        let long = vec![b'x'; LONGEST_HEAD + 1];
+        assert_eq!(Scan::default().header_block(&long), Begins::Else);
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl Function {
     ) -> Result<R> {
         let inner = &*self.inner;
         let contract = inner.config.contract;
-        let program = inner.program(per_request)?;
+        let mut program = inner.program(per_request)?;
         if request.body.len() > inner.config.limits.body {
             drop(permit);
             let reason = format!(
@@ -83,11 +83,18 @@ impl Function {
         }
         let mut buffers = inner.shared.buffers.take();
         contract.write_request(&mut buffers.stdin, request);
+        let variables = contract.variables(request);
+        if !variables.is_empty() {
+            program = Arc::new(program.with_variables(variables));
+        }
         let begun = Instant::now();
         let mut sandbox = None;
         let progress = caught(|| {
             let mut host = inner.host(permit, program, buffers, suspends)?;
             host.http = contract.exchange(request, &inner.config.limits);
+            if suspends {
+                host.stdin_follows = contract.body_follows(request);
+            }
             let plan = inner.plan();
             let limits = &inner.config.limits;
             let made = inner.loaded.sandbox(&inner.shared.slots, plan, limits)?;
@@ -156,9 +163,11 @@ impl Function {
                     call,
                     ..
                 } = &mut *host;
-                // The object was parsed when its end was found, so there is a head.
+                // It was parsed when its end was found, so there is a head.
                 let head = match output {
-                    Output::Head(len) => inner.config.contract.parse_response(&stdout[..*len]).ok(),
+                    Output::Head { len, .. } => {
+                        inner.config.contract.parse_response(&stdout[..*len]).ok()
+                    }
                     _ => None,
                 };
                 let result = match waits_for {

@@ -39,7 +39,9 @@ pub(super) fn deploy(
     wasm.check_limits(&config.limits)?;
     check_contract(&wasm, &config)?;
     let waits = wasm.waits();
-    let suspends = waits.calls || (waits.may_pause && backend.capabilities().suspends);
+    let suspends = waits.calls
+        || config.contract.always_streams()
+        || (waits.may_pause && backend.capabilities().suspends);
 
     let (loaded, origin) = shared.loader.module(
         &shared.slots,

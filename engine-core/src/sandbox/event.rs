@@ -11,6 +11,8 @@ pub enum Event {
     Sleep(Option<Instant>),
     /// That the host takes the output of a stream: there is as much as may wait.
     Output,
+    /// More of the request's body, or the end of it; or that time, if there is one.
+    Body(Option<Instant>),
     /// The reply to a host call.
     Call {
         /// The name of the operation.
@@ -27,10 +29,13 @@ pub enum Event {
     },
 }
 
+/// The code of a reply whose bytes are the last ones of the request's body.
+pub const BODY_ENDS: i32 = 1;
+
 /// What the host has done.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct HostReply {
-    /// 0, or the negative code of a host call.
+    /// 0, or the negative code of a host call. For [`Event::Body`]: [`BODY_ENDS`], or 0 if more may follow.
     pub code: i32,
     /// The reply's bytes.
     pub bytes: Vec<u8>,

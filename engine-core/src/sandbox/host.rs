@@ -43,6 +43,17 @@ pub struct Program {
     pub data: Option<Arc<[u8]>>,
 }
 
+impl Program {
+    /// This program with `variables` in addition, but for those that it has.
+    pub(crate) fn with_variables(&self, mut variables: Vec<(String, Vec<u8>)>) -> Self {
+        variables.retain(|(name, _)| !self.env.iter().any(|(own, _)| own == name));
+        Self {
+            env: [self.env.as_slice(), &variables].concat(),
+            ..self.clone()
+        }
+    }
+}
+
 /// The host side of one sandbox. Hostcalls get it by `&mut`, next to the guest's memory.
 #[derive(Debug)]
 pub struct HostState {
@@ -53,10 +64,12 @@ pub struct HostState {
     pub(crate) contract: &'static dyn Contract,
     /// Preopened directories; `None` for a function without `mount`, which then pays nothing for them.
     pub(crate) mounts: Option<Mounts>,
-    /// All of stdin.
+    /// All of stdin, or what has arrived of it since the guest has read the rest.
     pub(crate) stdin: Vec<u8>,
-    /// How much of stdin has been read.
+    /// How much of it has been read.
     pub(crate) stdin_read: usize,
+    /// How many bytes of stdin have not arrived yet.
+    pub(crate) stdin_follows: u64,
     /// What a read of stdin does besides reading.
     pub(crate) reads: Reads,
     /// Whether a read of stdin ended the guest, see [`Reads`].
@@ -120,6 +133,7 @@ impl HostState {
             mounts,
             stdin,
             stdin_read: 0,
+            stdin_follows: 0,
             reads: Reads::Plain,
             parked: false,
             observed: None,

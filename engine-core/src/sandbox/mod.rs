@@ -10,7 +10,7 @@ mod output;
 pub mod wasi;
 mod world;
 
-pub use event::{Event, HostReply};
+pub use event::{BODY_ENDS, Event, HostReply};
 pub(crate) use host::{Buffers, FIRST_READING, Reads};
 pub use host::{HostState, MemoryUse, Program, Stop};
 pub(crate) use observed::{Asked, Observed};

@@ -13,8 +13,13 @@ pub(crate) enum Output {
     Whole,
     /// Whether it begins with the head of a stream is not known yet.
     Open(Scan),
-    /// It is a stream, whose head has so many bytes; neither it nor the body has left.
-    Head(usize),
+    /// It is a stream; neither its head nor the body has left.
+    Head {
+        /// How many bytes the head has.
+        len: usize,
+        /// Whether one line break after it is no part of the body.
+        line_break: bool,
+    },
     /// It is a stream, whose head has left. `begun`: and a part of its body. What is in stdout has not left.
     Body {
         /// Whether a byte of the body, or the line break before it, has left.
@@ -29,7 +34,10 @@ impl Output {
             match contract.stream_head(scan, stdout) {
                 Begins::Open => {}
                 Begins::Else => *self = Self::Whole,
-                Begins::Object(len) => *self = Self::Head(len),
+                Begins::Head(len) => {
+                    let line_break = contract.has_line_break_after_head();
+                    *self = Self::Head { len, line_break };
+                }
             }
         }
     }
@@ -44,7 +52,11 @@ impl Output {
     pub(crate) fn body(self, stdout: &[u8]) -> Option<&[u8]> {
         match self {
             Self::Whole | Self::Open(_) => None,
-            Self::Head(len) => Some(after_line_break(&stdout[len..])),
+            Self::Head {
+                len,
+                line_break: true,
+            } => Some(after_line_break(&stdout[len..])),
+            Self::Head { len, .. } => Some(&stdout[len..]),
             Self::Body { begun: false } => Some(after_line_break(stdout)),
             Self::Body { begun: true } => Some(stdout),
         }
@@ -53,8 +65,8 @@ impl Output {
     /// Notes that the head, and the body as far as it is in stdout, have left.
     pub(crate) fn left(&mut self, stdout: &mut Vec<u8>) {
         *self = match *self {
-            Self::Head(len) => Self::Body {
-                begun: stdout.len() > len,
+            Self::Head { len, line_break } => Self::Body {
+                begun: !line_break || stdout.len() > len,
             },
             Self::Body { begun } => Self::Body {
                 begun: begun || !stdout.is_empty(),
@@ -78,7 +90,11 @@ mod tests {
         assert_eq!(output.room(&stdout), None);
         stdout.extend(b"true}");
         output.written(contract, &stdout);
-        assert_eq!(output, Output::Head(15));
+        let head = Output::Head {
+            len: 15,
+            line_break: true,
+        };
+        assert_eq!(output, head);
         assert_eq!(output.body(&stdout), Some(&b""[..]));
         output.left(&mut stdout);
         assert_eq!(output, Output::Body { begun: false });

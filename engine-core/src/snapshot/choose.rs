@@ -66,6 +66,19 @@ pub(crate) fn take(wanted: &Wanted<'_>) -> Result<(Option<StartPlan>, SnapshotFa
 }
 
 fn check(wanted: &Wanted<'_>) -> Result<()> {
+    if wanted.contract.samples().is_empty() {
+        let why = cannot_know_requests(wanted.contract);
+        if wanted.warmup.is_some() {
+            return Err(Error::config(format!(
+                "warmup cannot be: {why}; leave it out"
+            )));
+        }
+        if wanted.mode == SnapshotMode::On {
+            return Err(Error::config(format!(
+                "snapshot is on, but {why}; set snapshot to auto"
+            )));
+        }
+    }
     if let Some(warmup) = wanted.warmup {
         if wanted.mode == SnapshotMode::Off {
             return Err(Error::config(
@@ -87,6 +100,14 @@ fn check(wanted: &Wanted<'_>) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Why functions of a contract without samples have no snapshot.
+fn cannot_know_requests(contract: &dyn Contract) -> String {
+    format!(
+        "a request of the contract {} is in the environment, which a program may read when it starts",
+        contract.name()
+    )
 }
 
 /// A snapshot that may be used.
@@ -231,6 +252,9 @@ impl Warming<'_> {
 
 /// Checks what can be checked without running the program. `Err` says why there cannot be a snapshot.
 fn eligible(wanted: &Wanted<'_>) -> Result<(), String> {
+    if wanted.contract.samples().is_empty() {
+        return Err(cannot_know_requests(wanted.contract));
+    }
     let split = &wanted.loaded.split;
     if wanted.per_request_values > 0 {
         return Err(

@@ -33,13 +33,13 @@ impl Contract for Json {
     fn stream_head(&self, scan: &mut Scan, stdout: &[u8]) -> Begins {
         match scan.object(stdout) {
             // Most answers are no streams, and are parsed at their guest's end only.
-            Begins::Object(len) if may_stream(&stdout[..len]) => {
+            Begins::Head(len) if may_stream(&stdout[..len]) => {
                 match parse_response(&stdout[..len]) {
-                    Ok(response) if response.streams => Begins::Object(len),
+                    Ok(response) if response.streams => Begins::Head(len),
                     _ => Begins::Else,
                 }
             }
-            Begins::Object(_) => Begins::Else,
+            Begins::Head(_) => Begins::Else,
             other => other,
         }
     }

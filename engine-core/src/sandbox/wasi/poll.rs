@@ -6,7 +6,7 @@ use super::clock::{Clock, monotonic};
 use super::errno::{Errno, Fail, answer};
 use super::guest::{check, range, read, write};
 use super::rights;
-use super::stdio::{Fd, Std, locate};
+use super::stdio::{Fd, Std, locate, waits_for_stdin};
 use crate::calls::Interruption;
 use crate::sandbox::{self, HostState, Stop};
 
@@ -47,38 +47,47 @@ pub fn poll_oneoff(
 
         let now = Instant::now();
         // A call that was suspended is made again: its relative times count from the first time. The reply is only that it
-        // may be made.
+        // may be made, and what has arrived of stdin.
+        let stdin_waits = waits_for_stdin(host);
         host.resumed_with = None;
         let began = host.poll_began.take().unwrap_or(now);
         let mut subscribed = Vec::with_capacity(count as usize);
         for index in 0..count {
             // All of it lies in memory, so the pointer cannot wrap.
             let at = subscriptions.cast_unsigned() + index * SUBSCRIPTION;
-            subscribed.push(Subscription::read(
-                host,
-                memory,
-                at.cast_signed(),
-                began,
-                now,
-            )?);
+            let mut read = Subscription::read(host, memory, at.cast_signed(), began, now)?;
+            if stdin_waits && read.is_of_stdin(host) {
+                read.what = What::Stdin;
+            }
+            subscribed.push(read);
         }
 
-        // A descriptor is ready at once or never will be, so nothing is worth waiting for next to one.
+        // Any other descriptor than stdin is ready at once or never will be, so nothing is worth waiting for next to one.
         let first = subscribed
             .iter()
-            .map(|subscription| match subscription.what {
-                What::Time(at) => at.unwrap_or_else(|| host.call.deadline()),
-                What::Event(_) => now,
+            .filter_map(|subscription| match subscription.what {
+                What::Time(at) => Some(at.unwrap_or_else(|| host.call.deadline())),
+                What::Stdin => None,
+                What::Event(_) => Some(now),
             });
-        let first = first.min().unwrap_or(now);
-        let now = wait(host, began, now, first)?;
+        let first = first.min();
+        let of_stdin = |subscription: &Subscription| matches!(subscription.what, What::Stdin);
+        let now = if first.is_none_or(|first| first > now) && subscribed.iter().any(of_stdin) {
+            if let Some(why) = host.call.interruption() {
+                return Err(Stop::from(why).into());
+            }
+            host.poll_began = Some(began);
+            return Err(host.wait_for(sandbox::Event::Body(first)).into());
+        } else {
+            wait(host, began, now, first.unwrap_or(now))?
+        };
         let mut at = events.cast_unsigned();
         let mut occurred = 0u32;
         for subscription in &subscribed {
             let event = match subscription.what {
                 What::Event(event) => event,
                 What::Time(Some(time)) if time <= now => Event::new(CLOCK, 0, 0),
-                What::Time(_) => continue,
+                What::Time(_) | What::Stdin => continue,
             };
             event.write(memory, at.cast_signed(), subscription.userdata)?;
             at = at.wrapping_add(EVENT);
@@ -120,17 +129,26 @@ fn wait(
 
 struct Subscription {
     userdata: [u8; 8],
+    /// The descriptor that the guest wants to read, if it is a subscription of one.
+    reads: Option<i32>,
     what: What,
 }
 
 enum What {
     /// Happens at that time; `None` is beyond the clock's range.
     Time(Option<Instant>),
+    /// Happens when more of stdin arrives.
+    Stdin,
     /// Has happened.
     Event(Event),
 }
 
 impl Subscription {
+    fn is_of_stdin(&self, host: &HostState) -> bool {
+        self.reads
+            .is_some_and(|fd| locate(host, fd) == Ok(Fd::Std(Std::In)))
+    }
+
     /// Reads one, of a call that was made at `began` the first time, and now.
     fn read(
         host: &mut HostState,
@@ -167,6 +185,7 @@ impl Subscription {
         };
         let [a, b, c, d, e, f, g, h, ..] = raw;
         Ok(Self {
+            reads: (tag == FD_READ).then(|| word(16).cast_signed()),
             userdata: [a, b, c, d, e, f, g, h],
             what,
         })
@@ -181,7 +200,11 @@ fn ready(host: &mut HostState, fd: i32, kind: u8) -> Event {
     match (locate(host, fd), kind) {
         (Ok(Fd::Std(Std::In)), FD_READ) => {
             let rest = (host.stdin.len() - host.stdin_read) as u64;
-            let flags = if rest == 0 { HANGUP } else { 0 };
+            let flags = if rest == 0 && host.stdin_follows == 0 {
+                HANGUP
+            } else {
+                0
+            };
             Event {
                 flags,
                 ..Event::new(kind, 0, rest)

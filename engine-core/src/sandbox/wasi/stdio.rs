@@ -4,7 +4,7 @@
 use super::errno::{Errno, Fail};
 use super::guest::{Iovecs, check, write};
 use super::rights::{self, Rights};
-use crate::sandbox::{Event, HostState, Reads, Stop};
+use crate::sandbox::{BODY_ENDS, Event, HostReply, HostState, Reads, Stop};
 
 /// The maximum number of bytes of stderr that one call accepts. More is a short write, so that the deadline is checked
 /// often.
@@ -107,8 +107,11 @@ pub(super) fn read(
     if std != Std::In {
         return Err(Errno::BADF.into());
     }
-    let (vectors, _) = Iovecs::new(memory, iovs, count)?;
+    let (vectors, total) = Iovecs::new(memory, iovs, count)?;
     check(memory, read_at, 4)?;
+    if total > 0 && waits_for_stdin(host) {
+        return Err(host.wait_for(Event::Body(None)).into());
+    }
     let start = host.stdin_read;
     let ends = match host.reads {
         Reads::Plain => false,
@@ -140,6 +143,25 @@ pub(super) fn read(
     Ok(())
 }
 
+/// Whether nothing is there to read and more will arrive. It takes what has arrived if the guest has waited for it.
+#[inline]
+pub(super) fn waits_for_stdin(host: &mut HostState) -> bool {
+    if host.stdin_follows == 0 || host.stdin_read < host.stdin.len() {
+        return false;
+    }
+    let Some(HostReply { code, mut bytes }) = host.resumed_with.take() else {
+        return true;
+    };
+    // More than the request has announced is not its body.
+    bytes.truncate(usize::try_from(host.stdin_follows).unwrap_or(usize::MAX));
+    host.stdin_follows -= bytes.len() as u64;
+    if code == BODY_ENDS {
+        host.stdin_follows = 0;
+    }
+    (host.stdin, host.stdin_read) = (bytes, 0);
+    host.stdin.is_empty() && host.stdin_follows > 0
+}
+
 #[inline]
 pub(super) fn write_out(
     host: &mut HostState,
@@ -161,7 +183,11 @@ pub(super) fn write_out(
                 host.resumed_with = None;
                 return Err(host.wait_for(Event::Output).into());
             }
-            Some(room) => room,
+            Some(room) => {
+                // If the guest has waited, the reply is only that there is room.
+                host.resumed_with = None;
+                room
+            }
             None if total > host.stdout_limit.saturating_sub(host.stdout.len()) as u64 => {
                 return Err(Stop::OutputLimit.into());
             }
