@@ -10,8 +10,13 @@ ZIG_VERSION=0.17.1
 ASSEMBLYSCRIPT_VERSION=0.28.20
 
 prebuilt='c cpp rust zig assemblyscript'
-# What each of these languages has, as LANGUAGE/GUEST.
-prebuilt_guests='hello calls next'
+# What a language has of these, as LANGUAGE/GUEST.
+guests_of() {
+    case $1 in
+    c | rust) echo "hello calls next cgi" ;;
+    *) echo "hello calls next" ;;
+    esac
+}
 manifest=SHA256SUMS
 
 # Whether a program is on the PATH; functions of this script by the same name do not count.
@@ -125,7 +130,7 @@ build() {
     wat) for source in wat/*.wat; do
             wat2wasm --debug-names "$source" -o "build/wat-$(basename "$source" .wat).wasm"
         done ;;
-    *) for guest in $prebuilt_guests; do eval "$(recipe "$1" "$guest")"; done ;;
+    *) for guest in $(guests_of "$1"); do eval "$(recipe "$1" "$guest")"; done ;;
     esac
     printf '%-15s built with %s\n' "$1" "$(version "$1")"
 }
@@ -134,7 +139,7 @@ build_go() (
     export GOOS=wasip1 GOARCH=wasm GOFLAGS="${GOFLAGS:-} -trimpath -buildvcs=false"
     out=$PWD/build
     cd go
-    for guest in hello echo inspect probe fresh; do go build -o "$out/go-$guest.wasm" "./$guest"; done
+    for guest in hello echo inspect probe fresh cgi; do go build -o "$out/go-$guest.wasm" "./$guest"; done
     for guest in reactor probe-reactor; do go build -buildmode=c-shared -o "$out/go-$guest.wasm" "./$guest"; done
     # Separate modules, so that only these need a download.
     for guest in markdown github; do (cd "$guest" && go build -o "$out/go-$guest.wasm" .); done
@@ -168,7 +173,7 @@ update() {
     {
         echo "# The prebuilt guests: tool, recipe and SHA-256 of each. Written by make update; sha256sum -c SHA256SUMS checks it."
         for language in $prebuilt; do
-            for guest in $prebuilt_guests; do
+            for guest in $(guests_of "$language"); do
                 file=$language/$guest/$guest.wasm
                 if version "$language" >/dev/null; then
                     cp "build/$language-$guest.wasm" "$file"

@@ -35,8 +35,12 @@ func TestManifest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(files) != len(sums) || len(files) != len(prebuiltGuests)*len(prebuiltLanguages) {
-		t.Errorf("%d prebuilt guests, %d in SHA256SUMS, %d in the tests", len(files), len(sums), len(prebuiltGuests)*len(prebuiltLanguages))
+	known := 0
+	for _, limits := range prebuiltGuests {
+		known += len(limits)
+	}
+	if len(files) != len(sums) || len(files) != known {
+		t.Errorf("%d prebuilt guests, %d in SHA256SUMS, %d in the tests", len(files), len(sums), known)
 	}
 	for _, file := range files {
 		name := filepath.ToSlash(strings.TrimPrefix(file, ".."+string(filepath.Separator)))
@@ -54,9 +58,10 @@ func TestManifest(t *testing.T) {
 	}
 }
 
-// prebuiltGuests are what each language has, and the sizes that they must keep to, in bytes.
+// prebuiltGuests are what the languages have, and the sizes that they must keep to, in bytes.
 var prebuiltGuests = map[string]map[string]int{
 	"hello": {"assemblyscript": 20_000, "c": 40_000, "cpp": 250_000, "rust": 80_000, "zig": 10_000},
+	"cgi":   {"c": 40_000, "rust": 80_000},
 	"calls": {"assemblyscript": 20_000, "c": 50_000, "cpp": 250_000, "rust": 130_000, "zig": 10_000},
 	"next":  {"assemblyscript": 20_000, "c": 50_000, "cpp": 250_000, "rust": 130_000, "zig": 10_000},
 }
@@ -71,7 +76,7 @@ func TestPrebuiltAreSmallAndNameNoMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 	for guest, limits := range prebuiltGuests {
-		for directory := range prebuiltLanguages {
+		for directory := range limits {
 			file := filepath.Join("..", directory, guest, guest+".wasm")
 			code, err := os.ReadFile(file)
 			if err != nil {
