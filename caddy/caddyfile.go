@@ -160,7 +160,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 //		args            <argument>...
 //		mount           <host directory> <guest directory> [rw]
 //		backend         wasmtime|wasmer|wasmi
-//		contract        json|http-wasm
+//		contract        json|cgi|http-wasm
 //		guest_config    <text>
 //		guest_config    file <path>
 //		name            <name>
@@ -221,7 +221,7 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser, matcher string) error {
 var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"args":            parseArgs,
 	"backend":         textOption(func(h *Handler) *string { return &h.Backend }, checkBackend),
-	"contract":        textOption(func(h *Handler) *string { return &h.Contract }, checkContract),
+	"contract":        parseContract,
 	"env":             parseEnv,
 	"guest_config":    parseGuestConfig,
 	"max_body":        sizeOption(func(h *Handler) *int64 { return &h.MaxBody }),
@@ -498,7 +498,7 @@ func (s seenLines) once(d *caddyfile.Dispenser, name string) error {
 // unknownSubdirective returns the error for a name that is no subdirective: one of the predecessor's, or a typo.
 func unknownSubdirective(name string) error {
 	if name == "{" || name == "}" {
-		return fmt.Errorf("unexpected %s: no subdirective of gojinn but outbound has a block", name)
+		return fmt.Errorf("unexpected %s: no subdirective of gojinn but outbound and contract cgi has a block", name)
 	}
 	for _, g := range gone {
 		if ok, _ := path.Match(g.pattern, name); ok {

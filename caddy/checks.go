@@ -95,12 +95,10 @@ const contractJSON = "json"
 
 func checkContract(name string) error {
 	switch name {
-	case contractJSON, contractHTTPWasm:
+	case contractJSON, contractHTTPWasm, contractCGI:
 		return nil
-	case "cgi":
-		return errors.New("contract cgi is designed, but not built yet; use `contract json`")
 	default:
-		return fmt.Errorf("contract %q is unknown; use `contract json` or `contract http-wasm`", name)
+		return fmt.Errorf("contract %q is unknown; use `contract json`, `contract cgi` or `contract http-wasm`", name)
 	}
 }
 

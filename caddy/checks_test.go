@@ -16,10 +16,11 @@ import (
 func TestHandlerSettingsAreChecked(t *testing.T) {
 	long := strings.Repeat("x", 65)
 	for text, want := range map[string]string{
-		`{}`:                                                                                 "no module is given; name the .wasm file or the script",
-		`{"module":"x","backend":"wasmtim"}`:                                                 `backend "wasmtim" is not one of wasmtime, wasmer, wasmi; did you mean wasmtime?`,
-		`{"module":"x","contract":"cgi"}`:                                                    "contract cgi is designed, but not built yet",
-		`{"module":"x","contract":"xml"}`:                                                    `contract "xml" is unknown; use`,
+		`{}`:                                      "no module is given; name the .wasm file or the script",
+		`{"module":"x","backend":"wasmtim"}`:      `backend "wasmtim" is not one of wasmtime, wasmer, wasmi; did you mean wasmtime?`,
+		`{"module":"x","contract":"xml"}`:         `contract "xml" is unknown; use`,
+		`{"module":"x","cgi":{"split":[".cgi"]}}`: "the settings of CGI are for functions with `contract cgi`",
+		`{"module":"x","contract":"cgi","cgi":{"split":[""]}}`:                               "is no ending of a script",
 		`{"module":"x","timeout":-1}`:                                                        "timeout is -1ns, want more than 0 and at most 24h0m0s",
 		`{"module":"x","timeout":"25h"}`:                                                     "timeout is 25h0m0s, want more than 0",
 		`{"module":"x","queue_timeout":-1}`:                                                  "queue_timeout is -1ns",

@@ -35,13 +35,13 @@ func guest(t *testing.T, name string) string {
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
-	if language, ok := strings.CutSuffix(name, "-hello"); ok {
-		prebuilt, err := filepath.Abs(filepath.Join("..", "guests", language, "hello", "hello.wasm"))
-		if err == nil {
-			if _, err := os.Stat(prebuilt); err == nil {
-				return prebuilt
-			}
-		}
+	language, program, _ := strings.Cut(name, "-")
+	prebuilt, err := filepath.Abs(filepath.Join("..", "guests", language, program, program+".wasm"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(prebuilt); err == nil {
+		return prebuilt
 	}
 	t.Fatalf("%s is not built: make -C guests go", name)
 	return ""

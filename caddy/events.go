@@ -85,6 +85,20 @@ func (h *Handler) serveEvent(ctx context.Context, x *exchange) (reply []byte, co
 		}
 		reply, code = h.hostCall(withCallUse(ctx, x.use), string(event.Operation), event.Request)
 		return reply, code, nil
+	case engine.EventBody:
+		if x.upload == nil {
+			return nil, 0, errors.New("a bug: the guest waits for a body that there is not")
+		}
+		h.meters.receiving.Inc()
+		defer h.meters.receiving.Dec()
+		part, ends, err := x.upload.next(ctx, event.Until)
+		if err != nil {
+			return nil, 0, bodyError(x.request, err)
+		}
+		if ends {
+			code = engine.BodyEnds
+		}
+		return part, code, nil
 	case engine.EventNext:
 		if x.passage == nil || x.passage.passed {
 			return nil, 0, errors.New("a bug: the guest waits for a next handler that it cannot have")

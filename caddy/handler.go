@@ -38,9 +38,12 @@ type Handler struct {
 	// `wasmtime`.
 	Backend string `json:"backend,omitempty"`
 
-	// Contract is the form in which the function gets requests and returns responses: `json`, or `http-wasm` for the guests of
-	// http-wasm.io. Default: `json`.
+	// Contract is the form in which the function gets requests and returns responses: `json`, `cgi` for programs of the Common
+	// Gateway Interface, or `http-wasm` for the guests of http-wasm.io. Default: `json`.
 	Contract string `json:"contract,omitempty"`
+
+	// CGI has the settings of a function with the contract `cgi`. Default: see there.
+	CGI *CGI `json:"cgi,omitempty"`
 
 	// GuestConfig is what a function with the contract `http-wasm` gets as its configuration. Placeholders that do not depend on
 	// a request are resolved when the config is loaded. Default: none.
@@ -204,6 +207,7 @@ func (h *Handler) Validate() error {
 	return errors.Join(
 		checkBackend(h.Backend),
 		checkContract(h.Contract),
+		h.CGI.check(h.Contract),
 		h.checkGuestConfig(),
 		checkDuration("timeout", h.Timeout),
 		checkDuration("queue_timeout", h.QueueTimeout),

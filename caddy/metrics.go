@@ -70,17 +70,18 @@ func registerMetrics(registry *prometheus.Registry) error {
 type meters struct {
 	durations [engine.Outcomes]prometheus.Observer
 	active    prometheus.Gauge
-	// asleep, calling, passing and sending are the calls that wait.
-	asleep, calling, passing, sending prometheus.Gauge
+	// asleep, calling, passing, sending and receiving are the calls that wait.
+	asleep, calling, passing, sending, receiving prometheus.Gauge
 }
 
 func newMeters(function, backend string) *meters {
 	m := &meters{
-		active:  activeSandboxes.WithLabelValues(function, backend),
-		asleep:  waitingCalls.WithLabelValues(function, backend, "sleep"),
-		calling: waitingCalls.WithLabelValues(function, backend, "host_call"),
-		passing: waitingCalls.WithLabelValues(function, backend, "next"),
-		sending: waitingCalls.WithLabelValues(function, backend, "client"),
+		active:    activeSandboxes.WithLabelValues(function, backend),
+		asleep:    waitingCalls.WithLabelValues(function, backend, "sleep"),
+		calling:   waitingCalls.WithLabelValues(function, backend, "host_call"),
+		passing:   waitingCalls.WithLabelValues(function, backend, "next"),
+		sending:   waitingCalls.WithLabelValues(function, backend, "client"),
+		receiving: waitingCalls.WithLabelValues(function, backend, "body"),
 	}
 	for outcome := range engine.Outcomes {
 		m.durations[outcome] = functionDuration.WithLabelValues(function, backend, outcome.String())

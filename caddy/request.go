@@ -24,9 +24,9 @@ import (
 // statusClientGone is the status in the log of a request whose client went away. No client receives it.
 const statusClientGone = 499
 
-// writeHead writes the head of a request with this body. The engine drops the headers that never reach a guest (the hop-by-hop
-// ones, and Proxy); writeHead drops those that the client named in `Connection`.
-func writeHead(head *engine.Head, r *http.Request, t *traced, perRequest []value, body []byte) error {
+// writeHead writes the head of a request whose body has length bytes, but for the per-request values. The engine drops the headers
+// that never reach a guest (the hop-by-hop ones, and Proxy); writeHead drops those that the client named in `Connection`.
+func writeHead(head *engine.Head, r *http.Request, t *traced, length int64, more []header) {
 	ctx := r.Context()
 	request := engine.Request{
 		Method:     r.Method,
@@ -65,7 +65,10 @@ func writeHead(head *engine.Head, r *http.Request, t *traced, perRequest []value
 	// An earlier handler may have replaced the client's body, so the length is that of the body we have. A request that did not
 	// announce a length gets no such header.
 	if _, ok := r.Header["Content-Length"]; ok || r.ContentLength > 0 {
-		head.Header("Content-Length", strconv.Itoa(len(body)))
+		head.Header("Content-Length", strconv.FormatInt(length, 10))
+	}
+	for _, h := range more {
+		head.Header(h.name, h.value)
 	}
 	for _, h := range forwarded {
 		if h.value != "" {
@@ -79,7 +82,6 @@ func writeHead(head *engine.Head, r *http.Request, t *traced, perRequest []value
 		}
 	}
 	head.EndHeaders()
-	return writePerRequest(head, r, perRequest, body)
 }
 
 // writePerRequest writes the per-request values of env and args.

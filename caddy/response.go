@@ -85,6 +85,11 @@ func setHeaders(header http.Header, answer *engine.Answer, length int) {
 		last := len(values) - 1
 
 		switch key {
+		case "Content-Length":
+			// Only programs of CGI may set it. A response with this status has no body.
+			if answer.Status == http.StatusNoContent || answer.Status == http.StatusResetContent {
+				continue
+			}
 		case "Set-Cookie", "Vary", "Link":
 			header[key] = append(header[key], values[last])
 			continue

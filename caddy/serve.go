@@ -51,6 +51,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	if x.stream.begun {
 		return nil, h.endStream(r, f, x, &t, err)
 	}
+	if err == nil && h.Contract == contractCGI {
+		checkLength(r, answer)
+	}
 	var on *goesOn
 	if err == nil && x.passage == nil {
 		on, err = readNext(answer)
@@ -89,11 +92,23 @@ func (h *Handler) endStream(r *http.Request, f *sharedFunction, x *exchange, t *
 	}
 	h.report(r, x, t)
 	h.logGuest(f, answer, t)
-	if err == nil && answer.Outcome != engine.OutcomeOK {
-		// For the log: no error page can be sent any more.
+	// For the log: no error page can be sent any more.
+	switch failed := (caddyhttp.HandlerError{}); {
+	case err == nil && answer.Outcome == engine.OutcomeOK:
+	case err == nil:
 		_ = h.refuse(f, answer, t)
+	case errors.As(err, &failed) && failed.StatusCode == statusClientGone:
+	default:
+		h.logger.Error("the stream of a function was cut",
+			zap.String("function", f.info.Name), zap.String("trace_id", t.id), zap.Error(err))
 	}
-	return x.stream.end(answer)
+	err = x.stream.end(answer)
+	if errors.Is(err, errLength) {
+		h.logger.Error("the stream of a function was cut",
+			zap.String("function", f.info.Name), zap.String("trace_id", t.id), zap.Error(err))
+		panic(http.ErrAbortHandler)
+	}
+	return err
 }
 
 // report publishes the stats and the outcome of a call: placeholders, span and metrics.
@@ -116,19 +131,13 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *sharedFunction
 	ctx := r.Context()
 	arrived := time.Now()
 	var err error
-	if x.unread = x.passage != nil && !f.facts.ReadsBody; x.unread {
-		x.body = x.body[:0]
-	} else if x.body, err = readBody(r, h.MaxBody, x.body); err != nil {
-		return h.notCalled(x, arrived, err)
-	}
-	if x.passage != nil {
-		x.passage.writeHead(&x.head, r)
-		err = writePerRequest(&x.head, r, h.perRequest, x.body)
+	if h.Contract == contractCGI {
+		err = h.readCGI(x, r, t)
 	} else {
-		err = writeHead(&x.head, r, t, h.perRequest, x.body)
+		err = h.readWhole(x, f, r, t)
 	}
 	if err != nil {
-		return h.notCalled(x, arrived, caddyhttp.Error(http.StatusBadRequest, err))
+		return h.notCalled(x, arrived, err)
 	}
 
 	if x.stats.queued, err = f.admit(ctx, time.Duration(h.QueueTimeout)); err != nil {
@@ -150,12 +159,34 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *sharedFunction
 	}()
 	err = h.run(ctx, f, x, id)
 	x.stats.duration = x.result.Answer.Duration
+	if failed := (caddyhttp.HandlerError{}); errors.As(err, &failed) {
+		// The rest of the body could not be read.
+		return h.notCalled(x, arrived, err)
+	}
 	if err != nil && ctx.Err() != nil {
 		return h.notCalled(x, arrived, f.notAdmitted(w, ctx, err))
 	}
 	if err != nil {
 		x.result.Answer.Outcome = engine.OutcomeError
 		return caddyhttp.Error(http.StatusInternalServerError, fmt.Errorf("function %s: %w", f.info.Name, err))
+	}
+	return nil
+}
+
+// readWhole prepares a request for a function that gets the whole body with the call: it reads the body and writes the head.
+func (h *Handler) readWhole(x *exchange, f *sharedFunction, r *http.Request, t *traced) (err error) {
+	if x.unread = x.passage != nil && !f.facts.ReadsBody; x.unread {
+		x.body = x.body[:0]
+	} else if x.body, err = readBody(r, h.MaxBody, x.body); err != nil {
+		return err
+	}
+	if x.passage != nil {
+		x.passage.writeHead(&x.head, r)
+	} else {
+		writeHead(&x.head, r, t, int64(len(x.body)), nil)
+	}
+	if err := writePerRequest(&x.head, r, h.perRequest, x.body); err != nil {
+		return caddyhttp.Error(http.StatusBadRequest, err)
 	}
 	return nil
 }
@@ -217,6 +248,8 @@ type exchange struct {
 	passage *passage
 	unread  bool
 	stream  stream
+	// upload is the body of a request that its guest reads as it arrives, or nil.
+	upload *upload
 }
 
 var exchanges = sync.Pool{New: func() any { return &exchange{out: make([]byte, 0, 16<<10)} }}
@@ -234,6 +267,8 @@ func (x *exchange) done() {
 	x.result = engine.Result{}
 	x.request, x.trace, x.use, x.passage = nil, nil, nil, nil
 	x.unread = false
+	x.upload.close()
+	x.upload = nil
 	x.stream = stream{}
 	exchanges.Put(x)
 }

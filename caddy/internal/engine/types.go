@@ -86,7 +86,13 @@ const (
 	EventNext EventKind = 3
 	// EventOutput: the guest has written as much of a stream as may wait.
 	EventOutput EventKind = 4
+	// EventBody: the guest waits for more of the request's body, and until Until at most. The reply is what has arrived; its code
+	// is BodyEnds if that is the last of it.
+	EventBody EventKind = 5
 )
+
+// BodyEnds is the code of a reply to EventBody after which no more follows.
+const BodyEnds = 1
 
 // CallID identifies one call. No two calls have the same.
 type CallID uint64
