@@ -105,7 +105,8 @@ typedef struct gojinn_answer {
 
 // What a suspended call waits for, and the lengths of the parts of its frame.
 typedef struct gojinn_event {
-  // 1 a time, 2 the reply to a host call, 3 the response of the next handler, 4 that the output is taken.
+  // 1 a time, 2 the reply to a host call, 3 the response of the next handler, 4 that the output is taken, 5 more of the
+  // request's body.
   uint32_t kind;
   // The HTTP status of a stream, if its head comes with this event; else 0.
   uint32_t status;
