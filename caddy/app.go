@@ -34,6 +34,10 @@ type App struct {
 	// length. Default: 32, or 8 for each CPU that Go uses, whichever is more.
 	MaxConcurrency int `json:"max_concurrency,omitempty"`
 
+	// MaxMemory is how many bytes all requests may hold together: memory and tables of sandboxes, bodies of requests and answers,
+	// and what free slots keep. Default: half of the machine's memory, or of the control group's limit.
+	MaxMemory int64 `json:"max_memory,omitempty"`
+
 	// PoolSlots is the largest number of memory slots in the pool, one for each sandbox that runs or is kept for reuse; -1
 	// turns the pool off. Default: derived from the machine's cores, memory and address space.
 	PoolSlots int `json:"pool_slots,omitempty"`
@@ -119,6 +123,7 @@ func (a *App) Validate() error {
 	return errors.Join(
 		checkBackend(a.Backend),
 		checkConcurrency("max_concurrency", a.MaxConcurrency),
+		a.checkMaxMemory(),
 		checkPoolSlots(a.PoolSlots),
 		a.checkPoolKeepResident(),
 		checkPoolReset(a.PoolReset),
@@ -210,6 +215,7 @@ func (a *App) acquireEngine() (*sharedEngine, error) {
 		}
 		key := engineKey{
 			maxConcurrency: a.MaxConcurrency,
+			maxMemory:      a.MaxMemory,
 			compileTimeout: time.Duration(a.CompileTimeout),
 			compileMemory:  a.CompileMemory,
 			cache:          cache,

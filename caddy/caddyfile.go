@@ -63,7 +63,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 
 // globalOptions lists the subdirectives of the global option.
 var globalOptions = []string{
-	"backend", "max_concurrency", "pool_slots", "pool_keep_resident", "pool_reset", "cache", "compile_timeout", "compile_memory",
+	"backend", "max_concurrency", "max_memory", "pool_slots", "pool_keep_resident", "pool_reset", "cache", "compile_timeout", "compile_memory",
 	"snapshot", "watch", "kv",
 }
 
@@ -72,6 +72,7 @@ var globalOptions = []string{
 //	gojinn {
 //		backend            wasmtime|wasmer|wasmi
 //		max_concurrency    <number>
+//		max_memory         <size>
 //		pool_slots         <number>|off
 //		pool_keep_resident <size>
 //		pool_reset         auto|scan|copy|madvise
@@ -120,6 +121,8 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			a.Backend, err = text, checkBackend(text)
 		case "max_concurrency":
 			a.MaxConcurrency, err = parseConcurrency(option, text)
+		case "max_memory":
+			a.MaxMemory, err = parseMaxMemory(text)
 		case "pool_slots":
 			a.PoolSlots, err = parsePoolSlots(text)
 		case "pool_keep_resident":
@@ -429,6 +432,14 @@ func parseSize(setting, text string) (int64, error) {
 		return 0, err
 	}
 	return size, checkSize(setting, size)
+}
+
+func parseMaxMemory(text string) (int64, error) {
+	size, err := parseBytes("max_memory", text, maxMaxMemory)
+	if err != nil {
+		return 0, err
+	}
+	return size, checkMaxMemory(size)
 }
 
 func parseCompileMemory(text string) (int64, error) {

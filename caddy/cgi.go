@@ -92,13 +92,12 @@ func parseContract(h *Handler, d *caddyfile.Dispenser) error {
 
 // readCGI prepares a request for a function of the contract cgi: it writes the head, and reads the body only if the function
 // could not be told its length otherwise.
-func (h *Handler) readCGI(x *exchange, r *http.Request, t *traced) error {
+func (h *Handler) readCGI(x *exchange, f *sharedFunction, r *http.Request, t *traced) error {
 	if strings.Contains(r.URL.Path, "\x00") {
 		return caddyhttp.Error(http.StatusBadRequest, fmt.Errorf("the path contains a NUL, which no variable of CGI can hold"))
 	}
 	length := r.ContentLength
-	x.body = x.body[:0]
-	var err error
+	x.body.reset()
 	switch {
 	case r.Body == nil, r.Body == http.NoBody, isTunnel(r), length == 0:
 		length = 0
@@ -106,10 +105,10 @@ func (h *Handler) readCGI(x *exchange, r *http.Request, t *traced) error {
 		return tooLarge(h.MaxBody)
 	case length < 0, needsBody(h.perRequest):
 		// A program needs the length before the body.
-		if x.body, err = readBody(r, h.MaxBody, x.body); err != nil {
+		if err := h.readBody(x, f, r); err != nil {
 			return err
 		}
-		length = int64(len(x.body))
+		length = int64(len(x.body.bytes()))
 	default:
 		x.upload = newUpload(x.stream.w, r)
 	}
@@ -123,7 +122,7 @@ func (h *Handler) readCGI(x *exchange, r *http.Request, t *traced) error {
 		}
 	}
 	writeHead(&x.head, seen, t, length, h.cgiVariables(r))
-	if err := writePerRequest(&x.head, r, h.perRequest, x.body); err != nil {
+	if err := writePerRequest(&x.head, r, h.perRequest, x.body.bytes()); err != nil {
 		return caddyhttp.Error(http.StatusBadRequest, err)
 	}
 	return nil

@@ -65,6 +65,26 @@ func checkPoolSlots(n int) error {
 	return fmt.Errorf("pool_slots is %d, want `off` or a number from 1 to %d", n, maxPoolSlots)
 }
 
+// The bounds of max_memory: the engine's least, and more than any machine has.
+const (
+	minMaxMemory = 16 << 20
+	maxMaxMemory = 1 << 50
+)
+
+func (a *App) checkMaxMemory() error {
+	if a.MaxMemory == 0 {
+		return nil
+	}
+	return checkMaxMemory(a.MaxMemory)
+}
+
+func checkMaxMemory(n int64) error {
+	if n < minMaxMemory || n > maxMaxMemory {
+		return fmt.Errorf("max_memory is %d bytes, want at least 16 MiB (%d)", n, minMaxMemory)
+	}
+	return nil
+}
+
 func (a *App) checkPoolKeepResident() error {
 	if a.PoolKeepResident == 0 {
 		return nil

@@ -17,7 +17,7 @@ func (h *Handler) run(ctx context.Context, f *sharedFunction, x *exchange, id en
 		return err
 	}
 	var err error
-	x.out, err = f.Call(id, x.head.Bytes(), x.body, x.out, &x.result)
+	x.out, err = f.Call(id, x.head.Bytes(), x.body.bytes(), x.out, &x.result)
 	x.turn.release()
 	if err != nil || !x.result.Waits {
 		return err

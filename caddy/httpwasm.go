@@ -34,6 +34,8 @@ type passage struct {
 	next caddyhttp.Handler
 	// maxOutput bounds the response that the guest gets, in bytes.
 	maxOutput int64
+	// memory is that of all calls.
+	memory *memory
 
 	// passed says that the next handler has run, and err what it returned.
 	passed bool
@@ -126,7 +128,11 @@ func (p *passage) run(r *http.Request, x *exchange, event *engine.Event) (reply 
 		}
 	}
 	replaced := slices.Clone(event.Request)
+	before := r.Body
 	on.applyToRequest(r, x)
+	if kept, ok := r.Body.(*keptBody); ok && r.Body != before {
+		defer kept.free()
+	}
 	if next.ReplacesBody {
 		r.Body = io.NopCloser(bytes.NewReader(replaced))
 		r.ContentLength, r.TransferEncoding = int64(len(replaced)), nil
@@ -137,7 +143,7 @@ func (p *passage) run(r *http.Request, x *exchange, event *engine.Event) (reply 
 
 	p.passed = true
 	if next.BuffersResponse {
-		p.held = &heldWriter{inner: p.w, before: p.w.Header().Clone(), max: p.maxOutput}
+		p.held = &heldWriter{inner: p.w, before: p.w.Header().Clone(), max: p.maxOutput, room: holding{memory: p.memory}}
 		p.held.body.WriteString(next.EarlyBody)
 		p.held.early = next.EarlyBody != ""
 		p.err = p.held.serve(p.next, r)
@@ -154,7 +160,18 @@ func (p *passage) run(r *http.Request, x *exchange, event *engine.Event) (reply 
 	if p.err != nil {
 		code = 1
 	}
+	if p.held != nil && !p.held.room.takeLong(p.held.body.Len(), 0) {
+		return nil, 0, caddyhttp.Error(http.StatusServiceUnavailable, errMemoryFull)
+	}
 	return p.reply(), code, nil
+}
+
+// free gives back what is held for the request.
+func (p *passage) free() {
+	if p.held != nil {
+		p.held.body = bytes.Buffer{}
+		p.held.room.give()
+	}
 }
 
 // reply says what the next handler has answered, as the engine reads it.
@@ -221,7 +238,8 @@ func (p *passage) forget() {
 }
 
 // respond sends the guest's answer, or the next handler's as the guest has changed it.
-func (p *passage) respond(r *http.Request, answer *engine.Answer) error {
+func (p *passage) respond(r *http.Request, x *exchange) error {
+	answer := &x.result.Answer
 	changes, err := answer.Next()
 	if err != nil {
 		return err
@@ -237,6 +255,7 @@ func (p *passage) respond(r *http.Request, answer *engine.Answer) error {
 	header := p.w.Header()
 	changeExactly(header, &changes.ResponseHeaders, "")
 	status, body := answer.Status, answer.Body
+	room, free := &x.answered, answer.Free
 	if !answer.NamesStatus && !p.passed {
 		status = defaultStatus(r)
 	}
@@ -245,6 +264,8 @@ func (p *passage) respond(r *http.Request, answer *engine.Answer) error {
 		setLength(header, r, status, len(body))
 	case p.held != nil:
 		body = p.held.body.Bytes()
+		room, free = &p.held.room, func() { p.held.body = bytes.Buffer{} }
+		room.enter(&p.memory.answers)
 		if p.held.early {
 			setLength(header, r, status, len(body))
 		}
@@ -258,8 +279,7 @@ func (p *passage) respond(r *http.Request, answer *engine.Answer) error {
 	if status == http.StatusNoContent || status == http.StatusNotModified || len(body) == 0 {
 		return nil
 	}
-	_, err = p.w.Write(body)
-	return err
+	return room.send(p.w, body, free)
 }
 
 // setLength sets the Content-Length of a body that replaces another one.
@@ -294,25 +314,35 @@ type heldWriter struct {
 	// early says that the beginning of the body is the guest's, and not in the handler's Content-Length.
 	early bool
 	// max is how many bytes the body may have.
-	max        int64
-	overflowed bool
-	hijacked   bool
+	max int64
+	// refused says why the body is not kept.
+	refused  error
+	hijacked bool
+	// room is the memory that the body holds.
+	room holding
 }
 
 // errHeld is what a handler gets that writes more than the guest may be given.
 var errHeld = errors.New("the response is larger than max_output of the function that is to get it")
 
+// errHeldMemory is what a handler gets that writes more than there is memory for.
+var errHeldMemory = errors.New("the memory of all calls (max_memory) has no room for the response that the guest is to get")
+
 // serve keeps the response of next.
 func (w *heldWriter) serve(next caddyhttp.Handler, r *http.Request) (err error) {
 	defer func() {
-		if !w.overflowed {
+		if w.refused == nil {
 			return
 		}
 		// Some handlers abort the connection if they cannot write. There is an answer for the client: nothing was sent yet.
 		if aborted := recover(); aborted != nil && aborted != http.ErrAbortHandler {
 			panic(aborted)
 		}
-		err = caddyhttp.Error(http.StatusBadGateway, fmt.Errorf("%w: %d bytes", errHeld, w.max))
+		if w.refused == errHeldMemory {
+			err = caddyhttp.Error(http.StatusServiceUnavailable, w.refused)
+			return
+		}
+		err = caddyhttp.Error(http.StatusBadGateway, fmt.Errorf("%w: %d bytes", w.refused, w.max))
 	}()
 	return next.ServeHTTP(w, r)
 }
@@ -339,10 +369,22 @@ func (w *heldWriter) Write(p []byte) (int, error) {
 	if w.hijacked {
 		return w.inner.Write(p)
 	}
-	if w.overflowed || int64(len(p)) > w.max-int64(w.body.Len()) {
-		w.overflowed = true
+	switch size := w.body.Len() + len(p); {
+	case w.refused != nil:
+	case int64(size) > w.max:
+		w.refused = errHeld
+	case size > w.body.Cap():
+		room := max(size, 2*w.body.Cap(), 512)
+		if !w.room.takeLong(room, w.body.Cap()) {
+			w.refused = errHeldMemory
+			break
+		}
+		w.body.Grow(room - w.body.Len())
+	}
+	if w.refused != nil {
 		w.body = bytes.Buffer{}
-		return 0, errHeld
+		w.room.give()
+		return 0, w.refused
 	}
 	return w.body.Write(p)
 }

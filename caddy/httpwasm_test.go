@@ -402,7 +402,7 @@ func TestHeldWriter(t *testing.T) {
 	if _, err := io.WriteString(w, "1234"); err != nil || w.status != 200 || w.body.String() != "1234" {
 		t.Errorf("got %d %q, %v", w.status, w.body.String(), err)
 	}
-	if _, err := io.WriteString(w, "5"); !errors.Is(err, errHeld) || !w.overflowed {
+	if _, err := io.WriteString(w, "5"); !errors.Is(err, errHeld) || w.refused != errHeld {
 		t.Errorf("got %v", err)
 	}
 	if recorder.Body.Len() > 0 || recorder.Flushed {

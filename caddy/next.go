@@ -3,7 +3,6 @@
 package gojinn
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -170,27 +169,15 @@ func restoreBody(r *http.Request, x *exchange) {
 	if r.Body == nil || r.Body == http.NoBody || isTunnel(r) || x.unread {
 		return
 	}
-	body := x.body
-	if cap(body) > maxKept {
-		x.body = nil
-	} else {
-		// A transport may read the body after the handler has returned, when x has another request.
-		body = bytes.Clone(body)
-	}
-	r.Body = readBefore{bytes.NewReader(body), r.Body}
+	length := len(x.body.bytes())
+	r.Body = x.body.keep(r.Body)
 	if len(r.Trailer) > 0 {
 		// Only a body without an announced length has trailers.
 		r.ContentLength = -1
 		return
 	}
-	r.ContentLength, r.TransferEncoding = int64(len(body)), nil
-	r.Header["Content-Length"] = []string{strconv.Itoa(len(body))}
-}
-
-// readBefore is a body that was read before, and the body that it was read from.
-type readBefore struct {
-	*bytes.Reader
-	io.Closer
+	r.ContentLength, r.TransferEncoding = int64(length), nil
+	r.Header["Content-Length"] = []string{strconv.Itoa(length)}
 }
 
 // nextWriter changes the headers of the response that a later handler writes, whatever that sets.

@@ -39,6 +39,7 @@ var newEngine = engine.New
 // and no default backend, because the plugin names a backend for each function.
 type engineKey struct {
 	maxConcurrency int
+	maxMemory      int64
 	pool           engine.PoolConfig
 	compileTimeout time.Duration
 	compileMemory  int64
@@ -53,6 +54,7 @@ type sharedEngine struct {
 	// blocking bounds the calls on backends that block a thread for each guest that waits.
 	blocking *admission
 	turns    *turns
+	memory   *memory
 
 	mu sync.Mutex
 	// logged is how many of the engine's warnings have been logged.
@@ -68,6 +70,8 @@ func loadEngine(key engineKey) (*sharedEngine, error) {
 	value, _, err := engines.LoadOrNew(key, func() (caddy.Destructor, error) {
 		config := &engine.Config{
 			MaxConcurrency: key.maxConcurrency,
+			MaxMemory:      key.maxMemory,
+			HoldAnswers:    true,
 			Pool:           &key.pool,
 			CompileTimeout: key.compileTimeout,
 		}
@@ -84,9 +88,13 @@ func loadEngine(key engineKey) (*sharedEngine, error) {
 		if err != nil {
 			return nil, err
 		}
+		m, err := newMemory(e)
+		if err != nil {
+			return nil, err
+		}
 		return &sharedEngine{
 			Engine: e, admission: newAdmission(key.maxConcurrency),
-			blocking: newAdmission(min(key.maxConcurrency, maxBlocking())), turns: newTurns(),
+			blocking: newAdmission(min(key.maxConcurrency, maxBlocking())), turns: newTurns(), memory: m,
 		}, nil
 	})
 	if err != nil {

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -208,41 +207,6 @@ func forwardedHeaders(r *http.Request, trusted bool) [3]header {
 		out[2].value = last(values, r.Host)
 	}
 	return out
-}
-
-// readBody reads the whole body into buf, at most limit bytes. Bodies are read before admission, so that a stalled upload holds
-// no permit.
-func readBody(r *http.Request, limit int64, buf []byte) ([]byte, error) {
-	buf = buf[:0]
-	if r.Body == nil || r.Body == http.NoBody || isTunnel(r) {
-		return buf, nil
-	}
-	if r.ContentLength > limit {
-		return buf, tooLarge(limit)
-	}
-	if r.ContentLength > 0 {
-		// A client may send less than it announces, so we allocate 1 MiB at most before anything has arrived.
-		buf = slices.Grow(buf, int(min(r.ContentLength+1, 1<<20)))
-	}
-	for {
-		if len(buf) == cap(buf) {
-			buf = slices.Grow(buf, max(512, len(buf)))
-		}
-		room := buf[len(buf):cap(buf)]
-		if over := limit + 1 - int64(len(buf)); int64(len(room)) > over {
-			room = room[:over]
-		}
-		n, err := r.Body.Read(room)
-		buf = buf[:len(buf)+n]
-		switch {
-		case int64(len(buf)) > limit:
-			return buf, tooLarge(limit)
-		case errors.Is(err, io.EOF):
-			return buf, nil
-		case err != nil:
-			return buf, bodyError(r, err)
-		}
-	}
 }
 
 func tooLarge(limit int64) error {

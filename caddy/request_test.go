@@ -291,43 +291,11 @@ func TestBodyErrors(t *testing.T) {
 		{"bad framing", t.Context(), errors.New("malformed chunked encoding"), 400},
 	} {
 		r := httptest.NewRequest("POST", "/", iotest.ErrReader(c.err)).WithContext(c.ctx)
-		_, err := readBody(r, 100, nil)
+		err := new(incoming).read(r, 100, newTestMemory(t, 0))
 		var failed caddyhttp.HandlerError
 		if !errors.As(err, &failed) || failed.StatusCode != c.status || !errors.Is(err, c.err) {
 			t.Errorf("%s: got %v, want the status %d", c.name, err, c.status)
 		}
-	}
-}
-
-// A body is read as it was sent, however it is cut into reads, and whatever the buffer contained before.
-func TestReadBody(t *testing.T) {
-	buf := []byte("left over from the request before")
-	for _, size := range []int{0, 1, 511, 512, 513, 4096, 99_999, 100_000} {
-		want := strings.Repeat("0123456789", size/10+1)[:size]
-		for name, cut := range map[string]func(io.Reader) io.Reader{
-			"at once": func(r io.Reader) io.Reader { return r }, "by bytes": iotest.OneByteReader, "by halves": iotest.HalfReader,
-			"with its end": iotest.DataErrReader,
-		} {
-			for _, length := range []int64{-1, int64(size)} {
-				r := httptest.NewRequest("POST", "/", cut(strings.NewReader(want)))
-				r.ContentLength = length
-				var err error
-				if buf, err = readBody(r, 100_000, buf); err != nil || string(buf) != want {
-					t.Errorf("%d bytes %s, announced as %d: got %d, %v", size, name, length, len(buf), err)
-				}
-			}
-		}
-	}
-	r := httptest.NewRequest("GET", "/", nil)
-	r.Body = nil
-	if got, err := readBody(r, 1, buf); err != nil || len(got) != 0 {
-		t.Errorf("no body: %d bytes, %v", len(got), err)
-	}
-	// A client that announces a body of gigabytes and sends one byte does not cost gigabytes of memory.
-	r = httptest.NewRequest("POST", "/", strings.NewReader("x"))
-	r.ContentLength = 4 << 30
-	if got, err := readBody(r, 4<<30, nil); err != nil || string(got) != "x" || cap(got) > 2<<20 {
-		t.Errorf("a promise: %d bytes of %d, %v", len(got), cap(got), err)
 	}
 }
 

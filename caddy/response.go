@@ -4,6 +4,7 @@ package gojinn
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"strconv"
 	"unsafe"
@@ -15,7 +16,8 @@ import (
 
 // writeResponse sends the function's answer. The engine has checked the status and the headers, and removed those that frame a
 // message.
-func writeResponse(w http.ResponseWriter, r *http.Request, answer *engine.Answer) error {
+func writeResponse(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	answer := &x.result.Answer
 	status, body := answer.Status, answer.Body
 	if !answer.NamesStatus {
 		status = defaultStatus(r)
@@ -36,7 +38,7 @@ func writeResponse(w http.ResponseWriter, r *http.Request, answer *engine.Answer
 	var err error
 	if len(body) > 0 {
 		// For HEAD, net/http detects the Content-Type by the body, and does not send it.
-		_, err = w.Write(body)
+		err = x.answered.send(w, body, x.result.Answer.Free)
 	}
 	// The header is sent by now, unless an outer handler such as intercept holds the answer back. That handler may send another
 	// body with these headers, for which our length would be wrong.
@@ -44,6 +46,40 @@ func writeResponse(w http.ResponseWriter, r *http.Request, answer *engine.Answer
 		delete(header, "Content-Length")
 	}
 	return err
+}
+
+// send writes a body to the client, which holds the memory. If the answers that are being written have more memory than their
+// share, it is written to a file first, and free frees its memory.
+func (h *holding) send(w http.ResponseWriter, body []byte, free func()) error {
+	if file := h.spool(body); file != nil {
+		defer file.close()
+		free()
+		h.give()
+		_, err := io.Copy(w, file.file)
+		return err
+	}
+	_, err := w.Write(body)
+	return err
+}
+
+// spool copies the body to a file, if that is necessary and possible.
+func (h *holding) spool(body []byte) *spooled {
+	m := h.memory
+	if h.bytes == 0 || m.share == 0 || m.answers.Load() <= m.share {
+		return nil
+	}
+	file, err := m.spool.open()
+	if err != nil {
+		return nil
+	}
+	if _, err = file.Write(body); err == nil {
+		err = file.rewind()
+	}
+	if err != nil {
+		file.close()
+		return nil
+	}
+	return file
 }
 
 // defaultStatus returns the status of an answer that has none: 200, or in handle_errors that of the error, as for Caddy's

@@ -25,7 +25,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if err != nil || w == nil {
 		return err
 	}
-	// Nothing of the function's call is held here: no sandbox, no permit and no buffer.
+	// Nothing of the function's call is held here but the request's body: no sandbox, no permit and no other buffer.
+	if kept, ok := r.Body.(*keptBody); ok {
+		defer kept.free()
+	}
 	return next.ServeHTTP(w, r)
 }
 
@@ -58,12 +61,18 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	if err == nil && x.passage == nil {
 		on, err = readNext(answer)
 	}
+	if on == nil {
+		x.body.done()
+	}
 	h.report(r, x, &t)
 	if err != nil {
 		return nil, err
 	}
 	h.logGuest(f, answer, &t)
 	if answer.Outcome != engine.OutcomeOK {
+		if answer.Status == http.StatusServiceUnavailable && (x.passage == nil || !x.passage.begun()) {
+			w.Header().Set("Retry-After", "1")
+		}
 		err := h.refuse(f, answer, &t)
 		if x.passage != nil && x.passage.begun() {
 			// The client has got a response already, or a part of it. An error page would be added to that.
@@ -75,12 +84,12 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		return nil, err
 	}
 	if x.passage != nil {
-		return nil, x.passage.respond(r, answer)
+		return nil, x.passage.respond(r, x)
 	}
 	if on != nil {
 		return on.apply(w, r, x), nil
 	}
-	return nil, writeResponse(w, r, answer)
+	return nil, writeResponse(w, r, x)
 }
 
 // endStream ends the response of a function that streams, after its guest has ended. With an error, the outcome is not ok.
@@ -131,8 +140,10 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *sharedFunction
 	ctx := r.Context()
 	arrived := time.Now()
 	var err error
+	m := f.engine.memory
+	x.answered.memory = m
 	if h.Contract == contractCGI {
-		err = h.readCGI(x, r, t)
+		err = h.readCGI(x, f, r, t)
 	} else {
 		err = h.readWhole(x, f, r, t)
 	}
@@ -144,23 +155,37 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *sharedFunction
 		return h.notCalled(x, time.Now().Add(-x.stats.queued), f.notAdmitted(w, ctx, err))
 	}
 	defer f.leave()
-	id, err := f.engine.NewCall()
-	if err != nil {
-		return h.notCalled(x, time.Now().Add(-x.stats.queued), f.notAdmitted(w, ctx, err))
+	// A call for whose start the engine has no memory has not begun: it is tried again when some was given back.
+	var refused error
+	full := m.within(ctx, time.Duration(h.QueueTimeout), func() bool {
+		var id engine.CallID
+		if id, refused = f.engine.NewCall(); refused != nil {
+			return true
+		}
+		x.canceller.begin(ctx, f.engine, id)
+		f.active.Add(1)
+		h.meters.active.Inc()
+		defer func() {
+			h.meters.active.Dec()
+			f.active.Add(-1)
+			x.canceller.end()
+		}()
+		err = h.run(ctx, f, x, id)
+		return err != nil || !x.result.Answer.MemoryFull()
+	})
+	if refused == nil {
+		refused = full
 	}
-
-	x.canceller.begin(ctx, f.engine, id)
-	f.active.Add(1)
-	h.meters.active.Inc()
-	defer func() {
-		h.meters.active.Dec()
-		f.active.Add(-1)
-		x.canceller.end()
-	}()
-	err = h.run(ctx, f, x, id)
+	if refused != nil {
+		return h.notCalled(x, time.Now().Add(-x.stats.queued), f.notAdmitted(w, ctx, refused))
+	}
+	if x.result.Answer.Held > 0 {
+		x.answered.adopt(x.result.Answer.Held, &m.answers)
+	}
+	m.wake()
 	x.stats.duration = x.result.Answer.Duration
 	if failed := (caddyhttp.HandlerError{}); errors.As(err, &failed) {
-		// The rest of the body could not be read.
+		// The rest of the body could not be read, or there is no memory for a response.
 		return h.notCalled(x, arrived, err)
 	}
 	if err != nil && ctx.Err() != nil {
@@ -176,17 +201,31 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *sharedFunction
 // readWhole prepares a request for a function that gets the whole body with the call: it reads the body and writes the head.
 func (h *Handler) readWhole(x *exchange, f *sharedFunction, r *http.Request, t *traced) (err error) {
 	if x.unread = x.passage != nil && !f.facts.ReadsBody; x.unread {
-		x.body = x.body[:0]
-	} else if x.body, err = readBody(r, h.MaxBody, x.body); err != nil {
+		x.body.reset()
+	} else if err = h.readBody(x, f, r); err != nil {
 		return err
 	}
+	body := x.body.bytes()
 	if x.passage != nil {
+		x.passage.memory = f.engine.memory
 		x.passage.writeHead(&x.head, r)
 	} else {
-		writeHead(&x.head, r, t, int64(len(x.body)), nil)
+		writeHead(&x.head, r, t, int64(len(body)), nil)
 	}
-	if err := writePerRequest(&x.head, r, h.perRequest, x.body); err != nil {
+	if err := writePerRequest(&x.head, r, h.perRequest, body); err != nil {
 		return caddyhttp.Error(http.StatusBadRequest, err)
+	}
+	return nil
+}
+
+// readBody reads the whole body of the request, within the memory of all calls.
+func (h *Handler) readBody(x *exchange, f *sharedFunction, r *http.Request) error {
+	if err := x.body.read(r, h.MaxBody, f.engine.memory); err != nil {
+		return err
+	}
+	err := x.body.load(r.Context(), time.Duration(h.QueueTimeout), f.engine.memory)
+	if err != nil {
+		return f.notAdmitted(x.stream.w, r.Context(), err)
 	}
 	return nil
 }
@@ -233,10 +272,12 @@ func (h *Handler) refuse(f *sharedFunction, answer *engine.Answer, t *traced) er
 
 // exchange has the buffers and the state of one request. Exchanges are reused, so that a request makes hardly any garbage.
 type exchange struct {
-	head      engine.Head
-	body      []byte
-	out       []byte
-	result    engine.Result
+	head   engine.Head
+	body   incoming
+	out    []byte
+	result engine.Result
+	// answered is the memory that the answer holds.
+	answered  holding
 	stats     callStats
 	canceller canceller
 	turn      turn
@@ -258,11 +299,14 @@ var exchanges = sync.Pool{New: func() any { return &exchange{out: make([]byte, 0
 const maxKept = 256 << 10
 
 func (x *exchange) done() {
-	if cap(x.body) > maxKept {
-		x.body = nil
-	}
+	x.body.done()
+	x.result.Answer.Free()
+	x.answered.give()
 	if cap(x.out) > maxKept {
 		x.out = make([]byte, 0, 16<<10)
+	}
+	if x.passage != nil {
+		x.passage.free()
 	}
 	x.result = engine.Result{}
 	x.request, x.trace, x.use, x.passage = nil, nil, nil, nil

@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use engine_core::backend::{Instance, Step};
-use engine_core::{Error, GlobalValue, HostState, Interrupt, MemoryUse, Result};
+use engine_core::{Error, GlobalValue, HostState, Interrupt, MemoryUse, Meter, Result};
 use wasmer::sys::vm::{
     InternalStoreHandle, LinearMemory, StoreObjects, VMCallerCheckedAnyfunc, VMExtern, VMGlobal,
     VMInstance, wasmer_call_trampoline,
@@ -35,6 +35,13 @@ pub(crate) struct WasmerInstance {
 // SAFETY: all of it belongs to this one sandbox and moves as a whole: the pointers in `instance` lead to `parts`, to
 // itself and to the code, which is Sync. wasmer says the same of its Store, which owns instances and objects.
 unsafe impl Send for WasmerInstance {}
+
+impl Drop for WasmerInstance {
+    fn drop(&mut self) {
+        // What is shared lives on where the clock knows it.
+        self.shared.usage(Meter::release);
+    }
+}
 
 impl WasmerInstance {
     pub(crate) fn new(
@@ -279,7 +286,7 @@ impl Instance for WasmerInstance {
     }
 
     fn used(&self) -> MemoryUse {
-        self.shared.usage(|usage| *usage)
+        self.shared.usage(|meter| meter.used())
     }
 }
 

@@ -4,9 +4,9 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use engine_core::PAGE;
 use engine_core::backend::MemorySource;
 use engine_core::memory::{GUARD, RESERVED, Slot};
-use engine_core::{MemoryUse, PAGE};
 use wasmer::sys::Tunables;
 use wasmer::sys::vm::{
     LinearMemory, MemoryError, MemoryStyle, TableStyle, VMConfig, VMMemory, VMMemoryDefinition,
@@ -99,9 +99,9 @@ impl<'a> Resources<'a> {
         memory: MemorySource,
         guest_memories: usize,
         tables: Tables,
-        used: &MemoryUse,
+        elements_left: u64,
     ) -> Self {
-        let left = used.table_elements_left().saturating_sub(tables.elements);
+        let left = elements_left.saturating_sub(tables.elements);
         let each = left / u64::from(tables.growable.max(1));
         Self {
             shared,

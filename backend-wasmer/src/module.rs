@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use engine_core::backend::{self, Instantiate, MemorySource};
-use engine_core::{Error, ErrorKind, MemoryUse, PerCpu, Result, panic_text};
+use engine_core::{Error, ErrorKind, Meter, PerCpu, Result, panic_text};
 use wasmer::ExternType;
 use wasmer::sys::vm::{
     InternalStoreHandle, MaybeInstanceOwned, StoreObjects, VMCallerCheckedAnyfunc, VMContext,
@@ -148,13 +148,15 @@ impl WasmerModule {
 impl Instantiate for WasmerModule {
     type Instance = WasmerInstance;
 
-    fn make(&self, memory: MemorySource, used: MemoryUse) -> Result<WasmerInstance> {
+    fn make(&self, memory: MemorySource, meter: Meter) -> Result<WasmerInstance> {
         let code = Arc::clone(self.code.here());
-        let shared = Arc::new(Shared::new(used));
+        let elements_left = meter.table_elements_left();
+        let shared = Arc::new(Shared::new(meter));
         let mut parts = Parts::new();
         let env = parts.env;
         let imports = self.imports(parts.objects_mut(), env);
-        let resources = Resources::new(&shared, memory, self.guest_memories, self.tables, &used);
+        let (memories, tables) = (self.guest_memories, self.tables);
+        let resources = Resources::new(&shared, memory, memories, tables, elements_left);
         let artifact = artifact(&code.0.module)?;
         // SAFETY: the imports belong to these objects. The objects (`Parts`) keep their address and live as long as the
         // instance, and so does the module, since the instance holds its code. `Resources` fills in every definition that
@@ -254,9 +256,20 @@ mod tests {
         Ok(Arc::new(unsafe { WasmerModule::load(&artifact) }?))
     }
 
+    fn meter(limits: &SandboxLimits) -> Meter {
+        Meter::new(
+            engine_core::MemoryUse::new(limits),
+            engine_core::Share::default(),
+        )
+    }
+
     fn make(module: &WasmerModule, bytes: u64) -> WasmerInstance {
-        let used = MemoryUse::new(&SandboxLimits::default());
-        module.make(MemorySource::Engine { bytes }, used).unwrap()
+        module
+            .make(
+                MemorySource::Engine { bytes },
+                meter(&SandboxLimits::default()),
+            )
+            .unwrap()
     }
 
     #[test]
@@ -330,7 +343,7 @@ mod tests {
         };
         for limits in [little_memory, small_tables] {
             let memory = MemorySource::Engine { bytes: 0 };
-            assert!(module.make(memory, MemoryUse::new(&limits)).is_err());
+            assert!(module.make(memory, meter(&limits)).is_err());
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use engine_core::{Interrupt, MemoryUse};
+use engine_core::{Interrupt, Meter};
 use parking_lot::Mutex;
 
 /// The flag and the memory counts of a sandbox. They are counted by reference: an interruption may arrive after the
@@ -13,14 +13,14 @@ pub(crate) struct Shared {
     /// [`crate::poll`]).
     flag: AtomicU32,
     /// The limits and the counts of memory and table elements. The host state gets them when the guest has ended.
-    usage: Mutex<MemoryUse>,
+    usage: Mutex<Meter>,
 }
 
 impl Shared {
-    pub(crate) fn new(used: MemoryUse) -> Self {
+    pub(crate) fn new(meter: Meter) -> Self {
         Self {
             flag: AtomicU32::new(0),
-            usage: Mutex::new(used),
+            usage: Mutex::new(meter),
         }
     }
 
@@ -34,7 +34,7 @@ impl Shared {
     }
 
     /// Reads or updates the counts.
-    pub(crate) fn usage<R>(&self, ask: impl FnOnce(&mut MemoryUse) -> R) -> R {
+    pub(crate) fn usage<R>(&self, ask: impl FnOnce(&mut Meter) -> R) -> R {
         ask(&mut self.usage.lock())
     }
 }

@@ -118,7 +118,7 @@ impl WasmiInstance {
         self.waiting = Some(waiting);
         let data = self.store.data_mut();
         if let Some(host) = &mut data.host {
-            *host.memory() = data.limiter.used;
+            *host.memory() = data.limiter.meter.used();
         }
         Step::Waiting
     }
@@ -232,7 +232,7 @@ impl Instance for WasmiInstance {
     }
 
     fn used(&self) -> MemoryUse {
-        self.store.data().limiter.used
+        self.store.data().limiter.meter.used()
     }
 
     fn globals(&mut self, _: &WasmiModule) -> Vec<Global> {
@@ -252,6 +252,7 @@ impl Instance for WasmiInstance {
             .take()
             .ok_or_else(|| Error::host("a bug: a pooled instance has no slot"))?;
         slot.insert(used.reset()?).set_waiting(true);
+        self.store.data_mut().limiter.meter.reset();
         Ok(())
     }
 

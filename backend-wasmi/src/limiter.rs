@@ -1,7 +1,7 @@
 //! The limiter that wasmi asks before a guest's memory or table grows.
 
-use engine_core::MemoryUse;
 use engine_core::memory::Slot;
+use engine_core::{MemoryUse, Meter};
 use wasmi::ResourceLimiter;
 use wasmi::errors::{MemoryError, TableError};
 use wasmi_core::LimiterError;
@@ -13,8 +13,8 @@ use wasmi_core::LimiterError;
 /// only paused.
 #[derive(Debug)]
 pub(crate) struct Limiter {
-    pub(crate) used: MemoryUse,
-    /// The value of `used` before the latest growth.
+    pub(crate) meter: Meter,
+    /// The counts before the latest growth.
     before: MemoryUse,
     /// The memory's declared maximum in bytes, which `rewrite` has removed from the module.
     memory_max: Option<usize>,
@@ -23,10 +23,10 @@ pub(crate) struct Limiter {
 }
 
 impl Limiter {
-    pub(crate) fn new(used: MemoryUse, memory_max: Option<u64>) -> Self {
+    pub(crate) fn new(meter: Meter, memory_max: Option<u64>) -> Self {
         Self {
-            used,
-            before: used,
+            before: meter.used(),
+            meter,
             memory_max: memory_max.and_then(|bytes| usize::try_from(bytes).ok()),
             slot: None,
         }
@@ -34,7 +34,8 @@ impl Limiter {
 
     /// Begins to count for another sandbox.
     pub(crate) fn begin(&mut self, used: MemoryUse) {
-        (self.used, self.before) = (used, used);
+        self.meter.begin(used);
+        self.before = used;
     }
 
     /// Whether both the declared maximum and the sandbox's limits allow a growth.
@@ -42,15 +43,15 @@ impl Limiter {
         &mut self,
         desired: usize,
         maximum: Option<usize>,
-        within: impl FnOnce(&mut MemoryUse) -> bool,
+        within: impl FnOnce(&mut Meter) -> bool,
     ) -> bool {
-        self.before = self.used;
+        self.before = self.meter.used();
         // The maximum is checked first, so that a growth beyond it is not counted as used.
         if maximum.is_some_and(|maximum| desired > maximum) {
-            self.used.refuse();
+            self.meter.refuse();
             return false;
         }
-        within(&mut self.used)
+        within(&mut self.meter)
     }
 }
 
@@ -61,16 +62,16 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         _: Option<usize>,
     ) -> Result<bool, LimiterError> {
-        let grows = self.grows(desired, self.memory_max, |used| {
-            used.may_grow_to(desired as u64)
+        let grows = self.grows(desired, self.memory_max, |meter| {
+            meter.may_grow_to(desired as u64)
         });
         // Wasmi writes to the new bytes as soon as this function allows the growth, so they must be accessible before.
         if grows
             && let Some(slot) = &mut self.slot
             && slot.grow_to(desired).is_err()
         {
-            self.used = self.before;
-            self.used.refuse();
+            self.meter.take_back(self.before);
+            self.meter.refuse();
             return Ok(false);
         }
         Ok(grows)
@@ -83,21 +84,21 @@ impl ResourceLimiter for Limiter {
         maximum: Option<usize>,
     ) -> Result<bool, LimiterError> {
         let more = desired.saturating_sub(current) as u64;
-        Ok(self.grows(desired, maximum, |used| used.may_add_elements(more)))
+        Ok(self.grows(desired, maximum, |meter| meter.may_add_elements(more)))
     }
 
     fn memory_grow_failed(&mut self, error: &MemoryError) -> Result<(), LimiterError> {
-        self.used = self.before;
+        self.meter.take_back(self.before);
         if !matches!(error, MemoryError::OutOfFuel { .. }) {
-            self.used.refuse();
+            self.meter.refuse();
         }
         Ok(())
     }
 
     fn table_grow_failed(&mut self, error: &TableError) -> Result<(), LimiterError> {
-        self.used = self.before;
+        self.meter.take_back(self.before);
         if !matches!(error, TableError::OutOfFuel { .. }) {
-            self.used.refuse();
+            self.meter.refuse();
         }
         Ok(())
     }
@@ -121,7 +122,7 @@ impl ResourceLimiter for Limiter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine_core::SandboxLimits;
+    use engine_core::{SandboxLimits, Share};
 
     fn limiter(memory_max: Option<u64>) -> Limiter {
         let limits = SandboxLimits {
@@ -129,7 +130,10 @@ mod tests {
             table_elements: 10,
             ..SandboxLimits::default()
         };
-        Limiter::new(MemoryUse::new(&limits), memory_max)
+        Limiter::new(
+            Meter::new(MemoryUse::new(&limits), Share::default()),
+            memory_max,
+        )
     }
 
     #[test]
@@ -144,7 +148,7 @@ mod tests {
             );
             assert!(limiter.memory_growing(65_536, most * 65_536, None).unwrap());
             assert_eq!(
-                (limiter.used.peak(), limiter.used.refused()),
+                (limiter.meter.used().peak(), limiter.meter.used().refused()),
                 (most as u64 * 65_536, 1)
             );
         }
@@ -157,7 +161,7 @@ mod tests {
         assert!(limiter.table_growing(0, 2, None).unwrap());
         assert!(!limiter.table_growing(2, 5, None).unwrap());
         assert!(limiter.table_growing(2, 4, None).unwrap());
-        assert_eq!(limiter.used.refused(), 1);
+        assert_eq!(limiter.meter.used().refused(), 1);
     }
 
     #[test]
@@ -166,7 +170,10 @@ mod tests {
         let pause = MemoryError::OutOfFuel { required_fuel: 9 };
         assert!(limiter.memory_growing(0, 65_536, None).unwrap());
         limiter.memory_grow_failed(&pause).unwrap();
-        assert_eq!((limiter.used.peak(), limiter.used.refused()), (0, 0));
+        assert_eq!(
+            (limiter.meter.used().peak(), limiter.meter.used().refused()),
+            (0, 0)
+        );
 
         assert!(limiter.table_growing(0, 6, None).unwrap());
         limiter
@@ -174,11 +181,11 @@ mod tests {
             .unwrap();
         assert!(limiter.table_growing(0, 6, None).unwrap());
         assert!(limiter.table_growing(6, 10, None).unwrap());
-        assert_eq!(limiter.used.refused(), 0);
+        assert_eq!(limiter.meter.used().refused(), 0);
 
         limiter
             .memory_grow_failed(&MemoryError::OutOfSystemMemory)
             .unwrap();
-        assert_eq!(limiter.used.refused(), 1);
+        assert_eq!(limiter.meter.used().refused(), 1);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use engine_core::backend::{Instantiate, MemorySource};
 use engine_core::memory::Slot;
 use engine_core::wasm::hidden_state;
-use engine_core::{Error, ErrorKind, MemoryUse, PAGE, Result};
+use engine_core::{Error, ErrorKind, Meter, PAGE, Result};
 use wasmi::{Engine, Instance, Linker, Memory, MemoryType, Store};
 
 use crate::config::WasmiConfig;
@@ -127,11 +127,11 @@ impl Instantiate for WasmiModule {
     /// `false`: wasmi fills a slot with zeros when it makes a memory in it, see the crate's documentation.
     const SLOT_FOR_ONE_SANDBOX: bool = false;
 
-    fn make(&self, memory: MemorySource, used: MemoryUse) -> Result<WasmiInstance> {
+    fn make(&self, memory: MemorySource, meter: Meter) -> Result<WasmiInstance> {
         let data = Data {
             host: None,
             memory: None,
-            limiter: Limiter::new(used, self.memory_max),
+            limiter: Limiter::new(meter, self.memory_max),
             again: None,
         };
         let mut store = Store::new(&self.engine, data);
@@ -155,6 +155,7 @@ impl Instantiate for WasmiModule {
                 .grow(&mut store, missing.div_ceil(PAGE))
                 .map_err(|error| failed(cause(&error)))?;
         }
+        store.data_mut().limiter.meter.made();
         Ok(WasmiInstance::new(store, instance, self.slice))
     }
 }

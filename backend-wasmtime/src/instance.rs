@@ -40,7 +40,7 @@ impl Data {
     /// Hands out the host side of a guest that is suspended now.
     pub(crate) fn suspended(&mut self) {
         if let (Some(outside), Some(mut host)) = (&self.outside, self.host.take()) {
-            *host.memory() = self.limiter.0;
+            *host.memory() = self.limiter.0.used();
             *outside.lock() = Some(host);
         }
     }
@@ -314,7 +314,7 @@ impl Instance for WasmtimeInstance {
     }
 
     fn used(&self) -> MemoryUse {
-        self.guest.store.data().limiter.0
+        self.guest.store.data().limiter.0.used()
     }
 
     fn globals(&mut self, module: &WasmtimeModule) -> Vec<Global> {
@@ -334,6 +334,7 @@ impl Instance for WasmtimeInstance {
             return Err(Error::host("a bug: a pooled instance has no slot"));
         };
         slot.reset()?;
+        self.guest.store.data_mut().limiter.0.reset();
         let Some(memory) = self.guest.store.data().memory else {
             return Ok(());
         };
@@ -351,7 +352,7 @@ impl Instance for WasmtimeInstance {
     }
 
     fn begin(&mut self, used: MemoryUse) {
-        self.guest.store.data_mut().limiter = Limiter(used);
+        self.guest.store.data_mut().limiter.0.begin(used);
         if let Some(slot) = &self.slot {
             slot.in_use();
         }

@@ -1,11 +1,11 @@
 //! The limits of a guest's memory and tables, as wasmtime's `ResourceLimiter`.
 
-use engine_core::MemoryUse;
+use engine_core::Meter;
 use wasmtime::{ResourceLimiter, Result};
 
 /// Limits and counts what one sandbox uses.
 #[derive(Debug)]
-pub(crate) struct Limiter(pub(crate) MemoryUse);
+pub(crate) struct Limiter(pub(crate) Meter);
 
 impl ResourceLimiter for Limiter {
     fn memory_growing(&mut self, _: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
@@ -48,14 +48,15 @@ impl Limiter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine_core::SandboxLimits;
+    use engine_core::{MemoryUse, SandboxLimits, Share};
 
     fn limiter() -> Limiter {
-        Limiter(MemoryUse::new(&SandboxLimits {
+        let used = MemoryUse::new(&SandboxLimits {
             memory: 4 * 65_536,
             table_elements: 10,
             ..SandboxLimits::default()
-        }))
+        });
+        Limiter(Meter::new(used, Share::default()))
     }
 
     #[test]
@@ -73,7 +74,10 @@ mod tests {
                 .memory_growing(65_536, 2 * 65_536, Some(2 * 65_536))
                 .unwrap()
         );
-        assert_eq!((limiter.0.peak(), limiter.0.refused()), (2 * 65_536, 2));
+        assert_eq!(
+            (limiter.0.used().peak(), limiter.0.used().refused()),
+            (2 * 65_536, 2)
+        );
     }
 
     #[test]
@@ -83,6 +87,6 @@ mod tests {
         assert!(limiter.table_growing(0, 2, None).unwrap());
         assert!(!limiter.table_growing(2, 5, None).unwrap());
         assert!(limiter.table_growing(2, 4, None).unwrap());
-        assert_eq!(limiter.0.refused(), 1);
+        assert_eq!(limiter.0.used().refused(), 1);
     }
 }

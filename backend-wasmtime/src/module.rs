@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use engine_core::backend::{Instantiate, MemorySource};
-use engine_core::{Error, ErrorKind, Interrupt, MemoryUse, Result};
+use engine_core::{Error, ErrorKind, Interrupt, Meter, Result};
 use wasmtime::{Extern, ExternType, InstancePre, ModuleExport, Mutability, Store};
 
 use crate::instance::{Data, WasmtimeInstance, epoch_moved};
@@ -112,12 +112,12 @@ impl WasmtimeModule {
 impl Instantiate for WasmtimeModule {
     type Instance = WasmtimeInstance;
 
-    fn make(&self, memory: MemorySource, used: MemoryUse) -> Result<WasmtimeInstance> {
+    fn make(&self, memory: MemorySource, meter: Meter) -> Result<WasmtimeInstance> {
         let data = Data {
             host: None,
             outside: self.suspends.then(Arc::default),
             memory: None,
-            limiter: Limiter(used),
+            limiter: Limiter(meter),
         };
         let mut store = Store::new(&self.shared.engine, data);
         store.limiter(|data| &mut data.limiter);
@@ -160,6 +160,7 @@ impl Instantiate for WasmtimeModule {
                     .because(trap::boxed(error))
             })?;
         }
+        store.data_mut().limiter.0.made();
         Ok(WasmtimeInstance::new(store, instance, slot))
     }
 }
@@ -199,12 +200,12 @@ mod tests {
     }
 
     fn make(module: &WasmtimeModule, memory: MemorySource) -> Result<WasmtimeInstance> {
-        let mut used = MemoryUse::new(&SandboxLimits::default());
+        let mut used = engine_core::MemoryUse::new(&SandboxLimits::default());
         assert!(used.may_grow_to(match &memory {
             MemorySource::Slot(slot) => slot.len() as u64,
             MemorySource::Engine { bytes } => *bytes,
         }));
-        module.make(memory, used)
+        module.make(memory, Meter::new(used, engine_core::Share::default()))
     }
 
     fn in_slot(module: &WasmtimeModule, pool: &Pool, image: &Image) -> Result<WasmtimeInstance> {

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use super::{CHECKS, Fixture, HELLO, command, module, printer, text};
+use super::{CHECKS, Fixture, HELLO, command, expect, module, printer, text};
 use engine_core::Function;
-use engine_core::{GuestExit, Outcome, TrapCode};
+use engine_core::contract::Request;
+use engine_core::memory::PoolConfig;
+use engine_core::{Engine, EngineConfig, GuestExit, Outcome, TrapCode};
 
 /// A guest that exits with an error if any of its memory, globals or tables is not as it was declared, and then changes
 /// all of it: initialised memory, zero memory, grown memory, a global, an exported global and a table.
@@ -229,4 +231,111 @@ pub fn callers_in_parallel_share_nothing(fixture: &Fixture) {
             });
         }
     });
+}
+
+/// An engine like the fixture's, whose calls may hold 64 MiB together, and a quarter of that in free slots.
+fn small_engine(fixture: &Fixture) -> Fixture {
+    let config = EngineConfig {
+        max_memory: 64 << 20,
+        hold_answers: true,
+        pool: fixture.engine.pool().map(|_| PoolConfig::default()),
+        ..EngineConfig::default()
+    };
+    let backends = fixture.engine.backends().to_vec();
+    Fixture {
+        engine: expect(Engine::new(config, backends)),
+    }
+}
+
+/// A guest whose growth the engine has no memory for sees it refused, and no other guest notices; what guests held is free
+/// again when they have ended.
+pub fn the_memory_of_all_calls_is_bounded(fixture: &Fixture) {
+    let fixture = &small_engine(fixture);
+    let grow = |pages: u32, otherwise: &str| {
+        printer(
+            HELLO,
+            &format!(
+                "(if (i32.eq (memory.grow (i32.const {pages})) (i32.const -1)) (then {otherwise}))"
+            ),
+        )
+    };
+    let large = fixture.deploy(&grow(1200, "unreachable"));
+    let fits = fixture.deploy(&grow(300, "unreachable"));
+    let copes = fixture.deploy(&grow(1200, ""));
+    let hello = fixture.deploy(&printer(HELLO, ""));
+    for round in 0..3 {
+        let answer = fixture.get(&large);
+        assert_eq!(
+            (answer.outcome, answer.status),
+            (Outcome::Oom, 503),
+            "{round}"
+        );
+        assert!(answer.reason.contains("max_memory"), "{}", answer.reason);
+        for function in [&fits, &copes, &hello] {
+            let answer = fixture.get(function);
+            assert_eq!(answer.outcome, Outcome::Ok, "{round}: {}", answer.reason);
+        }
+    }
+    assert_eq!(fixture.engine.memory().refused(), 6);
+
+    // What the caller takes is missing for guests, and a call for which nothing is left is refused before it runs.
+    take_all_but(fixture, 10 << 20);
+    assert_eq!(fixture.get(&fits).outcome, Outcome::Oom);
+    assert_eq!(fixture.get(&hello).outcome, Outcome::Ok);
+    take_all_but(fixture, 0);
+    let answer = fixture.get(&hello);
+    assert_eq!((answer.outcome, answer.status), (Outcome::Rejected, 503));
+    assert!(answer.reason.contains("max_memory"), "{}", answer.reason);
+    fixture.engine.give_memory(u64::MAX);
+    assert_eq!(fixture.get(&fits).outcome, Outcome::Ok);
+    drop((large, fits, copes, hello));
+    assert_eq!(fixture.engine.memory().used(), 0);
+}
+
+/// Takes memory as the engine's caller, and leaves some.
+fn take_all_but(fixture: &Fixture, bytes: u64) {
+    let memory = fixture.engine.memory();
+    let rest = memory.most() - memory.used() - bytes;
+    assert!(fixture.engine.take_memory(rest));
+}
+
+/// What guests write to stdout counts, and answers that the caller keeps.
+pub fn buffers_count_in_the_memory_of_all_calls(fixture: &Fixture) {
+    let fixture = &small_engine(fixture);
+    // A body of `bytes` times "x".
+    let writer = |bytes: u32| {
+        let pages = bytes / 65_536 + 2;
+        let (head, head_at) = text(256, r#"{"body":""#);
+        let (tail, tail_at) = text(512, r#""}"#);
+        let fields = format!(r#"(memory (export "memory") {pages}) {head} {tail}"#);
+        let code = format!(
+            "(memory.fill (i32.const 1024) (i32.const 120) (i32.const {bytes}))
+             (call $print {head_at})
+             (call $print (i32.const 1024) (i32.const {bytes}))
+             (call $print {tail_at})"
+        );
+        fixture.deploy(&command(&fields, &code))
+    };
+    let held = |function: &Function| {
+        let permit = expect(fixture.engine.reserve());
+        let call = function.call(permit, &Request::default(), &[], |answer| {
+            (answer.outcome, answer.status, answer.held)
+        });
+        expect(call)
+    };
+    let (long, short) = (writer(5 << 20), writer(64 << 10));
+    assert_eq!(held(&long), (Outcome::Ok, 200, 5 << 20));
+    assert_eq!(fixture.engine.memory().outside(), 5 << 20);
+    fixture.engine.give_memory(5 << 20);
+    assert_eq!(held(&short), (Outcome::Ok, 200, 0));
+    assert_eq!(fixture.engine.memory().outside(), 0);
+
+    // There is room for the sandbox and not for what it writes.
+    take_all_but(fixture, 8 << 20);
+    assert_eq!(held(&long), (Outcome::Oom, 503, 0));
+    assert_eq!(held(&short), (Outcome::Ok, 200, 0));
+    fixture.engine.give_memory(u64::MAX);
+    assert_eq!(held(&long), (Outcome::Ok, 200, 5 << 20));
+    drop((long, short));
+    assert_eq!(fixture.engine.memory().used(), 5 << 20);
 }

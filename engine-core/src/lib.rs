@@ -57,6 +57,7 @@ pub mod memory;
 mod start;
 
 // Floor 0: vocabulary.
+mod budget;
 mod cancel;
 mod error;
 mod limits;
@@ -71,6 +72,7 @@ mod fake;
 
 pub use artifacts::cache::{CacheConfig, CacheStats, Purged};
 pub use artifacts::compile::{CompileProcess, serve_compilation};
+pub use budget::{Budget, Share};
 pub use calls::{Armed, Call, CallId, Interrupt, Interruption, Permit};
 pub use cancel::Cancel;
 pub use engine::{
@@ -81,7 +83,7 @@ pub use limits::{PAGE, SandboxLimits};
 pub use module::{CodeSource, Split};
 pub use outcome::{GuestExit, Outcome, Trap, TrapCode};
 pub use per_cpu::PerCpu;
-pub use sandbox::{BODY_ENDS, Event, HostReply, HostState, MemoryUse, Program, Stop};
+pub use sandbox::{BODY_ENDS, Event, HostReply, HostState, MemoryUse, Meter, Program, Stop};
 #[cfg(feature = "faults")]
 pub use snapshot::faults::Fault as SnapshotFault;
 pub use snapshot::{SnapshotFacts, SnapshotKind, SnapshotMode, Warmup};

@@ -58,6 +58,8 @@ pub enum TrapCode {
     MemoryOutOfBounds,
     /// More stdout than `max_output`.
     OutputLimit,
+    /// The memory of the engine was full when the host had to keep more for the guest.
+    MemoryFull,
     /// Anything else; the detail says what.
     Other,
     /// Recursion too deep.
@@ -81,6 +83,7 @@ impl TrapCode {
             Self::Arithmetic => "integer division by zero, overflow or invalid conversion",
             Self::Host => "host fault",
             Self::MemoryOutOfBounds => "out-of-bounds memory access",
+            Self::MemoryFull => "the engine's memory is full",
             Self::OutputLimit => "more output than max_output",
             Self::Other => "trap",
             Self::StackOverflow => "stack overflow",
@@ -101,11 +104,11 @@ pub enum Outcome {
     Timeout = 1,
     /// A trap or a non-zero exit: 502.
     Trap = 2,
-    /// Growth of memory was refused, and the guest then failed: 502.
+    /// Growth of memory was refused, and the guest then failed: 502; 503 if the engine's memory was full.
     Oom = 3,
     /// Output that is not a valid response: 502.
     BadOutput = 4,
-    /// No permit was free, or the body is larger than `max_body`: 503 or 413.
+    /// No permit was free, the engine's memory was full, or the body is larger than `max_body`: 503 or 413.
     Rejected = 5,
     /// The client went away: 499.
     Cancelled = 6,

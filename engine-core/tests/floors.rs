@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     // 0: vocabulary.
     &[
-        "error", "limits", "outcome", "logs", "cancel", "per_cpu", "priority", "threads",
+        "error", "limits", "outcome", "logs", "cancel", "per_cpu", "budget", "priority", "threads",
     ],
     // 1: what sandboxes are made of.
     &["calls", "contract", "memory", "start"],

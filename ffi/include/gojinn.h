@@ -87,6 +87,9 @@ typedef struct gojinn_answer {
   uint64_t duration_ns;
   // The most linear memory the guest had, in bytes.
   uint64_t memory_peak;
+  // Bytes of the engine's memory that stay taken for this answer until `gojinn_memory_give`. 0 unless the engine's
+  // `hold_answers` is set.
+  uint64_t held;
   // Bytes of log lines that were dropped because of `max_logs`.
   uint64_t logs_dropped;
   // Whole log lines that were dropped because of `max_logs`.

@@ -24,6 +24,8 @@ pub(crate) fn engine(json: &[u8]) -> Result<EngineConfig> {
         default_backend: config.backend,
         max_concurrency: config.max_concurrency.unwrap_or(defaults.max_concurrency),
         pool: config.pool.map_or(Ok(defaults.pool), pool)?,
+        max_memory: config.max_memory.unwrap_or(defaults.max_memory),
+        hold_answers: config.hold_answers,
         compile_timeout: config.compile_timeout.map(timeout).transpose()?,
         compile_process: compile_process(config.compile_command, config.compile_memory)?,
         cache: config.cache.map(|cache| CacheConfig {
@@ -165,6 +167,7 @@ pub(crate) fn describe_engine(engine: &Engine) -> String {
         "default_backend": engine.default_backend(),
         "backends": backends,
         "max_concurrency": permits,
+        "max_memory": engine.memory().most(),
         "functions": engine.functions(),
         "compilations": engine.compilations(),
         "pool_problem": engine.pool_problem(),
@@ -218,6 +221,9 @@ pub(crate) fn describe_function(function: &Function) -> String {
 struct EngineJson {
     backend: Option<String>,
     max_concurrency: Option<u32>,
+    max_memory: Option<u64>,
+    #[serde(default)]
+    hold_answers: bool,
     pool: Option<PoolJson>,
     compile_timeout: Option<u64>,
     compile_command: Option<Vec<String>>,

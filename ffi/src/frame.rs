@@ -30,6 +30,9 @@ pub struct gojinn_answer {
     pub duration_ns: u64,
     /// The most linear memory the guest had, in bytes.
     pub memory_peak: u64,
+    /// Bytes of the engine's memory that stay taken for this answer until `gojinn_memory_give`. 0 unless the engine's
+    /// `hold_answers` is set.
+    pub held: u64,
     /// Bytes of log lines that were dropped because of `max_logs`.
     pub logs_dropped: u64,
     /// Whole log lines that were dropped because of `max_logs`.
@@ -159,6 +162,7 @@ pub(crate) fn write(answer: &Answer<'_>, out: &mut [u8]) -> (gojinn_answer, Opti
         reserved: 0,
         duration_ns: u64::try_from(answer.duration.as_nanos()).unwrap_or(u64::MAX),
         memory_peak: answer.memory_peak,
+        held: answer.held,
         logs_dropped: answer.logs_dropped.bytes,
         log_lines_dropped: answer.logs_dropped.lines,
         headers_len: headers_len as u64,

@@ -301,6 +301,41 @@ pub unsafe extern "C" fn gojinn_call_cancel(engine: *const gojinn_engine, call: 
     });
 }
 
+/// Takes bytes of the memory that all calls may hold together (`max_memory`), for what the caller keeps of requests and
+/// answers. `GOJINN_REJECTED` if it is full; nothing was taken then.
+///
+/// # Safety
+/// `engine` is a live engine.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gojinn_memory_take(engine: *const gojinn_engine, bytes: u64) -> i32 {
+    // SAFETY: by the caller's promise `engine` is live, or NULL.
+    let Some(engine) = (unsafe { engine.as_ref() }) else {
+        return GOJINN_NULL_ARGUMENT;
+    };
+    guard(GOJINN_PANIC, || {
+        if engine.0.take_memory(bytes) {
+            GOJINN_OK
+        } else {
+            GOJINN_REJECTED
+        }
+    })
+}
+
+/// Gives back what `gojinn_memory_take` took, or what was `held` for an answer. More than that has no effect.
+///
+/// # Safety
+/// `engine` is NULL or a live engine.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gojinn_memory_give(engine: *const gojinn_engine, bytes: u64) {
+    // SAFETY: by the caller's promise `engine` is live, or NULL.
+    let engine: Option<&Engine> = unsafe { engine.as_ref() }.map(|engine| &engine.0);
+    guard((), || {
+        if let Some(engine) = engine {
+            engine.give_memory(bytes);
+        }
+    });
+}
+
 /// Answers one request in a fresh sandbox, on the calling thread. `GOJINN_OK`: the guest has ended, and `answer` is filled.
 /// `GOJINN_WAITING`: the guest waits for what `event` says, and `gojinn_call_resume` goes on with the call; `answer` is not
 /// written then, and `event` not otherwise. The call's id is stale afterwards, unless the guest waits.

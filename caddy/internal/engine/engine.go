@@ -45,6 +45,10 @@ package engine
 #cgo nocallback gojinn_rest_read
 #cgo noescape gojinn_rest_free
 #cgo nocallback gojinn_rest_free
+#cgo noescape gojinn_memory_take
+#cgo nocallback gojinn_memory_take
+#cgo noescape gojinn_memory_give
+#cgo nocallback gojinn_memory_give
 #cgo noescape gojinn_error_message
 #cgo nocallback gojinn_error_message
 #cgo noescape gojinn_error_free
@@ -155,6 +159,17 @@ func (e *engine) Cancel(id CallID) {
 	runtime.KeepAlive(e)
 }
 
+func (e *engine) TakeMemory(bytes int64) bool {
+	code := C.gojinn_memory_take(e.ptr(), C.uint64_t(bytes))
+	runtime.KeepAlive(e)
+	return code == C.GOJINN_OK
+}
+
+func (e *engine) GiveMemory(bytes int64) {
+	C.gojinn_memory_give(e.ptr(), C.uint64_t(bytes))
+	runtime.KeepAlive(e)
+}
+
 func (e *engine) Describe() ([]byte, error) {
 	defer runtime.KeepAlive(e)
 	return readAll(func(out []byte, n *C.size_t) C.int32_t {
@@ -243,18 +258,30 @@ func (raw *filled) read(code C.int32_t, out []byte, result *Result) ([]byte, err
 		return out, codeError(code)
 	}
 	n, ok := parts.total()
+	frame := out
+	var mapped []byte
 	if raw.rest != nil {
 		read := C.int32_t(C.GOJINN_OK)
-		if ok {
+		if ok && n > longFrame && code == C.GOJINN_OK {
+			var err error
+			if mapped, err = NewBuffer(n); err != nil {
+				C.gojinn_rest_free(raw.rest)
+				return out, &Error{Code: CodeHost, Message: "no memory for the answer: " + err.Error()}
+			}
+			frame = mapped
+		} else if ok {
 			out = make([]byte, n)
-			read = C.gojinn_rest_read(raw.rest, pointer(out), C.size_t(len(out)))
+			frame = out
+		}
+		if ok {
+			read = C.gojinn_rest_read(raw.rest, pointer(frame), C.size_t(len(frame)))
 		}
 		C.gojinn_rest_free(raw.rest)
 		if read != C.GOJINN_OK {
 			return out, codeError(read)
 		}
 	}
-	if !ok || n > len(out) {
+	if !ok || n > len(frame) {
 		return out, &Error{Code: CodeHost, Message: "the frame of a call is longer than its buffer"}
 	}
 	result.Waits = code == C.GOJINN_WAITING
@@ -288,8 +315,10 @@ func (raw *filled) read(code C.int32_t, out []byte, result *Result) ([]byte, err
 		LogsDropped:     uint64(raw.answer.logs_dropped),
 		LogLinesDropped: uint64(raw.answer.log_lines_dropped),
 		HeaderCount:     int(raw.answer.headers),
+		Held:            int64(raw.answer.held),
+		mapped:          mapped,
 	}
-	return out, answer.split(out[:n], parts)
+	return out, answer.split(frame[:n], parts)
 }
 
 // nanoseconds converts a time of the library, whose largest value means never.

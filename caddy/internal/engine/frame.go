@@ -114,12 +114,28 @@ type Answer struct {
 	LogsDropped, LogLinesDropped uint64
 	// HeaderCount is the number of headers.
 	HeaderCount int
+	// Held is how many bytes of the engine's memory stay taken for the answer, until Engine.GiveMemory.
+	Held int64
 	// Reason says which rule was broken. It is empty if the outcome is ok.
 	Reason []byte
 	// Body is the body for the client.
 	Body []byte
 
 	headers, logs, next []byte
+	// mapped is the frame, if it is long.
+	mapped []byte
+}
+
+// longFrame is the length from which a frame is outside of Go's heap.
+const longFrame = 256 << 10
+
+// MemoryFull says that the call did not begin, because the engine's memory was full.
+func (a *Answer) MemoryFull() bool { return a.Outcome == OutcomeRejected && a.Status == 503 }
+
+// Free frees the frame if it is long. The answer's slices are gone then.
+func (a *Answer) Free() {
+	FreeBuffer(a.mapped)
+	a.mapped = nil
 }
 
 // Headers returns a reader of the headers.

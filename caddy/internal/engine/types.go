@@ -25,6 +25,10 @@ type Engine interface {
 	FreeCall(CallID)
 	// Cancel ends a call soon. It may be called at any time; with a stale id it does nothing.
 	Cancel(CallID)
+	// TakeMemory takes bytes of the memory that all calls may hold together, and says whether it could.
+	TakeMemory(bytes int64) bool
+	// GiveMemory gives back what TakeMemory took, or an answer held.
+	GiveMemory(bytes int64)
 	// Describe returns a description of the engine, as JSON.
 	Describe() ([]byte, error)
 	// PurgeCache removes all compiled code from the disk and returns how much that was. Without a cache the error has
@@ -39,8 +43,9 @@ type Engine interface {
 // Function is one deployed function. All methods may be called from any goroutine.
 type Function interface {
 	// Call runs the function until it has answered or waits, on the calling thread. It fills result, whose slices are views
-	// into the buffer it returns: out if the frame fits, else a new one. After a result that waits, the caller must pass the id
-	// to Engine.Resume or Engine.Drop. An error is a fault of the caller or the host, never of the guest.
+	// into the buffer it returns (out if the frame fits, else a new one) or, if the frame of an answer is long, into memory that
+	// Answer.Free frees. After a result that waits, the caller must pass the id to Engine.Resume or Engine.Drop. An error is a
+	// fault of the caller or the host, never of the guest.
 	Call(id CallID, head, body, out []byte, result *Result) ([]byte, error)
 	// Describe returns a description of the function, as JSON.
 	Describe() ([]byte, error)
@@ -103,6 +108,10 @@ type Config struct {
 	Backend string `json:"backend,omitempty"`
 	// MaxConcurrency is the number of permits for running calls.
 	MaxConcurrency int `json:"max_concurrency,omitempty"`
+	// MaxMemory is how many bytes all calls may hold together; 0 for a default that depends on the machine.
+	MaxMemory int64 `json:"max_memory,omitempty"`
+	// HoldAnswers keeps long answers counted in it until GiveMemory, see Answer.Held.
+	HoldAnswers bool `json:"hold_answers,omitempty"`
 	// Pool has the settings of the memory pool; nil for the defaults.
 	Pool *PoolConfig `json:"pool,omitempty"`
 	// CompileTimeout is how long a deployment waits for its compiled code; 0 for a time that depends on the module's size.

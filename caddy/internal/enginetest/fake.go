@@ -4,6 +4,7 @@ package enginetest
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -39,6 +40,8 @@ type Fake struct {
 	Engines, Functions, Open atomic.Int64
 	// Permits is how many calls hold a permit.
 	Permits atomic.Int64
+	// Memory is how much of its engines' memory the plugin has taken.
+	Memory atomic.Int64
 
 	next atomic.Uint64
 	// Dropped counts the calls that were dropped while they waited.
@@ -256,11 +259,21 @@ func (e *fakeEngine) Drop(id engine.CallID) {
 	}
 }
 
+func (e *fakeEngine) TakeMemory(bytes int64) bool {
+	if most := e.config.MaxMemory; e.fake.Memory.Add(bytes) > most && most > 0 {
+		e.fake.Memory.Add(-bytes)
+		return false
+	}
+	return true
+}
+
+func (e *fakeEngine) GiveMemory(bytes int64) { e.fake.Memory.Add(-bytes) }
+
 func (e *fakeEngine) Describe() ([]byte, error) {
 	if e.fake.About != nil {
 		return []byte(e.fake.About()), nil
 	}
-	return []byte(`{}`), nil
+	return fmt.Appendf(nil, `{"max_memory":%d}`, e.config.MaxMemory), nil
 }
 
 func (e *fakeEngine) PurgeCache() (engine.Purged, error) {
@@ -322,6 +335,9 @@ func (f *fakeFunction) Call(id engine.CallID, head, body, out []byte, result *en
 		answer.Status = 200
 	}
 	answer.Duration = time.Since(start)
+	if n := int64(len(reply.Body)); n > 64<<10 && f.engine.TakeMemory(n) {
+		answer.Held = n
+	}
 	if f.handle.closed.Load() {
 		panic("enginetest: closed during a call")
 	}

@@ -22,7 +22,7 @@ use crate::calls::Interrupt;
 use crate::error::{Error, Result};
 use crate::memory::Slot;
 use crate::outcome::{Trap, TrapCode};
-use crate::sandbox::{HostState, MemoryUse};
+use crate::sandbox::{HostState, MemoryUse, Meter};
 use crate::start::GlobalValue;
 
 /// A loaded module, of which instances are made.
@@ -38,11 +38,11 @@ pub trait Instantiate: Send + Sync + Sized + 'static {
 
     /// Makes an instance, with the declared values in its globals and tables. Runs no guest code.
     ///
-    /// `used` is the bound on memory and tables, in which the bytes of `memory` are counted already. The backend counts
-    /// tables and all growth in it, and gives it back by [`Instance::used`].
+    /// `meter` bounds memory and tables, and has counted the bytes of `memory` already. The backend counts tables and all
+    /// growth in it, and says by [`Instance::used`] what it counted.
     ///
     /// Called at most once for a sandbox, on the request path: must not block, and costs what a cold sandbox costs.
-    fn make(&self, memory: MemorySource, used: MemoryUse) -> Result<Self::Instance>;
+    fn make(&self, memory: MemorySource, meter: Meter) -> Result<Self::Instance>;
 }
 
 /// One instance with all that belongs to it alone: store, memory, globals, tables.

@@ -27,6 +27,7 @@ use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use crate::budget::{Budget, Share};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::SandboxLimits;
 use crate::memory::{Image, Sealed, Slot};
@@ -239,13 +240,33 @@ pub struct Start<'a> {
     /// What all sandboxes of a function start from.
     pub point: Arc<StartState>,
     slots: Option<&'a dyn Slots>,
+    budget: Option<&'a Budget>,
 }
 
 impl<'a> Start<'a> {
     /// A start from `point`, in a slot of `slots`.
     #[must_use]
     pub fn new(point: Arc<StartState>, slots: Option<&'a dyn Slots>) -> Self {
-        Self { point, slots }
+        Self {
+            point,
+            slots,
+            budget: None,
+        }
+    }
+
+    /// The same start of a sandbox that takes what it grows by from `budget`.
+    #[must_use]
+    pub fn within(self, budget: &'a Budget) -> Self {
+        Self {
+            budget: Some(budget),
+            ..self
+        }
+    }
+
+    /// An empty share of the budget. Without a budget it only counts.
+    #[must_use]
+    pub fn share(&self) -> Share {
+        self.budget.map(Budget::share).unwrap_or_default()
     }
 
     /// The plain start of a module with `image`, in memory that the engine allocates.

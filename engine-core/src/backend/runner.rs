@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result, panic_text};
 use crate::limits::SandboxLimits;
 use crate::outcome::GuestExit;
-use crate::sandbox::{HostState, MemoryUse};
+use crate::sandbox::{HostState, MemoryUse, Meter};
 use crate::start::GlobalValue;
 use crate::wasm::{CONTEXT_EXPORT, HANDLE_REQUEST_EXPORT};
 
@@ -114,7 +114,9 @@ impl<M: Instantiate> Runner<M> {
         if (M::SLOT_FOR_ONE_SANDBOX || lease.is_some())
             && let Some(slot) = start.slot()
         {
-            let made = self.module.make(MemorySource::Slot(slot), used);
+            let made = self
+                .module
+                .make(MemorySource::Slot(slot), Meter::new(used, start.share()));
             match made.and_then(|instance| self.prepare(instance, start, lease.is_some())) {
                 Ok(prepared) => return Ok((prepared, lease)),
                 // Memory of the engine's may do; if not, its error is as good.
@@ -122,7 +124,8 @@ impl<M: Instantiate> Runner<M> {
             }
         }
         drop(lease);
-        let mut instance = self.module.make(MemorySource::Engine { bytes }, used)?;
+        let meter = Meter::new(used, start.share());
+        let mut instance = self.module.make(MemorySource::Engine { bytes }, meter)?;
         if let Some(image) = start.image().filter(|image| !image.is_empty()) {
             let memory = instance.memory();
             if (memory.len() as u64) < image.len() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::budget::{Budget, Share};
 use crate::limits::SandboxLimits;
 use crate::memory::{Image, Pool, Slot};
 
@@ -18,18 +19,20 @@ impl<F: Fn(&Arc<Image>) -> Option<Slot>> Slots for F {
     }
 }
 
-/// The memory pool as a source of slots, and a counter of how often none was free.
-#[derive(Debug, Default)]
+/// The memory pool as a source of slots, the budget of all memory, and a counter of how often no slot was free.
+#[derive(Debug)]
 pub(crate) struct SlotSource {
     pool: Option<Pool>,
+    budget: Budget,
     misses: AtomicU64,
 }
 
 impl SlotSource {
     /// Slots of `pool`. Without a pool, the backend allocates the memory of every sandbox.
-    pub(crate) fn new(pool: Option<Pool>) -> Self {
+    pub(crate) fn new(pool: Option<Pool>, budget: Budget) -> Self {
         Self {
             pool,
+            budget,
             misses: AtomicU64::new(0),
         }
     }
@@ -37,6 +40,16 @@ impl SlotSource {
     /// The pool, if there is one.
     pub(crate) fn pool(&self) -> Option<&Pool> {
         self.pool.as_ref()
+    }
+
+    /// What calls and sandboxes hold together.
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// An empty share of the budget.
+    pub(crate) fn share(&self) -> Share {
+        self.budget.share()
     }
 
     /// How often a backend had to allocate the memory of a sandbox because no slot was free.

@@ -29,6 +29,7 @@ impl BufferPool {
 
     /// Takes buffers back and empties them.
     pub(super) fn give(&self, mut buffers: Buffers) {
+        drop(std::mem::take(&mut buffers.share));
         for buffer in [&mut buffers.stdin, &mut buffers.stdout] {
             buffer.clear();
             buffer.shrink_to(KEEP_BUFFER);

@@ -14,7 +14,7 @@ use crate::limits::SandboxLimits;
 use crate::logs::Dropped;
 use crate::module::StartPlan;
 use crate::outcome::{GuestExit, Outcome, TrapCode};
-use crate::sandbox::{Buffers, Event, HostReply, HostState, Output, Program};
+use crate::sandbox::{Buffers, Event, HostReply, HostState, MemoryUse, Output, Program, Stop};
 
 use super::function::{Function, Inner};
 use super::suspended::Suspended;
@@ -82,6 +82,17 @@ impl Function {
             return Ok(sink(Reached::Answer(&answer)));
         }
         let mut buffers = inner.shared.buffers.take();
+        buffers.share = inner.shared.slots.share();
+        if !buffers.share.take(inner.holds_at_first(request)) {
+            drop(permit);
+            inner.shared.buffers.give(buffers);
+            inner
+                .shared
+                .counters
+                .called(inner.backend, Outcome::Rejected);
+            let answer = Answer::refused(Outcome::Rejected, 503, MEMORY_FULL);
+            return Ok(sink(Reached::Answer(&answer)));
+        }
         contract.write_request(&mut buffers.stdin, request);
         let variables = contract.variables(request);
         if !variables.is_empty() {
@@ -125,14 +136,10 @@ impl Function {
                 host.call.restart();
             }
             if let Some(why) = host.call().interruption() {
-                // The guest is dropped where it waits.
-                host.stop(why.into());
-                let exit = host.exit(None);
-                return Ok(Progress::Finished(Finished {
-                    exit,
-                    host,
-                    captured: None,
-                }));
+                return Ok(dropped(host, why.into()));
+            }
+            if let Err(full) = host.hold_reply(reply.bytes.len()) {
+                return Ok(dropped(host, full));
             }
             host.waits_for = None;
             host.resumed_with = Some(reply);
@@ -150,6 +157,13 @@ impl Function {
         sink: impl FnOnce(Reached<'_>) -> R,
     ) -> R {
         let inner = &*self.inner;
+        let progress = progress.map(|progress| match progress {
+            Progress::Waiting(mut host) => match host.hold_event() {
+                Ok(()) => Progress::Waiting(host),
+                Err(full) => dropped(host, full),
+            },
+            finished @ Progress::Finished(_) => finished,
+        });
         let finished = match (progress, sandbox) {
             (Ok(Progress::Waiting(mut host)), Some(sandbox)) => {
                 if let Some(Event::Next { .. }) = host.waits_for {
@@ -199,21 +213,34 @@ impl Function {
         };
         let duration = begun.elapsed();
         let Finished { exit, mut host, .. } = finished;
-        let (peak, refused) = (host.memory.peak(), host.memory.refused());
+        let used = host.memory;
         let exchange = host.http.take();
         let output = host.output;
-        let (buffers, logs, logs_dropped) = host.into_parts();
+        let (mut buffers, logs, logs_dropped) = host.into_parts();
         let contract = inner.config.contract;
         let result = {
+            let copies = match (&exit, &exchange) {
+                (GuestExit::Exit(0), Some(exchange)) => exchange.written_to_response() as u64,
+                (GuestExit::Exit(0), None) => decoded_at_most(&buffers.stdout),
+                _ => 0,
+            };
+            let room = buffers.share.take(copies);
+            let exit = if room { exit } else { Stop::MemoryFull.exit() };
             let judged = judge(
                 &exit,
-                refused,
+                used,
                 &buffers.stdout,
                 exchange,
                 output,
                 contract,
                 &inner.config.limits,
             );
+            let body = judged.as_ref().map_or(0, |response| response.body.len());
+            let held = if inner.shared.hold_answers && body > SHORT_ANSWER {
+                buffers.share.leave_outside(body as u64)
+            } else {
+                0
+            };
             let (outcome, status, reason) = match &judged {
                 Ok(response) => (Outcome::Ok, response.status, ""),
                 Err(refusal) => (refusal.outcome, refusal.status, refusal.reason.as_str()),
@@ -228,7 +255,8 @@ impl Function {
                 logs: &logs,
                 logs_dropped,
                 duration,
-                memory_peak: peak,
+                memory_peak: used.peak(),
+                held,
             }))
         };
         inner.shared.buffers.give(buffers);
@@ -307,6 +335,10 @@ pub struct Answer<'a> {
     pub duration: Duration,
     /// The most linear memory the guest had, in bytes.
     pub memory_peak: u64,
+    /// How many bytes of the engine's memory stay taken for this answer, if the engine
+    /// [holds answers](super::EngineConfig::hold_answers) and it is long. The caller gives them back by
+    /// [`Engine::give_memory`](super::Engine::give_memory) when it has let go of the answer.
+    pub held: u64,
 }
 
 impl<'a> Answer<'a> {
@@ -321,6 +353,7 @@ impl<'a> Answer<'a> {
             logs_dropped: Dropped::default(),
             duration: Duration::ZERO,
             memory_peak: 0,
+            held: 0,
         }
     }
 }
@@ -342,7 +375,37 @@ pub struct RawRun {
     pub memory_refused: u32,
 }
 
+/// A body of at most this many bytes is not [held](Answer::held).
+const SHORT_ANSWER: usize = 64 << 10;
+
+/// What a call is refused with before anything of it runs.
+const MEMORY_FULL: &str =
+    "the engine's memory (max_memory) is full; try again later, or raise max_memory";
+
+/// Bytes of a call beside memory and bodies: its state, log lines, the buffers that are kept.
+const BESIDE: u64 = 256 << 10;
+
+/// Bytes that the decoded body of a response and its copy for the caller take at most.
+fn decoded_at_most(stdout: &[u8]) -> u64 {
+    match stdout.len() {
+        ..=SHORT_ANSWER => 0,
+        bytes => 2 * bytes as u64,
+    }
+}
+
 impl Inner {
+    /// How many bytes a call holds when its guest starts: the sandbox's first memory, and the request as the guest reads it,
+    /// which has at most twice the bytes of its parts.
+    fn holds_at_first(&self, request: &Request<'_>) -> u64 {
+        let plan = self.snapshot.as_ref().unwrap_or(&self.loaded.plain);
+        let headers = request
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + value.len());
+        let request = request.body.len() + headers.sum::<usize>();
+        BESIDE + plan.bytes() + 2 * request as u64
+    }
+
     /// The program of one call, with its per-request values.
     fn program(&self, per_request: &[&[u8]]) -> Result<Arc<Program>> {
         if per_request.len() != self.per_request_values {
@@ -417,6 +480,16 @@ impl Inner {
     }
 }
 
+/// The end of a guest that is dropped where it waits.
+fn dropped(mut host: Box<HostState>, why: Stop) -> Progress {
+    host.stop(why);
+    Progress::Finished(Finished {
+        exit: host.exit(None),
+        host,
+        captured: None,
+    })
+}
+
 /// Runs a part of a call. An error and a panic are texts.
 fn caught<R>(part: impl FnOnce() -> Result<R>) -> Result<R, String> {
     match catch_unwind(AssertUnwindSafe(part)) {
@@ -438,7 +511,7 @@ struct Refusal {
 /// The table at the end of `docs/contract.md`: which outcome and status a guest's exit leads to.
 fn judge<'a>(
     exit: &GuestExit,
-    refused: u32,
+    used: MemoryUse,
     stdout: &'a [u8],
     exchange: Option<Box<Exchange>>,
     output: Output,
@@ -452,11 +525,21 @@ fn judge<'a>(
             reason,
         })
     };
+    let refused = used.refused();
     let out_of_memory = |what: &str| {
-        format!(
+        if used.refused_for_engine() {
+            let full = "it was refused memory because the engine's memory (max_memory) was full";
+            return refusal(
+                Outcome::Oom,
+                503,
+                format!("the guest ended with {what} after {full}"),
+            );
+        }
+        let reason = format!(
             "the guest ended with {what} after it was refused memory beyond memory_limit ({} bytes)",
             limits.memory_bytes()
-        )
+        );
+        refusal(Outcome::Oom, 502, reason)
     };
     match exit {
         GuestExit::Exit(0) if let Some(exchange) = exchange => Ok(exchange.into_response()),
@@ -481,11 +564,7 @@ fn judge<'a>(
             Ok(response) => Ok(response),
             Err(bad) => refusal(Outcome::BadOutput, 502, bad.to_string()),
         },
-        GuestExit::Exit(code) if refused > 0 => refusal(
-            Outcome::Oom,
-            502,
-            out_of_memory(&format!("exit code {code}")),
-        ),
+        GuestExit::Exit(code) if refused > 0 => out_of_memory(&format!("exit code {code}")),
         GuestExit::Exit(code) => refusal(
             Outcome::Trap,
             502,
@@ -517,7 +596,8 @@ fn judge<'a>(
                 ),
             ),
             TrapCode::Host => refusal(Outcome::Error, 500, trap.to_string()),
-            _ if refused > 0 => refusal(Outcome::Oom, 502, out_of_memory(&trap.to_string())),
+            TrapCode::MemoryFull => refusal(Outcome::Oom, 503, MEMORY_FULL.into()),
+            _ if refused > 0 => out_of_memory(&trap.to_string()),
             _ => refusal(Outcome::Trap, 502, format!("the guest trapped: {trap}")),
         },
     }
@@ -529,9 +609,13 @@ mod tests {
     use crate::outcome::Trap;
 
     fn outcome(exit: GuestExit, refused: u32) -> (Outcome, u16) {
+        let mut used = MemoryUse::new(&SandboxLimits::default());
+        for _ in 0..refused {
+            used.refuse();
+        }
         match judge(
             &exit,
-            refused,
+            used,
             b"{}",
             None,
             Output::Whole,
@@ -575,5 +659,6 @@ mod tests {
             (Outcome::BadOutput, 502)
         );
         assert_eq!(outcome(trap(TrapCode::Host), 0), (Outcome::Error, 500));
+        assert_eq!(outcome(trap(TrapCode::MemoryFull), 0), (Outcome::Oom, 503));
     }
 }

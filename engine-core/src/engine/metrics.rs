@@ -179,6 +179,29 @@ fn registry(engine: &Engine) -> prometheus::Result<Registry> {
         "Permits for running calls.",
         permits as u64,
     )?;
+    let memory = engine.memory();
+    gauge(
+        "gojinn_engine_memory_bytes",
+        "Bytes that calls hold: memories and tables of guests, requests and answers.",
+        memory.used(),
+    )?;
+    gauge(
+        "gojinn_engine_memory_outside_bytes",
+        "How many of them are bodies of requests and answers that are held outside of sandboxes.",
+        memory.outside(),
+    )?;
+    gauge(
+        "gojinn_engine_memory_max_bytes",
+        "How many bytes calls may hold.",
+        memory.most(),
+    )?;
+    counters(
+        "gojinn_engine_memory_refused_total",
+        "How often the bound on the memory of all calls refused something.",
+        &[],
+    )?
+    .with_label_values(&[] as &[&str])
+    .inc_by(memory.refused());
     let files = &engine.shared.files;
     gauge(
         "gojinn_engine_files_open",

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use crate::artifacts::cache::{CacheStats, Purged};
 use crate::artifacts::compile::Compiler;
 use crate::backend::Backend;
+use crate::budget::Budget;
 use crate::calls::{CallId, Permit};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
@@ -127,6 +128,24 @@ impl Engine {
     #[must_use]
     pub fn suspended(&self) -> usize {
         self.shared.suspended.count()
+    }
+
+    /// Takes bytes of the memory that all calls may hold together ([`EngineConfig::max_memory`]) for what the caller keeps
+    /// of requests and answers. If it is false, nothing was taken.
+    #[must_use = "if it is false, nothing was taken"]
+    pub fn take_memory(&self, bytes: u64) -> bool {
+        self.shared.slots.budget().take_outside(bytes)
+    }
+
+    /// Gives back what [`Engine::take_memory`] took, or what was [held](Answer::held) for an answer.
+    pub fn give_memory(&self, bytes: u64) {
+        self.shared.slots.budget().give_outside(bytes);
+    }
+
+    /// The memory that all calls may hold together: how it is bounded and used.
+    #[must_use]
+    pub fn memory(&self) -> &Budget {
+        self.shared.slots.budget()
     }
 
     /// What the verification says of a snapshot of `wasm` with `fault`; the inner `Err` says why it is refused.

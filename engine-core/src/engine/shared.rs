@@ -5,9 +5,10 @@ use std::sync::Arc;
 use crate::artifacts::cache::Cache;
 use crate::artifacts::compile::Compiler;
 use crate::backend::{Backend, SlotSource};
+use crate::budget::Budget;
 use crate::calls::Calls;
 use crate::error::{Error, Result};
-use crate::memory::{Pool, PoolConfig, ResetMode};
+use crate::memory::{Pool, ResetMode};
 use crate::module::Loader;
 use crate::sandbox::wasi::FileBudget;
 use crate::wasm::{Features, ModuleLimits};
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     pub(super) pool_problem: Option<String>,
     pub(crate) loader: Loader,
     pub(super) buffers: BufferPool,
+    /// Whether long answers stay counted after their calls.
+    pub(super) hold_answers: bool,
     /// For all functions with mounts.
     pub(super) files: FileBudget,
     pub(super) counters: Counters,
@@ -65,7 +68,7 @@ impl Shared {
             .iter()
             .map(|backend| backend.features())
             .fold(Features::ALL, Features::intersect);
-        let (pool, pool_problem) = pool(config.pool)?;
+        let (pool, budget, pool_problem) = memory(&config)?;
         if let Some(process) = &config.compile_process {
             process.check()?;
         }
@@ -82,10 +85,11 @@ impl Shared {
             features,
             bounds: config.bounds,
             calls: Calls::new(config.max_concurrency)?,
-            slots: SlotSource::new(pool),
+            slots: SlotSource::new(pool, budget),
             pool_problem,
             loader: Loader::new(compiler, cache),
             buffers: BufferPool::new((config.max_concurrency as usize).min(buffers::KEPT)),
+            hold_answers: config.hold_answers,
             files: FileBudget::of_this_process(),
             suspended: SuspendedCalls::new(config.max_concurrency as usize),
         })
@@ -112,16 +116,30 @@ fn find(backends: &[Arc<dyn Backend>], name: &str) -> Result<BackendIndex> {
     })
 }
 
-/// The memory pool that `config` describes. If this machine cannot have one the engine works without, and the second
-/// value says why. But if the settings name a reset mode explicitly, that is an error.
-fn pool(config: Option<PoolConfig>) -> Result<(Option<Pool>, Option<String>)> {
-    let Some(config) = config else {
-        return Ok((None, None));
+/// The least that [`EngineConfig::max_memory`] may be: a sandbox of an ordinary program, and its request.
+const LEAST_MEMORY: u64 = 16 << 20;
+
+/// The memory pool that `config` describes, and the budget of all calls. If this machine cannot have a pool the engine works
+/// without, and the last value says why. But if the settings name a reset mode explicitly, that is an error.
+fn memory(config: &EngineConfig) -> Result<(Option<Pool>, Budget, Option<String>)> {
+    let most = config.max_memory;
+    if most < LEAST_MEMORY {
+        return Err(Error::config(format!(
+            "max_memory is {most} bytes; it must be at least {LEAST_MEMORY}"
+        )));
+    }
+    let Some(mut pool) = config.pool else {
+        return Ok((None, Budget::new(most), None));
     };
-    let reset = config.reset;
-    match Pool::new(config) {
-        Ok(pool) => Ok((Some(pool), None)),
-        Err(error) if reset == ResetMode::Auto => Ok((None, Some(error.to_string()))),
+    let quarter = usize::try_from(most / 4).unwrap_or(usize::MAX);
+    pool.keep_resident_total = pool.keep_resident_total.min(quarter);
+    let for_calls = Budget::new(most - pool.keep_resident_total as u64);
+    let reset = pool.reset;
+    match Pool::new(pool) {
+        Ok(pool) => Ok((Some(pool), for_calls, None)),
+        Err(error) if reset == ResetMode::Auto => {
+            Ok((None, Budget::new(most), Some(error.to_string())))
+        }
         Err(error) => Err(Error::config(format!(
             "pool_reset {} is not available on this machine: {error}; choose another mode, or auto",
             reset.name()

@@ -36,8 +36,8 @@ impl Loaded {
     ) -> Result<Box<dyn Sandbox + '_>> {
         let source = |image: &Arc<Image>| slots.slot(image, limits);
         let source = (self.slots && slots.pool().is_some()).then_some(&source as &dyn Slots);
-        self.module
-            .instantiate(Start::new(plan.state(), source), limits)
+        let start = Start::new(plan.state(), source).within(slots.budget());
+        self.module.instantiate(start, limits)
     }
 
     /// Makes a sandbox and runs it to its end. `host` must be [prepared](StartPlan::prepare) for `plan`.

@@ -45,6 +45,12 @@ impl StartPlan {
         host.features = self.features;
     }
 
+    /// Bytes of memory that a sandbox starts with.
+    pub(crate) fn bytes(&self) -> u64 {
+        let image = self.states[0].image.as_ref();
+        image.map_or(0, |image| image.len())
+    }
+
     pub(crate) fn state(&self) -> Arc<StartState> {
         Arc::clone(self.states.here())
     }

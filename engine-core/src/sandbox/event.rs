@@ -32,6 +32,20 @@ pub enum Event {
 /// The code of a reply whose bytes are the last ones of the request's body.
 pub const BODY_ENDS: i32 = 1;
 
+impl Event {
+    /// How many bytes the host gets with it, without the changes of a request, which are bounded.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Sleep(_) | Self::Output | Self::Body(_) => 0,
+            Self::Call { operation, request } => operation.len() + request.len(),
+            Self::Next { next, body } => {
+                let early = next.early.as_ref().map_or(0, |(_, early)| early.len());
+                body.len() + early
+            }
+        }
+    }
+}
+
 /// What the host has done.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct HostReply {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::budget::Share;
 use crate::calls::{Call, Interruption};
 use crate::contract::{Contract, http_wasm::Exchange};
 use crate::limits::{PAGE, SandboxLimits};
@@ -18,6 +19,16 @@ use super::wasi::{Mounts, Stdio};
 /// What the monotonic clock of a guest shows when it starts, unless it starts from a snapshot. Not 0: some runtimes take 0 for
 /// "unset".
 pub(crate) const FIRST_READING: u64 = 1_000_000_000;
+
+/// Bytes of room for stdout when the first byte is written.
+const FIRST_STDOUT: usize = 8 << 10;
+
+/// An event or a reply of at most this many bytes is in what each call holds from its start.
+const SHORT: usize = 16 << 10;
+
+fn beyond_short(bytes: usize) -> u64 {
+    if bytes <= SHORT { 0 } else { bytes as u64 }
+}
 
 /// What a read of stdin does besides reading.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -78,6 +89,11 @@ pub struct HostState {
     pub(crate) stdout_limit: usize,
     /// What becomes of stdout.
     pub(crate) output: Output,
+    /// What the call holds of the engine's memory: the memory that the sandbox starts with, and the buffers.
+    share: Share,
+    /// How much of that is for the largest event and the largest reply of a host call so far.
+    for_events: u64,
+    for_replies: u64,
     /// What the guest did to its standard descriptors.
     pub(crate) stdio: Stdio,
     pub(crate) logs: Logs,
@@ -123,7 +139,11 @@ impl HostState {
         buffers: Buffers,
         limits: &SandboxLimits,
     ) -> Self {
-        let Buffers { stdin, stdout } = buffers;
+        let Buffers {
+            stdin,
+            stdout,
+            share,
+        } = buffers;
         Self {
             clock_zero: call.started(),
             clock_offset: FIRST_READING,
@@ -140,6 +160,9 @@ impl HostState {
             stdout,
             stdout_limit: limits.stdout(),
             output: Output::Whole,
+            share,
+            for_events: 0,
+            for_replies: 0,
             stdio: Stdio::default(),
             logs: Logs::new(limits.logs),
             reply: Reply::default(),
@@ -160,6 +183,54 @@ impl HostState {
     #[must_use]
     pub fn call(&self) -> &Call {
         &self.call
+    }
+
+    /// Makes room for `more` bytes of stdout within the engine's memory.
+    #[inline]
+    pub(crate) fn make_room(&mut self, more: usize) -> Result<(), Stop> {
+        let (needed, has) = (self.stdout.len() + more, self.stdout.capacity());
+        if needed <= has {
+            return Ok(());
+        }
+        let wanted = needed.max(2 * has).max(FIRST_STDOUT);
+        if !self.share.take((wanted - has) as u64) {
+            return Err(Stop::MemoryFull);
+        }
+        self.stdout.reserve_exact(wanted - self.stdout.len());
+        Ok(())
+    }
+
+    /// Takes bytes of the engine's memory, until the call's end.
+    pub(crate) fn hold(&mut self, bytes: usize) -> Result<(), Stop> {
+        if self.share.take(bytes as u64) {
+            Ok(())
+        } else {
+            Err(Stop::MemoryFull)
+        }
+    }
+
+    /// Takes the memory for what the guest waits for: the engine's copy, and that of the caller, whose buffer stays as large as
+    /// the largest event.
+    pub(crate) fn hold_event(&mut self) -> Result<(), Stop> {
+        let output = self.output.body(&self.stdout).map_or(0, <[u8]>::len);
+        let event = self.waits_for.as_ref().map_or(0, Event::bytes);
+        self.hold_event_of(output + event)
+    }
+
+    /// [`hold_event`](Self::hold_event) for an event of so many bytes, which is about to be made.
+    pub(crate) fn hold_event_of(&mut self, bytes: usize) -> Result<(), Stop> {
+        let wanted = beyond_short(bytes).saturating_mul(2);
+        self.hold(wanted.saturating_sub(self.for_events) as usize)?;
+        self.for_events = self.for_events.max(wanted);
+        Ok(())
+    }
+
+    /// Takes the memory for the reply to what the guest waits for: the caller's copy, the engine's, and what is read of it.
+    pub(crate) fn hold_reply(&mut self, bytes: usize) -> Result<(), Stop> {
+        let wanted = beyond_short(bytes).saturating_mul(3);
+        self.hold(wanted.saturating_sub(self.for_replies) as usize)?;
+        self.for_replies = self.for_replies.max(wanted);
+        Ok(())
     }
 
     /// Memory figures, for the backend to keep.
@@ -218,6 +289,7 @@ impl HostState {
         let buffers = Buffers {
             stdin: self.stdin,
             stdout: self.stdout,
+            share: self.share,
         };
         (buffers, logs, dropped)
     }
@@ -230,6 +302,8 @@ pub struct Buffers {
     pub stdin: Vec<u8>,
     /// What the guest has written to stdout.
     pub stdout: Vec<u8>,
+    /// What the call holds of the engine's memory.
+    pub share: Share,
 }
 
 /// Why a hostcall does not return to the guest: it ends the guest, or suspends it.
@@ -243,6 +317,8 @@ pub enum Stop {
     OutputLimit,
     /// The guest did what its contract does not allow. The host state says what.
     Violation,
+    /// The engine's memory is full, and the guest wrote more to stdout than the call holds of it.
+    MemoryFull,
     /// Not an end: the guest waits for the host ([`Event`]), and gives its thread back meanwhile.
     Waits,
 }
@@ -257,6 +333,7 @@ impl Stop {
             Self::Interrupted(Interruption::Cancelled) => TrapCode::Cancelled,
             Self::OutputLimit => TrapCode::OutputLimit,
             Self::Violation => TrapCode::Violation,
+            Self::MemoryFull => TrapCode::MemoryFull,
             // A backend that notes it as an end has a bug.
             Self::Waits => TrapCode::Host,
         };
@@ -278,6 +355,7 @@ pub struct MemoryUse {
     table_elements: u64,
     peak: u64,
     refused: u32,
+    refused_for_engine: bool,
 }
 
 impl MemoryUse {
@@ -290,7 +368,13 @@ impl MemoryUse {
             table_elements: 0,
             peak: 0,
             refused: 0,
+            refused_for_engine: false,
         }
+    }
+
+    /// Whether the limit allows `bytes` of linear memory in all.
+    pub(super) fn fits(&self, bytes: u64) -> bool {
+        bytes <= self.limit
     }
 
     /// Whether linear memory may have `bytes` in all; notes a refusal.
@@ -329,6 +413,18 @@ impl MemoryUse {
     /// Notes a refusal that the engine itself decided.
     pub fn refuse(&mut self) {
         self.refused += 1;
+    }
+
+    /// Notes that the engine's memory was full.
+    pub(super) fn refuse_for_engine(&mut self) {
+        self.refused += 1;
+        self.refused_for_engine = true;
+    }
+
+    /// Whether a growth was refused because the engine's memory was full.
+    #[must_use]
+    pub fn refused_for_engine(&self) -> bool {
+        self.refused_for_engine
     }
 
     /// The most linear memory there was, in bytes.

@@ -211,10 +211,13 @@ pub fn write_body(
     buf: i32,
     len: i32,
 ) -> Result<(), Stop> {
-    host.exchange(|exchange| {
-        let part = take(memory, "a part of a body", buf, len)?;
-        exchange.write_body(Body::of(kind)?, part)
-    })
+    let part = match take(memory, "a part of a body", buf, len) {
+        Ok(part) => part,
+        Err(why) => return Err(host.violation(&why)),
+    };
+    let more = host.exchange(|exchange| Ok(exchange.grows_by(Body::of(kind)?, part.len())))?;
+    host.hold(more)?;
+    host.exchange(|exchange| exchange.write_body(Body::of(kind)?, part))
 }
 
 /// `get_status_code`.

@@ -84,6 +84,7 @@ pub fn call(
         return Ok(refused(host, Refusal::UnknownOperation, text));
     }
     let Some(HostReply { code, bytes }) = host.resumed_with.take() else {
+        host.hold_event_of(operation.len() + request.len())?;
         let (operation, request) = (operation.to_vec(), request.to_vec());
         return Err(host.wait_for(Event::Call { operation, request }));
     };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::backend::{Captured, SlotSource};
+use crate::budget::Share;
 use crate::calls::{Calls, Permit};
 use crate::contract::Contract;
 use crate::error::ErrorKind;
@@ -182,6 +183,7 @@ impl<'a> Recorder<'a> {
             Buffers {
                 stdin: run.stdin.to_vec(),
                 stdout: Vec::new(),
+                share: Share::default(),
             },
             &self.limits,
         ));

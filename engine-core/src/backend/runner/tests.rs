@@ -42,7 +42,7 @@ struct Scripted {
     bytes: Vec<u8>,
     global: i32,
     host: Option<Box<HostState>>,
-    used: MemoryUse,
+    meter: Meter,
     interrupt: Arc<dyn Interrupt>,
     entered: Vec<String>,
     resets: bool,
@@ -52,9 +52,10 @@ impl<const SLOTS: bool> Instantiate for Arc<Code<SLOTS>> {
     type Instance = OfCode<SLOTS>;
     const SLOT_FOR_ONE_SANDBOX: bool = SLOTS;
 
-    fn make(&self, memory: MemorySource, mut used: MemoryUse) -> Result<Self::Instance> {
+    fn make(&self, memory: MemorySource, mut meter: Meter) -> Result<Self::Instance> {
         self.made.fetch_add(1, Ordering::SeqCst);
-        assert!(used.may_add_elements(5));
+        assert!(meter.may_add_elements(5));
+        meter.made();
         let (slot, bytes) = match memory {
             MemorySource::Slot(_) if self.refuses_slots.load(Ordering::SeqCst) => {
                 return Err(Error::host("no slot, please"));
@@ -71,7 +72,7 @@ impl<const SLOTS: bool> Instantiate for Arc<Code<SLOTS>> {
             bytes,
             global: 1,
             host: None,
-            used,
+            meter,
             interrupt: Arc::clone(&self.interrupts) as Arc<dyn Interrupt>,
             entered: Vec::new(),
             resets: true,
@@ -124,7 +125,7 @@ impl<const SLOTS: bool> Instance for OfCode<SLOTS> {
     }
 
     fn used(&self) -> MemoryUse {
-        self.0.used
+        self.0.meter.used()
     }
 
     fn globals(&mut self, _: &Self::Module) -> Vec<()> {
@@ -147,7 +148,7 @@ impl<const SLOTS: bool> Instance for OfCode<SLOTS> {
     }
 
     fn begin(&mut self, used: MemoryUse) {
-        self.0.used = used;
+        self.0.meter.begin(used);
         if let Some(slot) = &mut self.0.slot {
             slot.set_waiting(false);
         }

@@ -85,6 +85,9 @@ pub(crate) const BUFFER_RESPONSE: u32 = 2;
 /// All features: `buffer_request` (1), `buffer_response` and `trailers` (4).
 pub(crate) const FEATURES: u32 = 7;
 
+/// Bytes of room for a body when its first byte is written.
+const FIRST_BODY: usize = 4 << 10;
+
 /// One of the two messages.
 #[derive(Clone, Debug, Default)]
 struct Message {
@@ -290,6 +293,7 @@ impl Exchange {
                 self.max_output
             }
         };
+        let grows_by = self.grows_by(body, bytes.len());
         let written = self.message(body).written.get_or_insert_default();
         if bytes.len() > most - written.len() {
             let name = match body {
@@ -298,8 +302,34 @@ impl Exchange {
             };
             return Err(Violation::new(format!("{name} ({most})")));
         }
+        if grows_by > 0 {
+            written.reserve_exact(written.capacity() + grows_by - written.len());
+        }
         written.extend_from_slice(bytes);
         Ok(())
+    }
+
+    /// How many more bytes of memory [`write_body`](Self::write_body) will take for `more` bytes.
+    pub(crate) fn grows_by(&self, body: Body, more: usize) -> usize {
+        let (message, most) = match body {
+            Body::Request => (&self.request, self.max_body),
+            Body::Response => (&self.response, self.max_output),
+        };
+        let (len, capacity) = match &message.written {
+            Some(written) => (written.len(), written.capacity()),
+            None => (0, 0),
+        };
+        match len.checked_add(more) {
+            Some(needed) if needed > capacity && needed <= most => {
+                needed.max((2 * capacity).max(FIRST_BODY).min(most)) - capacity
+            }
+            _ => 0,
+        }
+    }
+
+    /// How many bytes of the response's body the guest has written.
+    pub(crate) fn written_to_response(&self) -> usize {
+        self.response.written.as_ref().map_or(0, Vec::len)
     }
 
     /// The response's status; 200 if there is none yet.

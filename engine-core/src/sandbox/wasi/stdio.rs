@@ -201,6 +201,7 @@ pub(super) fn write_out(
             place.end = place.end.min(place.start.saturating_add(left));
             for piece in memory[place].chunks(PIECE) {
                 look.before(host, piece.len())?;
+                host.make_room(piece.len())?;
                 host.stdout.extend_from_slice(piece);
             }
         }

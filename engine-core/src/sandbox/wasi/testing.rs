@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::mounts::{FileBudget, MountSet, MountSpec};
+use crate::budget::Share;
 use crate::calls::Calls;
 use crate::limits::SandboxLimits;
 use crate::sandbox::{Buffers, HostState, Program, Stop};
@@ -78,6 +79,7 @@ fn state(call: crate::Call, stdin: &[u8], mounts: Option<super::Mounts>) -> Host
         Buffers {
             stdin: stdin.to_vec(),
             stdout: Vec::new(),
+            share: Share::default(),
         },
         &limits,
     )
