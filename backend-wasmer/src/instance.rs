@@ -36,13 +36,6 @@ pub(crate) struct WasmerInstance {
 // itself and to the code, which is Sync. wasmer says the same of its Store, which owns instances and objects.
 unsafe impl Send for WasmerInstance {}
 
-impl Drop for WasmerInstance {
-    fn drop(&mut self) {
-        // What is shared lives on where the clock knows it.
-        self.shared.usage(Meter::release);
-    }
-}
-
 impl WasmerInstance {
     pub(crate) fn new(
         instance: VMInstance,
@@ -108,7 +101,7 @@ impl WasmerInstance {
     fn listen(&mut self, guest: Guest) -> Step {
         match guest.listen() {
             Some(Said::Waiting(mut host)) => {
-                *host.memory() = self.shared.usage(|usage| *usage);
+                *host.memory() = self.shared.usage(|meter| meter.used());
                 self.outside = Some(host);
                 self.waiting = Some(guest);
                 Step::Waiting
@@ -147,6 +140,8 @@ impl Drop for WasmerInstance {
         if let Some(guest) = self.waiting.take() {
             guest.end();
         }
+        // What is shared lives on where the clock knows it.
+        self.shared.usage(Meter::release);
     }
 }
 

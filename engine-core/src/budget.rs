@@ -36,6 +36,8 @@ struct Shared {
     reserves: PerCpu<CachePadded<AtomicU64>>,
     /// What a reserve has once it was filled, and half of what it has at most.
     reserve: u64,
+    /// What shares have taken beyond the bound ([`Share::take_back`]). It is paid by what is given back.
+    debt: AtomicU64,
     /// What the caller of the engine has taken.
     outside: AtomicU64,
     refused: AtomicU64,
@@ -54,6 +56,7 @@ impl Budget {
             free: AtomicU64::new(most),
             reserve: RESERVE.min(most / (4 * reserves.len() as u64)),
             reserves,
+            debt: AtomicU64::new(0),
             outside: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         });
@@ -107,7 +110,14 @@ impl Budget {
         let held = |reserve: &CachePadded<AtomicU64>| reserve.load(Ordering::Relaxed);
         let reserves: u64 = self.shared.reserves.iter().map(held).sum();
         let free = self.shared.free.load(Ordering::Relaxed);
-        self.shared.most.saturating_sub(free + reserves)
+        let debt = self.shared.debt.load(Ordering::Relaxed);
+        self.shared.most.saturating_sub(free + reserves) + debt
+    }
+
+    /// Whether more than half of it is taken, about.
+    #[must_use]
+    pub fn is_tight(&self) -> bool {
+        self.shared.free.load(Ordering::Relaxed) < self.shared.most / 2
     }
 
     /// How many of them the caller of the engine has taken.
@@ -151,12 +161,26 @@ impl Shared {
     }
 
     fn give(&self, bytes: u64) {
+        let bytes = bytes - self.pay(bytes);
         let reserve = self.reserves.here();
         let held = reserve.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let surplus = held.saturating_sub(self.reserve);
         if held > 2 * self.reserve && subtract(reserve, surplus) {
             self.free.fetch_add(surplus, Ordering::Relaxed);
         }
+    }
+}
+
+impl Shared {
+    /// Pays debt with up to `bytes`, and returns how many that were.
+    fn pay(&self, bytes: u64) -> u64 {
+        if self.debt.load(Ordering::Relaxed) == 0 {
+            return 0;
+        }
+        let ordering = Ordering::Relaxed;
+        let paid = |debt: u64| Some(debt.saturating_sub(bytes));
+        let before = self.debt.fetch_update(ordering, ordering, paid);
+        before.unwrap_or_default().min(bytes)
     }
 }
 
@@ -190,6 +214,18 @@ impl Share {
             self.bytes += bytes;
         }
         taken
+    }
+
+    /// Takes what was given back for a while, even if there is no longer as much: then it is taken beyond the bound, and what
+    /// others give back is missing until that is made up for.
+    pub fn take_back(&mut self, bytes: u64) {
+        if self.take(bytes) {
+            return;
+        }
+        if let Some(home) = &self.home {
+            home.shared.debt.fetch_add(bytes, Ordering::Relaxed);
+        }
+        self.bytes += bytes;
     }
 
     /// Gives a part back; more than there is counts as all.
@@ -293,6 +329,25 @@ mod tests {
         budget.give_outside(1);
         assert!(!budget.take_outside(101));
         assert_eq!(Share::default().leave_outside(5), 0);
+    }
+
+    #[test]
+    fn what_is_taken_back_beyond_the_bound_is_made_up_for() {
+        let budget = Budget::new(100);
+        let (mut one, mut other) = (budget.share(), budget.share());
+        assert!(one.take(60));
+        one.give(50);
+        assert!(other.take(90));
+        one.take_back(50);
+        assert_eq!((one.bytes(), budget.used()), (60, 150));
+        other.give(30);
+        assert!(!other.take(1));
+        assert_eq!(budget.used(), 120);
+        drop(other);
+        assert_eq!(budget.used(), 60);
+        assert!(budget.share().take(40) && !budget.share().take(41));
+        drop(one);
+        assert_eq!(budget.used(), 0);
     }
 
     #[test]

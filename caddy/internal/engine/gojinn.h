@@ -251,6 +251,21 @@ void gojinn_call_free(const struct gojinn_engine *engine, uint64_t call);
 // `engine` is NULL or a live engine.
 void gojinn_call_cancel(const struct gojinn_engine *engine, uint64_t call);
 
+// Takes bytes of the memory that all calls may hold together (`max_memory`), for what the caller keeps of requests and
+// answers. `GOJINN_REJECTED` if it is full; nothing was taken then.
+//
+// # Safety
+// `engine` is a live engine.
+int32_t gojinn_memory_take(const struct gojinn_engine *engine,
+                           uint64_t bytes);
+
+// Gives back what `gojinn_memory_take` took, or what was `held` for an answer. More than that has no effect.
+//
+// # Safety
+// `engine` is NULL or a live engine.
+void gojinn_memory_give(const struct gojinn_engine *engine,
+                        uint64_t bytes);
+
 // Answers one request in a fresh sandbox, on the calling thread. `GOJINN_OK`: the guest has ended, and `answer` is filled.
 // `GOJINN_WAITING`: the guest waits for what `event` says, and `gojinn_call_resume` goes on with the call; `answer` is not
 // written then, and `event` not otherwise. The call's id is stale afterwards, unless the guest waits.

@@ -141,6 +141,7 @@ impl Function {
             if let Err(full) = host.hold_reply(reply.bytes.len()) {
                 return Ok(dropped(host, full));
             }
+            host.take_back();
             host.waits_for = None;
             host.resumed_with = Some(reply);
             Ok(sandbox.resume(host))
@@ -166,6 +167,13 @@ impl Function {
         });
         let finished = match (progress, sandbox) {
             (Ok(Progress::Waiting(mut host)), Some(sandbox)) => {
+                if inner.shared.slots.budget().is_tight()
+                    && let Some(written) = sandbox.written()
+                {
+                    // Of the memory that it started with, a guest that waits holds what it has written to.
+                    let first = inner.plan().bytes();
+                    host.lend_beyond(host.held() - first.min(host.held()) + written.min(first));
+                }
                 if let Some(Event::Next { .. }) = host.waits_for {
                     // The next handler may take any time: its own limits count.
                     host.call.pause();

@@ -50,6 +50,7 @@ mod pagemap;
 #[cfg(target_os = "linux")]
 mod pagemap_trial;
 mod pool;
+mod private;
 mod reservation;
 mod slot;
 mod stats;
@@ -62,6 +63,7 @@ pub use image::Image;
 pub(crate) use machine::memory as machine_memory;
 pub(crate) use memfd::{Sealed, file_in_memory};
 pub use pool::Pool;
+pub(crate) use private::private_bytes;
 pub use slot::Slot;
 pub use stats::PoolStats;
 

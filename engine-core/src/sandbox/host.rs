@@ -94,6 +94,8 @@ pub struct HostState {
     /// How much of that is for the largest event and the largest reply of a host call so far.
     for_events: u64,
     for_replies: u64,
+    /// How much of that is given back while the guest waits.
+    lent: u64,
     /// What the guest did to its standard descriptors.
     pub(crate) stdio: Stdio,
     pub(crate) logs: Logs,
@@ -163,6 +165,7 @@ impl HostState {
             share,
             for_events: 0,
             for_replies: 0,
+            lent: 0,
             stdio: Stdio::default(),
             logs: Logs::new(limits.logs),
             reply: Reply::default(),
@@ -183,6 +186,22 @@ impl HostState {
     #[must_use]
     pub fn call(&self) -> &Call {
         &self.call
+    }
+
+    /// Gives back what the guest holds beyond `bytes` while it waits.
+    pub(crate) fn lend_beyond(&mut self, bytes: u64) {
+        self.lent = self.share.bytes().saturating_sub(bytes);
+        self.share.give(self.lent);
+    }
+
+    /// Takes back what was lent.
+    pub(crate) fn take_back(&mut self) {
+        self.share.take_back(std::mem::take(&mut self.lent));
+    }
+
+    /// What the call holds of the engine's memory, in bytes.
+    pub(crate) fn held(&self) -> u64 {
+        self.share.bytes()
     }
 
     /// Makes room for `more` bytes of stdout within the engine's memory.
