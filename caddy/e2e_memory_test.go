@@ -20,8 +20,15 @@ import (
 // memoryBound is the max_memory of these tests. The clients below would make Caddy hold several times as much.
 const memoryBound = 128 << 20
 
+// longAnswer is the length of the answer of /long.
+const longAnswer = 6_000_000
+
 func (s *server) loadBounded(t *testing.T) {
 	t.Helper()
+	long := answering(`{"body":"`+strings.Repeat("y", longAnswer)+`"}`, "")
+	long.pages = longAnswer>>16 + 2
+	s.module("long.wasm", long.String())
+	s.module("short.wasm", answering(`{"body":"got it"}`, "").String())
 	s.mustLoad(fmt.Sprintf(`{
 	admin ADMIN
 	log {
@@ -34,9 +41,15 @@ func (s *server) loadBounded(t *testing.T) {
 ADDR {
 	gojinn /echo {
 		module %s
-		queue_timeout 30s
-		timeout 60s
-		snapshot off
+		queue_timeout 50s
+	}
+	gojinn /long {
+		module DIR/long.wasm
+		queue_timeout 50s
+	}
+	gojinn /short {
+		module DIR/short.wasm
+		queue_timeout 50s
 	}
 	gojinn /hello %s
 }
@@ -98,7 +111,7 @@ func (s *server) othersAreServed(t *testing.T) {
 
 // Uploads that stall before their ends take their share, whatever they are, and are answered if they go on.
 func TestStalledUploadsAreBounded(t *testing.T) {
-	const uploads, size = 60, 9_990_000
+	const uploads, size = 40, 9_990_000
 	s := newRealServer(t)
 	s.loadBounded(t)
 	s.othersAreServed(t)
@@ -106,7 +119,7 @@ func TestStalledUploadsAreBounded(t *testing.T) {
 	body := bytes.Repeat([]byte("x"), size)
 	conns := make([]net.Conn, uploads)
 	for i := range conns {
-		conns[i] = s.raw(fmt.Sprintf("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nConnection: close\r\n\r\n", size))
+		conns[i] = s.raw(fmt.Sprintf("POST /short HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nConnection: close\r\n\r\n", size))
 		if _, err := conns[i].Write(body[1:]); err != nil {
 			t.Fatal(err)
 		}
@@ -130,8 +143,8 @@ func TestStalledUploadsAreBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := io.ReadAll(res.Body); res.StatusCode != 200 || err != nil || bytes.Count(got, []byte("x")) < size {
-			t.Errorf("upload %d: got %d, %d bytes, %v", i, res.StatusCode, len(got), err)
+		if got, err := io.ReadAll(res.Body); res.StatusCode != 200 || err != nil || string(got) != "got it" {
+			t.Errorf("upload %d: got %d %q, %v", i, res.StatusCode, got, err)
 		}
 	}
 	s.emptied(t)
@@ -167,24 +180,20 @@ func (s *server) emptied(t *testing.T) {
 
 // Answers that clients do not read take their share, and are whole if the clients read at last.
 func TestAnswersThatAreNotReadAreBounded(t *testing.T) {
-	const clients, size = 40, 6_000_000
+	const clients = 60
 	s := newRealServer(t)
 	s.loadBounded(t)
 	s.othersAreServed(t)
+	if res := s.get("/long"); res.StatusCode != 200 || len(res.body) != longAnswer {
+		t.Fatalf("the long answer is %d, %d bytes", res.StatusCode, len(res.body))
+	}
 	before := resident(t)
-	body := bytes.Repeat([]byte("y"), size)
-	conns := make([]*net.TCPConn, clients)
+	conns := make([]net.Conn, clients)
 	for i := range conns {
-		conns[i] = s.raw(fmt.Sprintf("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nConnection: close\r\n\r\n", size)).(*net.TCPConn)
-		if err := conns[i].SetReadBuffer(4096); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := conns[i].Write(body); err != nil {
-			t.Fatal(err)
-		}
+		conns[i] = s.raw("GET /long HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 	}
 	eventually(t, "all answers to be there", func() bool {
-		return spooledBytes(t)+s.metric("gojinn_engine_memory_outside_bytes") > clients*(size-1<<20)
+		return spooledBytes(t)+s.metric("gojinn_engine_memory_outside_bytes") > clients*(longAnswer-1<<20)
 	})
 	if now := resident(t); now-before > memoryBound {
 		t.Errorf("the answers take %d MiB, the bound is %d MiB", (now-before)>>20, memoryBound>>20)
@@ -199,7 +208,7 @@ func TestAnswersThatAreNotReadAreBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := io.ReadAll(res.Body); res.StatusCode != 200 || err != nil || bytes.Count(got, []byte("y")) < size {
+		if got, err := io.ReadAll(res.Body); res.StatusCode != 200 || err != nil || len(got) != longAnswer {
 			t.Errorf("answer %d: got %d, %d bytes, %v", i, res.StatusCode, len(got), err)
 		}
 	}

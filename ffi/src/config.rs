@@ -167,7 +167,7 @@ pub(crate) fn describe_engine(engine: &Engine) -> String {
         "default_backend": engine.default_backend(),
         "backends": backends,
         "max_concurrency": permits,
-        "max_memory": engine.memory().most(),
+        "max_memory": engine.max_memory(),
         "functions": engine.functions(),
         "compilations": engine.compilations(),
         "pool_problem": engine.pool_problem(),

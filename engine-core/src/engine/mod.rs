@@ -148,6 +148,12 @@ impl Engine {
         self.shared.slots.budget()
     }
 
+    /// [`EngineConfig::max_memory`].
+    #[must_use]
+    pub fn max_memory(&self) -> u64 {
+        self.shared.max_memory
+    }
+
     /// What the verification says of a snapshot of `wasm` with `fault`; the inner `Err` says why it is refused.
     #[cfg(feature = "faults")]
     pub fn try_fault(

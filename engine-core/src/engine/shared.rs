@@ -35,6 +35,7 @@ pub(crate) struct Shared {
     pub(super) pool_problem: Option<String>,
     pub(crate) loader: Loader,
     pub(super) buffers: BufferPool,
+    pub(super) max_memory: u64,
     /// Whether long answers stay counted after their calls.
     pub(super) hold_answers: bool,
     /// For all functions with mounts.
@@ -89,6 +90,7 @@ impl Shared {
             pool_problem,
             loader: Loader::new(compiler, cache),
             buffers: BufferPool::new((config.max_concurrency as usize).min(buffers::KEPT)),
+            max_memory: config.max_memory,
             hold_answers: config.hold_answers,
             files: FileBudget::of_this_process(),
             suspended: SuspendedCalls::new(config.max_concurrency as usize),
