@@ -293,6 +293,8 @@ static void refusals(gojinn_engine *engine) {
     gojinn_rest_free(NULL);
     gojinn_error_free(NULL);
     gojinn_call_free(NULL, 1);
+    CHECK(gojinn_memory_take(NULL, 1) == GOJINN_NULL_ARGUMENT);
+    gojinn_memory_give(NULL, 1);
     gojinn_call_cancel(NULL, 1);
     gojinn_cancel_set(NULL);
     gojinn_cancel_free(NULL);
@@ -339,6 +341,29 @@ static void describes(gojinn_engine *engine, gojinn_function *hello, const char 
     out[len] = 0;
     CHECK(strstr((char *)out, "gojinn_engine_calls_total") != NULL);
     CHECK(gojinn_engine_metrics(NULL, out, sizeof out, &len) == GOJINN_NULL_ARGUMENT);
+}
+
+/* What the caller takes of max_memory is missing for calls, until it is given back. */
+static void memory(const uint8_t *wasm, size_t len) {
+    gojinn_engine *engine = new_engine("{\"max_memory\": 33554432, \"hold_answers\": true, \"pool\": {\"slots\": -1}}");
+    gojinn_function *hello = deploy(engine, wasm, len, "{\"name\": \"hello\"}");
+    struct bytes request = head();
+    uint8_t out[4096];
+    gojinn_answer answer;
+    gojinn_rest *rest = NULL;
+
+    CHECK(gojinn_memory_take(engine, 33554432) == GOJINN_OK);
+    CHECK(gojinn_memory_take(engine, 1) == GOJINN_REJECTED);
+    for (int full = 1; full >= 0; full--) {
+        uint64_t call = new_call(engine);
+        int32_t code = gojinn_function_call(hello, call, request.at, request.len, NULL, 0, out, sizeof out, &answer, &rest);
+        CHECK(code == GOJINN_OK && rest == NULL && answer.held == 0);
+        CHECK(full ? answer.outcome == 5 && answer.status == 503 : answer.outcome == 0);
+        gojinn_memory_give(engine, UINT64_MAX); /* more than was taken: all of it */
+    }
+    free(request.at);
+    gojinn_function_free(hello);
+    gojinn_engine_free(engine);
 }
 
 /* Compiled code is kept in a directory until it is purged. */
@@ -390,6 +415,7 @@ int main(int argc, char **argv) {
         gojinn_function_free(hello);
         printf("%s: ok\n", backends[i]);
     }
+    memory(wasm.at, wasm.len);
     caches(wasm.at, wasm.len);
     free(wasm.at);
     return 0;
