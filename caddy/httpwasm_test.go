@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
 	"github.com/pauloappbr/gojinn/caddy/internal/engine"
 	"github.com/pauloappbr/gojinn/caddy/internal/enginetest"
 )
@@ -407,5 +409,49 @@ func TestHeldWriter(t *testing.T) {
 	}
 	if recorder.Body.Len() > 0 || recorder.Flushed {
 		t.Error("something was sent")
+	}
+}
+
+// A held response takes its memory of that of all calls, is refused where there is none, and gives it back.
+func TestHeldResponsesCountInTheMemoryOfAllCalls(t *testing.T) {
+	m := newTestMemory(t, 4<<20)
+	page := strings.Repeat("x", 1<<16)
+	for _, pages := range []int{1, 2, 20} {
+		p := passage{memory: m}
+		p.held = &heldWriter{inner: httptest.NewRecorder(), max: 10 << 20, room: holding{memory: m}}
+		err := p.held.serve(caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+			for range pages {
+				if _, err := io.WriteString(w, page); err != nil {
+					return err
+				}
+			}
+			return nil
+		}), httptest.NewRequest("GET", "/", nil))
+		if err != nil || p.held.body.Len() != pages<<16 {
+			t.Fatalf("%d pages: %d bytes, %v", pages, p.held.body.Len(), err)
+		}
+		if taken := m.taken(); pages > 1 && taken < int64(pages)<<16 {
+			t.Errorf("%d pages: only %d bytes are counted", pages, taken)
+		}
+		p.free()
+		if taken := m.taken(); taken != 0 {
+			t.Errorf("%d pages: %d bytes are still taken", pages, taken)
+		}
+	}
+	p := passage{memory: m}
+	p.held = &heldWriter{inner: httptest.NewRecorder(), max: 10 << 20, room: holding{memory: m}}
+	err := p.held.serve(caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+		for {
+			if _, err := io.WriteString(w, page); err != nil {
+				panic(http.ErrAbortHandler) // as reverse_proxy does
+			}
+		}
+	}), httptest.NewRequest("GET", "/", nil))
+	var failed caddyhttp.HandlerError
+	if !errors.As(err, &failed) || failed.StatusCode != 503 || !errors.Is(err, errHeldMemory) {
+		t.Errorf("got %v", err)
+	}
+	if taken := m.taken(); taken != 0 {
+		t.Errorf("%d bytes are still taken", taken)
 	}
 }

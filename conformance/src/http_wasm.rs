@@ -3,6 +3,7 @@
 use engine_core::contract::{Contract, Request, named};
 use engine_core::{Event, HostReply, Outcome, Reached};
 
+use super::memory::{small_engine, take_all_but};
 use super::{Fixture, Owned, expect};
 
 fn contract() -> &'static dyn Contract {
@@ -123,6 +124,49 @@ fn ended(went: &[Went]) -> &Owned {
         Some(Went::Ended(answer)) => answer,
         other => panic!("{other:?}"),
     }
+}
+
+/// What a guest writes to a body counts in the memory of all calls, and so does the response that it is given.
+pub fn bodies_of_http_wasm_count_in_the_memory_of_all_calls(fixture: &Fixture) {
+    let fixture = &small_engine(fixture);
+    let writer = fixture.deploy_http(&guest(
+        "",
+        r#"(func (export "handle_request") (result i64) (local $left i32)
+               (local.set $left (i32.const 100))
+               (loop $more
+                   (call $write_body (i32.const 1) (i32.const 0) (i32.const 65536))
+                   (br_if $more (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+               (i64.const 0))
+           (func (export "handle_response") (param i32 i32))"#,
+    ));
+    let reader = fixture.deploy_http(&guest(
+        "",
+        r#"(func (export "handle_request") (result i64)
+               (drop (call $enable_features (i32.const 2)))
+               (i64.const 1))
+           (func (export "handle_response") (param i32 i32)
+               (drop (call $read_body (i32.const 1) (i32.const 0) (i32.const 100))))"#,
+    ));
+    let short = reply(200, "short", false);
+    let long = reply(200, &"x".repeat(3 << 20), false);
+    for _ in 0..2 {
+        let (went, outcome) = fixture.exchange(&writer, &short);
+        assert_eq!(outcome, Outcome::Ok, "{}", ended(&went).reason);
+        assert_eq!(ended(&went).body.len(), 100 * 65_536);
+        assert_eq!(fixture.exchange(&reader, &long).1, Outcome::Ok);
+
+        take_all_but(fixture, 4 << 20);
+        for (function, reply) in [(&writer, &short), (&reader, &long)] {
+            let (went, outcome) = fixture.exchange(function, reply);
+            let answer = ended(&went);
+            assert_eq!((outcome, answer.status), (Outcome::Oom, 503));
+            assert!(answer.reason.contains("max_memory"), "{}", answer.reason);
+        }
+        assert_eq!(fixture.exchange(&reader, &short).1, Outcome::Ok);
+        fixture.engine.give_memory(u64::MAX);
+    }
+    drop((writer, reader));
+    assert_eq!(fixture.engine.memory().used(), 0);
 }
 
 /// A guest counts its requests in memory and in a global, at its start, when it handles requests and when it handles responses.

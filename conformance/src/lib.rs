@@ -56,6 +56,7 @@ macro_rules! for_each_case {
             answers::an_unchanged_module_is_compiled_once
             http_wasm::a_guest_answers_without_the_next_handler
             http_wasm::a_guest_changes_a_buffered_response
+            http_wasm::bodies_of_http_wasm_count_in_the_memory_of_all_calls
             http_wasm::contract_and_entry_points_must_fit
             http_wasm::each_request_finds_the_guest_as_it_was
             http_wasm::hostile_guests_are_ended
@@ -98,6 +99,8 @@ macro_rules! for_each_case {
             cgi::a_body_can_be_polled
             cgi::a_wait_for_a_body_ends
             cgi::a_response_leaves_as_it_is_written
+            waiting::requests_and_replies_count_in_the_memory_of_all_calls
+            waiting::streams_count_in_the_memory_of_all_calls
             host::arguments_and_environment_arrive
             host::per_request_values_arrive
             host::two_sandboxes_draw_different_randomness

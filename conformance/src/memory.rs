@@ -234,7 +234,7 @@ pub fn callers_in_parallel_share_nothing(fixture: &Fixture) {
 }
 
 /// An engine like the fixture's, whose calls may hold 64 MiB together, and a quarter of that in free slots.
-fn small_engine(fixture: &Fixture) -> Fixture {
+pub(super) fn small_engine(fixture: &Fixture) -> Fixture {
     let config = EngineConfig {
         max_memory: 64 << 20,
         hold_answers: true,
@@ -293,7 +293,7 @@ pub fn the_memory_of_all_calls_is_bounded(fixture: &Fixture) {
 }
 
 /// Takes memory as the engine's caller, and leaves some.
-fn take_all_but(fixture: &Fixture, bytes: u64) {
+pub(super) fn take_all_but(fixture: &Fixture, bytes: u64) {
     let memory = fixture.engine.memory();
     let rest = memory.most() - memory.used() - bytes;
     assert!(fixture.engine.take_memory(rest));

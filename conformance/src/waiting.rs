@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::memory::{small_engine, take_all_but};
 use super::{Fixture, command, expect, printer};
 use engine_core::contract::Request;
 use engine_core::{CallId, Event, Function, HostReply, Outcome, Reached};
@@ -9,8 +10,16 @@ use engine_core::{CallId, Event, Function, HostReply, Outcome, Reached};
 /// How far a call has come, without what it borrows.
 #[derive(Debug)]
 enum Seen {
-    Answer { outcome: Outcome, body: Vec<u8> },
-    Event { event: Event, deadline: Instant },
+    Answer {
+        outcome: Outcome,
+        status: u16,
+        reason: String,
+        body: Vec<u8>,
+    },
+    Event {
+        event: Event,
+        deadline: Instant,
+    },
 }
 
 impl Seen {
@@ -18,6 +27,8 @@ impl Seen {
         match reached {
             Reached::Answer(answer) => Self::Answer {
                 outcome: answer.outcome,
+                status: answer.status,
+                reason: answer.reason.to_owned(),
                 body: answer
                     .response
                     .map_or_else(Vec::new, |response| response.body.to_vec()),
@@ -257,6 +268,98 @@ pub fn a_host_call_suspends_and_is_resumed(fixture: &Fixture) {
     let stale = fixture.engine.resume(id, HostReply::default(), Seen::of);
     assert!(stale.is_err(), "the id is stale");
     assert_eq!(fixture.engine.permits().0, 0);
+}
+
+/// What a guest asks of the host and what the host replies count in the memory of all calls, and end a call for which there is no
+/// room.
+pub fn requests_and_replies_count_in_the_memory_of_all_calls(fixture: &Fixture) {
+    const MIB: u64 = 1 << 20;
+    let fixture = &small_engine(fixture);
+    let text = caller(1, 7)
+        .replace(
+            "(i32.const 131072) (local.get $round))",
+            "(i32.const 131072) (i32.const 3145728))",
+        )
+        .replace(
+            "(memory (export \"memory\") 4)",
+            "(memory (export \"memory\") 66)",
+        )
+        .replace(
+            "(i32.const 1024) (local.get $len))",
+            "(i32.const 1024) (i32.const 2))",
+        );
+    let function = fixture.deploy(&text);
+    let memory = || fixture.engine.memory().used();
+    let full = |seen: Seen| match seen {
+        Seen::Answer {
+            outcome,
+            status,
+            reason,
+            ..
+        } => {
+            assert_eq!((outcome, status), (Outcome::Oom, 503), "{reason}");
+            assert!(reason.contains("max_memory"), "{reason}");
+        }
+        other => panic!("{other:?}"),
+    };
+    let reply = vec![b'y'; 2 << 20];
+
+    let (id, seen) = begin(fixture, &function);
+    assert_eq!(seen.call().1.len(), 3 << 20);
+    assert!(memory() >= 66 * 65_536 + 6 * MIB, "{}", memory());
+    assert_eq!(resume(fixture, id, &reply).body(), b"yy");
+    assert!(memory() < MIB, "{}", memory());
+
+    // There is room for the sandbox, and not for its request.
+    take_all_but(fixture, 10 * MIB);
+    full(begin(fixture, &function).1);
+    fixture.engine.give_memory(u64::MAX);
+    // There is room for both, and not for the reply.
+    let (id, seen) = begin(fixture, &function);
+    assert_eq!(seen.call().1.len(), 3 << 20);
+    take_all_but(fixture, 5 * MIB);
+    full(resume(fixture, id, &reply));
+    assert_eq!(fixture.engine.suspended(), 0);
+    fixture.engine.give_memory(u64::MAX);
+    // A short reply is in what each call holds.
+    let (id, _) = begin(fixture, &function);
+    take_all_but(fixture, 0);
+    assert_eq!(resume(fixture, id, b"zz").body(), b"zz");
+    fixture.engine.give_memory(u64::MAX);
+    drop(function);
+    assert_eq!(memory(), 0);
+}
+
+/// The part of a stream that waits for its reader counts.
+pub fn streams_count_in_the_memory_of_all_calls(fixture: &Fixture) {
+    let fixture = &small_engine(fixture);
+    // The head and 2 MiB of the body in one write.
+    let text = streamer("(call $ask)")
+        .replace(
+            "(memory (export \"memory\") 2)",
+            "(memory (export \"memory\") 40)",
+        )
+        .replace("(i32.const 57)", "(i32.const 2097209)");
+    let function = fixture.deploy(&text);
+    let used = || fixture.engine.memory().used();
+    let (id, seen) = begin(fixture, &function);
+    assert!(matches!(seen, Seen::Event { .. }), "{seen:?}");
+    assert!(used() >= 40 * 65_536 + 3 * (2 << 20), "{}", used());
+    resume(fixture, id, b"").body();
+    assert!(used() < 1 << 20, "{}", used());
+    // There is room for what the guest writes, and not for the host's copy.
+    take_all_but(fixture, 6 << 20);
+    let (_, seen) = begin(fixture, &function);
+    let Seen::Answer {
+        outcome, status, ..
+    } = seen
+    else {
+        panic!("{seen:?}")
+    };
+    assert_eq!((outcome, status), (Outcome::Oom, 503));
+    fixture.engine.give_memory(u64::MAX);
+    drop(function);
+    assert_eq!(used(), 0);
 }
 
 /// A guest goes on where it waited on whatever thread resumes it, and nothing of other sandboxes is in its memory.

@@ -223,7 +223,7 @@ impl Function {
         let Finished { exit, mut host, .. } = finished;
         let used = host.memory;
         let exchange = host.http.take();
-        let output = host.output;
+        let (output, lent) = (host.output, host.lent());
         let (mut buffers, logs, logs_dropped) = host.into_parts();
         let contract = inner.config.contract;
         let result = {
@@ -232,6 +232,11 @@ impl Function {
                 (GuestExit::Exit(0), None) => decoded_at_most(&buffers.stdout),
                 _ => 0,
             };
+            if copies > 0 {
+                // The sandbox is gone. What is needed now is the body, decoded and as the caller's copy.
+                let sandbox = inner.plan().bytes();
+                buffers.share.give(sandbox.saturating_sub(lent));
+            }
             let room = buffers.share.take(copies);
             let exit = if room { exit } else { Stop::MemoryFull.exit() };
             let judged = judge(

@@ -194,6 +194,11 @@ impl HostState {
         self.share.give(self.lent);
     }
 
+    /// How much is given back now, because the guest waits or was dropped where it waited.
+    pub(crate) fn lent(&self) -> u64 {
+        self.lent
+    }
+
     /// Takes back what was lent.
     pub(crate) fn take_back(&mut self) {
         self.share.take_back(std::mem::take(&mut self.lent));
