@@ -6,7 +6,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"math"
 	"strconv"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -67,6 +69,9 @@ func eachMember(object []byte, visit func(key, value []byte) error) error {
 
 const jsonSpace = " \t\r"
 
+// notGiven is the value of a number that a request does not have.
+const notGiven = math.MinInt64
+
 // cutValue returns the JSON value with which a part of a valid object begins, and what follows it.
 func cutValue(text []byte) (value, after []byte) {
 	depth := 0
@@ -98,9 +103,15 @@ func cutValue(text []byte) (value, after []byte) {
 func decodeValue(value []byte, into any) error {
 	switch field := into.(type) {
 	case *string:
-		if value[0] == '"' && bytes.IndexByte(value, '\\') < 0 {
+		if value[0] != '"' {
+			break
+		}
+		if bytes.IndexByte(value, '\\') < 0 {
 			*field = string(value[1 : len(value)-1])
 			return nil
+		}
+		if hasHalfAPair(value) {
+			return errors.New("a text has half of a surrogate pair, which is no character")
 		}
 	case *int64:
 		if n, err := strconv.ParseInt(string(value), 10, 64); err == nil {
@@ -121,6 +132,34 @@ func decodeValue(value []byte, into any) error {
 		}
 	}
 	return json.Unmarshal(value, into)
+}
+
+// hasHalfAPair reports whether a JSON string, which is valid, has an escaped surrogate that is not one of a pair. encoding/json would
+// replace it, so that different keys would become the same.
+func hasHalfAPair(text []byte) bool {
+	surrogate := func(i int) rune {
+		if i+6 > len(text) || text[i] != '\\' || text[i+1] != 'u' {
+			return -1
+		}
+		n, err := strconv.ParseUint(string(text[i+2:i+6]), 16, 32)
+		if err != nil || !utf16.IsSurrogate(rune(n)) {
+			return -1
+		}
+		return rune(n)
+	}
+	for i := 0; i < len(text); i++ {
+		if text[i] != '\\' {
+			continue
+		}
+		if first := surrogate(i); first >= 0 {
+			if utf16.DecodeRune(first, surrogate(i+6)) == utf8.RuneError {
+				return true
+			}
+			i += 6
+		}
+		i++ // what is escaped
+	}
+	return false
 }
 
 // decodeHeaders reads a JSON object of headers. The last value of a name counts, as in encoding/json.

@@ -124,7 +124,7 @@ func sendHTTP(c *guestCall, text []byte) ([]byte, error) {
 func (c *guestCall) httpRequest(text []byte) (request *outbound.Request, wait time.Duration, err error) {
 	method, target, redirect := http.MethodGet, "", "follow"
 	var headers map[string]headerValues
-	var timeout int64
+	timeout := int64(notGiven)
 	body, err := decodeRequest(text, map[string]any{
 		"method": &method, "url": &target, "headers": &headers, "redirect": &redirect, "timeout_ms": &timeout,
 	})
@@ -137,11 +137,11 @@ func (c *guestCall) httpRequest(text []byte) (request *outbound.Request, wait ti
 	if redirect != "follow" && redirect != "manual" {
 		return nil, 0, badRequest("redirect is %.64q, want follow or manual", redirect)
 	}
-	if timeout < 0 {
+	if timeout != notGiven && timeout < 1 {
 		return nil, 0, badRequest("timeout_ms is %d, want 1 or more", timeout)
 	}
 	wait = maxDuration
-	if timeout > 0 && timeout < maxDuration.Milliseconds() {
+	if timeout != notGiven && timeout < maxDuration.Milliseconds() {
 		wait = time.Duration(timeout) * time.Millisecond
 	}
 	request = &outbound.Request{Method: method, Body: body, Follow: redirect == "follow"}

@@ -60,7 +60,7 @@ func writing(o storeOperation) operation {
 
 // serve reads the request, finds the store and runs the operation.
 func (o storeOperation) serve(c *guestCall, text []byte, writes bool) ([]byte, error) {
-	r := &storeRequest{limit: defaultPage, delta: 1}
+	r := &storeRequest{limit: defaultPage, ttl: notGiven, delta: 1}
 	fields := o.fields(r)
 	fields["store"] = &r.store
 	_, hasKey := fields["key"]
@@ -73,7 +73,8 @@ func (o storeOperation) serve(c *guestCall, text []byte, writes bool) ([]byte, e
 			return nil, err
 		}
 	}
-	if r.ttl < 0 || r.ttl > kv.MaxTTL.Milliseconds() {
+	// 0 and less are refused: a time that is over already must not make a key that stays.
+	if r.ttl != notGiven && (r.ttl < 1 || r.ttl > kv.MaxTTL.Milliseconds()) {
 		return nil, badRequest("ttl_ms is %d, want 1 to %d, or none", r.ttl, kv.MaxTTL.Milliseconds())
 	}
 	given, ok := c.handler.stores[r.store]
@@ -142,7 +143,13 @@ func checkValue(value []byte) error {
 	return nil
 }
 
-func (r *storeRequest) timeToLive() time.Duration { return time.Duration(r.ttl) * time.Millisecond }
+// timeToLive returns how long the key is to live, or 0 if it is to stay.
+func (r *storeRequest) timeToLive() time.Duration {
+	if r.ttl == notGiven {
+		return 0
+	}
+	return time.Duration(r.ttl) * time.Millisecond
+}
 
 func (r *storeRequest) keyOnly() map[string]any { return map[string]any{"key": &r.key} }
 

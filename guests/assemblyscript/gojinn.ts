@@ -120,7 +120,7 @@ export class KV {
   }
 
   private ttl(ttlMs: i64): string {
-    return ttlMs > 0 ? ',"ttl_ms":' + ttlMs.toString() : "";
+    return ttlMs != 0 ? ',"ttl_ms":' + ttlMs.toString() : "";
   }
 
   /** The value of a key, or null after an error; if there is none, errorCode is NOT_FOUND. */

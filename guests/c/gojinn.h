@@ -175,7 +175,7 @@ static inline int gojinn_fetch(const gojinn_request *request, gojinn_response *r
         gojinn_append_text(&text, "}");
     }
     if (request->manual) gojinn_append_text(&text, ",\"redirect\":\"manual\"");
-    if (request->timeout_ms > 0) {
+    if (request->timeout_ms != 0) {
         gojinn_append_text(&text, ",\"timeout_ms\":");
         gojinn_append_number(&text, request->timeout_ms);
     }
@@ -197,7 +197,7 @@ static inline gojinn_bytes gojinn_kv_request(const char *store, const char *key,
     gojinn_append_string(&text, store);
     gojinn_append_text(&text, ",\"key\":");
     gojinn_append_string(&text, key);
-    if (ttl_ms > 0) {
+    if (ttl_ms != 0) {
         gojinn_append_text(&text, ",\"ttl_ms\":");
         gojinn_append_number(&text, ttl_ms);
     }

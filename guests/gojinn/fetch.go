@@ -59,10 +59,10 @@ func Fetch(request *FetchRequest) (*FetchResponse, error) {
 	return &FetchResponse{Status: answer.Status, URL: answer.URL, Header: answer.Headers, Body: body}, nil
 }
 
-// milliseconds is a time for the host, rounded up: 0 only if it is 0 or less.
+// milliseconds is a time for the host, rounded up, and below 0 if it is: the host refuses a time that is over.
 func milliseconds(d time.Duration) int64 {
-	if d <= 0 {
-		return 0
+	if d < 0 {
+		return -1
 	}
 	return int64((d + time.Millisecond - 1) / time.Millisecond)
 }

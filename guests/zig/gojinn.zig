@@ -168,7 +168,7 @@ pub fn fetch(allocator: std.mem.Allocator, request: Request) Error!Response {
     }
     try text.add("}");
     if (request.manual) try text.add(",\"redirect\":\"manual\"");
-    if (request.timeout_ms > 0) {
+    if (request.timeout_ms != 0) {
         try text.add(",\"timeout_ms\":");
         try text.number(request.timeout_ms);
     }
@@ -192,7 +192,7 @@ pub const Kv = struct {
         try text.string(self.store);
         try text.add(",\"key\":");
         try text.string(key);
-        if (ttl_ms > 0) {
+        if (ttl_ms != 0) {
             try text.add(",\"ttl_ms\":");
             try text.number(ttl_ms);
         }
