@@ -121,7 +121,7 @@ func (h *Handler) readCGI(x *exchange, f *sharedFunction, r *http.Request, t *tr
 			delete(seen.Header, "Authorization")
 		}
 	}
-	writeHead(&x.head, seen, t, length, h.cgiVariables(r))
+	writeHead(&x.head, seen, t, h.noter, length, h.cgiVariables(r))
 	if err := writePerRequest(&x.head, r, h.perRequest, x.body.bytes()); err != nil {
 		return caddyhttp.Error(http.StatusBadRequest, err)
 	}

@@ -162,7 +162,7 @@ ADDR {
 		}
 		headers, _ := seen.Request["headers"].(map[string]any)
 		if seen.Request["trace_id"] != "abc" || seen.Request["method"] != "GET" || seen.Request["uri"] != "/inspect?arg=a+b" ||
-			headers["Proxy"] != nil || headers["Connection"] != nil || fmt.Sprint(headers["X-Forwarded-For"]) != "[127.0.0.1]" ||
+			headers["Proxy"] != nil || headers["Connection"] != nil || headers["X-Forwarded-For"] != nil ||
 			fmt.Sprint(headers["Host"]) != "["+s.addr+"]" {
 			t.Errorf("the request is %v", seen.Request)
 		}

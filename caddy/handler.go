@@ -115,6 +115,8 @@ type Handler struct {
 	stores         map[string]functionStore
 	logger         *zap.Logger
 	guestLog       guestLog
+	// noter notes which headers came from the client; nil outside of a server.
+	noter *clientNoter
 	// perRequest are the per-request values, in the order in which the engine expects them.
 	perRequest []value
 }
@@ -192,7 +194,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("function %s (%s): %w", config.Name, module, withoutName(config.Name, err))
 	}
 	app.add(h.deployment, h.Watch)
-	noteHopByHop(ctx)
+	h.noter = noteClientValues(ctx)
 	h.meters = newMeters(config.Name, config.Backend)
 	h.hostCallMeters, h.denials = hostCallMeters{function: config.Name}, new(denials)
 	h.guestLog = newGuestLog(h.logger, config.Name)

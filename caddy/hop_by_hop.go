@@ -1,4 +1,5 @@
-// This file drops the headers that a client names in `Connection`.
+// This file notes which headers came from the client, of those that do not reach a function if they did, and drops the headers that
+// a client names in `Connection`.
 
 package gojinn
 
@@ -6,62 +7,85 @@ import (
 	"context"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// The headers that a client names in `Connection` are for the next hop, which is Caddy, and not for the function behind it. But a
-// handler of Caddy may have set a header of the same name, for example one that a function trusts, and that must stay.
+// The headers that a client names in `Connection` are for the next hop, which is Caddy, and not for the function behind it. Those
+// by which it says where its request came from are for functions behind trusted proxies only. But a handler of Caddy may have set a
+// header of the same name, for example one that a function trusts, and that must stay.
 //
 // Caddy keeps no copy of the headers that the client sent. So the first route of a server gets a matcher that matches everything
-// and records, before any handler runs, which values the client named in `Connection`. It does nothing for requests that name
-// no headers there, which are nearly all.
+// and records, before any handler runs, which values of such headers the client sent. Nearly all requests have none.
 
-// hopByHopVar is the variable of a request that holds its [namedAway].
-const hopByHopVar = "gojinn.hop_by_hop"
+// clientValuesVar is the variable of a request that holds its [clientValues].
+const clientValuesVar = "gojinn.client_values"
 
-// namedAway are the headers that the client named in `Connection`, with the values that it sent.
-type namedAway map[string][]string
+// clientValues are the headers of the client that do not reach a function, with the values that it sent.
+type clientValues map[string][]string
 
-// noteHopByHop makes the server that ctx provisions record the [namedAway] of its requests. It is too late if the first route has
-// no matcher and is compiled already, which happens if the only function is in `handle_errors` or in a named route. Then nothing
-// is recorded, and what a client names in `Connection` reaches the function as any other header does.
-func noteHopByHop(ctx context.Context) {
+// noteClientValues makes the server that ctx provisions record the [clientValues] of its requests, and returns what does that; nil
+// without a server. It is too late if the first route has no matcher and is compiled already, which happens if the only function is
+// in `handle_errors` or in a named route. Then nothing is recorded: what a client names in `Connection` reaches the function as any
+// other header does, and forwarded headers reach it only from trusted proxies, even if a handler has set them.
+func noteClientValues(ctx context.Context) *clientNoter {
 	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if !ok || server == nil || len(server.Routes) == 0 {
-		return
+		return nil
+	}
+	noter := &clientNoter{clientIPHeaders: map[string]struct{}{}}
+	for _, name := range server.ClientIPHeaders {
+		noter.clientIPHeaders[http.CanonicalHeaderKey(name)] = struct{}{}
 	}
 	first := &server.Routes[0]
 	if len(first.MatcherSets) == 0 || len(first.MatcherSets[0]) == 0 {
-		first.MatcherSets = caddyhttp.MatcherSets{{hopByHopNoter{}}}
-		return
+		first.MatcherSets = caddyhttp.MatcherSets{{noter}}
+		return noter
 	}
 	// Changed in place, because a compiled route shares this array.
 	matcher := &first.MatcherSets[0][0]
-	if _, done := (*matcher).(hopByHopNoter); !done {
-		*matcher = hopByHopNoter{before: caddyhttp.MatcherSet{*matcher}}
+	if done, ok := (*matcher).(*clientNoter); ok {
+		return done
 	}
+	noter.before = caddyhttp.MatcherSet{*matcher}
+	*matcher = noter
+	return noter
 }
 
-// hopByHopNoter is the matcher that records what a client named in `Connection`.
-type hopByHopNoter struct {
+// clientNoter is the matcher that records the [clientValues] of the requests of one server.
+type clientNoter struct {
 	// before is the matcher that it replaces.
 	before caddyhttp.MatcherSet
+	// clientIPHeaders are the headers that the server reads the client's address from.
+	clientIPHeaders map[string]struct{}
+	// runs says that it has seen a request. Then it sees every request of its server.
+	runs atomic.Bool
 }
 
 // MatchWithError implements caddyhttp.RequestMatcherWithError.
-func (m hopByHopNoter) MatchWithError(r *http.Request) (bool, error) {
-	if connection := r.Header["Connection"]; len(connection) > 0 {
-		if named := newNamedAway(r.Header, connection); named != nil {
-			caddyhttp.SetVar(r.Context(), hopByHopVar, named)
+func (n *clientNoter) MatchWithError(r *http.Request) (bool, error) {
+	if !n.runs.Load() {
+		n.runs.Store(true)
+	}
+	sent := n.namedInConnection(r.Header)
+	if !isTrusted(r) {
+		for name := range r.Header {
+			if n.isForwarded(name) {
+				sent = sent.with(name, r.Header)
+			}
 		}
 	}
-	return m.before.MatchWithError(r)
+	if sent != nil {
+		caddyhttp.SetVar(r.Context(), clientValuesVar, sent)
+	}
+	return n.before.MatchWithError(r)
 }
 
-func newNamedAway(header http.Header, connection []string) (named namedAway) {
-	for _, list := range connection {
+// namedInConnection returns the headers that the client named in `Connection`.
+func (n *clientNoter) namedInConnection(header http.Header) (named clientValues) {
+	for _, list := range header["Connection"] {
 		for name := range strings.SplitSeq(list, ",") {
 			name = strings.Trim(name, " \t")
 			switch strings.ToLower(name) {
@@ -69,27 +93,32 @@ func newNamedAway(header http.Header, connection []string) (named namedAway) {
 				continue // These are no headers, or never reach a guest. Clients hardly ever send others.
 			}
 			name = http.CanonicalHeaderKey(name)
-			if values, ok := header[name]; ok {
-				if named == nil {
-					named = namedAway{}
-				}
-				// Copied, because handlers change values in place.
-				named[name] = append([]string(nil), values...)
+			if n.isForwarded(name) {
+				continue // A client must not be able to remove what a proxy has set.
 			}
+			named = named.with(name, header)
 		}
 	}
 	return named
 }
 
-// namedAwayBy returns what the client of a request named in `Connection`.
-func namedAwayBy(r *http.Request) namedAway {
-	named, _ := caddyhttp.GetVar(r.Context(), hopByHopVar).(namedAway)
-	return named
+// with adds the values of a header, if there is one of that name.
+func (v clientValues) with(name string, header http.Header) clientValues {
+	values, ok := header[name]
+	if !ok {
+		return v
+	}
+	if v == nil {
+		v = clientValues{}
+	}
+	// Copied, because handlers change values in place.
+	v[name] = append([]string(nil), values...)
+	return v
 }
 
-// has reports whether the client sent this value of a header that it named in `Connection`, and no handler has set it.
-func (n namedAway) has(name, value string) bool {
-	for _, sent := range n[name] {
+// has reports whether the client sent this value of a header, and no handler has set it.
+func (v clientValues) has(name, value string) bool {
+	for _, sent := range v[name] {
 		// The client's value is the same string in memory, because a handler may set an equal one. A handler that rewrites
 		// a value without changing it counts as having set it.
 		if len(sent) == len(value) && (value == "" || unsafe.StringData(sent) == unsafe.StringData(value)) {
@@ -100,4 +129,4 @@ func (n namedAway) has(name, value string) bool {
 }
 
 // Interface guard
-var _ caddyhttp.RequestMatcherWithError = hopByHopNoter{}
+var _ caddyhttp.RequestMatcherWithError = (*clientNoter)(nil)

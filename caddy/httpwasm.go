@@ -94,9 +94,9 @@ func (h *Handler) guestConfig(repl *caddy.Replacer, config *engine.FunctionConfi
 	return nil
 }
 
-// writeHead writes the head of a request as a guest of http-wasm sees it: all that the client sent, the trailers that
-// have arrived, and the headers that earlier handlers have set on the response.
-func (p *passage) writeHead(head *engine.Head, r *http.Request) {
+// writeHead writes the head of a request as a guest of http-wasm sees it: all that the client sent but forwarded headers of an
+// untrusted one, the trailers that have arrived, and the headers that earlier handlers have set on the response.
+func (p *passage) writeHead(head *engine.Head, r *http.Request, noter *clientNoter) {
 	head.Reset(&engine.Request{Method: r.Method, URI: originForm(r), RemoteAddr: r.RemoteAddr, Host: r.Host, Proto: r.Proto})
 	add := func(prefix string, header http.Header) {
 		for name, values := range header {
@@ -105,7 +105,14 @@ func (p *passage) writeHead(head *engine.Head, r *http.Request) {
 			}
 		}
 	}
-	add("", r.Header)
+	withheld := withheldOf(r, noter)
+	for name, values := range r.Header {
+		for _, v := range values {
+			if !noter.isForwarded(name) || !withheld.has(name, v) {
+				head.Header(name, v)
+			}
+		}
+	}
 	if r.ContentLength > 0 && len(r.Header["Content-Length"]) == 0 {
 		head.Header("Content-Length", strconv.FormatInt(r.ContentLength, 10))
 	}

@@ -24,8 +24,8 @@ import (
 const statusClientGone = 499
 
 // writeHead writes the head of a request whose body has length bytes, but for the per-request values. The engine drops the headers
-// that never reach a guest (the hop-by-hop ones, and Proxy); writeHead drops those that the client named in `Connection`.
-func writeHead(head *engine.Head, r *http.Request, t *traced, length int64, more []header) {
+// that never reach a guest (the hop-by-hop ones, and Proxy); writeHead drops what is withheld.
+func writeHead(head *engine.Head, r *http.Request, t *traced, noter *clientNoter, length int64, more []header) {
 	ctx := r.Context()
 	request := engine.Request{
 		Method:     r.Method,
@@ -38,17 +38,15 @@ func writeHead(head *engine.Head, r *http.Request, t *traced, length int64, more
 	}
 	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
 	request.ClientIP, _ = vars[caddyhttp.ClientIPVarKey].(string)
-	trusted, _ := vars[caddyhttp.TrustedProxyVarKey].(bool)
 	if original, ok := ctx.Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
 		request.OriginalURI = asciiURI(original.RequestURI)
 	}
 	head.Reset(&request)
 
-	forwarded := forwardedHeaders(r, trusted)
-	named := namedAwayBy(r)
+	withheld := withheldOf(r, noter)
 	for name, values := range r.Header {
 		switch name {
-		case "Host", "Connection", "Content-Length", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host":
+		case "Host", "Connection", "Content-Length":
 			continue
 		case "Traceparent", "Tracestate":
 			if t.traceparent != "" {
@@ -56,7 +54,7 @@ func writeHead(head *engine.Head, r *http.Request, t *traced, length int64, more
 			}
 		}
 		for _, v := range values {
-			if named == nil || !named.has(name, v) {
+			if !withheld.has(name, v) {
 				head.Header(name, v)
 			}
 		}
@@ -68,11 +66,6 @@ func writeHead(head *engine.Head, r *http.Request, t *traced, length int64, more
 	}
 	for _, h := range more {
 		head.Header(h.name, h.value)
-	}
-	for _, h := range forwarded {
-		if h.value != "" {
-			head.Header(h.name, h.value)
-		}
 	}
 	if t.traceparent != "" {
 		head.Header("Traceparent", t.traceparent)
@@ -153,61 +146,6 @@ func scheme(r *http.Request) string {
 }
 
 type header struct{ name, value string }
-
-// forwardedHeaders returns the X-Forwarded-* headers by the rules of reverse_proxy: those of the client are used only if the
-// server trusts it. A header with an empty value is not sent.
-func forwardedHeaders(r *http.Request, trusted bool) [3]header {
-	out := [3]header{{name: "X-Forwarded-For"}, {name: "X-Forwarded-Proto"}, {name: "X-Forwarded-Host"}}
-
-	client := ""
-	if r.RemoteAddr == "@" {
-		// The clients of a Unix socket have no addresses.
-		if !trusted {
-			return out
-		}
-	} else {
-		host, _, err := net.SplitHostPort(r.RemoteAddr)
-		if err != nil {
-			return out
-		}
-		client, _, _ = strings.Cut(host, "%")
-	}
-
-	prior := func(name string) (values []string, omit bool) {
-		values, present := r.Header[name]
-		if present && values == nil {
-			return nil, true // net/http's way to say that the header must not be sent
-		}
-		if !trusted {
-			return nil, false
-		}
-		return values, false
-	}
-	last := func(values []string, otherwise string) string {
-		if len(values) > 0 && values[len(values)-1] != "" {
-			return values[len(values)-1]
-		}
-		return otherwise
-	}
-
-	if values, omit := prior("X-Forwarded-For"); !omit {
-		chain := strings.Join(values, ", ")
-		switch {
-		case chain == "":
-			chain = client
-		case client != "":
-			chain += ", " + client
-		}
-		out[0].value = chain
-	}
-	if values, omit := prior("X-Forwarded-Proto"); !omit {
-		out[1].value = last(values, scheme(r))
-	}
-	if values, omit := prior("X-Forwarded-Host"); !omit {
-		out[2].value = last(values, r.Host)
-	}
-	return out
-}
 
 func tooLarge(limit int64) error {
 	return caddyhttp.Error(http.StatusRequestEntityTooLarge,

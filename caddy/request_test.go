@@ -4,7 +4,6 @@ package gojinn
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +16,6 @@ import (
 	"syscall"
 	"testing"
 	"testing/iotest"
-	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
@@ -68,9 +66,9 @@ ADDR {
 		{"proto", h.Proto, "HTTP/1.1"},
 		{"body", string(got.Body), "body"},
 		{"bytes", got.Header("X-Bytes"), "\xff"},
-		{"for", got.Header("X-Forwarded-For"), "127.0.0.1"},
-		{"forwarded proto", got.Header("X-Forwarded-Proto"), "http"},
-		{"forwarded host", got.Header("X-Forwarded-Host"), "site.example"},
+		{"for", got.Header("X-Forwarded-For"), ""},
+		{"forwarded proto", got.Header("X-Forwarded-Proto"), ""},
+		{"forwarded host", got.Header("X-Forwarded-Host"), ""},
 		{"host header", got.Header("Host"), ""},
 	} {
 		if c.got != c.want {
@@ -96,11 +94,9 @@ ADDR {
 	}
 
 	load("servers {\n\t\ttrusted_proxies static private_ranges 127.0.0.1/8\n\t}")
-	s.get("/api/", "X-Forwarded-For", "9.9.9.9", "X-Forwarded-For", "8.8.8.8",
-		"X-Forwarded-Proto", "https", "X-Forwarded-Host", "front.example")
-	if got.Header("X-Forwarded-For") != "9.9.9.9, 8.8.8.8, 127.0.0.1" || got.Header("X-Forwarded-Proto") != "https" ||
-		got.Header("X-Forwarded-Host") != "front.example" || got.Head.ClientIP != "9.9.9.9" {
-		t.Errorf("behind a trusted proxy: %v, client %s", got.Head.Headers, got.Head.ClientIP)
+	s.get("/api/", "X-Forwarded-For", "9.9.9.9")
+	if got.Head.ClientIP != "9.9.9.9" {
+		t.Errorf("behind a trusted proxy: client %s", got.Head.ClientIP)
 	}
 	if len(got.Head.TraceID) != 32 {
 		t.Errorf("a fresh trace id: %q", got.Head.TraceID)
@@ -208,65 +204,6 @@ func TestQueuedClientGoesAway(t *testing.T) {
 	}
 	if running.Load() != 1 {
 		t.Errorf("%d guests ran, want 1", running.Load())
-	}
-}
-
-func TestForwardedOverUnixSocket(t *testing.T) {
-	s := newServer(t)
-	got := make(chan *enginetest.Call, 1)
-	s.fake.Handle = func(c *enginetest.Call) enginetest.Reply { got <- c; return enginetest.OK("") }
-	s.mustLoad(strings.Replace(s.simple(), "route {", "bind unix/DIR/caddy.sock\n\troute {", 1))
-	conn, err := net.Dial("unix", s.dir+"/caddy.sock")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
-	fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 9.9.9.9\r\nX-Forwarded-Host: evil\r\n\r\n")
-	s.status(conn)
-	for _, header := range await(t, "the call", got).Head.Headers {
-		if strings.HasPrefix(header[0], "X-Forwarded") {
-			t.Errorf("a header of an untrusted client reached the function: %v", header)
-		}
-	}
-}
-
-// The headers that say where a request came from. Those of the client are used only if it is a trusted proxy.
-func TestForwardedHeaders(t *testing.T) {
-	for _, c := range []struct {
-		name, remote        string
-		tls, trusted        bool
-		header              http.Header
-		chain, scheme, host string
-	}{
-		{"plain", "1.2.3.4:5", false, false, nil, "1.2.3.4", "http", "site.example"},
-		{"TLS", "1.2.3.4:5", true, false, nil, "1.2.3.4", "https", "site.example"},
-		{"IPv6", "[fe80::1%eth0]:5", false, false, nil, "fe80::1", "http", "site.example"},
-		{"no address", "odd", false, true, http.Header{"X-Forwarded-For": {"9.9.9.9"}}, "", "", ""},
-		{"untrusted", "1.2.3.4:5", false, false, http.Header{
-			"X-Forwarded-For": {"9.9.9.9"}, "X-Forwarded-Proto": {"https"}, "X-Forwarded-Host": {"evil"}}, "1.2.3.4", "http", "site.example"},
-		{"trusted", "1.2.3.4:5", false, true, http.Header{
-			"X-Forwarded-For": {"9.9.9.9", "8.8.8.8"}, "X-Forwarded-Proto": {"ws", "https"}, "X-Forwarded-Host": {"a", "b"}},
-			"9.9.9.9, 8.8.8.8, 1.2.3.4", "https", "b"},
-		{"trusted and empty", "1.2.3.4:5", true, true, http.Header{
-			"X-Forwarded-For": {""}, "X-Forwarded-Proto": {""}, "X-Forwarded-Host": {""}}, "1.2.3.4", "https", "site.example"},
-		{"omitted", "1.2.3.4:5", false, true, http.Header{
-			"X-Forwarded-For": nil, "X-Forwarded-Proto": nil, "X-Forwarded-Host": nil}, "", "", ""},
-		{"Unix socket", "@", false, false, http.Header{"X-Forwarded-For": {"9.9.9.9"}}, "", "", ""},
-		{"trusted Unix socket", "@", false, true, http.Header{"X-Forwarded-For": {"9.9.9.9"}}, "9.9.9.9", "http", "site.example"},
-	} {
-		r := httptest.NewRequest("GET", "http://site.example/", nil)
-		r.RemoteAddr = c.remote
-		if c.header != nil {
-			r.Header = c.header
-		}
-		if c.tls {
-			r.TLS = &tls.ConnectionState{}
-		}
-		got := forwardedHeaders(r, c.trusted)
-		if got[0].value != c.chain || got[1].value != c.scheme || got[2].value != c.host {
-			t.Errorf("%s: got %q, want %q, %q, %q", c.name, got, c.chain, c.scheme, c.host)
-		}
 	}
 }
 

@@ -208,9 +208,9 @@ func (h *Handler) readWhole(x *exchange, f *sharedFunction, r *http.Request, t *
 	body := x.body.bytes()
 	if x.passage != nil {
 		x.passage.memory = f.engine.memory
-		x.passage.writeHead(&x.head, r)
+		x.passage.writeHead(&x.head, r, h.noter)
 	} else {
-		writeHead(&x.head, r, t, int64(len(body)), nil)
+		writeHead(&x.head, r, t, h.noter, int64(len(body)), nil)
 	}
 	if err := writePerRequest(&x.head, r, h.perRequest, body); err != nil {
 		return caddyhttp.Error(http.StatusBadRequest, err)

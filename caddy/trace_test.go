@@ -125,7 +125,7 @@ func TestSpanReplacesTheClientsHeaders(t *testing.T) {
 		traced := startTrace(r, "hello")
 		defer traced.end(engine.OutcomeOK)
 		var head engine.Head
-		writeHead(&head, r, &traced, 0, nil)
+		writeHead(&head, r, &traced, nil, 0, nil)
 		decoded, err := engine.DecodeHead(head.Bytes())
 		if err != nil {
 			t.Fatal(err)
