@@ -164,6 +164,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 //		mount           <host directory> <guest directory> [rw]
 //		backend         wasmtime|wasmer|wasmi
 //		contract        json|cgi|http-wasm
+//		include         <field>...
 //		guest_config    <text>
 //		guest_config    file <path>
 //		name            <name>
@@ -227,6 +228,7 @@ var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"contract":        parseContract,
 	"env":             parseEnv,
 	"guest_config":    parseGuestConfig,
+	"include":         parseInclude,
 	"max_body":        sizeOption(func(h *Handler) *int64 { return &h.MaxBody }),
 	"max_concurrency": parseMaxConcurrency,
 	"max_logs":        sizeOption(func(h *Handler) *int64 { return &h.MaxLogs }),

@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -80,6 +81,38 @@ func (s *server) inspect(uri string, headers ...string) inspection {
 		s.t.Fatalf("%s: %v\n%s", uri, err, res.body)
 	}
 	return seen
+}
+
+// A request has five fields, and those that its function includes.
+func TestIncludedFields(t *testing.T) {
+	s := newRealServer(t)
+	var routes strings.Builder
+	five := "body headers method trace_id uri"
+	for _, backend := range backends {
+		for name, include := range map[string]string{"none": "", "two": "include original_uri client_ip", "all": "include " + strings.Join(requestFields, " ")} {
+			fmt.Fprintf(&routes, "handle_path /%s/%s/* {\n gojinn {\n module %s\n backend %s\n name %s-%s\n %s\n }\n }\n",
+				backend, name, guest(t, "go-inspect"), backend, backend, name, include)
+		}
+	}
+	s.mustLoad("{\n admin ADMIN\n}\nADDR {\n " + routes.String() + " }\n")
+	for _, backend := range backends {
+		for name, more := range map[string]string{"none": "", "two": "client_ip original_uri", "all": strings.Join(requestFields, " ")} {
+			path := "/" + backend + "/" + name + "/x"
+			request := s.inspect(path, "X-Forwarded-For", "9.9.9.9").Request
+			want := strings.Fields(five + " " + more)
+			slices.Sort(want)
+			if keys := slices.Sorted(maps.Keys(request)); !slices.Equal(keys, want) {
+				t.Errorf("%s: got the fields %q, want %q", path, keys, want)
+			}
+			headers, _ := request["headers"].(map[string]any)
+			if headers["X-Forwarded-For"] != nil || headers["Host"] == nil || request["uri"] != "/x" {
+				t.Errorf("%s: got %v", path, request)
+			}
+			if more != "" && (request["client_ip"] != "127.0.0.1" || request["original_uri"] != path) {
+				t.Errorf("%s: got %v", path, request)
+			}
+		}
+	}
 }
 
 // One config for each backend, and everything that can be seen over HTTP.

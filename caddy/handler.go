@@ -45,6 +45,10 @@ type Handler struct {
 	// CGI has the settings of a function with the contract `cgi`. Default: see there.
 	CGI *CGI `json:"cgi,omitempty"`
 
+	// Include are the fields that the function gets of each request besides `method`, `uri`, `headers`, `body` and `trace_id`:
+	// `remote_addr`, `client_ip`, `scheme`, `host`, `proto` and `original_uri`. Scripts get all of them. Default: none.
+	Include []string `json:"include,omitempty"`
+
 	// GuestConfig is what a function with the contract `http-wasm` gets as its configuration. Placeholders that do not depend on
 	// a request are resolved when the config is loaded. Default: none.
 	GuestConfig string `json:"guest_config,omitempty"`
@@ -211,6 +215,7 @@ func (h *Handler) Validate() error {
 		checkContract(h.Contract),
 		h.CGI.check(h.Contract),
 		h.checkGuestConfig(),
+		h.checkInclude(),
 		checkDuration("timeout", h.Timeout),
 		checkDuration("queue_timeout", h.QueueTimeout),
 		checkSize("memory_limit", h.MemoryLimit),
@@ -279,6 +284,7 @@ func (h *Handler) functionConfig(repl *caddy.Replacer, module string, names *oth
 		Program:     filepath.Base(module),
 		Backend:     h.Backend,
 		Contract:    h.Contract,
+		Include:     h.include(module),
 		Timeout:     time.Duration(h.Timeout),
 		MemoryLimit: h.MemoryLimit,
 		MaxBody:     h.MaxBody,

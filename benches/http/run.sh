@@ -112,7 +112,7 @@ respond='header Content-Type text/plain
 
 # The sample for warming up: a request like those of the load generator, as functions read it.
 cat > "$work/sample.json" <<'END'
-{"method":"POST","uri":"/sample","headers":{"Accept":["*/*"],"Content-Length":["27"],"Content-Type":["application/json"],"Host":["127.0.0.1"],"User-Agent":["load"],"X-Request-Id":["sample-1"]},"body":"{\"name\":\"world\",\"number\":1}","trace_id":"sample-1","remote_addr":"127.0.0.1:40000","client_ip":"127.0.0.1","scheme":"http","host":"127.0.0.1","proto":"HTTP/1.1","original_uri":"/sample"}
+{"method":"POST","uri":"/sample","headers":{"Accept":["*/*"],"Content-Length":["27"],"Content-Type":["application/json"],"Host":["127.0.0.1"],"User-Agent":["load"],"X-Request-Id":["sample-1"]},"body":"{\"name\":\"world\",\"number\":1}","trace_id":"sample-1"}
 END
 {
     echo "{"

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use engine_core::contract::{Request, json};
+use engine_core::contract::{Fields, Request, json};
 use engine_core::wasm::{Features, ModuleLimits, Wasm};
 
 use crate::goals::GO_LOOPING;
@@ -98,7 +98,7 @@ pub fn request() -> Request<'static> {
 #[must_use]
 pub fn stdin() -> Vec<u8> {
     let mut out = Vec::new();
-    json::write_request(&mut out, &request());
+    json::write_request(&mut out, &request(), Fields::default());
     out
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use engine_core::contract::{self, Contract};
+use engine_core::contract::{self, Contract, Field, Fields};
 use engine_core::memory::{PoolConfig, ResetMode};
 use engine_core::sandbox::wasi::MountSpec;
 use engine_core::wasm::Form;
@@ -140,6 +140,7 @@ pub(crate) fn function(json: &[u8]) -> Result<FunctionConfig> {
             .contract
             .as_deref()
             .map_or(Ok(contract::default()), contract)?,
+        include: include(&config.include)?,
         data: config.data.map(data).transpose()?,
     })
 }
@@ -254,6 +255,8 @@ struct FunctionJson {
     program: Option<String>,
     backend: Option<String>,
     contract: Option<String>,
+    #[serde(default)]
+    include: Vec<String>,
     timeout: Option<u64>,
     memory_limit: Option<u64>,
     max_body: Option<usize>,
@@ -315,6 +318,18 @@ fn contract(name: &str) -> Result<&'static dyn Contract> {
     })
 }
 
+fn include(names: &[String]) -> Result<Fields> {
+    let field = |name: &String| {
+        Field::named(name).ok_or_else(|| {
+            Error::config(format!(
+                "no request has the field {name:?} of include; use some of: {}",
+                Field::ALL.map(Field::name).join(", ")
+            ))
+        })
+    };
+    names.iter().map(field).collect()
+}
+
 fn snapshot(name: &str) -> Result<SnapshotMode> {
     SnapshotMode::from_name(name)
         .ok_or_else(|| Error::config(format!("snapshot {name:?} is unknown; use auto, on or off")))
@@ -327,7 +342,7 @@ mod tests {
     #[test]
     fn a_function_is_read_whole() {
         let config = function(
-            br#"{"name":"hello","program":"hello.wasm","backend":"wasmi","contract":"json","timeout":2000000000,
+            br#"{"name":"hello","program":"hello.wasm","backend":"wasmi","contract":"json","timeout":2000000000,"include":["client_ip","host"],
                  "memory_limit":128000000,"max_body":1,"max_output":2,"max_logs":3,
                  "env":[["A","1"],["B",null]],"args":["--verbose",null],
                  "mounts":[{"host":"/srv","guest":"/data","writable":true}],
@@ -346,6 +361,8 @@ mod tests {
         );
         assert_eq!(config.args, [Some("--verbose".to_string()), None]);
         assert!(config.mounts[0].writable);
+        let included = [Field::ClientIp, Field::Host].into_iter().collect();
+        assert_eq!(config.include, included);
         assert_eq!(config.snapshot, SnapshotMode::On);
         let warmup = Warmup {
             rounds: 3,
@@ -354,7 +371,7 @@ mod tests {
         assert_eq!(config.warmup, Some(warmup));
         assert_eq!(config.data.as_deref(), Some(&[0, 255][..]));
         let without = function(br#"{"name":"hello"}"#).unwrap();
-        assert_eq!(without.data, None);
+        assert_eq!((without.data, without.include), (None, Fields::default()));
     }
 
     #[test]
@@ -363,6 +380,7 @@ mod tests {
             (&b"{\"name\":\"a\",\"tiemout\":1}"[..], "tiemout"),
             (b"{}", "name"),
             (b"{\"name\":\"a\",\"contract\":\"fcgi\"}", "fcgi"),
+            (b"{\"name\":\"a\",\"include\":[\"port\"]}", "port"),
             (b"{\"name\":\"a\",\"snapshot\":\"maybe\"}", "maybe"),
             (b"{\"name\":\"a\",\"warmup\":{}}", "rounds"),
             (b"{\"name\":\"a\",\"data\":\"?\"}", "base64"),

@@ -17,10 +17,15 @@ type Request struct {
 	Body []byte
 	// TraceID is never empty: that of the active span, or of the client, or a random one.
 	TraceID string
+	// Host is the host that the client asked for, with its port if there was one.
+	Host string
+
+	// The others are empty unless the Caddyfile includes them for the function, as in `include client_ip scheme`.
+
 	// RemoteAddr is the peer's address and port; ClientIP is the client's behind trusted proxies.
 	RemoteAddr, ClientIP string
-	// Scheme is "http" or "https", Host is the host without a port, and Proto as in "HTTP/2.0".
-	Scheme, Host, Proto string
+	// Scheme is "http" or "https", and Proto as in "HTTP/2.0".
+	Scheme, Proto string
 	// OriginalURI is the URI before any rewrite.
 	OriginalURI string
 }
@@ -81,6 +86,11 @@ func readRequest(decoder *json.Decoder) (*Request, error) {
 	}
 	if request.Header == nil {
 		request.Header = Header{}
+	}
+	if request.Host == "" {
+		if hosts := request.Header["Host"]; len(hosts) > 0 {
+			request.Host = hosts[0]
+		}
 	}
 	for _, values := range request.Header {
 		for i, value := range values {

@@ -26,7 +26,8 @@ func TestRequestsAreReadOneAfterTheOther(t *testing.T) {
 	stdin := `{"method":"POST","uri":"/caf%C3%A9?a=1&a=2&b=%zz","headers":{"Host":["example.org"],"X-A":["1","2"]},"body":"é<",` +
 		`"trace_id":"abc","remote_addr":"192.0.2.1:4711","client_ip":"192.0.2.2","scheme":"https","host":"example.org",` +
 		`"proto":"HTTP/2.0","original_uri":"/old"}` + "\n" +
-		` { "method":"GET","uri":"/b","body":"","body_base64":"AP8=", "unknown":[{}]}{}`
+		` { "method":"GET","uri":"/b","body":"","body_base64":"AP8=", "unknown":[{}]}{}` +
+		`{"method":"GET","uri":"/c","headers":{"Host":["example.org:8080"]},"body":"","trace_id":"abc"}`
 	var got []*Request
 	stdout, err := exchange(t, stdin, func(r *Request) *Response {
 		got = append(got, r)
@@ -43,12 +44,13 @@ func TestRequestsAreReadOneAfterTheOther(t *testing.T) {
 		},
 		{Method: "GET", URI: "/b", Header: Header{}, Body: []byte{0, 0xff}},
 		{Header: Header{}, Body: []byte{}},
+		{Method: "GET", URI: "/c", Header: Header{"Host": {"example.org:8080"}}, Body: []byte{}, TraceID: "abc", Host: "example.org:8080"},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v", got)
 	}
-	if lines := strings.Count(stdout, "\n"); lines != 3 {
-		t.Errorf("%d responses in %q, want 3, each a line", lines, stdout)
+	if lines := strings.Count(stdout, "\n"); lines != 4 {
+		t.Errorf("%d responses in %q, want 4, each a line", lines, stdout)
 	}
 	if path, query := got[0].Path(), got[0].Query(); path != "/café" || !reflect.DeepEqual(query["a"], []string{"1", "2"}) || query.Has("b") {
 		t.Errorf("path %q, query %v", path, query)

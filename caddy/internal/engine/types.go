@@ -148,10 +148,12 @@ type PoolConfig struct {
 
 // FunctionConfig has the settings of a function. Sizes are in bytes.
 type FunctionConfig struct {
-	Name        string        `json:"name"`
-	Program     string        `json:"program,omitempty"`
-	Backend     string        `json:"backend,omitempty"`
-	Contract    string        `json:"contract,omitempty"`
+	Name     string `json:"name"`
+	Program  string `json:"program,omitempty"`
+	Backend  string `json:"backend,omitempty"`
+	Contract string `json:"contract,omitempty"`
+	// Include are the fields of a request that the function gets besides those that all get.
+	Include     []string      `json:"include,omitempty"`
 	Timeout     time.Duration `json:"timeout,omitempty"`
 	MemoryLimit int64         `json:"memory_limit,omitempty"`
 	MaxBody     int64         `json:"max_body,omitempty"`

@@ -11,6 +11,7 @@
 mod bad_output;
 mod bad_sample;
 pub mod cgi;
+mod fields;
 mod headers;
 pub mod http_wasm;
 pub mod json;
@@ -28,6 +29,7 @@ use http_wasm::Exchange;
 
 pub use bad_output::BadOutput;
 pub use bad_sample::BadSample;
+pub use fields::{Field, Fields};
 pub use headers::{MAX_HEADER_BYTES, MAX_HEADERS};
 pub use next::{HeaderChanges, Next};
 pub use request::Request;
@@ -40,9 +42,9 @@ pub trait Contract: Send + Sync + fmt::Debug + 'static {
     /// The name used in configuration.
     fn name(&self) -> &'static str;
 
-    /// Appends `request` to `out`, as the guest reads it on stdin. Called once for each request. It must not fail for any
-    /// request.
-    fn write_request(&self, out: &mut Vec<u8>, request: &Request<'_>);
+    /// Appends `request` to `out`, as the guest reads it on stdin: with the fields that every guest gets, and those in
+    /// `include`. Called once for each request. It must not fail for any request.
+    fn write_request(&self, out: &mut Vec<u8>, request: &Request<'_>, include: Fields);
 
     /// Parses a guest's whole stdout as one response. Called once for each request, after the guest has ended.
     ///
@@ -94,9 +96,10 @@ pub trait Contract: Send + Sync + fmt::Debug + 'static {
         self.parse_response(stdout).is_ok()
     }
 
-    /// Sample requests, as a guest reads them. A snapshot is verified with them if the configuration has no sample. The
-    /// first one is also used to warm up. If there are none, functions of the contract start without a snapshot.
-    fn samples(&self) -> Vec<Vec<u8>>;
+    /// Sample requests, as a guest reads them that gets the fields in `include`. A snapshot is verified with them if the
+    /// configuration has no sample. The first one is also used to warm up. If there are none, functions of the contract
+    /// start without a snapshot.
+    fn samples(&self, include: Fields) -> Vec<Vec<u8>>;
 
     /// Checks a sample request that a user wrote for a function which accepts bodies of at most `max_body` bytes, and
     /// returns it as a guest reads it. Called once for a deployment.

@@ -1,5 +1,7 @@
 //! An HTTP request as the web server passes it to the engine.
 
+use super::Field;
+
 /// An HTTP request as the web server passes it to the engine: borrowed bytes that are not checked.
 ///
 /// [`json::write_request`](super::json::write_request) cleans it on the way to the guest.
@@ -29,4 +31,19 @@ pub struct Request<'a> {
     pub proto: &'a [u8],
     /// Path and query as the client sent them, before rewrites.
     pub original_uri: &'a [u8],
+}
+
+impl<'a> Request<'a> {
+    /// The value of `field`.
+    #[must_use]
+    pub fn field(&self, field: Field) -> &'a [u8] {
+        match field {
+            Field::RemoteAddr => self.remote_addr,
+            Field::ClientIp => self.client_ip,
+            Field::Scheme => self.scheme,
+            Field::Host => self.host,
+            Field::Proto => self.proto,
+            Field::OriginalUri => self.original_uri,
+        }
+    }
 }

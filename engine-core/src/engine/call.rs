@@ -93,7 +93,7 @@ impl Function {
             let answer = Answer::refused(Outcome::Rejected, 503, MEMORY_FULL);
             return Ok(sink(Reached::Answer(&answer)));
         }
-        contract.write_request(&mut buffers.stdin, request);
+        contract.write_request(&mut buffers.stdin, request, inner.config.include);
         let variables = contract.variables(request);
         if !variables.is_empty() {
             program = Arc::new(program.with_variables(variables));

@@ -57,6 +57,7 @@ pub(super) fn deploy(
         slots: &shared.slots,
         loaded: &loaded,
         contract: config.contract,
+        include: config.include,
         program: &program,
         per_request_values,
         mounts: mounts.as_ref(),

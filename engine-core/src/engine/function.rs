@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::contract::{self, Contract};
+use crate::contract::{self, Contract, Fields};
 use crate::limits::SandboxLimits;
 use crate::module::{CodeSource, Loaded, StartPlan};
 use crate::per_cpu::PerCpu;
@@ -38,6 +38,8 @@ pub struct FunctionConfig {
     pub warmup: Option<Warmup>,
     /// What requests and responses look like to the guest.
     pub contract: &'static dyn Contract,
+    /// Which fields of a request the guest gets besides those that every guest gets.
+    pub include: Fields,
     /// Bytes that the guest gets by the operation `deployment.data`: a program for an interpreter, say. They belong to the
     /// function as its module does, and functions with different data share the code of their module.
     pub data: Option<Arc<[u8]>>,
@@ -56,6 +58,7 @@ impl Default for FunctionConfig {
             snapshot: SnapshotMode::default(),
             warmup: None,
             contract: contract::default(),
+            include: Fields::default(),
             data: None,
         }
     }

@@ -10,7 +10,7 @@ use super::worlds::Worlds;
 use super::{SnapshotFacts, SnapshotKind, SnapshotMode, Warmup};
 use crate::backend::SlotSource;
 use crate::calls::Calls;
-use crate::contract::Contract;
+use crate::contract::{Contract, Fields};
 use crate::error::{Error, Result};
 use crate::limits::SandboxLimits;
 use crate::module::{Loaded, StartPlan};
@@ -25,6 +25,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) calls: &'a Calls,
     pub(crate) slots: &'a SlotSource,
     pub(crate) contract: &'static dyn Contract,
+    pub(crate) include: Fields,
     pub(crate) loaded: &'a Loaded,
     pub(crate) program: &'a sandbox::Program,
     /// How many values of `env` and `args` only a request knows.
@@ -66,7 +67,7 @@ pub(crate) fn take(wanted: &Wanted<'_>) -> Result<(Option<StartPlan>, SnapshotFa
 }
 
 fn check(wanted: &Wanted<'_>) -> Result<()> {
-    if wanted.contract.samples().is_empty() {
+    if wanted.contract.samples(wanted.include).is_empty() {
         let why = cannot_know_requests(wanted.contract);
         if wanted.warmup.is_some() {
             return Err(Error::config(format!(
@@ -129,7 +130,7 @@ fn choose(wanted: &Wanted<'_>, facts: &mut SnapshotFacts) -> Result<Candidate, S
     );
     let language = language::of(wanted.loaded, wanted.form)?;
     let sample = wanted.warmup.and_then(|warmup| warmup.sample.as_deref());
-    let samples = samples(wanted.contract, sample);
+    let samples = samples(wanted.contract, wanted.include, sample);
     let worlds = Worlds::now();
     let verifier = Verifier {
         recorder: &recorder,
@@ -252,7 +253,7 @@ impl Warming<'_> {
 
 /// Checks what can be checked without running the program. `Err` says why there cannot be a snapshot.
 fn eligible(wanted: &Wanted<'_>) -> Result<(), String> {
-    if wanted.contract.samples().is_empty() {
+    if wanted.contract.samples(wanted.include).is_empty() {
         return Err(cannot_know_requests(wanted.contract));
     }
     let split = &wanted.loaded.split;

@@ -7,7 +7,7 @@ use super::worlds::Worlds;
 use super::{SnapshotMode, language};
 use crate::backend::SlotSource;
 use crate::calls::Calls;
-use crate::contract::Contract;
+use crate::contract::{Contract, Fields};
 use crate::limits::SandboxLimits;
 use crate::module::Loaded;
 use crate::sandbox::{self, FIRST_READING};
@@ -96,7 +96,7 @@ pub(crate) fn prove(trial: &Trial<'_>, fault: Fault) -> Result<(), String> {
         Fault::Clock => taken.plan.clock = FIRST_READING,
         Fault::Nothing | Fault::Entry | Fault::Patches => {}
     }
-    let samples = samples(trial.contract, trial.sample);
+    let samples = samples(trial.contract, Fields::default(), trial.sample);
     let verifier = Verifier {
         recorder: &recorder,
         worlds,

@@ -4,6 +4,8 @@
 //		gojinnhttp.Serve(http.FileServerFS(pages))
 //	}
 //
+// A request has RemoteAddr, Proto and TLS if the Caddyfile includes what they are made of: `include remote_addr proto scheme`.
+//
 // It is a separate package, so that functions that use only gojinn.Serve do not contain net/http.
 package gojinnhttp
 

@@ -8,7 +8,7 @@ mod response;
 #[cfg(test)]
 mod tests;
 
-use super::{BadOutput, BadSample, Begins, Contract, Request, Response, Scan};
+use super::{BadOutput, BadSample, Begins, Contract, Fields, Request, Response, Scan};
 
 /// What precedes the name of a variable among the headers of a [`Request`]: the server sets the variable with that value. No
 /// header can have such a name.
@@ -24,7 +24,7 @@ impl Contract for Cgi {
     }
 
     /// Stdin is the body alone.
-    fn write_request(&self, out: &mut Vec<u8>, request: &Request<'_>) {
+    fn write_request(&self, out: &mut Vec<u8>, request: &Request<'_>, _: Fields) {
         out.extend_from_slice(request.body);
     }
 
@@ -58,7 +58,7 @@ impl Contract for Cgi {
 
     /// There are none: a snapshot is taken before the program knows its request, and a program of this contract may read its
     /// environment, which is a part of the request, at any time.
-    fn samples(&self) -> Vec<Vec<u8>> {
+    fn samples(&self, _: Fields) -> Vec<Vec<u8>> {
         Vec::new()
     }
 

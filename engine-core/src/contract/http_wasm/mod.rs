@@ -8,7 +8,7 @@ mod exchange;
 mod fields;
 mod reply;
 
-use super::{BadOutput, BadSample, Contract, Request, Response};
+use super::{BadOutput, BadSample, Contract, Fields, Request, Response};
 use crate::limits::SandboxLimits;
 
 pub(crate) use exchange::FEATURES;
@@ -30,7 +30,7 @@ impl Contract for HttpWasm {
     }
 
     /// The guest reads nothing from stdin.
-    fn write_request(&self, _: &mut Vec<u8>, _: &Request<'_>) {}
+    fn write_request(&self, _: &mut Vec<u8>, _: &Request<'_>, _: Fields) {}
 
     fn parse_response<'a>(&self, _: &'a [u8]) -> Result<Response<'a>, BadOutput> {
         Err(BadOutput::new(
@@ -56,7 +56,7 @@ impl Contract for HttpWasm {
     }
 
     /// The URIs of the samples: that is all there is of them.
-    fn samples(&self) -> Vec<Vec<u8>> {
+    fn samples(&self, _: Fields) -> Vec<Vec<u8>> {
         vec![b"/".to_vec(), b"/sample?a=1".to_vec()]
     }
 

@@ -11,7 +11,7 @@ mod scan;
 mod tests;
 mod write;
 
-use super::{BadOutput, BadSample, Begins, Contract, Request, Response, Scan};
+use super::{BadOutput, BadSample, Begins, Contract, Fields, Request, Response, Scan};
 
 /// The contract `json`, as a value.
 #[derive(Clone, Copy, Debug)]
@@ -22,8 +22,8 @@ impl Contract for Json {
         "json"
     }
 
-    fn write_request(&self, out: &mut Vec<u8>, request: &Request<'_>) {
-        write_request(out, request);
+    fn write_request(&self, out: &mut Vec<u8>, request: &Request<'_>, include: Fields) {
+        write_request(out, request, include);
     }
 
     fn parse_response<'a>(&self, stdout: &'a [u8]) -> Result<Response<'a>, BadOutput> {
@@ -44,8 +44,8 @@ impl Contract for Json {
         }
     }
 
-    fn samples(&self) -> Vec<Vec<u8>> {
-        samples::all()
+    fn samples(&self, include: Fields) -> Vec<Vec<u8>> {
+        samples::all(include)
     }
 
     fn check_sample(&self, text: &[u8], max_body: usize) -> Result<Vec<u8>, BadSample> {
@@ -62,17 +62,17 @@ fn may_stream(object: &[u8]) -> bool {
 /// Appends `request` as one JSON object and a newline.
 ///
 /// The same request gives the same bytes, whatever the order of its headers:
-/// - keys in the order `method`, `uri`, `headers`, `body`, (`body_base64`,) `trace_id`, and then `remote_addr`,
-///   `client_ip`, `scheme`, `host`, `proto`, `original_uri`, as far as they are not empty;
+/// - keys in the order `method`, `uri`, `headers`, `body`, (`body_base64`,) `trace_id`, and then those of
+///   `remote_addr`, `client_ip`, `scheme`, `host`, `proto`, `original_uri` that are in `include` and not empty;
 /// - header names in Go's canonical form and sorted, values of one name in their order; `Host` from the request.
 ///   `Proxy`, hop-by-hop headers, those that `Connection` names, and those with invalid names are left out. If
-///   `Connection` names `Host` or `X-Forwarded-*`, which the server has set, that has no effect;
+///   `Connection` names `Host` or `X-Forwarded-*`, that has no effect;
 /// - header values as UTF-8, with U+10FF80 to U+10FFFF in place of bytes that belong to no UTF-8; in URIs everything
 ///   beyond ASCII, spaces and control characters percent-encoded;
 /// - a body that is not UTF-8, or of which more than one byte in 16 (and more than 64) are control characters that take
 ///   six bytes in JSON, as `"body":"","body_base64":"..."`.
-pub fn write_request(out: &mut Vec<u8>, request: &Request<'_>) {
-    write::request(out, request);
+pub fn write_request(out: &mut Vec<u8>, request: &Request<'_>, include: Fields) {
+    write::request(out, request, include);
 }
 
 /// Reads a guest's whole stdout as one response.

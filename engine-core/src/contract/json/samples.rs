@@ -1,11 +1,12 @@
 //! Sample requests of the contract `json`.
 
-use crate::contract::{Contract, Request};
+use crate::contract::{Fields, Request};
 
-use super::Json;
+use super::write_request;
 
 /// Sample requests, as they are on stdin: a GET, a POST with JSON, and an empty stdin.
-pub(super) fn all() -> Vec<Vec<u8>> {
+pub(super) fn all(include: Fields) -> Vec<Vec<u8>> {
+    let sample = |method, uri, headers, body| sample(method, uri, headers, body, include);
     let json: &[(&[u8], &[u8])] = &[(b"Content-Type", b"application/json")];
     vec![
         sample(b"GET", b"/", &[(b"Accept", b"*/*")], b""),
@@ -19,7 +20,13 @@ pub(super) fn all() -> Vec<Vec<u8>> {
     ]
 }
 
-fn sample(method: &[u8], uri: &[u8], headers: &[(&[u8], &[u8])], body: &[u8]) -> Vec<u8> {
+fn sample(
+    method: &[u8],
+    uri: &[u8],
+    headers: &[(&[u8], &[u8])],
+    body: &[u8],
+    include: Fields,
+) -> Vec<u8> {
     let mut stdin = Vec::new();
     let request = Request {
         method,
@@ -34,6 +41,6 @@ fn sample(method: &[u8], uri: &[u8], headers: &[(&[u8], &[u8])], body: &[u8]) ->
         proto: b"HTTP/1.1",
         original_uri: uri,
     };
-    Json.write_request(&mut stdin, &request);
+    write_request(&mut stdin, &request, include);
     stdin
 }

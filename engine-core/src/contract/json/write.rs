@@ -3,13 +3,13 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::super::Request;
 use super::super::headers::{self, NamedByConnection, Spelling};
 use super::super::stand_in::{self, is_stand_in};
+use super::super::{Field, Fields, Request};
 use super::scan;
 
 /// See [`write_request`](super::write_request).
-pub(super) fn request(out: &mut Vec<u8>, request: &Request<'_>) {
+pub(super) fn request(out: &mut Vec<u8>, request: &Request<'_>, include: Fields) {
     // Room for the keys, the short fields and a few escapes. The buffer grows if that is not enough.
     let headers: usize = request
         .headers
@@ -28,21 +28,19 @@ pub(super) fn request(out: &mut Vec<u8>, request: &Request<'_>) {
     body(out, request.body);
     out.extend_from_slice(b",\"trace_id\":");
     value(out, request.trace_id);
-    for (key, bytes) in [
-        (b",\"remote_addr\":".as_slice(), request.remote_addr),
-        (b",\"client_ip\":", request.client_ip),
-        (b",\"scheme\":", request.scheme),
-        (b",\"host\":", request.host),
-        (b",\"proto\":", request.proto),
-    ] {
-        if !bytes.is_empty() {
-            out.extend_from_slice(key);
+    for field in Field::ALL {
+        let bytes = request.field(field);
+        if !include.contains(field) || bytes.is_empty() {
+            continue;
+        }
+        out.extend_from_slice(b",\"");
+        out.extend_from_slice(field.name().as_bytes());
+        out.extend_from_slice(b"\":");
+        if field == Field::OriginalUri {
+            uri(out, bytes);
+        } else {
             value(out, bytes);
         }
-    }
-    if !request.original_uri.is_empty() {
-        out.extend_from_slice(b",\"original_uri\":");
-        uri(out, request.original_uri);
     }
     out.extend_from_slice(b"}\n");
 }
@@ -136,7 +134,7 @@ fn passes(name: &[u8], named: &NamedByConnection<'_>) -> bool {
     if name == b"Proxy" || name == b"Host" || headers::is_hop_by_hop(name) {
         return false;
     }
-    // The server has set these, and a client must not be able to remove them.
+    // A client must not be able to remove what a proxy has set.
     name.starts_with(b"X-Forwarded-") || !named.contains(name)
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::super::{parse_response, write_request};
 use super::response::refused;
-use crate::contract::{HeaderChanges, MAX_HEADERS, Next, Request};
+use crate::contract::{Fields, HeaderChanges, MAX_HEADERS, Next, Request};
 
 fn goes_on(output: &str) -> Next<'_> {
     match parse_response(output.as_bytes()) {
@@ -411,6 +411,7 @@ fn what_a_request_contains_may_be_sent_on() {
             host: b"example.org:80",
             ..Request::default()
         },
+        Fields::all(),
     );
     let read: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
     let output = serde_json::json!({

@@ -5,13 +5,17 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::super::{parse_response, write_request};
-use crate::contract::Request;
+use crate::contract::{Field, Fields, Request};
 
 type Pairs<'a> = &'a [(&'a [u8], &'a [u8])];
 
 fn written(request: &Request<'_>) -> String {
+    written_with(request, Fields::all())
+}
+
+fn written_with(request: &Request<'_>, include: Fields) -> String {
     let mut out = b"before".to_vec();
-    write_request(&mut out, request);
+    write_request(&mut out, request, include);
     let text = String::from_utf8(out).expect("a request is UTF-8");
     let text = text.strip_prefix("before").expect("it is appended");
     serde_json::from_str::<Value>(text).expect("a request is JSON");
@@ -65,6 +69,38 @@ fn a_whole_request_has_its_keys_in_order() {
             "\n"
         )
     );
+}
+
+#[test]
+fn a_request_has_the_fields_that_are_included() {
+    let request = Request {
+        trace_id: b"t",
+        remote_addr: b"192.0.2.1:1234",
+        client_ip: b"203.0.113.7",
+        scheme: b"https",
+        host: b"example.org",
+        proto: b"HTTP/2.0",
+        original_uri: b"/old",
+        ..Request::default()
+    };
+    let five =
+        r#"{"method":"","uri":"","headers":{"Host":["example.org"]},"body":"","trace_id":"t""#;
+    let expected = |more: &str| format!("{five}{more}}}\n");
+    assert_eq!(written_with(&request, Fields::default()), expected(""));
+    for (field, more) in [
+        (Field::RemoteAddr, r#","remote_addr":"192.0.2.1:1234""#),
+        (Field::ClientIp, r#","client_ip":"203.0.113.7""#),
+        (Field::Scheme, r#","scheme":"https""#),
+        (Field::Host, r#","host":"example.org""#),
+        (Field::Proto, r#","proto":"HTTP/2.0""#),
+        (Field::OriginalUri, r#","original_uri":"/old""#),
+    ] {
+        let include = Fields::from_iter([field]);
+        assert_eq!(written_with(&request, include), expected(more));
+    }
+    let two = Fields::from_iter([Field::Proto, Field::ClientIp]);
+    let more = r#","client_ip":"203.0.113.7","proto":"HTTP/2.0""#;
+    assert_eq!(written_with(&request, two), expected(more));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Samples that a user wrote, and every mistake in one.
 
-use crate::contract::{Contract, json::Json};
+use crate::contract::{Contract, Fields, json::Json};
 
 const EXAMPLE: &str = r#"{"method":"GET","uri":"/","headers":{},"body":"","trace_id":"sample"}"#;
 
@@ -37,8 +37,11 @@ fn a_sample_is_put_on_one_line() {
 #[test]
 fn what_a_guest_reads_is_a_sample() {
     // Without the empty stdin, which is a sample of the contract but no request.
-    for sample in Json.samples().into_iter().filter(|text| !text.is_empty()) {
-        assert_eq!(Json.check_sample(&sample, 100).unwrap(), sample);
+    for include in [Fields::default(), Fields::all()] {
+        let samples = Json.samples(include);
+        for sample in samples.into_iter().filter(|text| !text.is_empty()) {
+            assert_eq!(Json.check_sample(&sample, 100).unwrap(), sample);
+        }
     }
 }
 
