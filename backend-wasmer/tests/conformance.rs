@@ -9,4 +9,9 @@ fn backend() -> std::sync::Arc<dyn engine_core::backend::Backend> {
 
 conformance::conformance!(backend());
 
+#[test]
+fn hostile_guests_end_as_the_table_says() {
+    conformance::hostile::check(backend());
+}
+
 conformance::canary_pairs!(backend());

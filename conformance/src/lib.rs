@@ -14,6 +14,7 @@ pub mod ends;
 pub mod features;
 pub mod host;
 pub mod http_wasm;
+pub mod hostile;
 pub mod memory;
 pub mod mounts;
 pub mod next;
@@ -118,6 +119,8 @@ macro_rules! for_each_case {
             memory::a_declared_maximum_holds
             memory::tables_are_bounded
             memory::callers_in_parallel_share_nothing
+            memory::the_memory_of_all_calls_is_bounded
+            memory::buffers_count_in_the_memory_of_all_calls
             mounts::a_mount_is_read_only_unless_it_says_rw
             mounts::a_write_appends_and_a_pwrite_obeys_its_offset
             mounts::rights_are_given_up_for_good

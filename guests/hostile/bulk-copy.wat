@@ -1,0 +1,5 @@
+;; copies of 50 MB.
+(module
+  (memory (export "memory") 1)
+  (func (export "_start") 
+    (drop (memory.grow (i32.const 1500)))(loop $l (memory.copy (i32.const 64) (i32.const 48000000) (i32.const 49000000)) (br $l))))

@@ -1,0 +1,11 @@
+;; 10 000 records of host_log, and an answer.
+(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (import "gojinn" "host_log" (func $host_log (param i32 i32 i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 48) "{\22status\22:201,\22body\22:\22still here\22}")
+  (func $answer
+    (i32.store (i32.const 32) (i32.const 48)) (i32.store (i32.const 36) (i32.const 34))
+    (drop (call $fd_write (i32.const 1) (i32.const 32) (i32.const 1) (i32.const 40))))
+  (func (export "_start") (local $i i32) 
+    (loop $l (call $host_log (i32.const 3) (i32.const 1024) (i32.const 9000)) (br_if $l (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 10000)))) (call $answer)))

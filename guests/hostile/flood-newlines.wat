@@ -1,0 +1,10 @@
+;; a page of newlines, and an answer.
+(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 48) "{\22status\22:201,\22body\22:\22still here\22}")
+  (func $answer
+    (i32.store (i32.const 32) (i32.const 48)) (i32.store (i32.const 36) (i32.const 34))
+    (drop (call $fd_write (i32.const 1) (i32.const 32) (i32.const 1) (i32.const 40))))
+  (func (export "_start") 
+    (memory.fill (i32.const 1024) (i32.const 10) (i32.const 64000)) (i32.store (i32.const 0) (i32.const 1024)) (i32.store (i32.const 4) (i32.const 64000))(drop (call $fd_write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 16))) (call $answer)))

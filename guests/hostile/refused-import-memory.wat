@@ -1,0 +1,2 @@
+;; a memory that is imported.
+(module (import "env" "memory" (memory 1)) (func (export "_start")))

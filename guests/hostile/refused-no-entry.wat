@@ -1,0 +1,2 @@
+;; no entry point.
+(module (memory (export "memory") 1) (func (export "main")))

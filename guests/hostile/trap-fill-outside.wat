@@ -1,0 +1,5 @@
+;; a fill across the end of memory.
+(module
+  (memory (export "memory") 1)
+  (func (export "_start") 
+    (memory.fill (i32.const 65530) (i32.const 0) (i32.const 7))))

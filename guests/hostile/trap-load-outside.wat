@@ -1,0 +1,5 @@
+;; a load outside of memory.
+(module
+  (memory (export "memory") 1)
+  (func (export "_start") 
+    (drop (i32.load (i32.const -4)))))
