@@ -49,6 +49,10 @@ type App struct {
 	// Default: `auto`.
 	PoolReset string `json:"pool_reset,omitempty"`
 
+	// Isolation is `strict` to close a side channel between the requests of one function, at the price of slower requests: slots keep
+	// no page resident (PoolReset is `madvise`), and clocks show whole milliseconds. Default: `default`.
+	Isolation string `json:"isolation,omitempty"`
+
 	// Cache is the directory for compiled modules, or `off`. Compiled code is run as it is, so only the user that Caddy runs
 	// as may own the directory and write to it. Default: `gojinn/cache` in Caddy's data directory.
 	Cache string `json:"cache,omitempty"`
@@ -127,6 +131,7 @@ func (a *App) Validate() error {
 		checkPoolSlots(a.PoolSlots),
 		a.checkPoolKeepResident(),
 		checkPoolReset(a.PoolReset),
+		a.checkIsolation(),
 		a.checkCompileTimeout(),
 		a.checkCompileMemory(),
 		checkSnapshot(a.Snapshot),
@@ -222,7 +227,7 @@ func (a *App) acquireEngine() (*sharedEngine, error) {
 			pool: engine.PoolConfig{
 				Slots:        a.PoolSlots,
 				KeepResident: a.PoolKeepResident,
-				Reset:        a.PoolReset,
+				Reset:        a.poolReset(),
 			},
 		}
 		e, err := loadEngine(key)
@@ -232,6 +237,14 @@ func (a *App) acquireEngine() (*sharedEngine, error) {
 		a.engine, a.key = e, &key
 	}
 	return a.engine, nil
+}
+
+// poolReset returns how slots are made pristine.
+func (a *App) poolReset() string {
+	if a.Isolation == isolationStrict {
+		return resetMadvise
+	}
+	return a.PoolReset
 }
 
 // runningEngine returns the config's engine, or nil if no function has needed one.

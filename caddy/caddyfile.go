@@ -63,8 +63,8 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 
 // globalOptions lists the subdirectives of the global option.
 var globalOptions = []string{
-	"backend", "max_concurrency", "max_memory", "pool_slots", "pool_keep_resident", "pool_reset", "cache", "compile_timeout", "compile_memory",
-	"snapshot", "watch", "kv",
+	"backend", "max_concurrency", "max_memory", "pool_slots", "pool_keep_resident", "pool_reset", "isolation", "cache", "compile_timeout",
+	"compile_memory", "snapshot", "watch", "kv",
 }
 
 // UnmarshalCaddyfile reads the global option:
@@ -76,6 +76,7 @@ var globalOptions = []string{
 //		pool_slots         <number>|off
 //		pool_keep_resident <size>
 //		pool_reset         auto|scan|copy|madvise
+//		isolation          default|strict
 //		cache              <directory>|off
 //		compile_timeout    <duration>
 //		compile_memory     <size>
@@ -129,6 +130,8 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			a.PoolKeepResident, err = parseSize(option, text)
 		case "pool_reset":
 			a.PoolReset, err = text, checkPoolReset(text)
+		case "isolation":
+			a.Isolation, err = text, checkIsolation(text)
 		case "compile_timeout":
 			a.CompileTimeout, err = parseDuration(option, text)
 		case "compile_memory":

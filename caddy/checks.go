@@ -92,7 +92,9 @@ func (a *App) checkPoolKeepResident() error {
 	return checkSize("pool_keep_resident", a.PoolKeepResident)
 }
 
-var poolResets = []string{"auto", "scan", "copy", "madvise"}
+const resetMadvise = "madvise"
+
+var poolResets = []string{"auto", "scan", "copy", resetMadvise}
 
 func checkPoolReset(mode string) error {
 	if mode == "" || slices.Contains(poolResets, mode) {
@@ -100,6 +102,37 @@ func checkPoolReset(mode string) error {
 	}
 	return fmt.Errorf("pool_reset %q is not one of %s%s", mode, strings.Join(poolResets, ", "), didYouMean(mode, poolResets))
 }
+
+// The values of isolation.
+const (
+	isolationDefault = "default"
+	isolationStrict  = "strict"
+)
+
+var isolations = []string{isolationDefault, isolationStrict}
+
+func checkIsolation(name string) error {
+	if slices.Contains(isolations, name) {
+		return nil
+	}
+	return fmt.Errorf("isolation %q is not one of %s%s", name, strings.Join(isolations, ", "), didYouMean(name, isolations))
+}
+
+func (a *App) checkIsolation() error {
+	if a.Isolation == "" {
+		return nil
+	}
+	if err := checkIsolation(a.Isolation); err != nil {
+		return err
+	}
+	if a.Isolation == isolationStrict && a.PoolReset != "" && a.PoolReset != resetMadvise {
+		return fmt.Errorf("isolation strict needs pool_reset madvise, and pool_reset is %s; leave pool_reset out", a.PoolReset)
+	}
+	return nil
+}
+
+// strictClocks is what clocks count in with isolation strict.
+const strictClocks = time.Millisecond
 
 // maxMaxConcurrency keeps the threads that run guests well below the 10000 at which Go ends the process.
 const maxMaxConcurrency = 8192

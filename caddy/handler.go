@@ -176,6 +176,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
+	if app.Isolation == isolationStrict {
+		config.ClockResolution = strictClocks
+	}
 	sample := ""
 	if h.Warmup != nil && h.Warmup.Sample != "" {
 		if sample, err = absolute(repl, "warmup", h.Warmup.Sample); err != nil {

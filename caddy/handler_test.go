@@ -442,6 +442,8 @@ func TestEngineSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var function *engine.FunctionConfig
+	s.fake.Deploy = func(_ []byte, config *engine.FunctionConfig) error { function = config; return nil }
 	tell := func() string {
 		cache := "none"
 		if got.Cache != nil {
@@ -475,6 +477,10 @@ func TestEngineSettings(t *testing.T) {
 	err = s.load("{\n admin ADMIN\n gojinn {\n cache {http.request.host}\n}\n}\nADDR {\n gojinn {\n module DIR/hello.wasm\n }\n}\n")
 	if err == nil || !strings.Contains(err.Error(), "cache {http.request.host}") || !strings.Contains(err.Error(), "a path cannot depend on the request") {
 		t.Errorf("a cache for each request: %v", err)
+	}
+	s.mustLoad("{\n admin ADMIN\n gojinn {\nmax_memory 1GiB\nisolation strict\n}\n}\nADDR {\n gojinn {\n module DIR/hello.wasm\n }\n}\n")
+	if got.MaxMemory != 1<<30 || !got.HoldAnswers || got.Pool.Reset != "madvise" || function.ClockResolution != time.Millisecond {
+		t.Errorf("with strict isolation the engine has %+v, %+v, and the function %+v", got, got.Pool, function)
 	}
 	s.fake.Make = func(*engine.Config) error { return errors.New("max_concurrency is too much for this machine") }
 	if err := s.load(s.simple()); err == nil || !strings.Contains(err.Error(), "gojinn: max_concurrency is too much") {

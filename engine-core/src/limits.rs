@@ -19,6 +19,8 @@ pub struct SandboxLimits {
     pub logs: usize,
     /// Bytes of the decoded request body. 10 MB.
     pub body: usize,
+    /// What the clocks that the guest sees count in; they show no time in between. 1 ns.
+    pub clock_resolution: Duration,
     /// Elements of all tables together. One million (16 MB).
     pub table_elements: u64,
 }
@@ -31,6 +33,7 @@ impl Default for SandboxLimits {
             output: 10_000_000,
             logs: 64 * 1024,
             body: 10_000_000,
+            clock_resolution: Duration::from_nanos(1),
             table_elements: 1_000_000,
         }
     }

@@ -115,6 +115,9 @@ pub(crate) fn function(json: &[u8]) -> Result<FunctionConfig> {
             output: config.max_output.unwrap_or(defaults.output),
             logs: config.max_logs.unwrap_or(defaults.logs),
             body: config.max_body.unwrap_or(defaults.body),
+            clock_resolution: config
+                .clock_resolution
+                .map_or(defaults.clock_resolution, Duration::from_nanos),
             ..defaults
         },
         env: config.env,
@@ -262,6 +265,7 @@ struct FunctionJson {
     max_body: Option<usize>,
     max_output: Option<usize>,
     max_logs: Option<usize>,
+    clock_resolution: Option<u64>,
     #[serde(default)]
     env: Vec<(String, Option<String>)>,
     #[serde(default)]

@@ -159,6 +159,8 @@ type FunctionConfig struct {
 	MaxBody     int64         `json:"max_body,omitempty"`
 	MaxOutput   int64         `json:"max_output,omitempty"`
 	MaxLogs     int64         `json:"max_logs,omitempty"`
+	// ClockResolution is what the clocks that the guest sees count in; 0 for nanoseconds.
+	ClockResolution time.Duration `json:"clock_resolution,omitempty"`
 	// Env are pairs of name and value, Args the arguments after the program's name. What is nil is a per-request value.
 	Env    [][2]*string `json:"env,omitempty"`
 	Args   []*string    `json:"args,omitempty"`

@@ -105,6 +105,8 @@ pub struct HostState {
     pub(crate) clock_zero: Instant,
     /// Nanoseconds the guest's monotonic clock shows at `clock_zero`.
     pub(crate) clock_offset: u64,
+    /// Nanoseconds that the clocks count in.
+    pub(crate) clock_resolution: u64,
     /// What the guest asks of the host, and the entropy and clocks it is given, while it is recorded; `None` in each request.
     pub(crate) observed: Option<Box<Observed>>,
     /// Figures and bound of linear memory; a backend reports through [`HostState::memory`].
@@ -169,6 +171,9 @@ impl HostState {
             stdio: Stdio::default(),
             logs: Logs::new(limits.logs),
             reply: Reply::default(),
+            clock_resolution: u64::try_from(limits.clock_resolution.as_nanos())
+                .unwrap_or(u64::MAX)
+                .max(1),
             memory: MemoryUse::new(limits),
             suspends: false,
             poll_began: None,

@@ -60,14 +60,14 @@ pub(crate) fn monotonic(host: &HostState, at: Instant) -> u64 {
 
 /// Writes a clock's resolution.
 pub fn clock_res_get(
-    _host: &mut HostState,
+    host: &mut HostState,
     memory: &mut [u8],
     id: i32,
     resolution: i32,
 ) -> Result<i32, Stop> {
     answer(|| {
         Clock::from_id(id.cast_unsigned())?;
-        write(memory, resolution, 1u64.to_le_bytes())?;
+        write(memory, resolution, host.clock_resolution.to_le_bytes())?;
         Ok(())
     })
 }
@@ -82,7 +82,8 @@ pub fn clock_time_get(
 ) -> Result<i32, Stop> {
     answer(|| {
         let now = Clock::from_id(id.cast_unsigned())?.now(host)?;
-        write(memory, time, now.to_le_bytes())?;
+        let shown = now - now % host.clock_resolution;
+        write(memory, time, shown.to_le_bytes())?;
         Ok(())
     })
 }
@@ -135,5 +136,20 @@ mod tests {
         assert_eq!(memory, [0xaa; 8]);
         assert_eq!(clock_res_get(&mut host, &mut memory, 1, 0), OK);
         assert_eq!(u64_at(&memory, 0), 1);
+    }
+
+    #[test]
+    fn coarse_clocks_show_whole_steps_only() {
+        let mut host = host();
+        host.clock_resolution = 1_000_000;
+        host.clock_offset = 1_234_567;
+        let mut memory = [0; 8];
+        for id in [0, 1] {
+            assert_eq!(clock_time_get(&mut host, &mut memory, id, 0, 0), OK);
+            let shown = u64_at(&memory, 0);
+            assert!(shown > 0 && shown.is_multiple_of(1_000_000), "{shown}");
+            assert_eq!(clock_res_get(&mut host, &mut memory, id, 0), OK);
+            assert_eq!(u64_at(&memory, 0), 1_000_000);
+        }
     }
 }
