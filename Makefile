@@ -40,7 +40,7 @@ LIBRARY := $(DIST)/lib/libgojinn.a
 cgo = CGO_ENABLED=1 PKG_CONFIG_PATH="$(DIST)/lib/pkgconfig" CGO_CFLAGS="-g -O2 -DGOJINN_LIB=$$(sha256sum $(LIBRARY) | cut -c1-16)"
 
 .PHONY: all run run-once test check-go check-core check-docs fmt lib caddy install header guests bench bench-quick bench-references bench-http bench-calls \
-	fuzz-smoke tools test-rust test-backends test-abi test-guests test-go test-shipping clean help
+	fuzz-smoke hostile robustness tools test-rust test-backends test-abi test-guests test-go test-shipping clean help
 
 all: caddy ## same as caddy
 
@@ -111,6 +111,14 @@ bench-http: caddy ## whole Caddy: functions against respond and reverse_proxy, i
 bench-calls: lib ## what operations cost: from inside of a guest, beside Go's client alone, and without an engine
 	cd caddy && $(cgo) $(GO) test -run '^$$' -bench 'CallsFromInside|SendHTTP|Store' -benchtime 3s .
 
+hostile: tools ## the modules of the hostile guests, in guests/build/hostile
+	$(CARGO) build --release --workspace --locked --example robustness
+	$(CARGO_TARGET_DIR)/release/examples/robustness modules guests/build/hostile
+
+robustness: tools ## hostile guests on every backend, several times, into docs/robustness.md
+	$(CARGO) build --release --workspace --locked --example robustness
+	$(CARGO_TARGET_DIR)/release/examples/robustness report 10
+
 fuzz-smoke: ## each fuzz target for a few seconds
 	fuzz/smoke.sh
 
@@ -134,7 +142,7 @@ test-abi: lib ## a C program over the header alone, under ASAN and Valgrind
 test-guests: tools ## rebuild the guests whose toolchain is here and compare them with the prebuilt ones
 	$(MAKE) -C guests check
 
-test-go: caddy ## the plugin: vet, unit and end-to-end tests, with the race detector, without cgo
+test-go: caddy hostile ## the plugin: vet, unit and end-to-end tests, with the race detector, without cgo
 	$(MAKE) -C guests go
 	cd caddy && test -z "$$(gofmt -l .)" || { cd caddy; gofmt -l .; echo "run gofmt -w on these files"; exit 1; }
 	cd caddy && $(cgo) $(GO) vet ./...
