@@ -122,7 +122,10 @@ export class Body {
     return source.charCodeAt(0) === 0xfeff ? source.slice(1) : source;
   }
   async json() {
-    return JSON.parse(await this.text());
+    const source = consume(this);
+    // Nothing has to be awaited for a body that is here.
+    if (typeof source === "string" && source.charCodeAt(0) !== 0xfeff) return JSON.parse(source);
+    return JSON.parse(decodeUTF8(typeof source === "string" ? encodeUTF8(source) : await source));
   }
   async blob() {
     return new Blob([await this.bytes()], { type: this.headers.get("content-type") ?? "" });

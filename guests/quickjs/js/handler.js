@@ -109,9 +109,12 @@ export async function answer(record) {
   if (response.status === 0) throw new TypeError("the handler returned Response.error()");
   const stream = nexts.has(response) ? undefined : streamOf(response);
   if (stream) await send(response, stream);
-  const body = stream || nexts.has(response) ? undefined : await consume(response);
-  for (const result of await Promise.allSettled(waiting)) {
-    if (result.status === "rejected") native.log(3, `a promise of waitUntil was rejected: ${describe(result.reason)}`);
+  let body = stream || nexts.has(response) ? undefined : consume(response);
+  if (body instanceof Promise) body = await body;
+  if (waiting.length > 0) {
+    for (const result of await Promise.allSettled(waiting)) {
+      if (result.status === "rejected") native.log(3, `a promise of waitUntil was rejected: ${describe(result.reason)}`);
+    }
   }
   report();
   if (stream) return undefined;

@@ -1,17 +1,24 @@
 // Headers of the Fetch Standard. A header's value is a string of bytes: one character for each.
 
-import { encodeUTF8 } from "./native.js";
-
-const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+import { encodeUTF8, native } from "./native.js";
 
 function checkName(name) {
   name = String(name);
-  if (!token.test(name)) throw new TypeError(`the header name ${JSON.stringify(name)} is not valid`);
-  return name.toLowerCase();
+  return native.headerName(name) ?? invalidName(name);
+}
+
+function invalidName(name) {
+  throw new TypeError(`the header name ${JSON.stringify(name)} is not valid`);
 }
 
 function checkValue(value) {
-  value = String(value).replace(/^[\t\n\r ]+|[\t\n\r ]+$/g, "");
+  value = String(value);
+  return native.headerValue(value) ?? checkOddValue(value);
+}
+
+// A value that is not ASCII, or not valid.
+function checkOddValue(value) {
+  value = value.replace(/^[\t\n\r ]+|[\t\n\r ]+$/g, "");
   for (let i = 0; i < value.length; i++) {
     const code = value.charCodeAt(i);
     if (code > 255) throw new TypeError(`the header value ${JSON.stringify(value)} has a character above U+00FF`);
@@ -22,11 +29,10 @@ function checkValue(value) {
 
 // The contract passes bytes that are not UTF-8 as the last 128 characters of Unicode.
 const FIRST = 0x10ff00;
-const plain = /^[\x00-\x7f]*$/;
 
 // A value of the contract as a string of bytes.
 function fromContract(value) {
-  if (plain.test(value)) return value;
+  if (native.isASCII(value)) return value;
   let out = "";
   for (const character of value) {
     const code = character.codePointAt(0);
@@ -38,14 +44,20 @@ function fromContract(value) {
 }
 
 const toContract = (value) =>
-  plain.test(value) ? value : value.replace(/[\x80-\xff]/g, (character) => String.fromCodePoint(FIRST + character.charCodeAt(0)));
+  native.isASCII(value) ? value : value.replace(/[\x80-\xff]/g, (character) => String.fromCodePoint(FIRST + character.charCodeAt(0)));
 
 export class Headers {
   // Lower-case names to lists of values.
   #map = new Map();
 
   constructor(init = undefined) {
-    if (init !== undefined) fill(this, init);
+    if (init === undefined) return;
+    // Other Headers have been checked, and their iterator is not the script's.
+    if (typeof init === "object" && init !== null && #map in init && init[Symbol.iterator] === entries) {
+      for (const [name, values] of init.#map) this.#map.set(name, values.slice());
+    } else {
+      fill(this, init);
+    }
   }
   append(name, value) {
     need(arguments, 2);
@@ -114,9 +126,8 @@ export class Headers {
     return out;
   }
 }
-Object.defineProperty(Headers.prototype, Symbol.iterator, {
-  value: Headers.prototype.entries, writable: true, configurable: true,
-});
+const { entries } = Headers.prototype;
+Object.defineProperty(Headers.prototype, Symbol.iterator, { value: entries, writable: true, configurable: true });
 
 // They are ours, not of the standard.
 export const { fromContract: headersFromContract, toContract: headersToContract } = Headers;

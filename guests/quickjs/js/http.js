@@ -137,7 +137,7 @@ export class Response extends Body {
     if (!(status >= 200 && status <= 599)) throw new RangeError(`the status of a response must be from 200 to 599, not ${init.status}`);
     this.#status = status;
     this.#statusText = init.statusText === undefined ? "" : String(init.statusText);
-    if (!/^[\t\x20-\x7e\x80-\xff]*$/.test(this.#statusText)) throw new TypeError("statusText has characters that are not allowed");
+    if (this.#statusText !== "" && !/^[\t\x20-\x7e\x80-\xff]*$/.test(this.#statusText)) throw new TypeError("statusText has characters that are not allowed");
     this.#headers = new Headers(init.headers);
     if (body !== null && body !== undefined) {
       if (nullBody(status)) throw new TypeError(`a response with the status ${status} cannot have a body`);
@@ -159,9 +159,10 @@ export class Response extends Body {
   static json(data, init = {}) {
     const text = JSON.stringify(data);
     if (text === undefined) throw new TypeError("the value cannot be written as JSON");
-    const headers = new Headers(init.headers);
-    if (!headers.has("content-type")) headers.set("content-type", "application/json");
-    return new Response(text, { ...init, headers });
+    const response = new Response(text, init);
+    // It is text/plain if init does not say otherwise.
+    if (init?.headers === undefined || !new Headers(init.headers).has("content-type")) response.#headers.set("content-type", "application/json");
+    return response;
   }
   static fetched({ status, statusText = "", url, redirected }, headers, body) {
     const response = new Response(null, { statusText });

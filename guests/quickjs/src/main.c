@@ -467,6 +467,49 @@ static JSValue js_url_set(JSContext *c, JSValueConst self, int argc, JSValueCons
     return out;
 }
 
+// headerName(name): the name in lower case, or null if it is not the name of a header.
+static JSValue js_header_name(JSContext *c, JSValueConst self, int argc, JSValueConst *argv) {
+    size_t len;
+    const char *name = JS_ToCStringLen(c, &len, argv[0]);
+    if (!name) return JS_EXCEPTION;
+    int valid = len > 0 && len <= 256, upper = 0;
+    for (size_t i = 0; i < len && valid; i++) {
+        unsigned char byte = name[i];
+        upper |= byte >= 'A' && byte <= 'Z';
+        valid = (byte | 0x20) >= 'a' && (byte | 0x20) <= 'z' ? 1 : byte && strchr("0123456789!#$%&'*+-.^_`|~", byte) != NULL;
+    }
+    char lower[256];
+    for (size_t i = 0; i < len && valid && upper; i++) lower[i] = name[i] >= 'A' && name[i] <= 'Z' ? name[i] | 0x20 : name[i];
+    JSValue out = !valid ? JS_NULL : upper ? JS_NewStringLen(c, lower, len) : JS_DupValue(c, argv[0]);
+    JS_FreeCString(c, name);
+    return out;
+}
+
+// headerValue(value): the value without white space around it; null if it has NUL, CR, LF or something beyond ASCII.
+static JSValue js_header_value(JSContext *c, JSValueConst self, int argc, JSValueConst *argv) {
+    size_t len, from = 0;
+    const char *value = JS_ToCStringLen(c, &len, argv[0]);
+    if (!value) return JS_EXCEPTION;
+    size_t to = len;
+    while (from < to && strchr("\t\n\r ", value[from]) && value[from]) from++;
+    while (to > from && strchr("\t\n\r ", value[to - 1]) && value[to - 1]) to--;
+    int valid = 1;
+    for (size_t i = from; i < to && valid; i++) valid = value[i] > 0 && value[i] != '\n' && value[i] != '\r';
+    JSValue out = !valid ? JS_NULL : to - from < len ? JS_NewStringLen(c, value + from, to - from) : JS_DupValue(c, argv[0]);
+    JS_FreeCString(c, value);
+    return out;
+}
+
+// isASCII(text)
+static JSValue js_is_ascii(JSContext *c, JSValueConst self, int argc, JSValueConst *argv) {
+    size_t len, i = 0;
+    const char *text = JS_ToCStringLen(c, &len, argv[0]);
+    if (!text) return JS_EXCEPTION;
+    while (i < len && !(text[i] & 0x80)) i++;
+    JS_FreeCString(c, text);
+    return JS_NewBool(c, i == len);
+}
+
 // classOf(object): 1 for an object like {}, 2 for a Proxy, 0 for all others.
 static JSValue js_class_of(JSContext *c, JSValueConst self, int argc, JSValueConst *argv) {
     JSClassID id = JS_GetClassID(argv[0]);
@@ -528,6 +571,8 @@ static const JSCFunctionListEntry natives[] = {
     JS_CFUNC_DEF("call", 2, js_call),                  JS_CFUNC_DEF("environment", 0, js_environment),
     JS_CFUNC_DEF("write", 1, js_write),                JS_CFUNC_DEF("flush", 0, js_flush),
     JS_CFUNC_DEF("streams", 0, js_streams),            JS_CFUNC_DEF("classOf", 1, js_class_of),
+    JS_CFUNC_DEF("headerName", 1, js_header_name),     JS_CFUNC_DEF("headerValue", 1, js_header_value),
+    JS_CFUNC_DEF("isASCII", 1, js_is_ascii),
     JS_CFUNC_DEF("urlParse", 2, js_url_parse),         JS_CFUNC_DEF("urlSet", 3, js_url_set),
     JS_CFUNC_DEF("paramsParse", 1, js_params_parse),   JS_CFUNC_DEF("paramsWrite", 1, js_params_write),
 };
