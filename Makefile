@@ -115,9 +115,10 @@ hostile: tools ## the modules of the hostile guests, in guests/build/hostile
 	$(CARGO) build --release --workspace --locked --example robustness
 	$(CARGO_TARGET_DIR)/release/examples/robustness modules guests/build/hostile
 
-robustness: tools ## hostile guests on every backend, several times, into docs/robustness.md
+ROUNDS ?= 3
+robustness: tools ## hostile guests on every backend, ROUNDS times, into docs/robustness.md
 	$(CARGO) build --release --workspace --locked --example robustness
-	$(CARGO_TARGET_DIR)/release/examples/robustness report 10
+	$(CARGO_TARGET_DIR)/release/examples/robustness report $(ROUNDS)
 
 fuzz-smoke: ## each fuzz target for a few seconds
 	fuzz/smoke.sh

@@ -66,7 +66,7 @@ fn report(rounds: usize) -> Result {
     }
     let table = hostile::table();
     let mut text = format!(
-        "Machine: {}; load average at the end {}. Command: `make robustness`; {} guests, {rounds} rounds on each backend.\n\n",
+        "Machine:\n{}.\nLoad average at the end {}.\nCommand: `make robustness`; {} guests, {rounds} rounds on each backend.\n\n",
         machine::describe(),
         machine::load(),
         table.len(),
