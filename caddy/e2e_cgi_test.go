@@ -72,6 +72,15 @@ ADDR {
 			timeout 30s
 		}
 	}
+	handle_path /late/* {
+		gojinn {
+			module %[6]s
+			name late
+			contract cgi
+			env REQUEST_URI {http.request.uri}
+			timeout 1s
+		}
+	}
 	handle {
 		encode /encoded/* gzip
 		uri strip_prefix /encoded
@@ -309,6 +318,25 @@ func testCGIStreams(t *testing.T, s *server) {
 	res.Body.Close()
 	if line != "data: 1\n" || err != nil {
 		t.Errorf("got %q, %v", line, err)
+	}
+	// A deadline that passes after the head was sent cuts the response: HTTP/1.1 without a last chunk, HTTP/2 by a reset.
+	conn := s.raw("GET /late/events?n=2&ms=3600000 HTTP/1.1\r\nHost: " + s.addr + "\r\n\r\n")
+	text, err := io.ReadAll(conn)
+	if err != nil || !strings.Contains(string(text), "Transfer-Encoding: chunked") || !strings.HasSuffix(string(text), "\r\ndata: 1\n\n\r\n") {
+		t.Errorf("over HTTP/1.1: got %q, %v", text, err)
+	}
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{Protocols: protocols}
+	t.Cleanup(transport.CloseIdleConnections)
+	res, err = (&http.Client{Transport: transport, Timeout: longestWait}).Do(s.request("GET", "/late/events?n=2&ms=3600000", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err = io.ReadAll(res.Body)
+	res.Body.Close()
+	if err == nil || !strings.Contains(err.Error(), "INTERNAL_ERROR; received from peer") || string(text) != "data: 1\n\n" {
+		t.Errorf("over HTTP/2: got %q, %v", text, err)
 	}
 	const size = 1_000_000
 	res, err = newClient().Do(s.request("GET", fmt.Sprintf("/bytes?n=%d", size), ""))
