@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
 )
 
@@ -98,10 +99,15 @@ const defaultConcurrency = 8192
 func maxBlocking() int { return max(32, 8*runtime.GOMAXPROCS(0)) }
 
 // admit takes a permit of the function and then one of the engine, within one queue timeout for all, and says how long that
-// took. A request that waits for its function's permit holds none of the engine's. After nil, the caller must call leave.
-func (f *sharedFunction) admit(ctx context.Context, timeout time.Duration) (time.Duration, error) {
+// took. A request that waits for its function's permit holds none of the engine's. Those that wait are counted in queued, if it is
+// not nil. After nil, the caller must call leave.
+func (f *sharedFunction) admit(ctx context.Context, timeout time.Duration, queued prometheus.Gauge) (time.Duration, error) {
 	if f.admission == nil && f.facts.Suspends && f.engine.admission.tryAcquire() {
 		return 0, nil
+	}
+	if queued != nil {
+		queued.Inc()
+		defer queued.Dec()
 	}
 	start := time.Now()
 	deadline := start.Add(timeout)

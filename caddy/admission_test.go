@@ -188,21 +188,21 @@ func TestAdmitTakesBothPermitsOrNone(t *testing.T) {
 		e := &sharedEngine{admission: newAdmission(1)}
 		bounded := &sharedFunction{engine: e, admission: newAdmission(1)}
 		other := &sharedFunction{engine: e}
-		if queued, err := other.admit(t.Context(), time.Second); err != nil || queued != 0 {
+		if queued, err := other.admit(t.Context(), time.Second, nil); err != nil || queued != 0 {
 			t.Fatalf("the first: %s, %v", queued, err)
 		}
-		if queued, err := bounded.admit(t.Context(), time.Second); !errors.Is(err, errQueueTimeout) || queued != time.Second {
+		if queued, err := bounded.admit(t.Context(), time.Second, nil); !errors.Is(err, errQueueTimeout) || queued != time.Second {
 			t.Errorf("without a permit of the engine: %s, %v", queued, err)
 		}
 		bounded.admission.allFree(t)
 		done := make(chan error)
-		go func() { _, err := bounded.admit(t.Context(), time.Second); done <- err }()
+		go func() { _, err := bounded.admit(t.Context(), time.Second, nil); done <- err }()
 		synctest.Wait()
 		other.leave()
 		if err := <-done; err != nil {
 			t.Errorf("once the engine has a permit: %v", err)
 		}
-		if _, err := bounded.admit(t.Context(), time.Second); !errors.Is(err, errQueueTimeout) {
+		if _, err := bounded.admit(t.Context(), time.Second, nil); !errors.Is(err, errQueueTimeout) {
 			t.Errorf("without a permit of the function: %v", err)
 		}
 		if n := e.admission.inside.Load(); n != 1 {

@@ -95,6 +95,7 @@ func (h *Handler) serveEvent(ctx context.Context, x *exchange) (reply []byte, co
 		if err != nil {
 			return nil, 0, bodyError(x.request, err)
 		}
+		x.stats.received += int64(len(part))
 		if ends {
 			code = engine.BodyEnds
 		}

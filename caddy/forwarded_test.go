@@ -86,7 +86,7 @@ func TestForwardedHeaders(t *testing.T) {
 	}
 }
 
-// The next handler gets what the client sent: it has rules of its own for forwarded headers.
+// The next handler gets what the client sent: its handlers have other rules for forwarded headers.
 func TestForwardedHeadersOfTheNextHandler(t *testing.T) {
 	s := newServer(t)
 	s.goOn(engine.Next{})

@@ -33,6 +33,29 @@ var (
 		Help: "Sandboxes that are running.",
 	}, []string{"function", "backend"})
 
+	queuedCalls = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "gojinn_queued_calls",
+		Help: "Calls that wait for a sandbox.",
+	}, []string{"function", "backend"})
+
+	firstByte = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "gojinn_stream_first_byte_seconds",
+		Help: "Time from the arrival of a request to the head of its response, for responses that are sent while their functions run.",
+		Buckets: []float64{
+			100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1, 2.5, 5, 10,
+		},
+	}, []string{"function", "backend"})
+
+	requestBytes = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "gojinn_function_request_bytes_total",
+		Help: "Bytes of requests' bodies that were read for functions.",
+	}, []string{"function", "backend"})
+
+	responseBytes = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "gojinn_function_response_bytes_total",
+		Help: "Bytes of bodies that functions have answered with.",
+	}, []string{"function", "backend"})
+
 	waitingCalls = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "gojinn_waiting_calls",
 		Help: "Calls whose guests wait, and are suspended.",
@@ -57,7 +80,10 @@ var (
 
 // registerMetrics registers the collectors with a config's registry.
 func registerMetrics(registry *prometheus.Registry) error {
-	for _, c := range []prometheus.Collector{functionDuration, activeSandboxes, waitingCalls, hostCalls, hostCallDuration, engineCollector{}} {
+	for _, c := range []prometheus.Collector{
+		functionDuration, firstByte, requestBytes, responseBytes, activeSandboxes, queuedCalls, waitingCalls,
+		hostCalls, hostCallDuration, engineCollector{},
+	} {
 		var already prometheus.AlreadyRegisteredError
 		if err := registry.Register(c); err != nil && !errors.As(err, &already) {
 			return fmt.Errorf("registering metrics: %w", err)
@@ -69,13 +95,20 @@ func registerMetrics(registry *prometheus.Registry) error {
 // meters has the series of one function, so that calls need not look them up.
 type meters struct {
 	durations [engine.Outcomes]prometheus.Observer
-	active    prometheus.Gauge
+	// firstByte is the histogram of streams, received and sent count bytes.
+	firstByte      prometheus.Observer
+	received, sent prometheus.Counter
+	active, queued prometheus.Gauge
 	// asleep, calling, passing, sending and receiving are the calls that wait.
 	asleep, calling, passing, sending, receiving prometheus.Gauge
 }
 
 func newMeters(function, backend string) *meters {
 	m := &meters{
+		firstByte: firstByte.WithLabelValues(function, backend),
+		received:  requestBytes.WithLabelValues(function, backend),
+		sent:      responseBytes.WithLabelValues(function, backend),
+		queued:    queuedCalls.WithLabelValues(function, backend),
 		active:    activeSandboxes.WithLabelValues(function, backend),
 		asleep:    waitingCalls.WithLabelValues(function, backend, "sleep"),
 		calling:   waitingCalls.WithLabelValues(function, backend, "host_call"),

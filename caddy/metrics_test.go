@@ -127,3 +127,34 @@ func TestMetricsAreRegisteredTwice(t *testing.T) {
 		}
 	}
 }
+
+// Bytes are counted in both directions, of whole bodies and of streams, and so is the time to the head of a stream.
+func TestBytesAreCounted(t *testing.T) {
+	s := newServer(t)
+	name := fmt.Sprint("bytes", time.Now().UnixNano())
+	s.fake.Handle = func(*enginetest.Call) enginetest.Reply { return enginetest.OK("hello") }
+	s.mustLoad(s.simple("name " + name))
+	s.do(s.request("POST", "/", "abc"))
+	next := streaming(s, enginetest.OK("end"), "part")
+	go func() { next <- struct{}{} }()
+	s.get("/")
+	s.fake.Steps = nil
+	readingBodies(s)
+	s.mustLoad(s.cgi("name " + name))
+	res := s.do(s.request("POST", "/", "0123456789"))
+	if res.StatusCode != 200 {
+		t.Errorf("got %d", res.StatusCode)
+	}
+	metrics := s.admin("/metrics").body
+	for _, want := range []string{
+		"gojinn_function_request_bytes_total{LABELS} 13",
+		fmt.Sprintf("gojinn_function_response_bytes_total{LABELS} %d", len("hello")+len("partend")+len(res.body)),
+		"gojinn_stream_first_byte_seconds_count{LABELS} 1",
+		"gojinn_queued_calls{LABELS} 0",
+	} {
+		want = strings.Replace(want, "LABELS", `backend="wasmtime",function="`+name+`"`, 1)
+		if !strings.Contains(metrics, want+"\n") {
+			t.Errorf("the metrics lack %s", want)
+		}
+	}
+}

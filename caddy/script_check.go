@@ -20,7 +20,7 @@ const scriptLoads = 10 * time.Second
 func checkScript(ctx context.Context, f *sharedFunction, config *engine.FunctionConfig, p *positions) error {
 	ctx, cancel := context.WithTimeout(ctx, scriptLoads)
 	defer cancel()
-	if _, err := f.admit(ctx, scriptLoads); err != nil {
+	if _, err := f.admit(ctx, scriptLoads, nil); err != nil {
 		return fmt.Errorf("the script cannot be tried: %w", err)
 	}
 	defer f.leave()

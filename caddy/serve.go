@@ -126,6 +126,15 @@ func (h *Handler) report(r *http.Request, x *exchange, t *traced) {
 	x.stats.publish(r, answer)
 	t.end(answer.Outcome)
 	h.meters.observe(answer.Outcome, x.stats.duration.Seconds(), t)
+	if x.stream.begun {
+		h.meters.firstByte.Observe(x.stream.headAt.Sub(x.stats.arrived).Seconds())
+	}
+	if n := x.stats.received; n > 0 {
+		h.meters.received.Add(float64(n))
+	}
+	if n := x.stream.sent + int64(len(answer.Body)); n > 0 {
+		h.meters.sent.Add(float64(n))
+	}
 }
 
 // logGuest writes what the guest has logged.
@@ -139,6 +148,7 @@ func (h *Handler) logGuest(f *sharedFunction, answer *engine.Answer, t *traced) 
 func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *sharedFunction, x *exchange, t *traced) error {
 	ctx := r.Context()
 	arrived := time.Now()
+	x.stats.arrived = arrived
 	var err error
 	m := f.engine.memory
 	x.answered.memory = m
@@ -151,7 +161,7 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *sharedFunction
 		return h.notCalled(x, arrived, err)
 	}
 
-	if x.stats.queued, err = f.admit(ctx, time.Duration(h.QueueTimeout)); err != nil {
+	if x.stats.queued, err = f.admit(ctx, time.Duration(h.QueueTimeout), h.meters.queued); err != nil {
 		return h.notCalled(x, time.Now().Add(-x.stats.queued), f.notAdmitted(w, ctx, err))
 	}
 	defer f.leave()
@@ -227,6 +237,7 @@ func (h *Handler) readBody(x *exchange, f *sharedFunction, r *http.Request) erro
 	if err != nil {
 		return f.notAdmitted(x.stream.w, r.Context(), err)
 	}
+	x.stats.received = int64(len(x.body.bytes()))
 	return nil
 }
 
@@ -317,9 +328,12 @@ func (x *exchange) done() {
 	exchanges.Put(x)
 }
 
-// callStats are the durations of a call, for placeholders and metrics.
+// callStats are the figures of a call, for placeholders and metrics.
 type callStats struct {
 	queued, duration time.Duration
+	arrived          time.Time
+	// received is how many bytes of the request's body were read.
+	received int64
 }
 
 // published are the stats of the function that ran last for a request, as placeholders show them.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/pauloappbr/gojinn/caddy/internal/engine"
 )
@@ -20,6 +21,8 @@ type stream struct {
 	announced, sent int64
 	// overran says that the guest has written more than that.
 	overran bool
+	// headAt is when the head was sent.
+	headAt time.Time
 }
 
 // Why a stream ends before its guest does, or is cut at its end.
@@ -44,6 +47,7 @@ func (s *stream) take(r *http.Request, event *engine.Event) error {
 			s.announced, _ = strconv.ParseInt(length[0], 10, 64)
 		}
 		s.w.WriteHeader(status)
+		s.headAt = time.Now()
 		s.ctrl, s.begun = http.NewResponseController(s.w), true
 		s.bodiless = r.Method == http.MethodHead || status == http.StatusNoContent ||
 			status == http.StatusResetContent || status == http.StatusNotModified
