@@ -90,8 +90,8 @@ func TestForwardedHeaders(t *testing.T) {
 func TestForwardedHeadersOfTheNextHandler(t *testing.T) {
 	s := newServer(t)
 	s.goOn(engine.Next{})
-	s.mustLoad(nextSite("respond \"{header.X-Forwarded-For}\"", "gojinn {\n module DIR/hello.wasm\n }"))
-	if body := s.get("/", "X-Forwarded-For", "9.9.9.9").body; body != "9.9.9.9" {
+	s.mustLoad(nextSite("route {\n gojinn {\n module DIR/hello.wasm\n }", "respond \"{header.X-Forwarded-For} {http.gojinn.outcome}\"\n }"))
+	if body := s.get("/", "X-Forwarded-For", "9.9.9.9").body; body != "9.9.9.9 ok" {
 		t.Errorf("the next handler got %q", body)
 	}
 }
