@@ -18,8 +18,8 @@ type Warmup struct {
 	Rounds int `json:"rounds"`
 
 	// Sample is the path of the file with the sample request, in the form in which the function reads it from stdin, relative
-	// to the process's working directory. Placeholders that do not depend on a request may be used. Default: a GET of / without
-	// headers and body.
+	// to the process's working directory. Placeholders that do not depend on a request may be used. Default: a POST with
+	// JSON and a GET, in turns.
 	Sample string `json:"sample,omitempty"`
 }
 

@@ -96,9 +96,9 @@ pub trait Contract: Send + Sync + fmt::Debug + 'static {
         self.parse_response(stdout).is_ok()
     }
 
-    /// Sample requests, as a guest reads them that gets the fields in `include`. A snapshot is verified with them if the
-    /// configuration has no sample. The first one is also used to warm up. If there are none, functions of the contract
-    /// start without a snapshot.
+    /// Sample requests, as a guest reads them that gets the fields in `include`. A snapshot is verified with them, and with
+    /// the sample of the configuration, if there is one. If there is none, the first two also warm up. If the contract has
+    /// no samples, its functions start without a snapshot.
     fn samples(&self, include: Fields) -> Vec<Vec<u8>>;
 
     /// Checks a sample request that a user wrote for a function which accepts bodies of at most `max_body` bytes, and

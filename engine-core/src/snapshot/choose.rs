@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::language::{self, Language};
 use super::recorder::{Checkpoint, Recorder};
-use super::samples::samples;
+use super::samples::Samples;
 use super::verify::{Recorded, Times, Verifier};
 use super::worlds::Worlds;
 use super::{SnapshotFacts, SnapshotKind, SnapshotMode, Warmup};
@@ -130,12 +130,12 @@ fn choose(wanted: &Wanted<'_>, facts: &mut SnapshotFacts) -> Result<Candidate, S
     );
     let language = language::of(wanted.loaded, wanted.form)?;
     let sample = wanted.warmup.and_then(|warmup| warmup.sample.as_deref());
-    let samples = samples(wanted.contract, wanted.include, sample);
+    let samples = Samples::new(wanted.contract, wanted.include, sample);
     let worlds = Worlds::now();
     let verifier = Verifier {
         recorder: &recorder,
         worlds,
-        samples: &samples,
+        samples: &samples.all,
         mode: wanted.mode,
     };
 
@@ -167,13 +167,12 @@ fn choose(wanted: &Wanted<'_>, facts: &mut SnapshotFacts) -> Result<Candidate, S
     let chosen = match rounds {
         None => None,
         Some(rounds) => {
-            let warmed = Warming {
+            let warming = Warming {
                 language: &*language,
                 verifier: &verifier,
                 rounds,
-            }
-            .warm(&first, &second, &recorded);
-            match warmed {
+            };
+            match warming.any(&samples.turns(), &first, &second, &recorded) {
                 Ok(warmed) => {
                     facts.stderr.push_str(&warmed.checkpoint.stderr);
                     Some(warmed)
@@ -200,19 +199,39 @@ struct Warming<'a> {
 }
 
 impl Warming<'_> {
+    /// The program, warmed up by the first of `choices` that can be used. `Err` says why the first of all cannot.
+    fn any(
+        &self,
+        choices: &[&[Vec<u8>]],
+        first: &Recorded,
+        second: &Recorded,
+        recorded: &dyn Fn(Checkpoint) -> Result<Recorded, String>,
+    ) -> Result<Recorded, String> {
+        let mut why = None;
+        for turns in choices {
+            match self.warm(turns, first, second, recorded) {
+                Ok(warmed) => return Ok(warmed),
+                Err(wrong) => why = why.or(Some(wrong)),
+            }
+        }
+        Err(why.unwrap_or_else(|| "the contract has no samples".to_owned()))
+    }
+
     /// The warmed program, if it answers as without the warm-up and is not slower. `Err` says why there is none.
     fn warm(
         &self,
+        turns: &[Vec<u8>],
         first: &Recorded,
         second: &Recorded,
         recorded: &dyn Fn(Checkpoint) -> Result<Recorded, String>,
     ) -> Result<Recorded, String> {
         let Self { verifier, .. } = *self;
         let worlds = verifier.worlds;
-        let warm = self.rounds(&first.checkpoint, worlds.first())?;
-        let other = self.rounds(&second.checkpoint, worlds.second())?;
+        let warm = self.rounds(turns, &first.checkpoint, worlds.first())?;
+        let other = self.rounds(turns, &second.checkpoint, worlds.second())?;
         if verifier.mode == SnapshotMode::Auto {
-            let mut again = || self.rounds(&first.checkpoint, worlds.first_at_another_time());
+            let mut again =
+                || self.rounds(turns, &first.checkpoint, worlds.first_at_another_time());
             self.language.warm_up_is_fresh(&warm, &other, &mut again)?;
         }
         let (warm, other) = (recorded(warm)?, recorded(other)?);
@@ -226,24 +245,30 @@ impl Warming<'_> {
         }
     }
 
-    /// Lets the program serve the first sample in each round.
-    fn rounds(&self, from: &Checkpoint, world: World) -> Result<Checkpoint, String> {
-        let Verifier {
-            recorder, samples, ..
-        } = *self.verifier;
-        let sample = samples.first().ok_or("the contract has no samples")?;
+    /// Lets the program serve one of `turns` in each round, and the first of them in the last round.
+    fn rounds(
+        &self,
+        turns: &[Vec<u8>],
+        from: &Checkpoint,
+        world: World,
+    ) -> Result<Checkpoint, String> {
+        let recorder = self.verifier.recorder;
         let mut last: Option<Checkpoint> = None;
         for round in 1..=self.rounds {
             // A garbage collection before the last round empties the program's pools; the last round fills them again,
             // and leaves no more garbage than one request.
             let tidy = round + 1 == self.rounds;
+            let sample = &turns[(self.rounds - round) as usize % turns.len()];
             let world = Worlds::round(world, round);
             let from = last.as_ref().unwrap_or(from);
             let mut next = self.language.round(recorder, from, sample, tidy, world)?;
             if let Some(last) = last {
                 next.asked = last.asked.and(&next.asked);
-                // Every round writes the same as the first.
-                next.stderr = last.stderr;
+                // With the same sample, every round writes the same.
+                next.stderr = match round as usize > turns.len() {
+                    true => last.stderr,
+                    false => last.stderr + &next.stderr,
+                };
             }
             last = Some(next);
         }

@@ -1,7 +1,7 @@
 //! Snapshots that are wrong on purpose, for tests: the verification must refuse each of them.
 
 use super::recorder::{Checkpoint, Recorder};
-use super::samples::samples;
+use super::samples::Samples;
 use super::verify::{Recorded, Verifier};
 use super::worlds::Worlds;
 use super::{SnapshotMode, language};
@@ -96,11 +96,11 @@ pub(crate) fn prove(trial: &Trial<'_>, fault: Fault) -> Result<(), String> {
         Fault::Clock => taken.plan.clock = FIRST_READING,
         Fault::Nothing | Fault::Entry | Fault::Patches => {}
     }
-    let samples = samples(trial.contract, Fields::default(), trial.sample);
+    let samples = Samples::new(trial.contract, Fields::default(), trial.sample);
     let verifier = Verifier {
         recorder: &recorder,
         worlds,
-        samples: &samples,
+        samples: &samples.all,
         mode: SnapshotMode::Auto,
     };
     verifier.start(&taken, &other).map(|_| ())

@@ -33,7 +33,7 @@ impl SnapshotMode {
 pub struct Warmup {
     /// How many, from 1 to [`Warmup::MOST`].
     pub rounds: u32,
-    /// The request, as the contract writes it, with any white space; `None`: a default one, `GET /`. A deployment refuses
+    /// The request, as the contract writes it, with any white space; `None`: those of the contract, in turns. A deployment refuses
     /// a text that is not a request of the function's contract.
     pub sample: Option<Vec<u8>>,
 }
