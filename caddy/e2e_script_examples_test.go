@@ -327,9 +327,23 @@ export default async (request: Request) => {
 	const parsed = Order.safeParse(await request.json());
 	return parsed.success ? Response.json(parsed.data) : Response.json(parsed.error.issues.map((issue) => issue.path.join(".")), { status: 400 });
 };`)
-	// The examples run a package on each backend.
-	for _, backend := range []string{defaultBackend} {
-		s.mustLoad(s.scripts(backend, "", "itty.ts", "zod.ts"))
+	s.module("hono.ts", `import { Hono } from "hono";
+import { html } from "hono/html";
+import { basicAuth } from "hono/basic-auth";
+import { streamSSE } from "hono/streaming";
+const app = new Hono().basePath("/hono");
+app.get("/page/:name", (c) => c.html(html`+"`<p>${c.req.param('name')}</p>`"+`));
+app.use("/private/*", basicAuth({ username: "me", password: "secret" }));
+app.get("/private/x", (c) => c.text("in"));
+app.get("/events", (c) => streamSSE(c, async (stream) => {
+	for (let id = 0; id < 3; id++) {
+		await stream.writeSSE({ data: "tick", event: "time", id: String(id) });
+		await stream.sleep(5);
+	}
+}));
+export default app;`)
+	for _, backend := range backends {
+		s.mustLoad(s.scripts(backend, "", "itty.ts", "zod.ts", "hono.ts"))
 		for _, c := range []struct {
 			method, uri, body string
 			status            int
@@ -340,6 +354,9 @@ export default async (request: Request) => {
 			{"GET", "/itty/error", "", 418, `short and stout`},
 			{"POST", "/itty/echo", `{"x":"ü"}`, 201, `{"x":"ü"}`},
 			{"GET", "/itty/none", "", 404, `404`},
+			{"GET", "/hono/page/%3Cb%3E", "", 200, `<p>&lt;b&gt;</p>`},
+			{"GET", "/hono/private/x", "", 401, "Unauthorized"},
+			{"GET", "/hono/events", "", 200, "event: time\ndata: tick\nid: 1\n\nevent: time\ndata: tick\nid: 2\n\n"},
 			{"POST", "/zod", `{"item":"tea","amount":2,"more":1}`, 200, `{"item":"tea","amount":2}`},
 			{"POST", "/zod", `{"item":"","amount":0.5,"mail":"x"}`, 400, `["item","amount","mail"]`},
 		} {
