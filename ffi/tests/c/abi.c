@@ -1,7 +1,7 @@
-/* Tests the whole ABI from C, with only the header: abi <hello.wasm>
+/* Tests the whole ABI from C, with only the header: abi <hello.wasm> <cgi.wasm>
  *
  * For every backend of the build it makes an engine, deploys, calls, cancels and frees. run.sh runs it plain, under ASAN and
- * under Valgrind. hello.wasm is guests/c/hello. */
+ * under Valgrind. The modules are guests/c/hello and guests/c/cgi. */
 #include "gojinn.h"
 
 #include <pthread.h>
@@ -84,16 +84,20 @@ static void string(struct bytes *out, const char *text) {
     out->len += strlen(text);
 }
 
-/* GET /from-c with one header, and no per-request values. */
-static struct bytes head(void) {
+/* A request with one header, and no per-request values. */
+static struct bytes head_with(const char *method, const char *uri, const char *header, const char *value) {
     struct bytes head = {malloc(4096), 0};
-    const char *fields[] = {"GET", "/from-c", "trace-c", "", "", "http", "localhost", "HTTP/1.1", "/from-c"};
+    const char *fields[] = {method, uri, "trace-c", "", "", "http", "localhost", "HTTP/1.1", uri};
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) string(&head, fields[i]);
     number(&head, 1);
-    string(&head, "Accept");
-    string(&head, "*/*");
+    string(&head, header);
+    string(&head, value);
     number(&head, 0);
     return head;
+}
+
+static struct bytes head(void) {
+    return head_with("GET", "/from-c", "Accept", "*/*");
 }
 
 static int32_t code_of(gojinn_error *error, const char *part) {
@@ -264,6 +268,56 @@ static void waits(gojinn_engine *engine, gojinn_function *asks) {
     free(request.at);
 }
 
+/* Bodies that come in parts, in both directions, and calls that are dropped in the middle of them. */
+static void streams(gojinn_engine *engine, gojinn_function *cgi) {
+    uint8_t out[4096];
+    gojinn_answer answer;
+    gojinn_event event;
+    gojinn_rest *rest = NULL;
+
+    /* A body that arrives in two parts. */
+    struct bytes request = head_with("POST", "/count", "Content-Length", "10");
+    const uint8_t *body = (const uint8_t *)"0123456789";
+    uint64_t call = new_call(engine);
+    CHECK(gojinn_function_call(cgi, call, request.at, request.len, NULL, 0, out, sizeof out, &answer, &event, &rest) == GOJINN_WAITING);
+    CHECK(rest == NULL && event.kind == 5 && event.status == 0 && event.until_ns == UINT64_MAX);
+    CHECK(gojinn_call_resume(engine, call, 0, body, 5, out, sizeof out, &answer, &event, &rest) == GOJINN_WAITING);
+    CHECK(rest == NULL && event.kind == 5);
+    CHECK(gojinn_call_resume(engine, call, 1, body + 5, 5, out, sizeof out, &answer, &event, &rest) == GOJINN_OK);
+    CHECK(rest == NULL && answer.outcome == 0 && answer.status == 200 && !answer.is_rest && answer.body_len == 3);
+    CHECK(memcmp(out + answer.headers_len + answer.reason_len + answer.logs_len, "10\n", 3) == 0);
+
+    /* One that is not read any more. */
+    for (int i = 0; i < 20; i++) {
+        call = new_call(engine);
+        CHECK(gojinn_function_call(cgi, call, request.at, request.len, body, 3, out, sizeof out, &answer, &event, &rest) == GOJINN_WAITING);
+        CHECK(rest == NULL && event.kind == 5);
+        gojinn_call_drop(engine, call);
+    }
+    free(request.at);
+
+    /* A response that comes in two parts; then one of which the client takes the first only. */
+    request = head_with("GET", "/events?2", "Accept", "text/event-stream");
+    for (int i = 0; i < 20; i++) {
+        call = new_call(engine);
+        CHECK(gojinn_function_call(cgi, call, request.at, request.len, NULL, 0, out, sizeof out, &answer, &event, &rest) == GOJINN_WAITING);
+        CHECK(rest == NULL && event.kind == 1 && event.status == 200 && event.headers == 1 && event.output_len == 9);
+        CHECK(memcmp(out + event.headers_len, "data: 1\n\n", 9) == 0);
+        if (i > 0) {
+            gojinn_call_drop(engine, call);
+            continue;
+        }
+        int32_t code = GOJINN_WAITING;
+        while (code == GOJINN_WAITING) {
+            usleep(event.until_ns / 1000 + 1);
+            code = gojinn_call_resume(engine, call, 0, NULL, 0, out, sizeof out, &answer, &event, &rest);
+        }
+        CHECK(code == GOJINN_OK && rest == NULL && answer.outcome == 0 && answer.is_rest && answer.body_len == 9);
+        CHECK(memcmp(out + answer.headers_len + answer.reason_len + answer.logs_len, "data: 2\n\n", 9) == 0);
+    }
+    free(request.at);
+}
+
 static void refusals(gojinn_engine *engine) {
     gojinn_engine *no_engine = NULL;
     gojinn_function *none = NULL;
@@ -350,13 +404,15 @@ static void memory(const uint8_t *wasm, size_t len) {
     struct bytes request = head();
     uint8_t out[4096];
     gojinn_answer answer;
+    gojinn_event event;
     gojinn_rest *rest = NULL;
 
     CHECK(gojinn_memory_take(engine, 33554432) == GOJINN_OK);
     CHECK(gojinn_memory_take(engine, 1) == GOJINN_REJECTED);
     for (int full = 1; full >= 0; full--) {
         uint64_t call = new_call(engine);
-        int32_t code = gojinn_function_call(hello, call, request.at, request.len, NULL, 0, out, sizeof out, &answer, &rest);
+        int32_t code = gojinn_function_call(hello, call, request.at, request.len, NULL, 0, out, sizeof out, &answer, &event,
+                                            &rest);
         CHECK(code == GOJINN_OK && rest == NULL && answer.held == 0);
         CHECK(full ? answer.outcome == 5 && answer.status == 503 : answer.outcome == 0);
         gojinn_memory_give(engine, UINT64_MAX); /* more than was taken: all of it */
@@ -391,9 +447,9 @@ static void caches(const uint8_t *wasm, size_t len) {
 }
 
 int main(int argc, char **argv) {
-    CHECK(argc == 2);
+    CHECK(argc == 3);
     CHECK(gojinn_abi_version() == GOJINN_ABI_VERSION);
-    struct bytes wasm = read_file(argv[1]);
+    struct bytes wasm = read_file(argv[1]), cgi_wasm = read_file(argv[2]);
     const char *backends[] = {"wasmtime", "wasmer", "wasmi"};
     for (size_t i = 0; i < sizeof backends / sizeof *backends; i++) {
         char config[128];
@@ -409,6 +465,9 @@ int main(int argc, char **argv) {
         gojinn_function *asks = deploy(engine, ASKS, sizeof ASKS, "{\"name\":\"asks\"}");
         waits(engine, asks);
         gojinn_function_free(asks);
+        gojinn_function *cgi = deploy(engine, cgi_wasm.at, cgi_wasm.len, "{\"name\":\"cgi\",\"contract\":\"cgi\"}");
+        streams(engine, cgi);
+        gojinn_function_free(cgi);
         gojinn_function_free(spin);
         gojinn_function_free(hasty);
         gojinn_engine_free(engine); /* its last function keeps it alive */
@@ -418,5 +477,6 @@ int main(int argc, char **argv) {
     memory(wasm.at, wasm.len);
     caches(wasm.at, wasm.len);
     free(wasm.at);
+    free(cgi_wasm.at);
     return 0;
 }

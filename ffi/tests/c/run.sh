@@ -3,7 +3,8 @@
 set -euo pipefail
 prefix=$1
 here=$(cd "$(dirname "$0")" && pwd)
-hello=$here/../../../guests/c/hello/hello.wasm
+guests=$here/../../../guests/c
+modules=("$guests/hello/hello.wasm" "$guests/cgi/cgi.wasm")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
@@ -13,7 +14,7 @@ build() { "$cc" -std=c11 -Wall -Wextra -Werror -D_DEFAULT_SOURCE -g "$@" "$here/
 
 echo "== plain"
 build
-"$work/abi" "$hello"
+"$work/abi" "${modules[@]}"
 if nm -g --defined-only "$prefix/lib/libgojinn.a" | awk 'NF == 3 { print $3 }' | grep -v '^gojinn_'; then
     echo "the library exports symbols other than gojinn_*" >&2
     exit 1
@@ -33,7 +34,7 @@ build -fsanitize=address -fno-omit-frame-pointer
 nm "$work/abi" > "$work/symbols"
 grep -q __asan_init "$work/symbols" || { echo "ASAN is not in the program" >&2; exit 1; }
 # The engines' own handlers answer SIGSEGV: that is how guests trap.
-ASAN_OPTIONS=handle_segv=0:handle_sigill=0:handle_sigfpe=0:detect_leaks=1 "$work/abi" "$hello"
+ASAN_OPTIONS=handle_segv=0:handle_sigill=0:handle_sigfpe=0:detect_leaks=1 "$work/abi" "${modules[@]}"
 
 echo "== Valgrind"
 if command -v valgrind >/dev/null 2>&1; then
@@ -42,7 +43,7 @@ if command -v valgrind >/dev/null 2>&1; then
     # optimised Rust compares padding it then ignores. Fair scheduling: the thread that cancels must get its turn.
     valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite --show-leak-kinds=definite --undef-value-errors=no \
         --fair-sched=yes \
-        "$work/abi" "$hello"
+        "$work/abi" "${modules[@]}"
 else
     echo "skipped: no valgrind (Debian: apt-get install valgrind)"
 fi
