@@ -11,6 +11,7 @@ mod call;
 mod config;
 mod deploy;
 mod function;
+mod judge;
 mod metrics;
 mod shared;
 mod suspended;
