@@ -95,7 +95,8 @@ func testSnapshots(t *testing.T, backend, module string) {
 		{"off", fixed + "snapshot off", "none", ""},
 		{"auto", fixed, "parked", ""},
 		{"on", fixed + "snapshot on", "parked", ""},
-		{"warm", fixed + "warmup 3", "warmed", ""},
+		{"warm", fixed + "warmup 3", "warmed",
+			`{"id":1,"name":"sample","active":true,"price":9.5,"tags":["a","b"],"owner":{"name":"sample"}}`}, // the default sample's
 		{"sample", fixed + "warmup 3 DIR/sample.json", "warmed", "the sample"},
 		{"on-sample", fixed + "snapshot on\nwarmup 1 DIR/sample.json", "warmed", "the sample"},
 		{"per-request", "env TENANT {http.request.header.X-Who}", "none", ""},
