@@ -64,6 +64,7 @@ fn may_stream(object: &[u8]) -> bool {
 /// The same request gives the same bytes, whatever the order of its headers:
 /// - keys in the order `method`, `uri`, `headers`, `body`, (`body_base64`,) `trace_id`, and then those of
 ///   `remote_addr`, `client_ip`, `scheme`, `host`, `proto`, `original_uri` that are in `include` and not empty;
+///   `original_uri` also if it is not the same as `uri`;
 /// - header names in Go's canonical form and sorted, values of one name in their order; `Host` from the request.
 ///   `Proxy`, hop-by-hop headers, those that `Connection` names, and those with invalid names are left out. If
 ///   `Connection` names `Host` or `X-Forwarded-*`, that has no effect;

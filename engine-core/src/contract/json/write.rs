@@ -30,7 +30,9 @@ pub(super) fn request(out: &mut Vec<u8>, request: &Request<'_>, include: Fields)
     value(out, request.trace_id);
     for field in Field::ALL {
         let bytes = request.field(field);
-        if !include.contains(field) || bytes.is_empty() {
+        // Without it, a guest behind a rewrite could not know what its client asked for.
+        let is_rewritten = field == Field::OriginalUri && bytes != request.uri;
+        if !(include.contains(field) || is_rewritten) || bytes.is_empty() {
             continue;
         }
         out.extend_from_slice(b",\"");

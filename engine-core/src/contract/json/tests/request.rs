@@ -80,11 +80,12 @@ fn a_request_has_the_fields_that_are_included() {
         scheme: b"https",
         host: b"example.org",
         proto: b"HTTP/2.0",
+        uri: b"/old",
         original_uri: b"/old",
         ..Request::default()
     };
     let five =
-        r#"{"method":"","uri":"","headers":{"Host":["example.org"]},"body":"","trace_id":"t""#;
+        r#"{"method":"","uri":"/old","headers":{"Host":["example.org"]},"body":"","trace_id":"t""#;
     let expected = |more: &str| format!("{five}{more}}}\n");
     assert_eq!(written_with(&request, Fields::default()), expected(""));
     for (field, more) in [
@@ -101,6 +102,19 @@ fn a_request_has_the_fields_that_are_included() {
     let two = Fields::from_iter([Field::Proto, Field::ClientIp]);
     let more = r#","client_ip":"203.0.113.7","proto":"HTTP/2.0""#;
     assert_eq!(written_with(&request, two), expected(more));
+
+    // The URI before a rewrite is there without being included.
+    let rewritten = Request {
+        original_uri: b"/older",
+        ..request.clone()
+    };
+    let more = r#","original_uri":"/older""#;
+    assert_eq!(written_with(&rewritten, Fields::default()), expected(more));
+    let unknown = Request {
+        original_uri: b"",
+        ..request
+    };
+    assert_eq!(written_with(&unknown, Fields::default()), expected(""));
 }
 
 #[test]
