@@ -152,13 +152,15 @@ func TestBodiesBeyondTheirShare(t *testing.T) {
 	if err := bodies[7].load(t.Context(), time.Millisecond, m); !errors.Is(err, errMemoryFull) {
 		t.Errorf("got %v, want that memory is full", err)
 	}
+	gone := make(chan struct{})
 	go func() {
-		time.Sleep(5 * time.Millisecond)
+		defer close(gone)
 		bodies[0].done()
 	}()
 	if err := bodies[7].load(t.Context(), time.Minute, m); err != nil || string(bodies[7].bytes()) != want {
 		t.Errorf("after another body was gone: %d bytes, %v", len(bodies[7].bytes()), err)
 	}
+	<-gone
 	for i := range bodies {
 		bodies[i].done()
 	}

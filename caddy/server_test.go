@@ -40,7 +40,11 @@ type server struct {
 // newServer makes a directory with one module, hello.wasm, and replaces the engine by a fake.
 func newServer(t testing.TB) *server {
 	t.Helper()
-	s := &server{t: t, fake: &enginetest.Fake{}, dir: t.TempDir(), addr: freeAddr(t), adminAddr: freeAddr(t)}
+	s := &server{t: t, fake: &enginetest.Fake{}, dir: t.TempDir(), addr: freeAddr(t)}
+	// An address that is free may be the one before. Caddy would share it, since it lets sockets share ports.
+	for s.adminAddr = freeAddr(t); s.adminAddr == s.addr; {
+		s.adminAddr = freeAddr(t)
+	}
 	s.httpClient = newClient()
 	s.module("hello.wasm", "\x00asm hello")
 	newEngine = s.fake.New
