@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
+use super::bad_output::Excerpt;
+
 /// The maximum number of headers of one response, counted as they are sent: each value of a name counts.
 pub const MAX_HEADERS: usize = 256;
 
@@ -102,6 +104,47 @@ pub(super) fn is_hop_by_hop(name: &[u8]) -> bool {
 /// Whether only the server can set the header with this canonical name.
 pub(super) fn is_framing(name: &[u8]) -> bool {
     name == b"Content-Length" || is_hop_by_hop(name)
+}
+
+/// The headers of a response: (canonical name, value).
+pub(super) type Headers<'a> = Vec<(Cow<'a, str>, Cow<'a, [u8]>)>;
+
+/// Removes the headers that only the server can set, by `is_the_servers`, and those that `Connection` names. All hop-by-hop headers
+/// must be the server's.
+pub(super) fn remove_servers(headers: &mut Headers<'_>, is_the_servers: fn(&[u8]) -> bool) {
+    if !headers
+        .iter()
+        .any(|(name, _)| is_the_servers(name.as_bytes()))
+    {
+        return;
+    }
+    let connection: Vec<_> = headers
+        .iter()
+        .filter(|(name, _)| name == "Connection")
+        .map(|(_, value)| value.clone())
+        .collect();
+    let named = NamedByConnection::new(connection.iter().map(|value| &**value));
+    headers
+        .retain(|(name, _)| !is_the_servers(name.as_bytes()) && !named.contains(name.as_bytes()));
+}
+
+/// Checks the value of the header `name`. The error says what is wrong with it.
+pub(super) fn check_value(name: &str, value: &[u8]) -> Result<(), String> {
+    match illegal_in_value(value) {
+        None => Ok(()),
+        Some(byte) => Err(format!(
+            "the value of header {} contains the byte {byte:#04x}; a header is one line without control characters",
+            Excerpt(name)
+        )),
+    }
+}
+
+/// What a response is refused for that has more headers than it may have, or larger ones.
+pub(super) fn too_many(what: &str) -> String {
+    format!(
+        "the response has more than {MAX_HEADERS} {what}, or more than {} KiB of them; send fewer",
+        MAX_HEADER_BYTES / 1024
+    )
 }
 
 /// The first byte of `value` that a header value may not contain: a control character other than the tab.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::contract::bad_output::Excerpt;
-use crate::contract::headers::{self, MAX_HEADER_BYTES, MAX_HEADERS, NamedByConnection};
+use crate::contract::headers::{self, Headers, MAX_HEADER_BYTES, MAX_HEADERS};
 use crate::contract::{BadOutput, Response};
 
 /// The status of a response that has `Location` and no status.
@@ -57,10 +57,12 @@ pub(super) fn parse(stdout: &[u8]) -> Result<Response<'_>, BadOutput> {
     } else {
         &stdout[at..]
     };
+    // The length of the body is the program's.
+    headers::remove_servers(&mut fields.list, headers::is_hop_by_hop);
     Ok(Response {
         status,
         names_status,
-        headers: fields.without_connection(),
+        headers: fields.list,
         body: Cow::Borrowed(body),
         streams: true,
         next: None,
@@ -96,15 +98,7 @@ fn field(line: &[u8], at: usize) -> Result<(Cow<'_, str>, &[u8]), BadOutput> {
         BadOutput::at(at, format!("{} is not a valid header name", Excerpt(&name)))
     })?;
     let value = line[colon + 1..].trim_ascii();
-    if let Some(byte) = headers::illegal_in_value(value) {
-        return Err(BadOutput::at(
-            at,
-            format!(
-                "the value of header {} contains the byte {byte:#04x}; a header is one line without control characters",
-                Excerpt(&name)
-            ),
-        ));
-    }
+    headers::check_value(&name, value).map_err(|why| BadOutput::at(at, why))?;
     Ok((name, value))
 }
 
@@ -132,7 +126,7 @@ fn parse_status(value: &[u8], at: usize) -> Result<u16, BadOutput> {
 /// The fields so far. Those of one name are next to each other.
 #[derive(Default)]
 struct Fields<'a> {
-    list: Vec<(Cow<'a, str>, Cow<'a, [u8]>)>,
+    list: Headers<'a>,
     bytes: usize,
 }
 
@@ -140,13 +134,7 @@ impl<'a> Fields<'a> {
     fn add(&mut self, name: Cow<'a, str>, value: &'a [u8], at: usize) -> Result<(), BadOutput> {
         self.bytes += name.len() + value.len();
         if self.list.len() == MAX_HEADERS || self.bytes > MAX_HEADER_BYTES {
-            return Err(BadOutput::at(
-                at,
-                format!(
-                    "the response has more than {MAX_HEADERS} headers, or more than {} KiB of them; send fewer",
-                    MAX_HEADER_BYTES / 1024
-                ),
-            ));
+            return Err(BadOutput::at(at, headers::too_many("headers")));
         }
         if name == "Content-Length" {
             let length = std::str::from_utf8(value).ok();
@@ -168,20 +156,5 @@ impl<'a> Fields<'a> {
         let place = last.map_or(self.list.len(), |last| last + 1);
         self.list.insert(place, (name, Cow::Borrowed(value)));
         Ok(())
-    }
-
-    /// All but those about the connection, which are the server's. The length of the body is the program's.
-    fn without_connection(self) -> Vec<(Cow<'a, str>, Cow<'a, [u8]>)> {
-        let mut list = self.list;
-        let connection: Vec<_> = list
-            .iter()
-            .filter(|(name, _)| name == "Connection")
-            .map(|(_, value)| value.clone())
-            .collect();
-        let named = NamedByConnection::new(connection.iter().map(|value| &**value));
-        list.retain(|(name, _)| {
-            !headers::is_hop_by_hop(name.as_bytes()) && !named.contains(name.as_bytes())
-        });
-        list
     }
 }

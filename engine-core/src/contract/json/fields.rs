@@ -3,11 +3,9 @@
 use std::borrow::Cow;
 
 use super::super::bad_output::Excerpt;
-use super::super::headers::{self, MAX_HEADER_BYTES, MAX_HEADERS, NamedByConnection};
+use super::super::headers::{self, Headers, MAX_HEADER_BYTES, MAX_HEADERS};
 use super::super::{BadOutput, HeaderChanges, stand_in};
 use super::reader::Reader;
-
-type Headers<'a> = Vec<(Cow<'a, str>, Cow<'a, [u8]>)>;
 
 /// Takes an object of header fields, the value of the key `key`. Names with `null` or an empty array are in `delete`. An
 /// answer does not send them, but they may not occur twice in it either.
@@ -68,7 +66,7 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, key: &str) -> Result<HeaderChang
         valueless.push(name);
         Ok(())
     })?;
-    remove_framing(&mut headers);
+    headers::remove_servers(&mut headers, headers::is_framing);
     valueless.retain(|name| !headers::is_framing(name.as_bytes()));
     Ok(HeaderChanges {
         set: headers,
@@ -90,15 +88,7 @@ fn read_header_value<'a>(reader: &mut Reader<'a>, name: &str) -> Result<Cow<'a, 
         ));
     }
     let value = reader.string()?.decode()?;
-    if let Some(byte) = headers::illegal_in_value(value.as_bytes()) {
-        return Err(BadOutput::at(
-            at,
-            format!(
-                "the value of header {} contains the byte {byte:#04x}; a header is one line without control characters",
-                Excerpt(name)
-            ),
-        ));
-    }
+    headers::check_value(name, value.as_bytes()).map_err(|why| BadOutput::at(at, why))?;
     Ok(stand_in::to_bytes(headers::trimmed(value)))
 }
 
@@ -125,32 +115,6 @@ impl Size {
         if self.count <= MAX_HEADERS && self.bytes <= MAX_HEADER_BYTES {
             return Ok(());
         }
-        Err(BadOutput::at(
-            reader.at(),
-            format!(
-                "the response has more than {MAX_HEADERS} {}, or more than {} KiB of them; send fewer",
-                self.what,
-                MAX_HEADER_BYTES / 1024
-            ),
-        ))
+        Err(BadOutput::at(reader.at(), headers::too_many(self.what)))
     }
-}
-
-/// Removes headers that only the server can set: those about the framing of the body and about the connection.
-fn remove_framing(headers: &mut Headers<'_>) {
-    if !headers
-        .iter()
-        .any(|(name, _)| headers::is_framing(name.as_bytes()))
-    {
-        return;
-    }
-    let connection: Vec<_> = headers
-        .iter()
-        .filter(|(name, _)| name == "Connection")
-        .map(|(_, value)| value.clone())
-        .collect();
-    let named = NamedByConnection::new(connection.iter().map(|value| &**value));
-    headers.retain(|(name, _)| {
-        !headers::is_framing(name.as_bytes()) && !named.contains(name.as_bytes())
-    });
 }
