@@ -169,9 +169,7 @@ impl Shared {
             self.free.fetch_add(surplus, Ordering::Relaxed);
         }
     }
-}
 
-impl Shared {
     /// Pays debt with up to `bytes`, and returns how many that were.
     fn pay(&self, bytes: u64) -> u64 {
         if self.debt.load(Ordering::Relaxed) == 0 {

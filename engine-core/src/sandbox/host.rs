@@ -59,8 +59,9 @@ impl Program {
     pub(crate) fn with_variables(&self, mut variables: Vec<(String, Vec<u8>)>) -> Self {
         variables.retain(|(name, _)| !self.env.iter().any(|(own, _)| own == name));
         Self {
+            args: self.args.clone(),
             env: [self.env.as_slice(), &variables].concat(),
-            ..self.clone()
+            data: self.data.clone(),
         }
     }
 }

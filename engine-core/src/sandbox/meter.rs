@@ -9,7 +9,7 @@ const ELEMENT: u64 = 16;
 
 /// The limits of a sandbox and its share of the engine's memory. A backend asks it before memory or tables grow.
 ///
-/// What the sandbox starts with is taken by whoever makes the sandbox; growth is taken here.
+/// The call takes what the sandbox starts with. Growth is taken here.
 #[derive(Debug)]
 pub struct Meter {
     used: MemoryUse,
