@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -163,7 +164,7 @@ func (h *Handler) cgiVariables(r *http.Request) []header {
 	if !ok {
 		return variables
 	}
-	if root := repl.ReplaceAll("{http.vars.root}", ""); root != "" {
+	if root, _ := repl.GetString("http.vars.root"); root != "" {
 		if absolute, err := filepath.Abs(root); err == nil {
 			root = absolute
 		}
@@ -175,7 +176,7 @@ func (h *Handler) cgiVariables(r *http.Request) []header {
 			variables = append(variables, header{":cgi:PATH_TRANSLATED", caddyhttp.SanitizedPathJoin(root, info)})
 		}
 	}
-	if user := repl.ReplaceAll("{http.auth.user.id}", ""); user != "" {
+	if user, _ := repl.GetString("http.auth.user.id"); user != "" {
 		variables = append(variables, header{":cgi:REMOTE_USER", user})
 		if kind, _, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok {
 			variables = append(variables, header{":cgi:AUTH_TYPE", kind})
@@ -184,11 +185,11 @@ func (h *Handler) cgiVariables(r *http.Request) []header {
 	return variables
 }
 
-// serverSoftware is the value of SERVER_SOFTWARE.
-func serverSoftware() string {
+// serverSoftware is the value of SERVER_SOFTWARE. Caddy reads the information of the whole build to find its version.
+var serverSoftware = sync.OnceValue(func() string {
 	version, _ := caddy.Version()
 	return "Caddy/" + version
-}
+})
 
 // strippedPrefix returns what handle_path or `uri strip_prefix` has removed from the path, without a slash at its end.
 func strippedPrefix(r *http.Request) string {

@@ -109,6 +109,17 @@ func (s *server) othersAreServed(t *testing.T) {
 	}
 }
 
+// wholeResponse reads a response on a raw connection to its end.
+func wholeResponse(t *testing.T, conn net.Conn) (status int, body string, err error) {
+	t.Helper()
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(res.Body)
+	return res.StatusCode, string(text), err
+}
+
 // Uploads that stall before their ends take their share, whatever they are, and are answered if they go on.
 func TestStalledUploadsAreBounded(t *testing.T) {
 	const uploads, size = 40, 9_990_000
@@ -139,12 +150,8 @@ func TestStalledUploadsAreBounded(t *testing.T) {
 		if _, err := conn.Write(body[:1]); err != nil {
 			t.Fatal(err)
 		}
-		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := io.ReadAll(res.Body); res.StatusCode != 200 || err != nil || string(got) != "got it" {
-			t.Errorf("upload %d: got %d %q, %v", i, res.StatusCode, got, err)
+		if status, got, err := wholeResponse(t, conn); status != 200 || err != nil || got != "got it" {
+			t.Errorf("upload %d: got %d %q, %v", i, status, got, err)
 		}
 	}
 	s.emptied(t)
@@ -205,12 +212,8 @@ func TestAnswersThatAreNotReadAreBounded(t *testing.T) {
 			conn.Close()
 			continue
 		}
-		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := io.ReadAll(res.Body); res.StatusCode != 200 || err != nil || len(got) != longAnswer {
-			t.Errorf("answer %d: got %d, %d bytes, %v", i, res.StatusCode, len(got), err)
+		if status, got, err := wholeResponse(t, conn); status != 200 || err != nil || len(got) != longAnswer {
+			t.Errorf("answer %d: got %d, %d bytes, %v", i, status, len(got), err)
 		}
 	}
 	s.emptied(t)

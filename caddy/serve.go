@@ -102,19 +102,21 @@ func (h *Handler) endStream(r *http.Request, f *sharedFunction, x *exchange, t *
 	h.report(r, x, t)
 	h.logGuest(f, answer, t)
 	// For the log: no error page can be sent any more.
+	logCut := func(why error) {
+		h.logger.Error("the stream of a function was cut",
+			zap.String("function", f.info.Name), zap.String("trace_id", t.id), zap.Error(why))
+	}
 	switch failed := (caddyhttp.HandlerError{}); {
 	case err == nil && answer.Outcome == engine.OutcomeOK:
 	case err == nil:
 		_ = h.refuse(f, answer, t)
 	case errors.As(err, &failed) && failed.StatusCode == statusClientGone:
 	default:
-		h.logger.Error("the stream of a function was cut",
-			zap.String("function", f.info.Name), zap.String("trace_id", t.id), zap.Error(err))
+		logCut(err)
 	}
 	err = x.stream.end(answer)
 	if errors.Is(err, errLength) {
-		h.logger.Error("the stream of a function was cut",
-			zap.String("function", f.info.Name), zap.String("trace_id", t.id), zap.Error(err))
+		logCut(err)
 		panic(http.ErrAbortHandler)
 	}
 	return err
