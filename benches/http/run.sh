@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Benchmarks a whole Caddy: compares functions with `respond`, and Go functions (plain, parked, warmed) with `reverse_proxy` to a
 # native Go daemon, in one run. `next` in front of `respond` is compared with `respond`, and a guest of http-wasm with the same
-# guest in a Caddy whose handler is the library of Traefik (pooled/).
+# guest in a Caddy whose handler is the library of Traefik (pooled/). There the Go function runs on wazero, too, with an instance
+# for each request.
 #
 #     benches/http/run.sh [--rounds N] [--seconds S] [--quick] [--only PATTERN] [--profile] [--write]
 #
@@ -53,7 +54,7 @@ router=$(cd benches/http/pooled && go list -m -f '{{.Dir}}' github.com/http-wasm
 # expected ones byte for byte. Behind `next-*` and `router-*` is the handler of `respond`; the guest of `answers-*` is that of
 # `router-*`, which answers itself. `*-pooled` are in the other Caddy.
 routes=(respond c-wasmtime rust-wasmtime go-plain-wasmtime go-parked-wasmtime go-warmed-wasmtime go-looping-wasmtime proxy)
-routes+=(next-c-wasmtime router-wasmtime router-pooled answers-wasmtime answers-pooled respond-pooled)
+routes+=(next-c-wasmtime router-wasmtime router-pooled answers-wasmtime answers-pooled respond-pooled go-wazero)
 # These guests are built only if wabt is installed.
 [ ! -f guests/build/wat-hello.wasm ] || routes+=(wat-wasmtime)
 [ ! -f guests/build/wat-next.wasm ] || routes+=(next-wat-wasmtime)
@@ -101,7 +102,7 @@ url() {
     case $1 in
         # The guest of http-wasm lets paths below /host go on.
         router-pooled) echo "http://127.0.0.1:$pooled_port/host/$1" ;;
-        answers-pooled | respond-pooled) echo "http://127.0.0.1:$pooled_port/$1" ;;
+        answers-pooled | respond-pooled | go-wazero) echo "http://127.0.0.1:$pooled_port/$1" ;;
         router-*) echo "http://127.0.0.1:$port/host/$1" ;;
         *) echo "http://127.0.0.1:$port/$1" ;;
     esac
@@ -122,7 +123,7 @@ END
     echo "http://127.0.0.1:$port {"
     for route in "${routes[@]}"; do
         path=$(url "$route")
-        case $route in *-pooled) continue ;; esac
+        case $route in *-pooled | go-wazero) continue ;; esac
         echo "	handle /${path#http://*/} {"
         echo "		route {"
         case $route in
@@ -148,10 +149,13 @@ END
     for route in "${routes[@]}"; do
         path=$(url "$route")
         case $route in
-            *-pooled)
+            *-pooled | go-wazero)
                 echo "	handle /${path#http://*/} {"
                 echo "		route {"
-                [ "$route" = respond-pooled ] || echo "		http_wasm_pooled * $router"
+                case $route in
+                    go-wazero) echo "		wazero_instances * $(guest_file "$route")" ;;
+                    router-* | answers-*) echo "		http_wasm_pooled * $router" ;;
+                esac
                 echo "		$respond"
                 echo "		}"
                 echo "	}"
@@ -250,7 +254,7 @@ awk -v goals="$out/http-goals.md" '
     END {
         print "| route | req/s | of `respond` | of `proxy` | of `respond` by CPU | p50 | p99 | CPU per request |"
         print "|---|--:|--:|--:|--:|--:|--:|--:|"
-        order = "respond wat-wasmtime c-wasmtime rust-wasmtime go-plain-wasmtime go-parked-wasmtime go-warmed-wasmtime go-looping-wasmtime c-wasmer rust-wasmer go-parked-wasmer go-warmed-wasmer c-wasmi rust-wasmi go-parked-wasmi go-warmed-wasmi proxy next-wat-wasmtime next-c-wasmtime router-wasmtime answers-wasmtime next-c-wasmer router-wasmer next-c-wasmi router-wasmi router-pooled answers-pooled respond-pooled"
+        order = "respond wat-wasmtime c-wasmtime rust-wasmtime go-plain-wasmtime go-parked-wasmtime go-warmed-wasmtime go-looping-wasmtime c-wasmer rust-wasmer go-parked-wasmer go-warmed-wasmer c-wasmi rust-wasmi go-parked-wasmi go-warmed-wasmi proxy next-wat-wasmtime next-c-wasmtime router-wasmtime answers-wasmtime next-c-wasmer router-wasmer next-c-wasmi router-wasmi router-pooled answers-pooled respond-pooled go-wazero"
         count = split(order, names, " ")
         for (n = 1; n <= count; n++) {
             route = names[n]
@@ -267,6 +271,7 @@ awk -v goals="$out/http-goals.md" '
         goal("next-wat-wasmtime", "respond", 0.6)
         goal("router-wasmtime", "router-pooled", 2); goal("answers-wasmtime", "answers-pooled", 2)
         goal("go-parked-wasmtime", "proxy", 0.45); goal("go-warmed-wasmtime", "proxy", 1.1); goal("go-looping-wasmtime", "proxy", 1.1)
+        goal("go-parked-wasmtime", "go-wazero", 25); goal("go-warmed-wasmtime", "go-wazero", 60)
     }' "$work/samples" | tee "$out/http.md"
 echo
 cat "$out/http-goals.md"

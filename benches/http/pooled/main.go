@@ -1,7 +1,9 @@
-// Pooled is a Caddy with one more handler, which runs guests of http-wasm as Traefik does: on http-wasm-host-go and wazero, with
-// instances that are kept in a pool and used again for the next request, as they are.
+// Pooled is a Caddy with two more handlers. One runs guests of http-wasm as Traefik does: on http-wasm-host-go and wazero, with
+// instances that are kept in a pool and used again for the next request, as they are. The other runs functions on wazero in an
+// instance for each request.
 //
 //	http_wasm_pooled * router.wasm
+//	wazero_instances * hello.wasm
 package main
 
 import (
@@ -20,6 +22,9 @@ func main() {
 	caddy.RegisterModule(&pooled{})
 	httpcaddyfile.RegisterHandlerDirective("http_wasm_pooled", parse)
 	httpcaddyfile.RegisterDirectiveOrder("http_wasm_pooled", httpcaddyfile.Before, "reverse_proxy")
+	caddy.RegisterModule(&instances{})
+	httpcaddyfile.RegisterHandlerDirective("wazero_instances", parseInstances)
+	httpcaddyfile.RegisterDirectiveOrder("wazero_instances", httpcaddyfile.Before, "reverse_proxy")
 	caddycmd.Main()
 }
 
