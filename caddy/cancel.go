@@ -40,8 +40,11 @@ func (c *canceller) begin(ctx context.Context, e engine.Engine, id engine.CallID
 	}
 }
 
-// end ends what begin has begun: the call is not cancelled any more.
+// end ends what begin has begun, if it has: the call is not cancelled any more.
 func (c *canceller) end() {
+	if c.timer == nil {
+		return
+	}
 	c.timer.Stop()
 	c.mu.Lock()
 	stop := c.stop

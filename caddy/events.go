@@ -16,6 +16,8 @@ func (h *Handler) run(ctx context.Context, f *sharedFunction, x *exchange, id en
 		f.engine.FreeCall(id)
 		return err
 	}
+	// Not before it has its turn: calls that wait for one may be many, and most of them need no listener.
+	x.canceller.begin(ctx, f.engine, id)
 	var err error
 	x.out, err = f.Call(id, x.head.Bytes(), x.body.bytes(), x.out, &x.result)
 	x.turn.release()

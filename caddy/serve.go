@@ -174,7 +174,6 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *sharedFunction
 		if id, refused = f.engine.NewCall(); refused != nil {
 			return true
 		}
-		x.canceller.begin(ctx, f.engine, id)
 		f.active.Add(1)
 		h.meters.active.Inc()
 		defer func() {
