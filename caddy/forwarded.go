@@ -4,6 +4,7 @@ package gojinn
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -18,16 +19,18 @@ func (n *clientNoter) isForwarded(name string) bool {
 	if strings.HasPrefix(name, "X-Forwarded-") || name == "Forwarded" || name == "X-Real-Ip" {
 		return true
 	}
-	if n == nil {
-		return false
-	}
-	_, ok := n.clientIPHeaders[name]
-	return ok
+	return n != nil && slices.Contains(n.clientIPHeaders, name)
 }
 
-// isTrusted reports whether a request comes from a trusted proxy.
-func isTrusted(r *http.Request) bool {
-	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
+// requestVars returns the variables of a request; nil if it has none.
+func requestVars(r *http.Request) map[string]any {
+	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+	return vars
+}
+
+// isTrusted reports whether the request with these variables comes from a trusted proxy.
+func isTrusted(vars map[string]any) bool {
+	trusted, _ := vars[caddyhttp.TrustedProxyVarKey].(bool)
 	return trusted
 }
 
@@ -40,10 +43,10 @@ type withheld struct {
 	forwarded, unsure bool
 }
 
-// withheldOf returns what is withheld of a request. noter is nil if the function belongs to no server.
-func withheldOf(r *http.Request, noter *clientNoter) withheld {
-	sent, _ := caddyhttp.GetVar(r.Context(), clientValuesVar).(clientValues)
-	return withheld{noter: noter, sent: sent, forwarded: !isTrusted(r), unsure: noter == nil || !noter.runs.Load()}
+// withheldOf returns what is withheld of the request with these variables. noter is nil if the function belongs to no server.
+func withheldOf(vars map[string]any, noter *clientNoter) withheld {
+	sent, _ := vars[clientValuesVar].(clientValues)
+	return withheld{noter: noter, sent: sent, forwarded: !isTrusted(vars), unsure: noter == nil || !noter.runs.Load()}
 }
 
 // has reports whether a value of a header is withheld.

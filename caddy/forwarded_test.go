@@ -146,7 +146,7 @@ func TestForwardedOverUnixSocket(t *testing.T) {
 // A function that belongs to no server gets no forwarded headers.
 func TestForwardedHeadersWithoutAServer(t *testing.T) {
 	r, _ := http.NewRequest("GET", "/", nil)
-	withheld := withheldOf(r, nil)
+	withheld := withheldOf(requestVars(r), nil)
 	for _, name := range []string{"X-Forwarded-For", "Forwarded", "X-Real-Ip"} {
 		if !withheld.has(name, "x") {
 			t.Errorf("%s is not withheld", name)

@@ -35,9 +35,11 @@ func noteClientValues(ctx context.Context) *clientNoter {
 	if !ok || server == nil || len(server.Routes) == 0 {
 		return nil
 	}
-	noter := &clientNoter{clientIPHeaders: map[string]struct{}{}}
+	noter := &clientNoter{}
 	for _, name := range server.ClientIPHeaders {
-		noter.clientIPHeaders[http.CanonicalHeaderKey(name)] = struct{}{}
+		if name = http.CanonicalHeaderKey(name); !noter.isForwarded(name) {
+			noter.clientIPHeaders = append(noter.clientIPHeaders, name)
+		}
 	}
 	first := &server.Routes[0]
 	if len(first.MatcherSets) == 0 || len(first.MatcherSets[0]) == 0 {
@@ -58,8 +60,8 @@ func noteClientValues(ctx context.Context) *clientNoter {
 type clientNoter struct {
 	// before is the matcher that it replaces.
 	before caddyhttp.MatcherSet
-	// clientIPHeaders are the headers that the server reads the client's address from.
-	clientIPHeaders map[string]struct{}
+	// clientIPHeaders are the headers that the server reads the client's address from, but for those that always say it.
+	clientIPHeaders []string
 	// runs says that it has seen a request. Then it sees every request of its server.
 	runs atomic.Bool
 }
@@ -70,12 +72,14 @@ func (n *clientNoter) MatchWithError(r *http.Request) (bool, error) {
 		n.runs.Store(true)
 	}
 	sent := n.namedInConnection(r.Header)
-	if !isTrusted(r) {
-		for name := range r.Header {
-			if n.isForwarded(name) {
-				sent = sent.with(name, r.Header)
-			}
+	for name := range r.Header {
+		if !n.isForwarded(name) {
+			continue
 		}
+		if isTrusted(requestVars(r)) {
+			break
+		}
+		sent = sent.with(name, r.Header)
 	}
 	if sent != nil {
 		caddyhttp.SetVar(r.Context(), clientValuesVar, sent)

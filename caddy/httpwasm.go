@@ -105,7 +105,7 @@ func (p *passage) writeHead(head *engine.Head, r *http.Request, noter *clientNot
 			}
 		}
 	}
-	withheld := withheldOf(r, noter)
+	withheld := withheldOf(requestVars(r), noter)
 	for name, values := range r.Header {
 		for _, v := range values {
 			if !noter.isForwarded(name) || !withheld.has(name, v) {

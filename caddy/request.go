@@ -36,14 +36,14 @@ func writeHead(head *engine.Head, r *http.Request, t *traced, noter *clientNoter
 		Host:       r.Host,
 		Proto:      r.Proto,
 	}
-	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
+	vars := requestVars(r)
 	request.ClientIP, _ = vars[caddyhttp.ClientIPVarKey].(string)
 	if original, ok := ctx.Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
 		request.OriginalURI = asciiURI(original.RequestURI)
 	}
 	head.Reset(&request)
 
-	withheld := withheldOf(r, noter)
+	withheld := withheldOf(vars, noter)
 	for name, values := range r.Header {
 		switch name {
 		case "Host", "Connection", "Content-Length":

@@ -353,7 +353,7 @@ func (s *callStats) publish(r *http.Request, answer *engine.Answer) {
 	if !ok {
 		return
 	}
-	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+	vars := requestVars(r)
 	now := published{*s, min(answer.Outcome, engine.OutcomeError), answer.MemoryPeak}
 	if earlier, ok := vars[publishedVar].(*published); ok {
 		*earlier = now
