@@ -12,7 +12,7 @@ pub struct PoolConfig {
     /// space and the pages that it keeps resident.
     ///
     /// The default is lowered to what fits into half of the address space (`ulimit -v`, or a kernel with few address
-    /// bits), and to what half of `vm.max_map_count` allows at four mappings for each slot. It is 0 if not even one slot
+    /// bits), and to what half of `vm.max_map_count` allows at six mappings for each slot. It is 0 if not even one slot
     /// fits.
     pub slots: usize,
     /// How many bytes of one slot's memory stay resident between two sandboxes. Every reset gives the rest back to the
@@ -44,9 +44,9 @@ impl Default for PoolConfig {
     }
 }
 
-/// One for the image, one for the zero and grown memory, one for the inaccessible rest; and one more where the kernel
-/// does not merge neighbours.
-const MAPPINGS_PER_SLOT: usize = 4;
+/// The zero memory in front of the image, up to three of the image, the zero and grown memory behind it, and the
+/// inaccessible rest; and one more where the kernel does not merge neighbours. Half of the limit is left, so six will do.
+const MAPPINGS_PER_SLOT: usize = 6;
 
 /// How a slot is made pristine again.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]

@@ -51,19 +51,32 @@ impl Image {
                 bytes = later;
             }
         }
-        Self::of_grains(
-            len,
-            grains
-                .iter()
-                .map(|(index, grain)| (index * GRAIN, &grain[..])),
-        )
+        let grains = grains.iter();
+        let grains = grains.map(|(index, grain)| (index * GRAIN, &grain[..]));
+        Ok(Self::of_grains(len, grains))
     }
 
     /// The image of a snapshot. `bytes` is the whole captured memory, in whole wasm pages.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let len = checked_len(bytes.len() as u64)?;
-        let grains = bytes.chunks(GRAIN).enumerate();
-        Self::of_grains(len, grains.map(|(index, grain)| (index * GRAIN, grain)))
+        Ok(Self::of_grains(len, grains_of(bytes)))
+    }
+
+    /// As [`Image::from_bytes`]. The longest stretch in which the memory is still as in `initial`, which mostly is the
+    /// module's constant data, is not stored again: both images share it.
+    pub fn from_bytes_over(bytes: &[u8], initial: &Self) -> Result<Self> {
+        let len = checked_len(bytes.len() as u64)?;
+        let shared = initial.content.longest_same(bytes);
+        let own = grains_of(bytes).filter(|(offset, _)| !shared.contains(offset));
+        let mut runs = runs_of(own.clone());
+        // The file is also mapped where the memory is zero in front of the shared stretch.
+        let Ok(Some(file)) = stored(&mut runs, own, shared.start) else {
+            return Self::from_bytes(bytes);
+        };
+        runs.extend(initial.content.runs_in(&shared));
+        runs.sort_unstable_by_key(|run| run.range.start);
+        let base = (!shared.is_empty()).then(|| Arc::clone(&initial.content));
+        Ok(Self::with(len, runs, Source::File(file), shared, base))
     }
 
     /// The memory's initial length in bytes, a multiple of 64 KiB.
@@ -93,33 +106,38 @@ impl Image {
         &self.content
     }
 
-    fn of_grains<'a>(
-        len: usize,
-        grains: impl Iterator<Item = (usize, &'a [u8])> + Clone,
-    ) -> Result<Self> {
+    fn of_grains<'a>(len: usize, grains: impl Iterator<Item = (usize, &'a [u8])> + Clone) -> Self {
         let mut runs = runs_of(grains.clone());
-        let span = span_of(&runs);
-        let stored = grains.filter(|(_, grain)| !is_zero(grain));
-        let source = match Sealed::new(span, stored.clone()) {
-            Ok(file) if span > 0 => {
-                for run in &mut runs {
-                    run.at = run.range.start;
-                }
-                Source::File(file)
-            }
+        let source = match stored(&mut runs, grains.clone(), 0) {
+            Ok(Some(file)) => Source::File(file),
             // Nothing to store, or no memfd to be had (a seccomp filter, no descriptor left): keep the bytes on the heap.
-            _ => Source::Heap(stored.flat_map(|(_, grain)| grain).copied().collect()),
+            _ => {
+                let stored = grains.filter(|(_, grain)| !is_zero(grain));
+                Source::Heap(stored.flat_map(|(_, grain)| grain).copied().collect())
+            }
         };
-        Ok(Self {
+        Self::with(len, runs, source, 0..0, None)
+    }
+
+    fn with(
+        len: usize,
+        runs: Vec<Run>,
+        source: Source,
+        shared: Range<usize>,
+        base: Option<Arc<Content>>,
+    ) -> Self {
+        Self {
             content: Arc::new(Content {
                 id: next_id(),
                 len,
                 runs,
                 source,
+                shared,
+                base,
                 dropped: AtomicBool::new(false),
                 pools: Mutex::default(),
             }),
-        })
+        }
     }
 }
 
@@ -139,7 +157,7 @@ impl fmt::Debug for Image {
         f.debug_struct("Image")
             .field("id", &self.content.id)
             .field("len", &self.content.len)
-            .field("span", &self.content.span())
+            .field("nonzero", &self.content.nonzero())
             .finish_non_exhaustive()
     }
 }
@@ -152,6 +170,10 @@ pub(super) struct Content {
     /// The ranges that are not zero, in ascending order, in units of `GRAIN`.
     runs: Vec<Run>,
     source: Source,
+    /// What `base` has and `source` has not. Empty without a base.
+    shared: Range<usize>,
+    /// The content of another image, which is in a file and has no base.
+    base: Option<Arc<Self>>,
     /// The `Image` was dropped: no slot with this content will be asked for again.
     dropped: AtomicBool,
     /// The pools that have mapped this content.
@@ -169,17 +191,36 @@ impl Content {
         self.len
     }
 
-    /// The end of what is not zero, rounded up to whole pages of the machine.
-    pub(super) fn span(&self) -> usize {
-        span_of(&self.runs)
+    /// From the first byte that is not zero to the last, in whole pages of the machine.
+    pub(super) fn nonzero(&self) -> Range<usize> {
+        nonzero_of(&self.runs)
     }
 
-    /// The file to map over `0..span()`, if the content is in a file.
-    pub(super) fn file(&self) -> Option<BorrowedFd<'_>> {
-        match &self.source {
-            Source::File(file) => Some(file.file()),
+    /// Whether the content is in files, which are mapped over all of `nonzero()`.
+    pub(super) fn is_in_files(&self) -> bool {
+        matches!(self.source, Source::File(_))
+    }
+
+    /// What to map over `nonzero()`, in ascending order: each file has its bytes at their offsets in memory. Nothing if the
+    /// content is not in files.
+    pub(super) fn files(&self) -> impl Iterator<Item = (BorrowedFd<'_>, Range<usize>)> {
+        let Range { start, end } = self.nonzero();
+        let shared = match self.shared.is_empty() {
+            true => end..end,
+            false => self.shared.clone(),
+        };
+        let base = self.base.as_deref().unwrap_or(self);
+        [
+            (self, start..shared.start),
+            (base, shared.clone()),
+            (self, shared.end..end),
+        ]
+        .into_iter()
+        .filter(|(_, range)| !range.is_empty())
+        .filter_map(|(content, range)| match &content.source {
+            Source::File(file) => Some((file.file(), range)),
             Source::Heap(_) => None,
-        }
+        })
     }
 
     pub(super) fn is_dropped(&self) -> bool {
@@ -229,6 +270,12 @@ impl Content {
     pub(super) unsafe fn is_at(&self, base: *const u8, range: Range<usize>) -> bool {
         // SAFETY: the caller guarantees that the range is readable and not written to.
         let memory = unsafe { std::slice::from_raw_parts(base.add(range.start), range.len()) };
+        self.equals(memory, range.start)
+    }
+
+    /// Whether the image's bytes from `start` on, with zero beyond its end, are those of `memory`.
+    fn equals(&self, memory: &[u8], start: usize) -> bool {
+        let range = start..start + memory.len();
         let mut at = 0;
         let first = self
             .runs
@@ -252,6 +299,46 @@ impl Content {
         is_zero(&memory[at..])
     }
 
+    /// The stretch of whole pages in which `bytes` equal the image and most of the image's stored bytes are. Empty if that
+    /// is not worth a mapping, or if the image is not one whose file can be mapped.
+    fn longest_same(&self, bytes: &[u8]) -> Range<usize> {
+        let (mut longest, mut most) = (0..0, 0);
+        if !self.is_in_files() || self.base.is_some() {
+            return longest;
+        }
+        let (mut same, mut stored) = (0..0, 0);
+        for (index, page) in bytes.chunks(page_size()).enumerate() {
+            let at = index * page_size();
+            if !self.equals(page, at) {
+                (same, stored) = (0..0, 0);
+            } else if !is_zero(page) {
+                if stored == 0 {
+                    same.start = at;
+                }
+                same.end = at + page.len();
+                stored += page.len();
+                if stored > most {
+                    (longest, most) = (same.clone(), stored);
+                }
+            }
+        }
+        if most < WORTH_SHARING {
+            return 0..0;
+        }
+        longest
+    }
+
+    /// The image's runs in `shared`, for an image that has this one as its base.
+    fn runs_in(&self, shared: &Range<usize>) -> impl Iterator<Item = Run> {
+        self.runs.iter().filter_map(|run| {
+            let range = run.range.start.max(shared.start)..run.range.end.min(shared.end);
+            (!range.is_empty()).then_some(Run {
+                at: range.start,
+                range,
+            })
+        })
+    }
+
     /// Writes the bytes of `range` that are not zero to memory that is all zero.
     ///
     /// # Safety
@@ -267,7 +354,11 @@ impl Content {
     }
 
     fn bytes_of(&self, run: &Run) -> &[u8] {
-        let bytes = match &self.source {
+        let content = match &self.base {
+            Some(base) if self.shared.contains(&run.range.start) => base,
+            _ => self,
+        };
+        let bytes = match &content.source {
             Source::File(file) => file.bytes(),
             Source::Heap(bytes) => bytes,
         };
@@ -291,11 +382,15 @@ struct Run {
 
 /// Where an image's bytes are.
 enum Source {
-    /// A sealed file as long as the image's span.
+    /// A sealed file, in which the bytes have their offsets in memory.
     File(Sealed),
     /// All runs, one after the other, where there is no memfd.
     Heap(Box<[u8]>),
 }
+
+/// An image is shared with another one if at least so many bytes need not be stored: it takes two mappings more in each
+/// slot.
+const WORTH_SHARING: usize = 64 << 10;
 
 /// The unit in which an image is sparse: the smallest page size of any supported machine.
 const GRAIN: usize = 4096;
@@ -329,10 +424,36 @@ fn runs_of<'a>(grains: impl Iterator<Item = (usize, &'a [u8])>) -> Vec<Run> {
     runs
 }
 
-/// The end of the last run, rounded up to whole pages of the machine.
-fn span_of(runs: &[Run]) -> usize {
-    runs.last()
-        .map_or(0, |run| run.range.end.next_multiple_of(page_size()))
+fn nonzero_of(runs: &[Run]) -> Range<usize> {
+    match (runs.first(), runs.last()) {
+        (Some(first), Some(last)) => {
+            let start = first.range.start;
+            start - start % page_size()..last.range.end.next_multiple_of(page_size())
+        }
+        _ => 0..0,
+    }
+}
+
+fn grains_of(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> + Clone {
+    let grains = bytes.chunks(GRAIN).enumerate();
+    grains.map(|(index, grain)| (index * GRAIN, grain))
+}
+
+/// A file of at least `len` bytes with those of `grains` that are not zero, which are in `runs`. `None` if there are none.
+fn stored<'a>(
+    runs: &mut [Run],
+    grains: impl Iterator<Item = (usize, &'a [u8])>,
+    len: usize,
+) -> std::io::Result<Option<Sealed>> {
+    if runs.is_empty() {
+        return Ok(None);
+    }
+    let len = len.max(nonzero_of(runs).end);
+    let file = Sealed::new(len, grains.filter(|(_, grain)| !is_zero(grain)))?;
+    for run in runs {
+        run.at = run.range.start;
+    }
+    Ok(Some(file))
 }
 
 /// Zeroes a range of the memory at `base`. An empty range is skipped here and not passed to `memset`: glibc's `memset`
@@ -395,8 +516,8 @@ mod tests {
         let file = Image::from_bytes(&bytes).expect("an image");
         faults::fail(Syscall::Memfd, 0, 1);
         let heap = Image::from_bytes(&bytes).expect("an image");
-        assert_eq!(file.content.file().is_some(), cfg!(target_os = "linux"));
-        assert!(heap.content.file().is_none());
+        assert_eq!(file.content.is_in_files(), cfg!(target_os = "linux"));
+        assert!(!heap.content.is_in_files());
         for image in [&file, &heap] {
             assert_eq!(image.len(), LEN);
             assert!(written(image) == bytes);
@@ -421,12 +542,72 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
+    fn what_an_image_shares_with_another_is_not_stored_again() {
+        let page = page_size();
+        let len = 16 * LEN as usize;
+        let mut initial = vec![0; len];
+        initial[30 * page..100 * page].fill(1);
+        initial[60 * page] = 0;
+        initial[61 * page..63 * page].fill(0);
+        let mut bytes = initial.clone();
+        // In front with a gap before what is shared, a byte within, and behind it.
+        bytes[20 * page + 1] = 2;
+        bytes[40 * page] = 2;
+        bytes[120 * page] = 2;
+        let base = Image::from_bytes(&initial).expect("an image");
+        let image = Image::from_bytes_over(&bytes, &base).expect("an image");
+        let shared = 41 * page..100 * page;
+        let files = |image: &Image| {
+            image
+                .content
+                .files()
+                .map(|(_, range)| range)
+                .collect::<Vec<_>>()
+        };
+        let (before, behind) = (20 * page..shared.start, shared.end..121 * page);
+        assert_eq!(files(&image), [before, shared.clone(), behind]);
+        let stored: usize = match &image.content.source {
+            Source::File(file) => file
+                .bytes()
+                .chunks(page)
+                .filter(|page| !is_zero(page))
+                .count(),
+            Source::Heap(_) => panic!("the image is on the heap"),
+        };
+        assert_eq!(stored, 1 + 11 + 1);
+        let again = Image::from_bytes_over(&bytes, &image).expect("an image");
+        assert!(again.content.base.is_none(), "a base has no base");
+        drop(base);
+        for image in [image, again] {
+            assert!(written(&image) == bytes);
+            for wrong in [0, 20 * page, 41 * page, 70 * page, 100 * page, len - 1] {
+                assert!(image.content.equals(&bytes, 0));
+                bytes[wrong] ^= 1;
+                assert!(!image.content.equals(&bytes, 0), "{wrong}");
+                bytes[wrong] ^= 1;
+            }
+        }
+
+        // Whatever is not worth it, or cannot be in a file, is stored.
+        let small = Image::from_bytes(&bytes[..PAGE as usize]).expect("an image");
+        let image = Image::from_bytes_over(&bytes, &small).expect("an image");
+        let whole = files(&image);
+        assert_eq!((whole.len(), &whole[0]), (1, &(20 * page..121 * page)));
+        faults::fail(Syscall::Memfd, 0, 2);
+        let image = Image::from_bytes_over(&bytes, &image).expect("an image");
+        assert!(!image.content.is_in_files() && written(&image) == bytes);
+        let image = Image::from_bytes_over(&bytes, &image).expect("an image");
+        assert!(image.content.base.is_none() && written(&image) == bytes);
+    }
+
+    #[test]
     fn zero_bytes_are_not_stored() {
         let image = Image::new(LEN, &[(0, &[0; 70_000]), (100, &[])]).expect("an image");
-        assert_eq!(image.content.span(), 0);
-        assert!(image.content.file().is_none());
+        assert_eq!(image.content.nonzero(), 0..0);
+        assert!(!image.content.is_in_files());
         let image = Image::new(LEN, &[(0, &[1])]).expect("an image");
-        assert_eq!(image.content.span(), page_size());
+        assert_eq!(image.content.nonzero(), 0..page_size());
         let image = Image::new(0, &[]).expect("an image");
         assert!(image.is_empty() && written(&image).is_empty());
     }

@@ -128,18 +128,20 @@ impl Mapped {
     }
 
     fn map(&mut self) -> io::Result<()> {
-        let (len, span) = (self.content.len(), self.content.span());
-        match self.content.file() {
-            Some(file) => {
-                self.reservation.map_file(file, span)?;
-                self.reservation.open(span..len)
-            }
-            None => {
-                self.reservation.open(0..len)?;
-                self.refill(0..len);
-                Ok(())
-            }
+        let len = self.content.len();
+        if !self.content.is_in_files() {
+            self.reservation.open(0..len)?;
+            self.refill(0..len);
+            return Ok(());
         }
+        let nonzero = self.content.nonzero();
+        if nonzero.start > 0 {
+            self.reservation.open(0..nonzero.start)?;
+        }
+        for (file, range) in self.content.files() {
+            self.reservation.map_file(file, range)?;
+        }
+        self.reservation.open(nonzero.end..len)
     }
 
     /// Restores up to `keep` bytes of the pages that the kernel says are dirty, and gives the rest back.
@@ -152,8 +154,8 @@ impl Mapped {
         self.scans = self.scans.wrapping_add(1);
         let weed = self.scans.is_multiple_of(WEED_EVERY)
             && self.resident > WEED_FROM
-            && self.content.file().is_some();
-        let (base, span) = (self.base(), self.content.span());
+            && self.content.is_in_files();
+        let (base, nonzero) = (self.base(), self.content.nonzero());
         let (mut kept, mut rest) = (0, None);
         let mut restore = |pages: Range<usize>| {
             let now = pages.start..pages.end.min(pages.start + (keep - kept));
@@ -170,7 +172,7 @@ impl Mapped {
         let mut idle = Vec::<Range<usize>>::new();
         pagemap.scan(base, 0..self.len, |mut pages, zero| {
             if zero {
-                pages.end = pages.end.min(span);
+                pages = pages.start.max(nonzero.start)..pages.end.min(nonzero.end);
             }
             if pages.is_empty() {
                 return ControlFlow::Continue(());
@@ -213,7 +215,7 @@ impl Mapped {
     /// Gives the pages from offset `from` on back to the kernel, so that they read as the image or as zero.
     fn give_back(&mut self, from: usize) -> io::Result<()> {
         self.reservation.discard(from..self.len)?;
-        if self.content.file().is_none() {
+        if !self.content.is_in_files() {
             self.refill(from..self.content.len());
         }
         Ok(())

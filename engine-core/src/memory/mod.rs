@@ -3,19 +3,21 @@
 //! A *slot* is 6 GiB of address space. One sandbox's memory is at its front:
 //!
 //! ```text
-//! base            span              image.len()          len()                    RESERVED           + GUARD
-//!  |  image        |  zero           |  grown             |  inaccessible          |  guard             |
-//!  |  private map  |  anonymous,     |  anonymous, made   |  PROT_NONE: a guest    |  PROT_NONE: for    |
-//!  |  of a sealed  |  accessible     |  accessible by     |  touching it traps     |  the constant      |
-//!  |  memfd        |  from the start |  memory.grow       |                        |  offsets of loads  |
-//!  +---------------+-----------------+--------------------+------------------------+--------------------+
+//! base           nonzero          image.len()      len()            RESERVED        + GUARD
+//!  |  zero        |  image         |  zero          |  grown         |  inaccessible  |  guard         |
+//!  |  anonymous,  |  private maps  |  as in front   |  anonymous,    |  PROT_NONE: a  |  PROT_NONE:    |
+//!  |  accessible  |  of sealed     |                |  accessible by |  guest traps   |  for constant  |
+//!  |  from start  |  memfds        |                |  memory.grow   |  that uses it  |  offsets       |
+//!  +--------------+----------------+----------------+----------------+----------------+----------------+
 //!   a page is clean while it is the file's page (image), the zero page, or not there at all (zero, grown);
 //!   the first store to it gives the slot a private copy: dirty. A reset makes dirty pages hold the image again.
 //! ```
 //!
-//! `span` is the end of the image's last byte that is not zero, rounded up to a page. Up to there the kernel shares the
-//! image's pages among all slots until a slot writes to them. The reset makes the memory that a guest has grown
-//! inaccessible again, so a slot that holds an image always starts with exactly `image.len()` bytes.
+//! `nonzero` is from the image's first byte that is not zero to its last, in whole pages. There the kernel shares the
+//! image's pages among all slots until a slot writes to them. A snapshot's image has two files: its own, and that of the
+//! module's initial memory, mapped where the snapshot has the same bytes ([`Image::from_bytes_over`]). The reset makes
+//! the memory that a guest has grown inaccessible again, so a slot that holds an image always starts with exactly
+//! `image.len()` bytes.
 //!
 //! ```text
 //!            map an image             take                     drop: reset

@@ -54,9 +54,9 @@ fn expect(
     dirty: impl IntoIterator<Item = usize>,
 ) -> io::Result<()> {
     let mut found = Vec::new();
-    let span = slot.content().span();
+    let end = slot.content().nonzero().end;
     pagemap.scan(slot.base(), 0..len, |pages: Range<usize>, zero| {
-        let clean_from = if zero { span } else { len };
+        let clean_from = if zero { end } else { len };
         found.extend(
             pages
                 .step_by(page_size())

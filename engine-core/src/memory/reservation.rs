@@ -36,13 +36,14 @@ impl Reservation {
         self.base.as_ptr()
     }
 
-    /// Maps the first `len` bytes of `file` at the front of the range, private and writable.
+    /// Maps `range` of `file` over the same range of the reservation, private and writable.
     #[cfg(target_os = "linux")]
-    pub(super) fn map_file(&mut self, file: BorrowedFd<'_>, len: usize) -> io::Result<()> {
+    pub(super) fn map_file(&mut self, file: BorrowedFd<'_>, range: Range<usize>) -> io::Result<()> {
         use std::os::fd::AsRawFd;
 
         fault(Syscall::MapFile)?;
-        let range = self.checked(0..len);
+        let (offset, len) = (range.start, range.len());
+        let range = self.checked(range);
         // SAFETY: MAP_FIXED replaces a part of this reservation only (`checked`). `&mut self`: no other code uses it now.
         let at = unsafe {
             libc::mmap(
@@ -51,7 +52,7 @@ impl Reservation {
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE,
                 file.as_raw_fd(),
-                0,
+                offset as libc::off_t,
             )
         };
         mapped(at).map(drop)
@@ -59,7 +60,7 @@ impl Reservation {
 
     /// Images are in files on Linux only.
     #[cfg(not(target_os = "linux"))]
-    pub(super) fn map_file(&mut self, _: BorrowedFd<'_>, _: usize) -> io::Result<()> {
+    pub(super) fn map_file(&mut self, _: BorrowedFd<'_>, _: Range<usize>) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

@@ -79,6 +79,8 @@ pub(super) struct Ended {
     /// Whether other descriptors are open than at its start.
     pub(super) descriptors_changed: bool,
     pub(super) state: Option<Captured>,
+    /// The module's initial memory.
+    pub(super) initial: Option<Arc<Image>>,
     /// CPU time of the run, with the preparation of its memory. It does not depend on what else the machine does.
     pub(super) took: Duration,
 }
@@ -87,6 +89,8 @@ pub(super) struct Ended {
 pub(super) struct Checkpoint {
     pub(super) kind: SnapshotKind,
     pub(super) state: Captured,
+    /// The module's initial memory.
+    pub(super) initial: Option<Arc<Image>>,
     /// What the monotonic clock showed.
     pub(super) clock: u64,
     /// What the program did to its standard descriptors.
@@ -113,6 +117,7 @@ impl Checkpoint {
         Ok(Self {
             kind,
             state,
+            initial: ended.initial,
             clock: ended.clock,
             stdio: ended.stdio,
             features: ended.features,
@@ -124,7 +129,12 @@ impl Checkpoint {
 
     /// A start from this state, which calls `entries`.
     pub(super) fn plan(&self, entries: &[String]) -> Result<StartPlan, String> {
-        let image = Image::from_bytes(&self.state.memory).map_err(|error| error.to_string())?;
+        let memory = &self.state.memory;
+        let image = match &self.initial {
+            Some(initial) => Image::from_bytes_over(memory, initial),
+            None => Image::from_bytes(memory),
+        };
+        let image = image.map_err(|error| error.to_string())?;
         let state = StartState {
             image: Some(Arc::new(image)),
             globals: self.state.globals.clone(),
@@ -229,6 +239,7 @@ impl<'a> Recorder<'a> {
             features,
             descriptors_changed,
             state: finished.captured.map(|captured| *captured),
+            initial: self.loaded.split.image.clone(),
             took,
         })
     }

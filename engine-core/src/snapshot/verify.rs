@@ -466,6 +466,7 @@ mod tests {
                     features: 0,
                     descriptors_changed: false,
                     state: None,
+                    initial: None,
                     took: Duration::ZERO,
                 },
             )

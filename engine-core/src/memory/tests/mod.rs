@@ -45,6 +45,15 @@ fn image(bytes: &[u8]) -> Image {
     Image::from_bytes(bytes).expect("an image")
 }
 
+/// The same image as [`image`], which shares most of its pages with another one.
+fn image_over_another(bytes: &[u8]) -> Image {
+    let mut initial = bytes.to_vec();
+    for at in [2 * page_size(), SPAN - 9 * page_size()] {
+        initial[at] ^= 1;
+    }
+    Image::from_bytes_over(bytes, &image(&initial)).expect("an image")
+}
+
 /// A small random generator with a seed, so that a failure can be repeated.
 struct Random(u64);
 

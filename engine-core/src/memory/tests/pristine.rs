@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::super::pagemap::Pagemap;
 use super::super::reservation::page_size;
-use super::super::{Pool, PoolConfig, ResetMode};
+use super::super::{Pool, PoolConfig, PoolStats, ResetMode};
 use super::*;
 
 const MODES: [ResetMode; 4] = [
@@ -54,6 +54,7 @@ fn pairs(pool: &Pool, image: &Image, expected: &[u8], seed: u64, rounds: usize) 
 }
 
 fn pairs_on_threads(pool: &Pool, image: &Image, expected: &[u8], rounds: usize) {
+    let before = pool.stats();
     std::thread::scope(|scope| {
         for thread in 0..16 {
             scope.spawn(move || pairs(pool, image, expected, thread + 77, rounds));
@@ -63,8 +64,8 @@ fn pairs_on_threads(pool: &Pool, image: &Image, expected: &[u8], rounds: usize) 
     assert_eq!(stats.busy, 0);
     assert_eq!((stats.retired, stats.reset_failures), (0, 0));
     assert!(stats.warm >= 1 && stats.slots_total <= 32, "{stats:?}");
-    let resets = stats.resets_copy + stats.resets_madvise + stats.resets_scan;
-    assert_eq!(resets, 16 * (rounds as u64 + 1));
+    let resets = |stats: &PoolStats| stats.resets_copy + stats.resets_madvise + stats.resets_scan;
+    assert_eq!(resets(&stats) - resets(&before), 16 * (rounds as u64 + 1));
     assert!(stats.resident_bytes <= pool.config().keep_resident_total as u64 + 16 * (2 << 20));
 }
 
@@ -73,13 +74,16 @@ fn canaries_never_survive() {
     let expected = bytes(1);
     for mode in MODES {
         for keep_resident in [0, 5 * page_size() + 1, 2 << 20] {
-            let image = image(&expected);
             let pool = Pool::new(PoolConfig {
                 keep_resident,
                 ..config(mode)
             });
             match pool {
-                Ok(pool) => pairs_on_threads(&pool, &image, &expected, 150),
+                Ok(pool) => {
+                    for image in [image(&expected), image_over_another(&expected)] {
+                        pairs_on_threads(&pool, &image, &expected, 75);
+                    }
+                }
                 Err(_) if mode == ResetMode::Scan && Pagemap::open().is_err() => {}
                 Err(error) => panic!("{error}"),
             }
