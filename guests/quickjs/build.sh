@@ -65,11 +65,13 @@ zig cc $flags $wasi $warnings -std=c23 -I$quickjs src/compile.c $parts $emulated
 for bundle in layer streams; do
     node --no-warnings compile.mjs $out/compile.wasm <$out/$bundle.js >$out/$bundle.bytecode
 done
+# Without builtins, so that no function of the heap is made a call of another one.
+zig cc $flags -fno-builtin -std=c23 -c src/heap.c -o $out/heap.o
 zig cc $flags $wasi $warnings -std=c23 -I$quickjs -I$ada -Isrc --embed-dir=$out -DSTACK_SIZE=$stack -c src/main.c -o $out/main.o
 zig c++ $flags -std=c++20 -fno-exceptions -fno-rtti -I$ada -c $ada/ada.cpp -o $out/ada.o
 zig build-obj src/native.zig -target wasm32-wasi -O ReleaseFast -fstrip -femit-bin=$out/native.o
 zig c++ $flags -mexec-model=reactor -Wl,-z,stack-size=$stack -o ../build/quickjs.wasm \
-    $out/main.o $out/ada.o $out/native.o $parts $emulated
+    $out/main.o $out/heap.o $out/ada.o $out/native.o $parts $emulated
 chmod 644 ../build/quickjs.wasm
 
 if [ "${1:-}" = update ]; then

@@ -16,6 +16,7 @@ import { fetch } from "./fetch.js";
 import { defineStreams, streams } from "./lazy.js";
 import { setNative } from "./native.js";
 import { performance } from "./performance.js";
+import { rehearse } from "./rehearse.js";
 import * as timers from "./timers.js";
 import { URL, URLSearchParams } from "./url.js";
 
@@ -34,5 +35,6 @@ export default function (native) {
     Object.defineProperty(globalThis, name, { value, writable: true, configurable: true, enumerable });
   }
   defineStreams();
+  rehearse();
   return { loadStreams: streams, start: handler.start, answer: handler.answer, rejected: handler.rejected, describe, nextTimer, runTimers };
 }

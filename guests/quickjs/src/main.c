@@ -11,6 +11,7 @@
 #include <wasi/api.h>
 
 #include "cutils.h"
+#include "heap.h"
 #include "room.h"
 
 // Whether the interpreter itself is being made. What it asks of the clock then (for the seeds of its hash tables and of
@@ -27,10 +28,10 @@ static int64_t time_us(void) { return making_interpreter ? 1 : js__gettimeofday_
 
 // The layer in JavaScript, bundled from js/ by the recipe, as the bytecode that compile.c made of it; and the part of it that only some
 // scripts need.
-static uint8_t layer[] = {
+static const uint8_t layer[] = {
 #embed "layer.bytecode"
 };
-static uint8_t streams_layer[] = {
+static const uint8_t streams_layer[] = {
 #embed "streams.bytecode"
 };
 
@@ -50,8 +51,9 @@ static JSContext *ctx;
 static JSValue layer_load_streams, layer_start, layer_answer, layer_describe, layer_next_timer, layer_run_timers, layer_rejected;
 // Why the script cannot answer requests: what it threw while it was loaded. NULL if it can.
 static char *failure;
-// Freed when memory has run out, so that there is enough to say so.
+// Used when memory has run out, so that there is enough to say so.
 static void *reserve;
+static const size_t reserve_size = 256 << 10;
 
 // How much of the stack of STACK_SIZE bytes, which the recipe sets, JavaScript may use; the natives have the rest. QuickJS sets no
 // limit on WASI, so this does. It is to be reached before the limit of the engine's own stack, so that a script which recurses
@@ -124,15 +126,7 @@ static void *noting_realloc(void *opaque, void *old, size_t size) {
     return memory;
 }
 
-// Before the first request memory is cleared when it is freed, since what is zero costs nothing in a snapshot.
-static int clearing = 1;
-
-static void clearing_free(void *opaque, void *memory) {
-    if (clearing && memory) memset(memory, 0, js__malloc_usable_size(memory));
-    js_def_free(opaque, memory);
-}
-
-static const JSMallocFunctions allocator = {noting_calloc, noting_malloc, clearing_free, noting_realloc, js__malloc_usable_size};
+static const JSMallocFunctions allocator = {noting_calloc, noting_malloc, js_def_free, noting_realloc, js__malloc_usable_size};
 
 // Whether a request is being answered; how long that may take, in nanoseconds, and when the script says next where it is.
 static int in_request;
@@ -365,10 +359,8 @@ static JSValue js_flush(JSContext *c, JSValueConst self, int argc, JSValueConst 
     return JS_UNDEFINED;
 }
 
-// The bytecode, evaluated. It is cleared afterwards, since what is zero costs nothing in a snapshot.
-static JSValue evaluate(JSContext *c, uint8_t *bytecode, size_t len) {
+static JSValue evaluate(JSContext *c, const uint8_t *bytecode, size_t len) {
     JSValue code = JS_ReadObject(c, bytecode, len, JS_READ_OBJ_BYTECODE);
-    memset(bytecode, 0, len);
     return JS_IsException(code) ? code : JS_EvalFunction(c, code);
 }
 
@@ -581,7 +573,7 @@ static const JSCFunctionListEntry natives[] = {
 
 // The text that says what an exception is. It is freed by free. Never NULL.
 static char *describe(JSValue error) {
-    free(reserve);
+    if (reserve) heap_use(reserve, reserve_size);
     reserve = NULL;
     // Further failures to allocate would overwrite where the script was.
     static char noted[sizeof places];
@@ -705,7 +697,6 @@ static JSValue run_script(void) {
     JSValue module = JS_Eval(ctx, script, data + len - script, "gojinn:script", JS_EVAL_TYPE_MODULE | JS_EVAL_FLAG_COMPILE_ONLY);
     // A script that names neither will hardly meet a stream. If it does, they are loaded then.
     int streams = memmem(script, data + len - script, "Stream", 6) || memmem(script, data + len - script, ".body", 5);
-    memset(data, 0, len);
     free(data);
     if (JS_IsException(module)) return module;
     JSModuleDef *def = JS_VALUE_GET_PTR(module);
@@ -728,7 +719,7 @@ static JSValue run_script(void) {
 }
 
 __attribute__((constructor)) static void start(void) {
-    reserve = malloc(256 << 10);
+    reserve = malloc(reserve_size);
     make_interpreter();
     JS_SetHostPromiseRejectionTracker(rt, rejected, NULL);
     JS_SetInterruptHandler(rt, running, NULL);
@@ -739,7 +730,7 @@ __attribute__((constructor)) static void start(void) {
     // A request rarely lives long enough for a collection to be worth its time.
     JS_SetGCThreshold(rt, 16 << 20);
     seeded = 0;
-    clearing = 0;
+    heap_settle();
 }
 
 // All of stdin, with a NUL behind it. The memory is not freed: the sandbox ends with the request.
