@@ -5,6 +5,7 @@
 package gojinn
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -365,5 +366,54 @@ export default app;`)
 				t.Errorf("%s: %s %s: got %d %s, want %d %s", backend, c.method, c.uri, res.StatusCode, res.body, c.status, c.want)
 			}
 		}
+	}
+}
+
+// Hono's routers, helpers and middleware do in scripts what they do in Node.js, in the cases of testdata/scripts/hono.tsx.
+func TestScriptsRunHono(t *testing.T) {
+	text, err := os.ReadFile("testdata/scripts/hono.tsx")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newRealServer(t)
+	installExamples(t, s.dir)
+	s.module("hono.tsx", string(text))
+	type results struct {
+		Cases  int
+		Failed []string
+	}
+	check := func(where string, out []byte) {
+		t.Helper()
+		var got results
+		if err := json.Unmarshal(out, &got); err != nil {
+			t.Fatalf("%s: %.500s: %v", where, out, err)
+		}
+		if got.Cases < 50 || len(got.Failed) > 0 {
+			t.Errorf("%s: %d of %d cases fail: %s", where, len(got.Failed), got.Cases, strings.Join(got.Failed, "\n"))
+		}
+		t.Logf("%s: %d of %d cases", where, got.Cases-len(got.Failed), got.Cases)
+	}
+	if node, err := exec.LookPath("node"); err == nil {
+		script, err := bundle(filepath.Join(s.dir, "hono.tsx"), &scriptSettings{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, code, _ := bytes.Cut(script.data, []byte("\n"))
+		module := filepath.Join(s.dir, "hono.mjs")
+		if err := os.WriteFile(module, code, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		run := exec.Command(node, "--input-type=module", "--eval", `console.log = () => {};
+const { results } = await import(process.argv[1]);
+process.stdout.write(JSON.stringify(await results()));`, module)
+		out, err := run.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		check("Node.js", out)
+	}
+	for _, backend := range backends {
+		s.mustLoad(s.scripts(backend, "timeout 60s", "hono.tsx"))
+		check(backend, []byte(s.get("/hono").body))
 	}
 }
