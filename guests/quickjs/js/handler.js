@@ -21,9 +21,19 @@ export function start(module, settings) {
     handler = main;
   } else if (main && typeof main.fetch === "function") {
     handler = (request, env, ctx) => main.fetch(request, env, ctx);
+    makeRouter(main);
   } else {
     const found = "default" in module ? `its default export is ${show(main)}` : "it has no default export";
     throw new TypeError(`the script does not export a handler: ${found}; write export default { fetch(request, env, ctx) { … } }`);
+  }
+}
+
+// Hono makes its router when the first path is to be matched. Here, that is before the snapshot.
+function makeRouter(app) {
+  try {
+    app.router?.match?.("GET", "/");
+  } catch {
+    // The first request will meet it, too.
   }
 }
 
