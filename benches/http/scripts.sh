@@ -33,7 +33,7 @@ app.post("/hono/:kind", async (c) => {
 });
 export default app;
 END
-# The router of Hono is made at its first request. This one makes it before the snapshot.
+# This one has answered a request before the snapshot.
 sed 's|^export default|await app.request("/");\n&|' hono.ts >routed.ts
 cat >node.mjs <<'END'
 import { createServer } from "node:http";
