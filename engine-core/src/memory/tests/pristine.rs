@@ -72,6 +72,14 @@ fn pairs_on_threads(pool: &Pool, image: &Image, expected: &[u8], rounds: usize) 
 #[test]
 fn canaries_never_survive() {
     let expected = bytes(1);
+    let mut zero_in_front = expected.clone();
+    zero_in_front[..WASM_PAGE].fill(0);
+    let images = [
+        (image(&expected), &expected),
+        (image_over_another(&expected), &expected),
+        (image(&zero_in_front), &zero_in_front),
+        (image_over_another(&zero_in_front), &zero_in_front),
+    ];
     for mode in MODES {
         for keep_resident in [0, 5 * page_size() + 1, 2 << 20] {
             let pool = Pool::new(PoolConfig {
@@ -80,8 +88,8 @@ fn canaries_never_survive() {
             });
             match pool {
                 Ok(pool) => {
-                    for image in [image(&expected), image_over_another(&expected)] {
-                        pairs_on_threads(&pool, &image, &expected, 75);
+                    for (image, expected) in &images {
+                        pairs_on_threads(&pool, image, expected, 40);
                     }
                 }
                 Err(_) if mode == ResetMode::Scan && Pagemap::open().is_err() => {}
