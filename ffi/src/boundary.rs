@@ -9,7 +9,28 @@ use crate::handles::gojinn_error;
 pub(crate) fn guard<R>(fallback: R, body: impl FnOnce() -> R) -> R {
     // AssertUnwindSafe: after a panic only the engine's own state is used again, and the engine keeps it consistent
     // while it unwinds (it unlocks and frees in `Drop`).
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or(fallback)
+    catch_unwind(AssertUnwindSafe(|| {
+        fault();
+        body()
+    }))
+    .unwrap_or(fallback)
+}
+
+#[cfg(test)]
+thread_local! {
+    static PANICS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Makes the next exported function on this thread panic inside the boundary, before it does anything.
+#[cfg(test)]
+pub(crate) fn panic_next() {
+    PANICS.set(true);
+}
+
+/// Panics if a test has asked for it.
+fn fault() {
+    #[cfg(test)]
+    assert!(!PANICS.replace(false), "a test has asked for a panic");
 }
 
 /// The caller's bytes as a slice. `None` if `pointer` is NULL and `len` is not 0.
@@ -81,6 +102,10 @@ pub(crate) unsafe fn attempt(
     if error.is_null() {
         return GOJINN_NULL_ARGUMENT;
     }
+    let work = || {
+        fault();
+        work()
+    };
     let problem = match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(())) => return GOJINN_OK,
         Ok(Err(problem)) => problem,

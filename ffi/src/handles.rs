@@ -146,7 +146,7 @@ pub(crate) fn serve_compilation() -> i32 {
 }
 
 /// All backends of this build, the default one first.
-fn backends() -> Result<Vec<Arc<dyn Backend>>, Error> {
+pub(crate) fn backends() -> Result<Vec<Arc<dyn Backend>>, Error> {
     makers().into_iter().map(|(_, make)| make()).collect()
 }
 

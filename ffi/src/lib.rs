@@ -8,6 +8,8 @@ mod codes;
 mod config;
 mod frame;
 mod handles;
+#[cfg(test)]
+mod panics;
 
 use std::ptr;
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs abi.c plain, under ASAN and under Valgrind: run.sh <prefix of the packed library>
+# Runs abi.c plain, under ASAN and under Valgrind, and faults.c: run.sh <prefix of the packed library>
 set -euo pipefail
 prefix=$1
 here=$(cd "$(dirname "$0")" && pwd)
@@ -19,6 +19,12 @@ if nm -g --defined-only "$prefix/lib/libgojinn.a" | awk 'NF == 3 { print $3 }' |
     echo "the library exports symbols other than gojinn_*" >&2
     exit 1
 fi
+
+echo "== the system fails"
+wraps=$(printf -- '-Wl,--wrap=%s ' mmap mmap64 mprotect madvise memfd_create pthread_create clock_gettime)
+# shellcheck disable=SC2046,SC2086 # pkg-config prints words, and these are words
+"$cc" -std=c11 -Wall -Wextra -Werror -D_GNU_SOURCE -g "$here/faults.c" -o "$work/faults" $wraps $(pkg-config --cflags --libs gojinn)
+"$work/faults" "$guests/hello/hello.wasm" 2> "$work/panics" || { tail -20 "$work/panics" >&2; exit 1; }
 
 echo "== C++ reads the header"
 printf '#include "gojinn.h"\nint main() { return gojinn_abi_version() == GOJINN_ABI_VERSION ? 0 : 1; }\n' > "$work/header.cc"
