@@ -68,10 +68,20 @@ const (
 	firstStandIn = standIns + 0x80
 )
 
+// isASCII says whether a value has no other bytes, as nearly all have.
+func isASCII(value string) bool {
+	for i := range len(value) {
+		if value[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
+
 // fromHost is a value as the client sent it.
 func fromHost(value string) string {
 	isStandIn := func(r rune) bool { return r >= firstStandIn }
-	if !strings.ContainsFunc(value, isStandIn) {
+	if isASCII(value) || !strings.ContainsFunc(value, isStandIn) {
 		return value
 	}
 	sent := make([]byte, 0, len(value))
@@ -87,7 +97,7 @@ func fromHost(value string) string {
 
 // toHost is a value as the host reads it.
 func toHost(value string) string {
-	if utf8.ValidString(value) && !strings.ContainsFunc(value, func(r rune) bool { return r >= firstStandIn }) {
+	if isASCII(value) || utf8.ValidString(value) && !strings.ContainsFunc(value, func(r rune) bool { return r >= firstStandIn }) {
 		return value
 	}
 	text := make([]byte, 0, len(value)+16)

@@ -1,7 +1,6 @@
 package gojinn
 
 import (
-	"encoding/json"
 	"net/url"
 	"strings"
 )
@@ -62,12 +61,8 @@ type wireRequest struct {
 	OriginalURI string `json:"original_uri"`
 }
 
-// readRequest takes the next request; io.EOF says that there is none.
-func readRequest(decoder *json.Decoder) (*Request, error) {
-	var wire wireRequest
-	if err := decoder.Decode(&wire); err != nil {
-		return nil, err
-	}
+// request is the request that was on stdin.
+func (wire *wireRequest) request() *Request {
 	request := &Request{
 		Method:      wire.Method,
 		URI:         wire.URI,
@@ -97,5 +92,5 @@ func readRequest(decoder *json.Decoder) (*Request, error) {
 			values[i] = fromHost(value)
 		}
 	}
-	return request, nil
+	return request
 }

@@ -64,8 +64,8 @@ func JSON(status int, value any) *Response {
 	}
 }
 
-// wireResponse is a response on stdout.
-type wireResponse struct {
+// wireNext is a response on stdout that lets the request go on.
+type wireNext struct {
 	Status     int    `json:"status"`
 	Headers    Header `json:"headers,omitempty"`
 	Body       string `json:"body,omitempty"`
@@ -76,21 +76,6 @@ type wireResponse struct {
 	URI             string            `json:"uri,omitempty"`
 	Vars            map[string]string `json:"vars,omitempty"`
 	ResponseHeaders Header            `json:"response_headers,omitempty"`
-}
-
-// writeResponse writes the response as one line: the body as text where that is about as short, else as base64.
-func writeResponse(encoder *json.Encoder, response *Response) error {
-	wire := wireResponse{Status: response.Status, Headers: response.Header.toHost()}
-	if isText(response.Body) {
-		wire.Body = string(response.Body)
-	} else {
-		wire.BodyBase64 = response.Body
-	}
-	if next := response.Next; next != nil {
-		wire.Next, wire.Method, wire.URI, wire.Vars = true, next.Method, next.URI, next.Vars
-		wire.Headers, wire.ResponseHeaders = next.Header.toHost(), wire.Headers
-	}
-	return encoder.Encode(wire)
 }
 
 // isText says whether a body is UTF-8 without many control characters, each of which takes six bytes in JSON.

@@ -16,7 +16,6 @@
 package gojinn
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -57,14 +56,12 @@ func Serve(handler func(*Request) *Response) {
 
 // serve is Serve over any streams. It asks ready before each read whether a snapshot is about to be taken.
 func serve(in io.Reader, out io.Writer, ready func() bool, handler func(*Request) *Response) error {
-	decoder, encoder := json.NewDecoder(in), json.NewEncoder(out)
-	// The host reads JSON, not HTML: <, > and & need no escape.
-	encoder.SetEscapeHTML(false)
+	reader, writer := &reader{in: in}, newWriter(out)
 	for {
 		if ready() {
 			collect()
 		}
-		request, err := readRequest(decoder)
+		request, err := reader.next()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -75,15 +72,14 @@ func serve(in io.Reader, out io.Writer, ready func() bool, handler func(*Request
 		if response == nil {
 			panic("gojinn: the handler returned no response for " + request.Method + " " + request.URI + "; want a *gojinn.Response")
 		}
-		if err := writeResponse(encoder, response); err != nil {
+		if err := writer.write(response); err != nil {
 			return fmt.Errorf("response: %w", err)
 		}
 	}
 }
 
 // collect collects garbage if the next collection is near, which would otherwise be part of every request that starts from the
-// snapshot. If it is not, collecting costs such requests more than it saves: it empties what encoding/json and the allocator
-// keep at hand (example hello on wasmtime: 109 instead of 66 microseconds of CPU).
+// snapshot. If it is not, collecting costs such requests more than it saves: it empties what the allocator keeps at hand.
 func collect() {
 	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/gc/heap/goal:bytes"}}
 	metrics.Read(heap)
