@@ -67,6 +67,8 @@ for bundle in layer streams; do
 done
 # Without builtins, so that no function of the heap is made a call of another one.
 zig cc $flags -fno-builtin -std=c23 -c src/heap.c -o $out/heap.o
+zig cc $flags -std=c23 src/heap_test.c $out/heap.o -o $out/heap_test.wasm
+node --no-warnings compile.mjs $out/heap_test.wasm
 zig cc $flags $wasi $warnings -std=c23 -I$quickjs -I$ada -Isrc --embed-dir=$out -DSTACK_SIZE=$stack -c src/main.c -o $out/main.o
 zig c++ $flags -std=c++20 -fno-exceptions -fno-rtti -I$ada -c $ada/ada.cpp -o $out/ada.o
 zig build-obj src/native.zig -target wasm32-wasi -O ReleaseFast -fstrip -femit-bin=$out/native.o
