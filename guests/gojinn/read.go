@@ -25,12 +25,12 @@ const firstRead = 4096
 // next takes the next request; io.EOF says that there is none.
 func (r *reader) next() (*Request, error) {
 	for r.decoder == nil {
-		r.buffer = bytes.TrimLeft(r.buffer, "\n")
+		r.keep(r.buffer)
 		// A request is whole when it ends with the object, or with the line.
 		if n := len(r.buffer); n > 0 && (r.buffer[n-1] == '}' || r.buffer[n-1] == '\n') {
 			wire, rest, form := parseRequest(r.buffer)
 			if form == whole {
-				r.buffer = rest
+				r.keep(rest)
 				return wire.request(), nil
 			}
 			if form == other {
@@ -59,6 +59,14 @@ func (r *reader) next() (*Request, error) {
 		return nil, err
 	}
 	return wire.request(), nil
+}
+
+// keep keeps rest, the end of the buffer, but for line breaks at its beginning. It is moved to the front, where there is room.
+func (r *reader) keep(rest []byte) {
+	for len(rest) > 0 && rest[0] == '\n' {
+		rest = rest[1:]
+	}
+	r.buffer = r.buffer[:copy(r.buffer, rest)]
 }
 
 // form says what the bytes of a request are.
@@ -169,7 +177,8 @@ func (p *parser) object(member func(key string)) {
 
 // headers reads an object of lists of strings.
 func (p *parser) headers() Header {
-	header := make(Header, 16)
+	// More would take a larger map.
+	header := make(Header, 14)
 	// One allocation for the values of most requests.
 	values := make([]string, 0, 24)
 	p.object(func(name string) {

@@ -160,9 +160,27 @@ func BenchmarkExchange(b *testing.B) {
 	request := `{"method":"POST","uri":"/api/hello?q=1","headers":{"Accept":["*/*"],"Content-Length":["27"],"Content-Type":["application/json"],` +
 		`"Host":["127.0.0.1"],"User-Agent":["load"],"X-Request-Id":["load-1"]},"body":"{\"name\":\"world\",\"number\":1}","trace_id":"load-1"}` + "\n"
 	handler := func(r *Request) *Response { return Text(200, "Hello "+r.TraceID+"\n") }
+	// Each read gets one request, as from the host.
+	requests := readers{}
 	for range b.N {
-		if err := serve(strings.NewReader(request), io.Discard, never, handler); err != nil {
-			b.Fatal(err)
-		}
+		requests = append(requests, strings.NewReader(request))
 	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	if err := serve(&requests, io.Discard, never, handler); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// readers are read one after the other.
+type readers []io.Reader
+
+func (r *readers) Read(p []byte) (int, error) {
+	for len(*r) > 0 {
+		if n, err := (*r)[0].Read(p); err != io.EOF {
+			return n, err
+		}
+		*r = (*r)[1:]
+	}
+	return 0, io.EOF
 }
