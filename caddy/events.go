@@ -39,6 +39,8 @@ func (h *Handler) run(ctx context.Context, f *sharedFunction, x *exchange, id en
 		defer cancel()
 	}
 	for x.result.Waits {
+		// The engine has lent what a guest that waits does not need of its memory.
+		f.engine.memory.wake()
 		var reply []byte
 		var code int32
 		if failed := h.send(x); failed == nil {

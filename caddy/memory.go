@@ -3,6 +3,7 @@
 package gojinn
 
 import (
+	"container/list"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,10 +31,13 @@ type memory struct {
 	answers  atomic.Int64
 	spool    spool
 
-	// waiting is how many calls wait for memory, and changed is closed when some was given back.
+	// waiting is how many requests wait for memory. Those that do not try again just now are in line: a chan struct{} each, which
+	// tells it to try again.
 	waiting atomic.Int64
 	mu      sync.Mutex
-	changed chan struct{}
+	line    list.List
+	// given counts how often some was given back while requests waited.
+	given uint64
 }
 
 const (
@@ -55,7 +59,7 @@ func newMemory(e engine.Engine) (*memory, error) {
 	if err := json.Unmarshal(text, &about); err != nil {
 		return nil, err
 	}
-	m := &memory{engine: e, share: about.MaxMemory / 4, changed: make(chan struct{})}
+	m := &memory{engine: e, share: about.MaxMemory / 4}
 	m.spool.room.Store(spoolFactor * about.MaxMemory)
 	return m, nil
 }
@@ -98,18 +102,29 @@ func (m *memory) flush() {
 	}
 }
 
-// wake lets the calls that wait for memory try again.
+// wakes is how many of those that wait for memory try again when some is given back. Each that gets memory wakes as many when it
+// gives some back or waits for something else, so all get their turn; and one that does not get any wakes none.
+const wakes = 2
+
+// wake lets the first of those that wait for memory try again.
 func (m *memory) wake() {
 	if m.waiting.Load() == 0 {
 		return
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	close(m.changed)
-	m.changed = make(chan struct{})
+	m.given++
+	for range wakes {
+		first := m.line.Front()
+		if first == nil {
+			return
+		}
+		close(m.line.Remove(first).(chan struct{}))
+	}
 }
 
-// within repeats try until it is true, whenever memory was given back, for as long as timeout, or until the end of ctx.
+// within repeats try until it is true, when memory was given back, for as long as timeout, or until the end of ctx. The request
+// that has waited longest is the first to try.
 func (m *memory) within(ctx context.Context, timeout time.Duration, try func() bool) error {
 	if try() {
 		return nil
@@ -118,21 +133,55 @@ func (m *memory) within(ctx context.Context, timeout time.Duration, try func() b
 	defer m.waiting.Add(-1)
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
+	again := false
 	for {
 		m.mu.Lock()
-		changed := m.changed
+		given := m.given
 		m.mu.Unlock()
 		m.flush()
 		if try() {
 			return nil
 		}
+		place := m.join(given, again)
 		select {
-		case <-changed:
+		case <-place.Value.(chan struct{}):
+			again = true
 		case <-ctx.Done():
+			m.leave(place)
 			return ctx.Err()
 		case <-timer.C:
+			m.leave(place)
 			return errMemoryFull
 		}
+	}
+}
+
+// join takes a place in line: the first one for a request that tries again. If memory was given back since it was given times, the
+// place is woken at once and not in line.
+func (m *memory) join(given uint64, again bool) *list.Element {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	woken := make(chan struct{})
+	switch {
+	case m.given != given:
+		close(woken)
+		return &list.Element{Value: woken}
+	case again:
+		return m.line.PushFront(woken)
+	default:
+		return m.line.PushBack(woken)
+	}
+}
+
+// leave gives a place up. If it has been woken meanwhile, others are woken instead.
+func (m *memory) leave(place *list.Element) {
+	m.mu.Lock()
+	m.line.Remove(place)
+	m.mu.Unlock()
+	select {
+	case <-place.Value.(chan struct{}):
+		m.wake()
+	default:
 	}
 }
 
