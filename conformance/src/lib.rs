@@ -87,6 +87,7 @@ macro_rules! for_each_case {
             features::a_module_without_memory_works
             waiting::a_host_call_suspends_and_is_resumed
             waiting::suspended_guests_are_apart
+            waiting::a_guest_that_waits_holds_what_it_has_written
             waiting::a_suspended_call_can_be_dropped
             waiting::a_suspended_call_ends_with_its_deadline
             waiting::a_sleep_is_as_long_as_it_should_be

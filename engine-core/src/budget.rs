@@ -77,6 +77,7 @@ impl Budget {
         Share {
             home: Some(Arc::clone(self.homes.here())),
             bytes: 0,
+            lent: 0,
         }
     }
 
@@ -114,10 +115,10 @@ impl Budget {
         self.shared.most.saturating_sub(free + reserves) + debt
     }
 
-    /// Whether more than half of it is taken, about.
+    /// Whether more than a quarter of it is taken, about.
     #[must_use]
     pub fn is_tight(&self) -> bool {
-        self.shared.free.load(Ordering::Relaxed) < self.shared.most / 2
+        self.shared.free.load(Ordering::Relaxed) < self.shared.most / 4 * 3
     }
 
     /// How many of them the caller of the engine has taken.
@@ -196,6 +197,7 @@ pub struct Share {
     /// `None`: it only counts.
     home: Option<Arc<Home>>,
     bytes: u64,
+    lent: u64,
 }
 
 impl Share {
@@ -214,16 +216,24 @@ impl Share {
         taken
     }
 
-    /// Takes what was given back for a while, even if there is no longer as much: then it is taken beyond the bound, and what
-    /// others give back is missing until that is made up for.
-    pub fn take_back(&mut self, bytes: u64) {
-        if self.take(bytes) {
-            return;
-        }
+    /// Gives `bytes` back for a while: of what it has, or of what other shares of the same call have.
+    pub fn lend(&mut self, bytes: u64) {
         if let Some(home) = &self.home {
-            home.shared.debt.fetch_add(bytes, Ordering::Relaxed);
+            self.lent += bytes;
+            home.shared.give(bytes);
         }
-        self.bytes += bytes;
+    }
+
+    /// Takes what was lent, even if there is no longer as much: then it is taken beyond the bound, and what others give back is
+    /// missing until that is made up for.
+    pub fn take_back(&mut self) {
+        let lent = std::mem::take(&mut self.lent);
+        if let Some(home) = &self.home
+            && lent > 0
+            && !home.shared.take(lent)
+        {
+            home.shared.debt.fetch_add(lent, Ordering::Relaxed);
+        }
     }
 
     /// Gives a part back; more than there is counts as all.
@@ -262,6 +272,7 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
+        self.take_back();
         self.give(self.bytes);
     }
 }
@@ -334,9 +345,9 @@ mod tests {
         let budget = Budget::new(100);
         let (mut one, mut other) = (budget.share(), budget.share());
         assert!(one.take(60));
-        one.give(50);
+        one.lend(50);
         assert!(other.take(90));
-        one.take_back(50);
+        one.take_back();
         assert_eq!((one.bytes(), budget.used()), (60, 150));
         other.give(30);
         assert!(!other.take(1));
@@ -346,6 +357,21 @@ mod tests {
         assert!(budget.share().take(40) && !budget.share().take(41));
         drop(one);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_share_that_ends_while_it_lends_gives_back_once() {
+        let budget = Budget::new(100);
+        let (mut memory, mut grown) = (budget.share(), budget.share());
+        assert!(memory.take(20) && grown.take(50));
+        memory.lend(60);
+        assert_eq!((budget.used(), memory.bytes()), (10, 20));
+        let mut other = budget.share();
+        assert!(other.take(80));
+        drop(grown);
+        drop(memory);
+        assert_eq!(budget.used(), 80);
+        assert!(other.take(20) && !other.take(1));
     }
 
     #[test]

@@ -104,11 +104,6 @@ pub trait Sandbox: Send {
     /// Goes on with a guest that waits, on any thread: as [`run`](Self::run). A sandbox that waits can be dropped instead, on
     /// any thread.
     fn resume(&mut self, host: Box<HostState>) -> Progress;
-
-    /// How many bytes of its first memory the guest has written to, about: for one that waits. `None`: it cannot be said.
-    fn written(&self) -> Option<u64> {
-        None
-    }
 }
 
 /// How far a job has come.

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result, panic_text};
 use crate::limits::SandboxLimits;
-use crate::memory;
 use crate::outcome::GuestExit;
 use crate::sandbox::{HostState, MemoryUse, Meter};
 use crate::start::GlobalValue;
@@ -65,7 +64,6 @@ impl<M: Instantiate> Module for Runner<M> {
             entered: 0,
             between: false,
             capture: None,
-            memory: (0, 0),
         };
         if !start.point.patches.is_empty()
             && let Some(prepared) = &mut sandbox.prepared
@@ -251,8 +249,6 @@ struct Running<'a, M: Instantiate> {
     between: bool,
     /// The job's.
     capture: Option<Arc<[String]>>,
-    /// Where the memory was when the guest began, and how long.
-    memory: (usize, usize),
 }
 
 impl<M: Instantiate> Sandbox for Running<'_, M> {
@@ -264,20 +260,11 @@ impl<M: Instantiate> Sandbox for Running<'_, M> {
         } = job;
         self.entries = entries;
         self.capture = capture;
-        if let Some(prepared) = &mut self.prepared {
-            let memory = prepared.instance.memory();
-            self.memory = (memory.as_ptr().addr(), memory.len());
-        }
         self.go_on(host, false)
     }
 
     fn resume(&mut self, host: Box<HostState>) -> Progress {
         self.go_on(host, true)
-    }
-
-    fn written(&self) -> Option<u64> {
-        let (at, len) = self.memory;
-        memory::private_bytes(at, len)
     }
 }
 
@@ -435,7 +422,7 @@ impl Entries<'_> {
         let Some(mut host) = instance.take() else {
             return Step::fault("a bug: a guest without its host".into());
         };
-        let waits = host.goes_on(context);
+        let waits = host.goes_on(instance.memory(), context);
         *host.memory() = instance.used();
         instance.put(host);
         *self.between = waits;

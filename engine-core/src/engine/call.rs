@@ -165,12 +165,8 @@ impl Function {
         });
         let finished = match (progress, sandbox) {
             (Ok(Progress::Waiting(mut host)), Some(sandbox)) => {
-                if inner.shared.slots.budget().is_tight()
-                    && let Some(written) = sandbox.written()
-                {
-                    // Of the memory that it started with, a guest that waits holds what it has written to.
-                    let first = inner.plan().bytes();
-                    host.lend_beyond(host.held() - first.min(host.held()) + written.min(first));
+                if inner.shared.slots.budget().is_tight() {
+                    host.lend_unwritten();
                 }
                 if let Some(Event::Next { .. }) = host.waits_for {
                     // The next handler may take any time: its own limits count.
@@ -221,7 +217,9 @@ impl Function {
         let Finished { exit, mut host, .. } = finished;
         let used = host.memory;
         let exchange = host.http.take();
-        let (output, lent) = (host.output, host.lent());
+        // A call that is dropped where it waits still lends.
+        host.take_back();
+        let output = host.output;
         let (mut buffers, logs, logs_dropped) = host.into_parts();
         let contract = inner.config.contract;
         let result = {
@@ -232,8 +230,7 @@ impl Function {
             };
             if copies > 0 {
                 // The sandbox is gone. What is needed now is the body, decoded and as the caller's copy.
-                let sandbox = inner.plan().bytes();
-                buffers.share.give(sandbox.saturating_sub(lent));
+                buffers.share.give(inner.plan().bytes());
             }
             let room = buffers.share.take(copies);
             let exit = if room { exit } else { Stop::MemoryFull.exit() };

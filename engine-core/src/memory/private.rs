@@ -10,7 +10,7 @@ const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
 const OF_FILE: u64 = 1 << 61;
 
-/// How many of `len` bytes at the address `at` are private: written to, in a mapping of a file such as an image. `None` if the
+/// How many of `len` bytes at the address `at` are private: written to, or in no mapping of a file such as an image. `None` if the
 /// system does not say. Takes some 20 µs for 10 MiB. Memory that is not there counts as none.
 pub(crate) fn private_bytes(at: usize, len: usize) -> Option<u64> {
     let page = page_size();

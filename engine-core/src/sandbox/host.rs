@@ -1,5 +1,6 @@
 //! Everything one guest can reach on the host, and the ways a hostcall ends it.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,6 +9,7 @@ use crate::calls::{Call, Interruption};
 use crate::contract::{Contract, http_wasm::Exchange};
 use crate::limits::{PAGE, SandboxLimits};
 use crate::logs::{Dropped, Logs};
+use crate::memory::private_bytes;
 use crate::outcome::{GuestExit, Trap, TrapCode};
 
 use super::Observed;
@@ -95,8 +97,6 @@ pub struct HostState {
     /// How much of that is for the largest event and the largest reply of a host call so far.
     for_events: u64,
     for_replies: u64,
-    /// How much of that is given back while the guest waits.
-    lent: u64,
     /// What the guest did to its standard descriptors.
     pub(crate) stdio: Stdio,
     pub(crate) logs: Logs,
@@ -118,6 +118,8 @@ pub struct HostState {
     pub(crate) poll_began: Option<Instant>,
     /// What the suspended guest waits for.
     pub(crate) waits_for: Option<Event>,
+    /// The addresses of its memory then.
+    waits_with: Range<usize>,
     /// What the host has done for the guest that is resumed: for the hostcall that is called again.
     pub(crate) resumed_with: Option<HostReply>,
     /// Request and response, if the guest reads and changes them by hostcalls.
@@ -168,7 +170,7 @@ impl HostState {
             share,
             for_events: 0,
             for_replies: 0,
-            lent: 0,
+            waits_with: 0..0,
             stdio: Stdio::default(),
             logs: Logs::new(limits.logs),
             reply: Reply::default(),
@@ -194,25 +196,18 @@ impl HostState {
         &self.call
     }
 
-    /// Gives back what the guest holds beyond `bytes` while it waits.
-    pub(crate) fn lend_beyond(&mut self, bytes: u64) {
-        self.lent = self.share.bytes().saturating_sub(bytes);
-        self.share.give(self.lent);
+    /// Gives back what the suspended guest has not written of its memory, if the system says how much that is.
+    pub(crate) fn lend_unwritten(&mut self) {
+        let Range { start, end } = self.waits_with;
+        if let Some(written) = private_bytes(start, end - start) {
+            self.share
+                .lend(((end - start) as u64).saturating_sub(written));
+        }
     }
 
-    /// How much is given back now, because the guest waits or was dropped where it waited.
-    pub(crate) fn lent(&self) -> u64 {
-        self.lent
-    }
-
-    /// Takes back what was lent.
+    /// Takes back what was given back while the guest waited.
     pub(crate) fn take_back(&mut self) {
-        self.share.take_back(std::mem::take(&mut self.lent));
-    }
-
-    /// What the call holds of the engine's memory, in bytes.
-    pub(crate) fn held(&self) -> u64 {
-        self.share.bytes()
+        self.share.take_back();
     }
 
     /// Makes room for `more` bytes of stdout within the engine's memory.
@@ -274,8 +269,10 @@ impl HostState {
         self.suspends
     }
 
-    /// Suspends the guest until the host has dealt with `event`.
-    pub(crate) fn wait_for(&mut self, event: Event) -> Stop {
+    /// Suspends the guest, which has this memory, until the host has dealt with `event`.
+    pub(crate) fn wait_for(&mut self, memory: &[u8], event: Event) -> Stop {
+        let start = memory.as_ptr().addr();
+        self.waits_with = start..start + memory.len();
         self.waits_for = Some(event);
         Stop::Waits
     }

@@ -249,14 +249,14 @@ impl HostState {
 
     /// The guest has handled its request, which goes on to the next handler. `context` is what it returned. False: there is no
     /// request.
-    pub(crate) fn goes_on(&mut self, context: i64) -> bool {
+    pub(crate) fn goes_on(&mut self, memory: &[u8], context: i64) -> bool {
         let Some(exchange) = &mut self.http else {
             return false;
         };
         self.context = context;
         let (next, body) = exchange.go_on(self.features);
         let next = Box::new(next);
-        self.waits_for = Some(Event::Next { next, body });
+        self.wait_for(memory, Event::Next { next, body });
         true
     }
 

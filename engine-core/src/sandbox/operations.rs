@@ -86,7 +86,7 @@ pub fn call(
     let Some(HostReply { code, bytes }) = host.resumed_with.take() else {
         host.hold_event_of(operation.len() + request.len())?;
         let (operation, request) = (operation.to_vec(), request.to_vec());
-        return Err(host.wait_for(Event::Call { operation, request }));
+        return Err(host.wait_for(memory, Event::Call { operation, request }));
     };
     if let Some(why) = host.call.interruption() {
         return Err(why.into());

@@ -126,7 +126,7 @@ impl Guest {
 
     /// Lets the request go on with the features that are enabled.
     fn go_on(&mut self) -> (Next<'static>, Vec<u8>) {
-        assert!(self.host.goes_on(7 << 32 | 1));
+        assert!(self.host.goes_on(&[], 7 << 32 | 1));
         match self.host.waits_for.take() {
             Some(Event::Next { next, body }) => (*next, body),
             other => panic!("{other:?}"),
@@ -509,7 +509,7 @@ fn without_a_request_there_is_nothing_to_read() {
     guest.host.http = None;
     let result = get_method(&mut guest.host, &mut guest.memory, 0, 100);
     guest.ended(result, "there is no request");
-    assert!(!guest.host.goes_on(1));
+    assert!(!guest.host.goes_on(&[], 1));
     assert!(guest.host.next_has_answered().is_err());
     // These need none.
     assert_eq!(enable_features(&mut guest.host, &mut [], 1), Ok(1));

@@ -77,9 +77,9 @@ pub fn poll_oneoff(
                 return Err(Stop::from(why).into());
             }
             host.poll_began = Some(began);
-            return Err(host.wait_for(sandbox::Event::Body(first)).into());
+            return Err(host.wait_for(memory, sandbox::Event::Body(first)).into());
         } else {
-            wait(host, began, now, first.unwrap_or(now))?
+            wait(host, memory, began, now, first.unwrap_or(now))?
         };
         let mut at = events.cast_unsigned();
         let mut occurred = 0u32;
@@ -101,6 +101,7 @@ pub fn poll_oneoff(
 /// Waits from `now` until `first`, and says what time it is then.
 fn wait(
     host: &mut HostState,
+    memory: &[u8],
     began: Instant,
     now: Instant,
     first: Instant,
@@ -118,7 +119,7 @@ fn wait(
                 return Err(why.into());
             }
             host.poll_began = Some(began);
-            Err(host.wait_for(sandbox::Event::Sleep(Some(first))))
+            Err(host.wait_for(memory, sandbox::Event::Sleep(Some(first))))
         }
         None => {
             host.call.wait_until(first)?;

@@ -110,7 +110,7 @@ pub(super) fn read(
     let (vectors, total) = Iovecs::new(memory, iovs, count)?;
     check(memory, read_at, 4)?;
     if total > 0 && waits_for_stdin(host) {
-        return Err(host.wait_for(Event::Body(None)).into());
+        return Err(host.wait_for(memory, Event::Body(None)).into());
     }
     let start = host.stdin_read;
     let ends = match host.reads {
@@ -181,7 +181,7 @@ pub(super) fn write_out(
         let room = match host.output.room(&host.stdout) {
             Some(0) if total > 0 => {
                 host.resumed_with = None;
-                return Err(host.wait_for(Event::Output).into());
+                return Err(host.wait_for(memory, Event::Output).into());
             }
             Some(room) => {
                 // If the guest has waited, the reply is only that there is room.
