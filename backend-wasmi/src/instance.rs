@@ -8,7 +8,8 @@ use std::sync::Arc;
 use engine_core::backend::{Instance, Step};
 use engine_core::{Error, GlobalValue, HostState, Interrupt, MemoryUse, Result, Stop};
 use wasmi::{
-    F32, F64, Global, Memory, Store, TypedResumableCall, TypedResumableCallHostTrap, V128, Val,
+    F32, F64, Global, Memory, Store, TypedResumableCall, TypedResumableCallHostTrap,
+    TypedResumableCallOutOfFuel, V128, Val,
 };
 
 use crate::hostcalls;
@@ -49,7 +50,15 @@ pub(crate) struct WasmiInstance {
     /// Bytes of memory that it began with.
     bytes: usize,
     /// The call of a guest that waits.
-    waiting: Option<TypedResumableCallHostTrap<()>>,
+    waiting: Option<Suspended>,
+}
+
+/// A call whose guest waits.
+enum Suspended {
+    /// In a hostcall, which is made again.
+    InHostcall(TypedResumableCallHostTrap<()>),
+    /// While it computed.
+    Between(TypedResumableCallOutOfFuel<()>),
 }
 
 impl WasmiInstance {
@@ -78,17 +87,25 @@ impl WasmiInstance {
         self.go_on(call)
     }
 
-    /// Makes the hostcall in which the guest waits again, and goes on with the guest if it does not wait any more.
+    /// Goes on with a guest that waits. The hostcall in which it waits is made again first, and may wait again.
     fn resume_call(&mut self) -> Result<(), Step> {
-        let (Some(waiting), Some(mut again)) =
-            (self.waiting.take(), self.store.data_mut().again.take())
-        else {
-            return Err(Step::fault("a bug: no guest waits".into()));
+        let waiting = match self.waiting.take() {
+            Some(Suspended::InHostcall(waiting)) => waiting,
+            Some(Suspended::Between(paused)) => {
+                self.refuel(paused.required_fuel())?;
+                let call = paused
+                    .resume(&mut self.store)
+                    .map_err(|error| trap::of(&error))?;
+                return self.go_on(call);
+            }
+            None => return Err(Step::fault("a bug: no guest waits".into())),
         };
-        let (memory, data) = match self.store.data().memory {
-            Some(memory) => memory.data_and_store_mut(&mut self.store),
-            None => (&mut [][..], self.store.data_mut()),
+        let Some(mut again) = self.store.data_mut().again.take() else {
+            return Err(Step::fault(
+                "a bug: the hostcall of a guest that waits is lost".into(),
+            ));
         };
+        let (memory, data) = self.memory_and_data();
         let Some(host) = data.host.as_deref_mut() else {
             return Err(Step::fault(
                 "a bug: a guest is resumed without its host".into(),
@@ -104,7 +121,7 @@ impl WasmiInstance {
             }
             Err(Stop::Waits) => {
                 self.store.data_mut().again = Some(again);
-                Err(self.wait(waiting))
+                Err(self.wait(Suspended::InHostcall(waiting)))
             }
             Err(why) => {
                 host.stop(why);
@@ -114,7 +131,7 @@ impl WasmiInstance {
     }
 
     /// Keeps a call whose guest waits.
-    fn wait(&mut self, waiting: TypedResumableCallHostTrap<()>) -> Step {
+    fn wait(&mut self, waiting: Suspended) -> Step {
         self.waiting = Some(waiting);
         let data = self.store.data_mut();
         if let Some(host) = &mut data.host {
@@ -130,18 +147,34 @@ impl WasmiInstance {
                 TypedResumableCall::Finished(()) => return Ok(()),
                 TypedResumableCall::HostTrap(end) => {
                     if end.host_error().downcast_ref::<Waiting>().is_some() {
-                        return Err(self.wait(end));
+                        return Err(self.wait(Suspended::InHostcall(end)));
                     }
                     return Err(trap::of(end.host_error()));
                 }
                 TypedResumableCall::OutOfFuel(paused) => {
                     // One operation may need more than a slice: it is not divided, and the next look is after it.
                     self.refuel(paused.required_fuel())?;
+                    let (memory, data) = self.memory_and_data();
+                    if data
+                        .host
+                        .as_mut()
+                        .is_some_and(|host| host.must_yield(memory))
+                    {
+                        return Err(self.wait(Suspended::Between(paused)));
+                    }
                     paused
                         .resume(&mut self.store)
                         .map_err(|error| trap::of(&error))?
                 }
             };
+        }
+    }
+
+    /// The guest's memory, and what its store carries.
+    fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
+        match self.store.data().memory {
+            Some(memory) => memory.data_and_store_mut(&mut self.store),
+            None => (&mut [], self.store.data_mut()),
         }
     }
 
@@ -163,6 +196,8 @@ impl WasmiInstance {
 impl Instance for WasmiInstance {
     type Module = WasmiModule;
     type Global = Global;
+
+    const YIELDS: bool = true;
 
     fn memory(&mut self) -> &mut [u8] {
         match self.store.data().memory {

@@ -51,7 +51,6 @@ macro_rules! define_all {
             move |mut caller: Caller<'_, Data>, ( $( $arg, )* ): ( $( $ty, )* )| {
                 let stop = Arc::clone(&stop);
                 Box::new(poll_fn(move |_| -> Poll<Result<$ret>> {
-                    caller.data_mut().resumed();
                     match serve(&mut caller, |host, memory| hostcalls::$name(host, memory $(, $arg )*)) {
                         Ok(Ok(result)) => Poll::Ready(Ok(result)),
                         Ok(Err(Stop::Waits)) => {
@@ -77,6 +76,8 @@ fn serve<R>(
     caller: &mut Caller<'_, Data>,
     hostcall: impl FnOnce(&mut HostState, &mut [u8]) -> std::result::Result<R, Stop>,
 ) -> Result<std::result::Result<R, Stop>> {
+    // A guest that was suspended while it computed gets its host side back here.
+    caller.data_mut().resumed();
     let (memory, data) = match caller.data().memory {
         Some(memory) => memory.data_and_store_mut(&mut *caller),
         None => (&mut [][..], caller.data_mut()),

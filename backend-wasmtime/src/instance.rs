@@ -223,6 +223,8 @@ impl Instance for WasmtimeInstance {
     type Module = WasmtimeModule;
     type Global = Global;
 
+    const YIELDS: bool = true;
+
     fn memory(&mut self) -> &mut [u8] {
         let store = &mut self.guest.store;
         match store.data().memory {
@@ -363,11 +365,20 @@ impl Instance for WasmtimeInstance {
 pub(crate) fn epoch_moved(
     mut store: StoreContextMut<'_, Data>,
 ) -> wasmtime::Result<UpdateDeadline> {
+    store.data_mut().resumed();
+    let (memory, data) = match store.data().memory {
+        Some(memory) => memory.data_and_store_mut(&mut store),
+        None => (&mut [][..], store.data_mut()),
+    };
     // Without a host this is an instantiation, which runs nothing of the guest's but its segments.
-    let Some(host) = store.data_mut().host.as_deref_mut() else {
+    let Some(host) = data.host.as_deref_mut() else {
         return Ok(UpdateDeadline::Continue(1));
     };
     match host.call().interruption() {
+        None if host.must_yield(memory) => {
+            data.suspended();
+            Ok(UpdateDeadline::Yield(1))
+        }
         None => Ok(UpdateDeadline::Continue(1)),
         Some(why) => {
             host.stop(why.into());

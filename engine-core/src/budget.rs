@@ -118,7 +118,9 @@ impl Budget {
     /// Whether more than a quarter of it is taken, about.
     #[must_use]
     pub fn is_tight(&self) -> bool {
-        self.shared.free.load(Ordering::Relaxed) < self.shared.most / 4 * 3
+        let shared = &*self.shared;
+        let reserves = shared.reserve * shared.reserves.len() as u64;
+        shared.free.load(Ordering::Relaxed) + reserves < shared.most / 4 * 3
     }
 
     /// How many of them the caller of the engine has taken.

@@ -19,6 +19,9 @@ pub struct SandboxLimits {
     pub logs: usize,
     /// Bytes of the decoded request body. 10 MB.
     pub body: usize,
+    /// How long a part of a stream waits at most while its guest computes, on backends whose guests
+    /// [yield](crate::backend::Instance::YIELDS). 5 ms.
+    pub flush_after: Duration,
     /// What the clocks that the guest sees count in; they show no time in between. 1 ns.
     pub clock_resolution: Duration,
     /// Elements of all tables together. One million (16 MB).
@@ -33,6 +36,7 @@ impl Default for SandboxLimits {
             output: 10_000_000,
             logs: 64 * 1024,
             body: 10_000_000,
+            flush_after: Duration::from_millis(5),
             clock_resolution: Duration::from_nanos(1),
             table_elements: 1_000_000,
         }

@@ -56,6 +56,10 @@ pub trait Instance: Send + Sized + 'static {
     /// A mutable global of the instance, looked up.
     type Global: Send;
 
+    /// Whether a guest whose call may be suspended can be suspended between any two instructions, and not in a hostcall only: it
+    /// is, when it is interrupted and [`HostState::must_yield`] is true.
+    const YIELDS: bool = false;
+
     /// The memory that the guest exports as `memory`, all of it; empty if there is none. Called while no guest code runs.
     fn memory(&mut self) -> &mut [u8];
 

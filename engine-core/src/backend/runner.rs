@@ -270,13 +270,14 @@ impl<M: Instantiate> Sandbox for Running<'_, M> {
 
 impl<M: Instantiate> Running<'_, M> {
     /// Runs the guest from where it is until it ends or waits.
-    fn go_on(&mut self, host: Box<HostState>, resume: bool) -> Progress {
+    fn go_on(&mut self, mut host: Box<HostState>, resume: bool) -> Progress {
         let Some(prepared) = &mut self.prepared else {
             unreachable!("a sandbox is neither run twice nor resumed after its end");
         };
         let instance = &mut prepared.instance;
         let interrupt = instance.interrupt(self.module);
         let armed = interrupt.map(|interrupt| host.call().arm(interrupt));
+        host.yields = M::Instance::YIELDS && host.suspends;
         instance.put(host);
         // What a hostcall panics with comes back through the guest's frames, or the backend catches it before them.
         let mut progress = Entries {

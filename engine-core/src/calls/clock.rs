@@ -1,4 +1,4 @@
-//! The deadline clock: the thread that stops calls which are overdue or cancelled.
+//! The deadline clock: the thread that stops calls which are overdue or cancelled, and interrupts guests whose output must leave.
 //!
 //! The thread sleeps until the nearest deadline. It is not woken for a later one, and parks if there is none. It
 //! interrupts a call that is overdue or cancelled at once, and again every millisecond until the call has ended: a
@@ -75,7 +75,7 @@ impl Clock {
             // Store NEVER first and look second: a call that begins in between sees NEVER and plans its own deadline.
             self.planned.store(NEVER, Ordering::SeqCst);
             let now = self.nanos(Instant::now());
-            let next = stop_overdue(slab, now);
+            let next = interrupt_due(slab, now);
             if self.planned.fetch_min(next, Ordering::SeqCst) <= now {
                 continue;
             }
@@ -90,10 +90,11 @@ impl Clock {
     }
 }
 
-/// Stops the calls that are overdue or cancelled. Returns when to look again: at the nearest deadline, or in a moment
-/// if a call was stopped.
-fn stop_overdue(slab: &Slab, now: u64) -> u64 {
+/// Stops the calls that are overdue or cancelled, and interrupts those whose output must leave. Returns when to look again: at the
+/// nearest of these times, or in a moment if a call was interrupted.
+fn interrupt_due(slab: &Slab, now: u64) -> u64 {
     let mut next = NEVER;
+    let soon = now + AGAIN.as_nanos() as u64;
     for entry in slab.entries() {
         let cancelled = entry.reason.load(Ordering::SeqCst) == CANCELLED;
         let deadline = entry.deadline.load(Ordering::SeqCst);
@@ -111,10 +112,18 @@ fn stop_overdue(slab: &Slab, now: u64) -> u64 {
             };
             if let Some(why) = why {
                 entry.stop(why, &inner);
-                next = next.min(now + AGAIN.as_nanos() as u64);
+                next = next.min(soon);
             }
+            continue;
+        }
+        next = next.min(deadline);
+        let flush = entry.flush.load(Ordering::SeqCst);
+        if flush > now {
+            next = next.min(flush);
         } else {
-            next = next.min(deadline);
+            // If it has become another call's meanwhile, that one is interrupted for nothing.
+            entry.inner.lock().interrupt();
+            next = next.min(soon);
         }
     }
     next

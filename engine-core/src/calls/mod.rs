@@ -10,7 +10,8 @@
 //!                                   cancel(id) ┘ and the clock thread: set the reason, wake the wait, interrupt the engine
 //! ```
 //!
-//! One thread, the deadline clock ([`clock`]), stops the calls that are overdue or cancelled.
+//! One thread, the deadline clock ([`clock`]), stops the calls that are overdue or cancelled. It also interrupts a guest whose
+//! output must leave.
 //!
 //! Invariants:
 //! - An entry belongs to one `Permit` or `Call` at a time, or to the holder of an id that can be claimed once.
@@ -245,6 +246,32 @@ impl Call {
         let at = clock.nanos(self.deadline);
         self.entry().deadline.store(at, Ordering::SeqCst);
         clock.plan(at);
+    }
+
+    /// Has the guest interrupted `after` this time, unless that is planned already. It then finds that
+    /// [`flush_is_due`](Self::flush_is_due).
+    pub(crate) fn plan_flush(&self, after: Duration) {
+        let flush = &self.entry().flush;
+        if flush.load(Ordering::SeqCst) == NEVER {
+            let clock = &self.shard.shared.clock;
+            let at = clock.nanos(Instant::now() + after);
+            flush.store(at, Ordering::SeqCst);
+            clock.plan(at);
+        }
+    }
+
+    /// Forgets the planned interruption: the output has left.
+    pub(crate) fn flushed(&self) {
+        let flush = &self.entry().flush;
+        if flush.load(Ordering::SeqCst) != NEVER {
+            flush.store(NEVER, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether the guest is interrupted because its output must leave.
+    pub(crate) fn flush_is_due(&self) -> bool {
+        let at = self.entry().flush.load(Ordering::SeqCst);
+        at != NEVER && at <= self.shard.shared.clock.nanos(Instant::now())
     }
 
     /// Its id.

@@ -169,6 +169,7 @@ impl Slab {
             inner.armed = false;
             inner.parked = false;
             entry.deadline.store(NEVER, Ordering::SeqCst);
+            entry.flush.store(NEVER, Ordering::SeqCst);
             entry.reason.store(RUNNING, Ordering::SeqCst);
             let next = entry.generation.load(Ordering::Relaxed).wrapping_add(1);
             entry.generation.store(next.max(1), Ordering::Release);
@@ -192,6 +193,8 @@ pub(super) struct Entry {
     pub(super) reason: AtomicU8,
     /// The deadline, as the clock counts time ([`Clock::nanos`](super::Clock::nanos)). `NEVER`: no call is running.
     pub(super) deadline: AtomicU64,
+    /// When the guest is interrupted because what it has written to a stream must leave. `NEVER`: not at all.
+    pub(super) flush: AtomicU64,
     pub(super) inner: Mutex<EntryInner>,
     /// Wakes a hostcall of this call that waits.
     pub(super) waiting: Condvar,
@@ -208,12 +211,22 @@ pub(super) struct EntryInner {
     pub(super) parked: bool,
 }
 
+impl EntryInner {
+    /// Interrupts the guest, if it runs.
+    pub(super) fn interrupt(&self) {
+        if let Some(interrupt) = self.interrupt.as_ref().filter(|_| self.armed) {
+            interrupt.interrupt();
+        }
+    }
+}
+
 impl Default for Entry {
     fn default() -> Self {
         Self {
             generation: AtomicU32::new(1),
             reason: AtomicU8::new(RUNNING),
             deadline: AtomicU64::new(NEVER),
+            flush: AtomicU64::new(NEVER),
             inner: Mutex::default(),
             waiting: Condvar::new(),
         }
@@ -231,9 +244,7 @@ impl Entry {
         let _ = self
             .reason
             .compare_exchange(RUNNING, reason, Ordering::SeqCst, Ordering::SeqCst);
-        if let Some(interrupt) = inner.interrupt.as_ref().filter(|_| inner.armed) {
-            interrupt.interrupt();
-        }
+        inner.interrupt();
         self.waiting.notify_all();
     }
 }

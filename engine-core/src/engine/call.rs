@@ -140,8 +140,9 @@ impl Function {
                 return Ok(dropped(host, full));
             }
             host.take_back();
-            host.waits_for = None;
-            host.resumed_with = Some(reply);
+            // The guest has written to a stream: there is nothing to say to it but that it may go on.
+            let hears = !matches!(host.waits_for.take(), Some(Event::Output));
+            host.resumed_with = hears.then_some(reply);
             Ok(sandbox.resume(host))
         });
         function.reached(Some(sandbox), progress, begun, sink)
@@ -165,6 +166,7 @@ impl Function {
         });
         let finished = match (progress, sandbox) {
             (Ok(Progress::Waiting(mut host)), Some(sandbox)) => {
+                host.call.flushed();
                 if inner.shared.slots.budget().is_tight() {
                     host.lend_unwritten();
                 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::budget::Share;
 use crate::calls::{Call, Interruption};
@@ -114,6 +114,10 @@ pub struct HostState {
     pub(crate) memory: MemoryUse,
     /// Whether a hostcall may suspend the guest instead of blocking its thread.
     pub(crate) suspends: bool,
+    /// Whether the guest can be suspended while it computes.
+    pub(crate) yields: bool,
+    /// How long a part of a stream waits at most then.
+    pub(crate) flush_after: Duration,
     /// When a `poll_oneoff` that suspended the guest was made the first time.
     pub(crate) poll_began: Option<Instant>,
     /// What the suspended guest waits for.
@@ -179,6 +183,8 @@ impl HostState {
                 .max(1),
             memory: MemoryUse::new(limits),
             suspends: false,
+            yields: false,
+            flush_after: limits.flush_after,
             poll_began: None,
             waits_for: None,
             resumed_with: None,
@@ -275,6 +281,16 @@ impl HostState {
         self.waits_with = start..start + memory.len();
         self.waits_for = Some(event);
         Stop::Waits
+    }
+
+    /// Called when the guest, which has this memory, was interrupted while it computes and its call goes on: whether it must be
+    /// suspended, because what it has written to a stream must leave.
+    pub fn must_yield(&mut self, memory: &[u8]) -> bool {
+        let yields = self.yields && self.call.flush_is_due();
+        if yields {
+            self.wait_for(memory, Event::Output);
+        }
+        yields
     }
 
     /// Notes why the guest is being ended. The first reason stays. Backends call it when a hostcall returned `Err(Stop)`,

@@ -179,15 +179,8 @@ pub(super) fn write_out(
     let written = if std == Std::Out {
         // A write to a stream is short where it is longer than what may wait, and waits where there is no room.
         let room = match host.output.room(&host.stdout) {
-            Some(0) if total > 0 => {
-                host.resumed_with = None;
-                return Err(host.wait_for(memory, Event::Output).into());
-            }
-            Some(room) => {
-                // If the guest has waited, the reply is only that there is room.
-                host.resumed_with = None;
-                room
-            }
+            Some(0) if total > 0 => return Err(host.wait_for(memory, Event::Output).into()),
+            Some(room) => room,
             None if total > host.stdout_limit.saturating_sub(host.stdout.len()) as u64 => {
                 return Err(Stop::OutputLimit.into());
             }
@@ -206,6 +199,9 @@ pub(super) fn write_out(
             }
         }
         host.output.written(host.contract, &host.stdout);
+        if host.yields && host.output.room(&host.stdout).is_some() {
+            host.call.plan_flush(host.flush_after);
+        }
         host.stdout.len() - before
     } else {
         let mut room = STDERR_MOST;
