@@ -164,7 +164,7 @@ impl Instantiate for WasmerModule {
         let instance = unsafe {
             let mut instance = artifact
                 .instantiate(&resources, &imports, parts.objects_mut())
-                .map_err(|error| cannot_instantiate(&error))?;
+                .map_err(|error| shared.usage(|meter| meter.explain(cannot_instantiate(&error))))?;
             artifact
                 .finish_instantiation(&VM_CONFIG, None, &mut instance)
                 .map_err(|error| cannot_instantiate(&error))?;

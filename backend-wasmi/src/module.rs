@@ -146,7 +146,8 @@ impl Instantiate for WasmiModule {
                 (Some(memory.map_err(|error| failed(cause(&error)))?), bytes)
             }
         };
-        let instance = self.link(&mut store, memory)?;
+        let instance = self.link(&mut store, memory);
+        let instance = instance.map_err(|error| store.data().limiter.meter.explain(error))?;
         if let Some(memory) = store.data().memory
             && let missing = bytes.saturating_sub(memory.data_size(&store) as u64)
             && missing > 0

@@ -137,7 +137,8 @@ impl Instantiate for WasmtimeModule {
             }
         });
         let instance = instance.map_err(|error| {
-            Error::host("wasmtime cannot make a sandbox").because(trap::boxed(error))
+            let error = Error::host("wasmtime cannot make a sandbox").because(trap::boxed(error));
+            store.data().limiter.0.explain(error)
         })?;
         if slot.is_some() && !taken {
             return Err(Error::host(

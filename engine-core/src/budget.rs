@@ -5,10 +5,11 @@
 //! ```
 //!
 //! What is taken and given back most often goes through the reserve of the processor, so that calls on different
-//! processors change different cache lines. A reserve is no loss: before anything is refused, all reserves are collected.
+//! processors change different cache lines. A reserve is no loss: before anything is refused, all reserves are collected, and
+//! holders lend what they do not need now.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crossbeam::utils::CachePadded;
 
@@ -41,6 +42,16 @@ struct Shared {
     /// What the caller of the engine has taken.
     outside: AtomicU64,
     refused: AtomicU64,
+    lender: OnceLock<Lender>,
+}
+
+/// Makes a holder lend what it does not need now. It is false when there is nothing more to be lent.
+struct Lender(Box<dyn Fn() -> bool + Send + Sync>);
+
+impl std::fmt::Debug for Lender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Lender")
+    }
 }
 
 /// How much a reserve has, if the budget is not small: enough for the memory of most sandboxes.
@@ -59,6 +70,7 @@ impl Budget {
             debt: AtomicU64::new(0),
             outside: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            lender: OnceLock::new(),
         });
         let home = || {
             Arc::new(Home {
@@ -69,6 +81,12 @@ impl Budget {
             homes: Arc::new(PerCpu::new(home)),
             shared,
         }
+    }
+
+    /// Sets what is asked to lend before anything is refused, until it is false. Called once.
+    pub fn set_lender(&self, lender: impl Fn() -> bool + Send + Sync + 'static) {
+        let set = self.shared.lender.set(Lender(Box::new(lender)));
+        debug_assert!(set.is_ok(), "a budget has one lender");
     }
 
     /// An empty share.
@@ -115,14 +133,6 @@ impl Budget {
         self.shared.most.saturating_sub(free + reserves) + debt
     }
 
-    /// Whether more than a quarter of it is taken, about.
-    #[must_use]
-    pub fn is_tight(&self) -> bool {
-        let shared = &*self.shared;
-        let reserves = shared.reserve * shared.reserves.len() as u64;
-        shared.free.load(Ordering::Relaxed) + reserves < shared.most / 4 * 3
-    }
-
     /// How many of them the caller of the engine has taken.
     #[must_use]
     pub fn outside(&self) -> u64 {
@@ -150,17 +160,25 @@ impl Shared {
             return true;
         }
         // More than once: another thread may be between taking a reserve and adding it.
-        for _ in 0..3 {
-            for reserve in self.reserves.iter() {
-                let held = reserve.swap(0, Ordering::Relaxed);
-                self.free.fetch_add(held, Ordering::Relaxed);
-            }
-            if subtract(&self.free, bytes) {
+        if (0..3).any(|_| self.take_of_all(bytes)) {
+            return true;
+        }
+        while self.lender.get().is_some_and(|lender| lender.0()) {
+            if self.take_of_all(bytes) {
                 return true;
             }
         }
         self.refused.fetch_add(1, Ordering::Relaxed);
         false
+    }
+
+    /// Takes bytes of what is free and of all reserves.
+    fn take_of_all(&self, bytes: u64) -> bool {
+        for reserve in self.reserves.iter() {
+            let held = reserve.swap(0, Ordering::Relaxed);
+            self.free.fetch_add(held, Ordering::Relaxed);
+        }
+        subtract(&self.free, bytes)
     }
 
     fn give(&self, bytes: u64) {
@@ -374,6 +392,35 @@ mod tests {
         drop(memory);
         assert_eq!(budget.used(), 80);
         assert!(other.take(20) && !other.take(1));
+    }
+
+    #[test]
+    fn holders_lend_before_anything_is_refused() {
+        let budget = Budget::new(100);
+        let shares: Vec<_> = (0..3).map(|_| budget.share()).collect();
+        let holders = Arc::new(parking_lot::Mutex::new(shares));
+        assert!(holders.lock().iter_mut().all(|share| share.take(30)));
+        let (left, lends) = (Arc::new(AtomicU64::new(3)), Arc::clone(&holders));
+        let asked = Arc::clone(&left);
+        budget.set_lender(move || {
+            let Some(at) = asked.load(Ordering::Relaxed).checked_sub(1) else {
+                return false;
+            };
+            asked.store(at, Ordering::Relaxed);
+            lends.lock()[at as usize].lend(20);
+            true
+        });
+        let mut other = budget.share();
+        assert!(other.take(10), "there is enough");
+        assert_eq!(left.load(Ordering::Relaxed), 3);
+        assert!(other.take(15));
+        assert_eq!(left.load(Ordering::Relaxed), 2, "one has lent");
+        assert!(!other.take(60));
+        assert_eq!((left.load(Ordering::Relaxed), budget.refused()), (0, 1));
+        assert!(other.take(45));
+        holders.lock().clear();
+        drop(other);
+        assert_eq!(budget.used(), 0);
     }
 
     #[test]

@@ -131,10 +131,6 @@ impl Sandbox for PanickingSandbox<'_> {
         self.trigger.reached(At::Resume);
         self.inner.resume(host)
     }
-
-    fn written(&self) -> Option<u64> {
-        self.inner.written()
-    }
 }
 
 impl Drop for PanickingSandbox<'_> {

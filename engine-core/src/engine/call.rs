@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use crate::backend::{Finished, Job, Progress, Sandbox};
 use crate::calls::Permit;
 use crate::contract::{Request, Response, Scan};
-use crate::error::{Error, Result, panic_text};
+use crate::error::{Error, ErrorKind, Result, panic_text};
 use crate::logs::Dropped;
 use crate::module::StartPlan;
 use crate::outcome::{GuestExit, Outcome};
-use crate::sandbox::{Buffers, Event, HostReply, HostState, Output, Program, Stop};
+use crate::sandbox::{Buffers, Event, HostReply, HostState, MEMORY_FULL, Output, Program, Stop};
 
 use super::function::{Function, Inner};
-use super::judge::{MEMORY_FULL, judge};
+use super::judge::judge;
 use super::suspended::Suspended;
 
 impl Function {
@@ -152,7 +152,7 @@ impl Function {
     fn reached<R>(
         &self,
         sandbox: Option<Box<dyn Sandbox + '_>>,
-        progress: Result<Progress, String>,
+        progress: Result<Progress>,
         begun: Instant,
         sink: impl FnOnce(Reached<'_>) -> R,
     ) -> R {
@@ -167,9 +167,6 @@ impl Function {
         let finished = match (progress, sandbox) {
             (Ok(Progress::Waiting(mut host)), Some(sandbox)) => {
                 host.call.flushed();
-                if inner.shared.slots.budget().is_tight() {
-                    host.lend_unwritten();
-                }
                 if let Some(Event::Next { .. }) = host.waits_for {
                     // The next handler may take any time: its own limits count.
                     host.call.pause();
@@ -209,7 +206,11 @@ impl Function {
             }
             (Ok(Progress::Waiting(_)), None) => unreachable!("no sandbox, no guest"),
             (Err(error), _) => {
-                let mut answer = Answer::refused(Outcome::Error, 500, &error);
+                let text = error.to_string();
+                let mut answer = match error.kind() {
+                    ErrorKind::Rejected => Answer::refused(Outcome::Rejected, 503, MEMORY_FULL),
+                    _ => Answer::refused(Outcome::Error, 500, &text),
+                };
                 answer.duration = begun.elapsed();
                 inner.shared.counters.called(inner.backend, answer.outcome);
                 return sink(Reached::Answer(&answer));
@@ -287,7 +288,7 @@ impl Function {
             inner.loaded.run(slots, inner.plan(), limits, host, None)
         });
         let duration = begun.elapsed();
-        let Finished { exit, host, .. } = finished.map_err(Error::host)?;
+        let Finished { exit, host, .. } = finished?;
         let (memory_peak, memory_refused) = (host.memory.peak(), host.memory.refused());
         let (buffers, logs, _) = host.into_parts();
         Ok(RawRun {
@@ -496,13 +497,12 @@ fn dropped(mut host: Box<HostState>, why: Stop) -> Progress {
     })
 }
 
-/// Runs a part of a call. An error and a panic are texts.
-fn caught<R>(part: impl FnOnce() -> Result<R>) -> Result<R, String> {
-    match catch_unwind(AssertUnwindSafe(part)) {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(panic) => Err(format!(
+/// Runs a part of a call. A panic becomes an error.
+fn caught<R>(part: impl FnOnce() -> Result<R>) -> Result<R> {
+    catch_unwind(AssertUnwindSafe(part)).unwrap_or_else(|panic| {
+        Err(Error::host(format!(
             "a bug in Gojinn: the call panicked: {}; please report it",
             panic_text(&*panic)
-        )),
-    }
+        )))
+    })
 }

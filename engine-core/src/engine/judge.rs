@@ -6,11 +6,7 @@ use crate::contract::http_wasm::Exchange;
 use crate::contract::{Contract, Response};
 use crate::limits::SandboxLimits;
 use crate::outcome::{GuestExit, Outcome, TrapCode};
-use crate::sandbox::{MemoryUse, Output};
-
-/// What a call is refused with that the engine has no memory for.
-pub(super) const MEMORY_FULL: &str =
-    "the engine's memory (max_memory) is full; try again later, or raise max_memory";
+use crate::sandbox::{MEMORY_FULL, MemoryUse, Output};
 
 /// Why the client does not get a response of the function.
 pub(super) struct Refusal {

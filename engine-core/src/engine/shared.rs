@@ -41,7 +41,7 @@ pub(crate) struct Shared {
     /// For all functions with mounts.
     pub(super) files: FileBudget,
     pub(super) counters: Counters,
-    pub(super) suspended: SuspendedCalls,
+    pub(super) suspended: Arc<SuspendedCalls>,
 }
 
 impl Shared {
@@ -73,6 +73,9 @@ impl Shared {
         if let Some(process) = &config.compile_process {
             process.check()?;
         }
+        let suspended = Arc::new(SuspendedCalls::new(config.max_concurrency as usize));
+        let calls = Arc::downgrade(&suspended);
+        budget.set_lender(move || calls.upgrade().is_some_and(|calls| calls.lend()));
         let cache = config.cache.as_ref().map(Cache::open).map(Arc::new);
         let compiler = Compiler::new(
             config.compile_timeout,
@@ -93,7 +96,7 @@ impl Shared {
             max_memory: config.max_memory,
             hold_answers: config.hold_answers,
             files: FileBudget::of_this_process(),
-            suspended: SuspendedCalls::new(config.max_concurrency as usize),
+            suspended,
         })
     }
 

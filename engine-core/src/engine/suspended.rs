@@ -1,5 +1,6 @@
 //! The calls that are suspended: their guests wait for the host, and hold no thread.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -40,48 +41,89 @@ impl Suspended {
     }
 }
 
-/// All suspended calls of an engine, by the index of their permits.
-pub(super) struct SuspendedCalls(Box<[Mutex<Option<Box<Suspended>>>]>);
+/// All suspended calls of an engine.
+pub(super) struct SuspendedCalls {
+    /// By the index of their permits.
+    calls: Box<[Mutex<Option<Box<Suspended>>>]>,
+    /// How many of them hold memory that they have not been asked to [lend](Self::lend).
+    unasked: AtomicUsize,
+    /// Where the last one was that was asked.
+    asked: AtomicUsize,
+}
 
 impl SuspendedCalls {
     /// Room for the calls of `permits`.
     pub(super) fn new(permits: usize) -> Self {
-        Self((0..permits).map(|_| Mutex::default()).collect())
+        Self {
+            calls: (0..permits).map(|_| Mutex::default()).collect(),
+            unasked: AtomicUsize::new(0),
+            asked: AtomicUsize::new(0),
+        }
     }
 
     /// Keeps a call.
     pub(super) fn put(&self, suspended: Suspended) {
         let at = suspended.host.call().id().index() as usize;
-        let before = self.0[at].lock().replace(Box::new(suspended));
+        let mut entry = self.calls[at].lock();
+        self.unasked.fetch_add(1, Ordering::Relaxed);
+        let before = entry.replace(Box::new(suspended));
         debug_assert!(before.is_none(), "two calls with one permit");
     }
 
     /// The call with that id. `None`: it is stale, runs, or was taken already.
     pub(super) fn take(&self, id: CallId) -> Option<Suspended> {
-        let mut entry = self.0.get(id.index() as usize)?.lock();
+        let mut entry = self.calls.get(id.index() as usize)?.lock();
         let is_it = |kept: &mut Box<Suspended>| kept.host.call().id() == id;
-        entry.take_if(is_it).map(|suspended| *suspended)
+        entry.take_if(is_it).map(|suspended| self.taken(*suspended))
     }
 
     /// Ends all of them.
     pub(super) fn clear(&self) {
-        for entry in &self.0 {
+        for entry in &self.calls {
             let suspended = entry.lock().take();
-            drop(suspended);
+            drop(suspended.map(|suspended| self.taken(*suspended)));
         }
+    }
+
+    fn taken(&self, suspended: Suspended) -> Suspended {
+        if !suspended.host.lends() {
+            self.unasked.fetch_sub(1, Ordering::Relaxed);
+        }
+        suspended
+    }
+
+    /// Makes one call lend what its guest has not written of its memory. `false`: all have been asked.
+    pub(super) fn lend(&self) -> bool {
+        if self.unasked.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let (before, after) = self.calls.split_at(self.asked.load(Ordering::Relaxed));
+        for entry in after.iter().chain(before) {
+            // One that is being put or taken is not worth waiting for.
+            if let Some(mut entry) = entry.try_lock()
+                && let Some(suspended) = entry.as_mut().filter(|kept| !kept.host.lends())
+            {
+                suspended.host.lend_unwritten();
+                self.unasked.fetch_sub(1, Ordering::Relaxed);
+                let at = suspended.host.call().id().index() as usize;
+                self.asked.store(at, Ordering::Relaxed);
+                return true;
+            }
+        }
+        false
     }
 
     /// How many there are.
     pub(super) fn count(&self) -> usize {
         let waits = |entry: &&Mutex<Option<Box<Suspended>>>| entry.lock().is_some();
-        self.0.iter().filter(waits).count()
+        self.calls.iter().filter(waits).count()
     }
 }
 
 impl std::fmt::Debug for SuspendedCalls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SuspendedCalls")
-            .field("permits", &self.0.len())
+            .field("permits", &self.calls.len())
             .finish_non_exhaustive()
     }
 }

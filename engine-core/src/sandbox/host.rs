@@ -124,6 +124,8 @@ pub struct HostState {
     pub(crate) waits_for: Option<Event>,
     /// The addresses of its memory then.
     waits_with: Range<usize>,
+    /// Whether what it has not written of that memory is lent.
+    lends: bool,
     /// What the host has done for the guest that is resumed: for the hostcall that is called again.
     pub(crate) resumed_with: Option<HostReply>,
     /// Request and response, if the guest reads and changes them by hostcalls.
@@ -175,6 +177,7 @@ impl HostState {
             for_events: 0,
             for_replies: 0,
             waits_with: 0..0,
+            lends: false,
             stdio: Stdio::default(),
             logs: Logs::new(limits.logs),
             reply: Reply::default(),
@@ -202,8 +205,9 @@ impl HostState {
         &self.call
     }
 
-    /// Gives back what the suspended guest has not written of its memory, if the system says how much that is.
+    /// Lends what the suspended guest has not written of its memory, if the system says how much that is.
     pub(crate) fn lend_unwritten(&mut self) {
+        self.lends = true;
         let Range { start, end } = self.waits_with;
         if let Some(written) = private_bytes(start, end - start) {
             self.share
@@ -211,8 +215,14 @@ impl HostState {
         }
     }
 
-    /// Takes back what was given back while the guest waited.
+    /// Whether it has been made to lend since its guest waits.
+    pub(crate) fn lends(&self) -> bool {
+        self.lends
+    }
+
+    /// Takes back what was lent while the guest waited.
     pub(crate) fn take_back(&mut self) {
+        self.lends = false;
         self.share.take_back();
     }
 

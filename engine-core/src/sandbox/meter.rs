@@ -1,8 +1,13 @@
 //! Bounds and counts the memory of one sandbox, within its own limits and within the budget of its engine.
 
 use crate::budget::Share;
+use crate::error::{Error, ErrorKind};
 
 use super::MemoryUse;
+
+/// What a call is refused with that the engine has no memory for.
+pub(crate) const MEMORY_FULL: &str =
+    "the engine's memory (max_memory) is full; try again later, or raise max_memory";
 
 /// Bytes that one element of a table takes.
 const ELEMENT: u64 = 16;
@@ -63,6 +68,14 @@ impl Meter {
     /// Notes a refusal that the engine itself decided.
     pub fn refuse(&mut self) {
         self.used.refuse();
+    }
+
+    /// What an instance could not be made for: `error`, or that the engine's memory is full.
+    pub fn explain(&self, error: Error) -> Error {
+        if !self.used.refused_for_engine() {
+            return error;
+        }
+        Error::new(ErrorKind::Rejected, MEMORY_FULL).because(error)
     }
 
     /// Forgets what was counted since `before`, which was [`used`](Self::used) then: it did not take place.

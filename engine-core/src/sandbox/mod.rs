@@ -14,6 +14,7 @@ mod world;
 pub use event::{BODY_ENDS, Event, HostReply};
 pub(crate) use host::{Buffers, FIRST_READING, Reads};
 pub use host::{HostState, MemoryUse, Program, Stop};
+pub(crate) use meter::MEMORY_FULL;
 pub use meter::Meter;
 pub(crate) use observed::{Asked, Observed};
 pub(crate) use output::Output;
