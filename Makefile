@@ -39,7 +39,7 @@ LIBRARY := $(DIST)/lib/libgojinn.a
 # Go's build cache sees neither the archive nor what pkg-config says, but it sees the flags: the library's hash is one.
 cgo = CGO_ENABLED=1 PKG_CONFIG_PATH="$(DIST)/lib/pkgconfig" CGO_CFLAGS="-g -O2 -DGOJINN_LIB=$$(sha256sum $(LIBRARY) | cut -c1-16)"
 
-.PHONY: all run run-once test check-go check-core check-docs fmt lib caddy install header guests bench bench-quick bench-references bench-http bench-calls bench-waiting \
+.PHONY: all run run-once test check-go check-core check-docs fmt lib caddy install header guests bench bench-quick bench-references bench-http bench-calls bench-waiting bench-overload \
 	fuzz-smoke hostile robustness tools test-rust test-backends test-abi test-guests test-go test-shipping clean help
 
 all: caddy ## same as caddy
@@ -107,6 +107,10 @@ bench-references: tools
 bench-waiting: caddy ## whole Caddy: thousands of functions that wait or stream, bodies of 1 GiB, reloads under streams; prints a table
 	$(MAKE) -C guests go
 	cd benches/http/waiting && $(GO) run . $(ARGS)
+
+bench-overload: caddy ## whole Caddy: functions that are asked for three times as much as they can do; prints a table
+	$(MAKE) -C guests go
+	cd benches/http/waiting && $(GO) run . -only overload $(ARGS)
 
 bench-http: caddy ## whole Caddy: functions against respond and reverse_proxy, into docs/benchmarks.md
 	$(MAKE) -C guests go

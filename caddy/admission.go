@@ -19,6 +19,7 @@ import (
 var (
 	errQueueFull    = fmt.Errorf("the queue is full: %d requests wait for each call that max_concurrency allows", queueFactor)
 	errQueueTimeout = errors.New("no sandbox became free within queue_timeout")
+	errOverload     = errors.New("more requests wait than can begin within queue_timeout")
 )
 
 // admission lets a bounded number of calls run and a bounded number wait, first come first served.
@@ -31,6 +32,7 @@ type admission struct {
 	// inside is how many calls hold a permit or wait for one, and limit the most that may.
 	inside atomic.Int64
 	limit  int64
+	pace   pace
 }
 
 // queueFactor is how many requests may wait for each one that may run.
@@ -51,7 +53,10 @@ func (a *admission) acquire(ctx context.Context, deadline time.Time) error {
 	}
 	wait, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	if a.permits.Acquire(wait, 1) == nil {
+	a.pace.enter()
+	err := a.permits.Acquire(wait, 1)
+	a.pace.leave(err == nil)
+	if err == nil {
 		return nil
 	}
 	a.inside.Add(-1)
@@ -60,6 +65,9 @@ func (a *admission) acquire(ctx context.Context, deadline time.Time) error {
 	}
 	return errQueueTimeout
 }
+
+// permitted is how many calls may run.
+func (a *admission) permitted() int64 { return a.limit / (1 + queueFactor) }
 
 // tryAcquire takes a permit if one is free.
 func (a *admission) tryAcquire() bool {
@@ -100,8 +108,12 @@ func maxBlocking() int { return max(32, 8*runtime.GOMAXPROCS(0)) }
 
 // admit takes a permit of the function and then one of the engine, within one queue timeout for all, and says how long that
 // took. A request that waits for its function's permit holds none of the engine's. Those that wait are counted in queued, if it is
-// not nil. After nil, the caller must call leave.
+// not nil. One that would probably wait for too long, here or for its first turn, is refused at once. After nil, the caller must
+// call leave.
 func (f *sharedFunction) admit(ctx context.Context, timeout time.Duration, queued prometheus.Gauge) (time.Duration, error) {
+	if f.overloaded(timeout) {
+		return 0, errOverload
+	}
 	if f.admission == nil && f.facts.Suspends && f.engine.admission.tryAcquire() {
 		return 0, nil
 	}
@@ -122,6 +134,39 @@ func (f *sharedFunction) admit(ctx context.Context, timeout time.Duration, queue
 		}
 	}
 	return time.Since(start), nil
+}
+
+const (
+	// burstFactor is how many times as long as queue_timeout a call may wait for its first turn.
+	burstFactor = 20
+	// waitingFactor is how many times as long as queue_timeout a burst may last of a function whose calls wait: thousands of them
+	// in flight are no overload.
+	waitingFactor = 5
+)
+
+// overloaded reports whether one more request would wait for too long, for its permits or for its first turn. The estimate is not
+// exact: with the whole timeout, many that wait would be refused at its end.
+//
+// A queue for turns that is not older than the timeout, or than some timeouts if the function's calls wait, is a burst, which may
+// take longer, unless so much waits for turns that few permits are left for other functions.
+func (f *sharedFunction) overloaded(timeout time.Duration) bool {
+	limit := timeout / 4 * 3
+	var sum time.Duration
+	for _, gate := range f.gates() {
+		if gate != nil {
+			wait, _ := gate.pace.expected()
+			sum += wait
+		}
+	}
+	wait, age := f.line.pace.expected()
+	burst := timeout
+	if f.line.waits.Load() {
+		burst *= waitingFactor
+	}
+	if wait > limit && age <= burst && 4*int64(f.engine.turns.count()) < 3*f.engine.admission.permitted() {
+		wait /= burstFactor
+	}
+	return sum+wait > limit
 }
 
 // leave returns what admit took.

@@ -14,11 +14,8 @@ import (
 
 func far() time.Time { return time.Now().Add(time.Hour) }
 
-// full is how many permits an admission has, free or taken.
-func (a *admission) full() int64 { return a.limit / (1 + queueFactor) }
-
 // waiting is how many calls wait while all permits are taken.
-func (a *admission) waiting() int64 { return max(0, a.inside.Load()-a.full()) }
+func (a *admission) waiting() int64 { return max(0, a.inside.Load()-a.permitted()) }
 
 // allFree fails the test unless all permits can be taken at once, and no more than these.
 func (a *admission) allFree(t testing.TB) {
@@ -26,14 +23,14 @@ func (a *admission) allFree(t testing.TB) {
 	if inside := a.inside.Load(); inside != 0 {
 		t.Errorf("%d calls are counted where none is", inside)
 	}
-	if a.permits.TryAcquire(a.full() + 1) {
-		t.Errorf("there are more than %d permits", a.full())
+	if a.permits.TryAcquire(a.permitted() + 1) {
+		t.Errorf("there are more than %d permits", a.permitted())
 	}
-	if !a.permits.TryAcquire(a.full()) {
-		t.Errorf("not all of %d permits came back", a.full())
+	if !a.permits.TryAcquire(a.permitted()) {
+		t.Errorf("not all of %d permits came back", a.permitted())
 		return
 	}
-	a.permits.Release(a.full())
+	a.permits.Release(a.permitted())
 }
 
 func TestAdmissionNeverExceedsItsBound(t *testing.T) {
@@ -186,8 +183,8 @@ func TestAdmissionLosesNoPermit(t *testing.T) {
 func TestAdmitTakesBothPermitsOrNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := &sharedEngine{admission: newAdmission(1)}
-		bounded := &sharedFunction{engine: e, admission: newAdmission(1)}
-		other := &sharedFunction{engine: e}
+		bounded := &sharedFunction{engine: e, admission: newAdmission(1), line: newLine(newTurns(testCores), true)}
+		other := &sharedFunction{engine: e, line: newLine(newTurns(testCores), true)}
 		if queued, err := other.admit(t.Context(), time.Second, nil); err != nil || queued != 0 {
 			t.Fatalf("the first: %s, %v", queued, err)
 		}

@@ -5,24 +5,29 @@ package gojinn
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/pauloappbr/gojinn/caddy/internal/engine"
 )
 
-// run runs the guest of a call to its end, through all that it waits for. The call has its permit, and no turn.
+// run runs the guest of a call to its end, through all that it waits for. The call has its permit, and no turn, for the first of
+// which it may wait for longer than queue_timeout, in a burst.
 func (h *Handler) run(ctx context.Context, f *sharedFunction, x *exchange, id engine.CallID) error {
-	turns := f.engine.turns
-	if err := x.turn.take(ctx, turns); err != nil {
+	waited, err := x.turn.begin(ctx, f.line, burstFactor*time.Duration(h.QueueTimeout), h.meters.queued)
+	x.stats.queued += waited
+	if err != nil {
 		f.engine.FreeCall(id)
 		return err
 	}
 	// Not before it has its turn: calls that wait for one may be many, and most of them need no listener.
 	x.canceller.begin(ctx, f.engine, id)
-	var err error
 	x.out, err = f.Call(id, x.head.Bytes(), x.body.bytes(), x.out, &x.result)
 	x.turn.release()
 	if err != nil || !x.result.Waits {
 		return err
+	}
+	if !f.line.waits.Load() {
+		f.line.waits.Store(true)
 	}
 	defer func() {
 		if x.result.Waits {
@@ -57,7 +62,7 @@ func (h *Handler) run(ctx context.Context, f *sharedFunction, x *exchange, id en
 			f.engine.Cancel(id)
 		}
 		// A call that must end needs no turn.
-		turned := x.turn.take(ctx, turns) == nil
+		turned := x.turn.goOn(ctx, f.line) == nil
 		x.out, err = f.engine.Resume(id, code, reply, x.out, &x.result)
 		if turned {
 			x.turn.release()

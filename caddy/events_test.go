@@ -1,4 +1,4 @@
-// Tests of calls that wait, and of turns.
+// Tests of calls that wait.
 
 package gojinn
 
@@ -6,12 +6,9 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"runtime"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/pauloappbr/gojinn/caddy/internal/engine"
@@ -90,86 +87,4 @@ func TestAnEventThatPanicsDropsItsCall(t *testing.T) {
 		t.Error("the connection should have been cut")
 	}
 	eventually(t, "the call to be dropped", func() bool { return s.fake.Dropped.Load() == 1 && s.fake.Permits.Load() == 0 })
-}
-
-// No more guests run at once than there are turns, and each gets one.
-func TestTurns(t *testing.T) {
-	all, most := newTurns(), int64(runtime.GOMAXPROCS(0))
-	var running, seen atomic.Int64
-	var group sync.WaitGroup
-	for range 64 {
-		group.Go(func() {
-			var mine turn
-			for range 50 {
-				if err := mine.take(t.Context(), all); err != nil {
-					t.Error(err)
-					return
-				}
-				now := running.Add(1)
-				for old := seen.Load(); now > old && !seen.CompareAndSwap(old, now); old = seen.Load() {
-				}
-				runtime.Gosched()
-				running.Add(-1)
-				mine.release()
-			}
-		})
-	}
-	group.Wait()
-	// A turn that was lent is one more; on a machine that stops this test for milliseconds that happens.
-	if n := seen.Load() - all.lent.Load(); n > most+64 {
-		t.Errorf("%d guests ran at once, with %d turns", n, most)
-	}
-	if !all.free.TryAcquire(most) {
-		t.Error("turns were lost")
-	}
-	if all.waiting.Load() != 0 || all.lent.Load() != 0 {
-		t.Errorf("%d wait and %d are lent after the end", all.waiting.Load(), all.lent.Load())
-	}
-}
-
-// A guest that runs for long lends its turn, and does not return it a second time.
-func TestALongTurnIsLent(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		all, most := newTurns(), int64(runtime.GOMAXPROCS(0))
-		long := make([]turn, most)
-		for at := range long {
-			if err := long[at].take(t.Context(), all); err != nil {
-				t.Fatal(err)
-			}
-		}
-		var short turn
-		taken := make(chan error, 1)
-		go func() { taken <- short.take(t.Context(), all) }()
-		synctest.Wait()
-		if all.waiting.Load() != 1 {
-			t.Fatal("nothing waits for a turn")
-		}
-		if err := <-taken; err != nil {
-			t.Fatal(err)
-		}
-		short.release()
-		for at := range long {
-			long[at].release()
-		}
-		if !all.free.TryAcquire(most) || all.free.TryAcquire(1) {
-			t.Error("there are not as many turns as before")
-		}
-	})
-}
-
-// Giving up takes no turn.
-func TestATurnThatIsNotTaken(t *testing.T) {
-	all := newTurns()
-	if !all.free.TryAcquire(int64(runtime.GOMAXPROCS(0))) {
-		t.Fatal("the turns are not free")
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	var mine turn
-	if err := mine.take(ctx, all); !errors.Is(err, context.Canceled) {
-		t.Fatal(err)
-	}
-	if all.waiting.Load() != 0 {
-		t.Error("it still waits")
-	}
 }

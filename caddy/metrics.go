@@ -158,8 +158,9 @@ func (engineCollector) Collect(out chan<- prometheus.Metric) {
 	if e == nil {
 		return
 	}
-	out <- prometheus.MustNewConstMetric(turnsWaiting, prometheus.GaugeValue, float64(e.turns.waiting.Load()))
-	out <- prometheus.MustNewConstMetric(turnsLent, prometheus.GaugeValue, float64(e.turns.lent.Load()))
+	waiting, lent := e.turns.counts()
+	out <- prometheus.MustNewConstMetric(turnsWaiting, prometheus.GaugeValue, float64(waiting))
+	out <- prometheus.MustNewConstMetric(turnsLent, prometheus.GaugeValue, float64(lent))
 	text, err := e.Metrics()
 	if err != nil {
 		out <- prometheus.NewInvalidMetric(prometheus.NewInvalidDesc(err), err)

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -94,7 +95,7 @@ func loadEngine(key engineKey) (*sharedEngine, error) {
 		}
 		return &sharedEngine{
 			Engine: e, admission: newAdmission(key.maxConcurrency),
-			blocking: newAdmission(min(key.maxConcurrency, maxBlocking())), turns: newTurns(), memory: m,
+			blocking: newAdmission(min(key.maxConcurrency, maxBlocking())), turns: newTurns(runtime.GOMAXPROCS(0)), memory: m,
 		}, nil
 	})
 	if err != nil {
@@ -118,6 +119,7 @@ type sharedFunction struct {
 	engine *sharedEngine
 	// admission is nil if the function has no max_concurrency.
 	admission *admission
+	line      *line
 	info      functionInfo
 	facts     functionFacts
 	key       functionKey
@@ -179,6 +181,7 @@ func loadFunction(
 		shared := &sharedFunction{
 			Function: f,
 			engine:   key.engine,
+			line:     newLine(key.engine.turns, facts.Suspends),
 			facts:    facts,
 			key:      key,
 			info: functionInfo{

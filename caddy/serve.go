@@ -199,8 +199,8 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *sharedFunction
 		// The rest of the body could not be read, or there is no memory for a response.
 		return h.notCalled(x, arrived, err)
 	}
-	if err != nil && ctx.Err() != nil {
-		return h.notCalled(x, arrived, f.notAdmitted(w, ctx, err))
+	if err != nil && (ctx.Err() != nil || errors.Is(err, errQueueTimeout)) {
+		return h.notCalled(x, time.Now().Add(-x.stats.queued), f.notAdmitted(w, ctx, err))
 	}
 	if err != nil {
 		x.result.Answer.Outcome = engine.OutcomeError

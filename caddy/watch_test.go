@@ -292,7 +292,7 @@ func TestCancelledDeploymentIsTakenOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	config := &engine.FunctionConfig{Name: "fn"}
-	key, err := newFunctionKey(&sharedEngine{Engine: made}, []byte("wasm"), config, 0)
+	key, err := newFunctionKey(&sharedEngine{Engine: made, turns: newTurns(testCores)}, []byte("wasm"), config, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
-// Command waiting measures a Caddy whose functions wait and stream: many at once, and bodies of a gibibyte.
+// Command waiting measures a Caddy whose functions wait and stream: many at once, and bodies of a gibibyte; and one whose functions are
+// asked for more than they can do.
 //
-//	go run . [-caddy FILE] [-guests DIRECTORY] [-backend NAME] [-n 5000] [-events 10] [-only NAME]
+//	go run . [-caddy FILE] [-guests DIRECTORY] [-backend NAME] [-n 5000] [-events 10] [-work 2000] [-only NAME]
 //
 // It starts Caddy, checks the status and the body of every response, and prints a table. CPU time, threads and memory are those of
 // Caddy's process. The client shares the machine with it.
@@ -33,7 +34,8 @@ var (
 	backend   = flag.String("backend", "wasmtime", "the engine")
 	n         = flag.Int("n", 5000, "how many requests at once")
 	events    = flag.Int("events", 10, "how many events each stream has, one a second")
-	only      = flag.String("only", "", "one of the measurements: sleep, events, stalled, gone, download, upload, reload")
+	work      = flag.Int("work", 2000, "how much the lighter of the two busy functions computes: so many hashes")
+	only      = flag.String("only", "", "one of the measurements: sleep, events, stalled, gone, download, upload, reload, overload")
 )
 
 const gibibyte = 1 << 30
@@ -48,6 +50,7 @@ const caddyfile = `{
 	}
 	metrics
 	log {
+		output file DIR/log
 		level ERROR
 	}
 	grace_period 1h
@@ -58,6 +61,28 @@ http://ADDR {
 			module GUESTS/go-inspect.wasm
 			name sleep
 		}
+	}
+	handle /busy {
+		gojinn {
+			module GUESTS/go-inspect.wasm
+			name busy
+		}
+	}
+	handle /busier {
+		gojinn {
+			module GUESTS/go-inspect.wasm
+			name busier
+		}
+	}
+	handle /light {
+		gojinn {
+			module GUESTS/../c/hello/hello.wasm
+			name light
+		}
+	}
+	handle /small {
+		root * DIR
+		file_server
 	}
 	handle /file {
 		root * DIR
@@ -101,7 +126,7 @@ func run() error {
 	for _, m := range []struct {
 		name string
 		run  func(*caddy) error
-	}{{"sleep", sleep}, {"events", sse}, {"stalled", stalled}, {"gone", gone}, {"download", download}, {"upload", upload}, {"reload", reload}} {
+	}{{"sleep", sleep}, {"events", sse}, {"stalled", stalled}, {"gone", gone}, {"download", download}, {"upload", upload}, {"reload", reload}, {"overload", overload}} {
 		if *only != "" && *only != m.name {
 			continue
 		}
@@ -141,6 +166,9 @@ func start() (*caddy, error) {
 	c.config = strings.NewReplacer("ADDR", c.addr, "ADMIN", c.admin, "DIR", dir, "GUESTS", directory, "BACKEND", *backend).Replace(caddyfile)
 	file := filepath.Join(dir, "Caddyfile")
 	if err := os.WriteFile(file, []byte(c.config), 0o644); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "small"), bytes.Repeat([]byte("small "), 100), 0o644); err != nil {
 		return nil, err
 	}
 	c.client = &http.Client{Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: *n}}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"net/url"
@@ -11,14 +12,14 @@ import (
 )
 
 // behaviours names every query parameter that inspect understands.
-const behaviours = "sleep=300ms exit=3 panic=1 loop=1 recurse=1 alloc=BYTES stderr=LINES badstatus=99 " +
+const behaviours = "sleep=300ms work=1000 exit=3 panic=1 loop=1 recurse=1 alloc=BYTES stderr=LINES badstatus=99 " +
 	"raw=BASE64URL rawexit=N read=/path write=/path list=/path"
 
 // behaviour is what the query asks for. Zero values ask for nothing, except that exit codes are pointers: exit=0 is a wish too.
 type behaviour struct {
 	stderr             int
 	sleep              time.Duration
-	alloc              int
+	work, alloc        int
 	write, read, list  string
 	raw                []byte
 	rawExit, exit      *int
@@ -37,6 +38,8 @@ func parseBehaviour(query url.Values) (*behaviour, error) {
 		switch name {
 		case "sleep":
 			b.sleep, err = time.ParseDuration(value)
+		case "work":
+			b.work, err = count(value)
 		case "exit":
 			b.exit, err = exitCode(value)
 		case "rawexit":
@@ -86,6 +89,9 @@ func (b *behaviour) perform(rep *report) error {
 		start := time.Now()
 		time.Sleep(b.sleep)
 		rep.SleptNano = int64(time.Since(start))
+	}
+	for range b.work {
+		sum = sha256.Sum256(sum[:])
 	}
 	if b.alloc > 0 {
 		rep.Allocated = touch(b.alloc)
@@ -163,8 +169,9 @@ func count(value string) (int, error) {
 	return n, err
 }
 
-// Package variables, so that the compiler removes neither the loop nor the allocation.
+// Package variables, so that the compiler removes neither the loops nor the allocation.
 var (
+	sum   [sha256.Size]byte
 	spins int
 	kept  []byte
 )
