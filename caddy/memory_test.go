@@ -1,3 +1,5 @@
+// Tests of the memory that bodies and answers take.
+
 package gojinn
 
 import (
