@@ -152,7 +152,7 @@ void heap_settle(void) {
         }
     }
     // Most requests need no more, and then they make no call to grow memory.
-    extend(512 << 10);
+    extend(768 << 10);
 }
 
 void heap_use(void *block, size_t size) {

@@ -53,7 +53,7 @@ static JSValue layer_load_streams, layer_start, layer_answer, layer_describe, la
 static char *failure;
 // Used when memory has run out, so that there is enough to say so.
 static void *reserve;
-static const size_t reserve_size = 256 << 10;
+static size_t reserve_size = 32 << 10;
 
 // How much of the stack of STACK_SIZE bytes, which the recipe sets, JavaScript may use; the natives have the rest. QuickJS sets no
 // limit on WASI, so this does. It is to be reached before the limit of the engine's own stack, so that a script which recurses
@@ -730,7 +730,11 @@ __attribute__((constructor)) static void start(void) {
     // A request rarely lives long enough for a collection to be worth its time.
     JS_SetGCThreshold(rt, 16 << 20);
     seeded = 0;
+    // The larger reserve of requests is behind the snapshot, whose pages would have a hole otherwise. Engines fill holes.
+    free(reserve);
     heap_settle();
+    reserve_size = 256 << 10;
+    reserve = malloc(reserve_size);
 }
 
 // All of stdin, with a NUL behind it. The memory is not freed: the sandbox ends with the request.
