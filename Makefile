@@ -128,7 +128,7 @@ robustness: tools ## hostile guests on every backend, ROUNDS times, into docs/ro
 	$(CARGO) build --release --workspace --locked --example robustness
 	$(CARGO_TARGET_DIR)/release/examples/robustness report $(ROUNDS)
 
-fuzz-smoke: ## each fuzz target for a few seconds
+fuzz-smoke: ## each fuzz target for SECONDS seconds, 30
 	fuzz/smoke.sh
 
 test-rust: tools ## format, lints, docs, unit tests, the conformance suite and snapshots of real programs on every backend

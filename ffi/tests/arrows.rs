@@ -40,6 +40,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "backend-wasmtime",
             "backend-wasmer",
             "backend-wasmi",
+            "gojinn-ffi",
         ],
     ),
 ];

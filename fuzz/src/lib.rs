@@ -8,9 +8,12 @@
 //! A target is a function that checks the code under test with some bytes. The bytes can come from libFuzzer (feature
 //! `libfuzzer`), from the [`standalone`] loop, from files, or from a test that replays the seeds.
 
+pub mod abi;
+pub mod artifact;
 mod cursor;
 pub mod json_response;
 mod mutate;
+pub mod pool_ops;
 mod report;
 mod shrink;
 pub mod standalone;
@@ -68,7 +71,13 @@ impl Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 2] = [json_response::TARGET, wasi::TARGET];
+pub const TARGETS: [Target; 5] = [
+    abi::TARGET,
+    artifact::TARGET,
+    json_response::TARGET,
+    pool_ops::TARGET,
+    wasi::TARGET,
+];
 
 /// Defines the whole program of a fuzz target.
 #[cfg(feature = "libfuzzer")]

@@ -3,11 +3,26 @@
 
 use std::path::Path;
 
-use gojinn_fuzz::{TARGETS, Target, json_response, standalone, wasi};
+use gojinn_fuzz::{TARGETS, Target, abi, artifact, json_response, pool_ops, standalone, wasi};
+
+#[test]
+fn every_seed_of_abi_agrees() {
+    replay(&abi::TARGET);
+}
+
+#[test]
+fn every_seed_of_artifact_agrees() {
+    replay(&artifact::TARGET);
+}
 
 #[test]
 fn every_seed_of_json_response_agrees() {
     replay(&json_response::TARGET);
+}
+
+#[test]
+fn every_seed_of_pool_ops_agrees() {
+    replay(&pool_ops::TARGET);
 }
 
 #[test]
