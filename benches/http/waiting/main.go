@@ -20,6 +20,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,7 +36,7 @@ var (
 	n         = flag.Int("n", 5000, "how many requests at once")
 	events    = flag.Int("events", 10, "how many events each stream has, one a second")
 	work      = flag.Int("work", 2000, "how much the lighter of the two busy functions computes: so many hashes")
-	only      = flag.String("only", "", "one of the measurements: sleep, events, stalled, gone, download, upload, reload, overload")
+	only      = flag.String("only", "", "one of the measurements: sleep, events, stalled, gone, download, upload, reload, overload, mix")
 )
 
 const gibibyte = 1 << 30
@@ -84,6 +85,16 @@ http://ADDR {
 		root * DIR
 		file_server
 	}
+	handle /long {
+		gojinn {
+			module DIR/long.js
+		}
+	}
+	handle /short {
+		gojinn {
+			module DIR/short.js
+		}
+	}
 	handle /file {
 		root * DIR
 		file_server
@@ -126,7 +137,7 @@ func run() error {
 	for _, m := range []struct {
 		name string
 		run  func(*caddy) error
-	}{{"sleep", sleep}, {"events", sse}, {"stalled", stalled}, {"gone", gone}, {"download", download}, {"upload", upload}, {"reload", reload}, {"overload", overload}} {
+	}{{"sleep", sleep}, {"events", sse}, {"stalled", stalled}, {"gone", gone}, {"download", download}, {"upload", upload}, {"reload", reload}, {"overload", overload}, {"mix", mix}} {
 		if *only != "" && *only != m.name {
 			continue
 		}
@@ -151,6 +162,7 @@ type caddy struct {
 	addr, admin string
 	config      string
 	client      *http.Client
+	ended       chan struct{}
 }
 
 func start() (*caddy, error) {
@@ -162,8 +174,15 @@ func start() (*caddy, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &caddy{dir: dir, addr: free(), admin: free()}
+	c := &caddy{dir: dir, addr: free(), admin: free(), ended: make(chan struct{})}
 	c.config = strings.NewReplacer("ADDR", c.addr, "ADMIN", c.admin, "DIR", dir, "GUESTS", directory, "BACKEND", *backend).Replace(caddyfile)
+	for name, milliseconds := range map[string]float64{"long": 5, "short": 0.2} {
+		script := fmt.Sprintf("export default () => {\n  const end = performance.now() + %g;\n  while (performance.now() < end);\n  return new Response(%q);\n};\n",
+			milliseconds, name)
+		if err := os.WriteFile(filepath.Join(dir, name+".js"), []byte(script), 0o644); err != nil {
+			return nil, err
+		}
+	}
 	file := filepath.Join(dir, "Caddyfile")
 	if err := os.WriteFile(file, []byte(c.config), 0o644); err != nil {
 		return nil, err
@@ -179,7 +198,16 @@ func start() (*caddy, error) {
 	if err := c.cmd.Start(); err != nil {
 		return nil, err
 	}
+	go func() {
+		_ = c.cmd.Wait()
+		close(c.ended)
+	}()
 	for deadline := time.Now().Add(5 * time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		select {
+		case <-c.ended:
+			return nil, errors.New("Caddy has ended")
+		default:
+		}
 		if body, err := c.get("/"); err == nil && strings.HasPrefix(body, "Hello ") {
 			return c, nil
 		}
@@ -190,7 +218,7 @@ func start() (*caddy, error) {
 
 func (c *caddy) stop() {
 	_ = c.cmd.Process.Kill()
-	_ = c.cmd.Wait()
+	<-c.ended
 	_ = os.RemoveAll(c.dir)
 }
 
@@ -632,5 +660,43 @@ func reload(c *caddy) error {
 	}
 	row("1000 reloads while 200 streams run", "none was cut in %.0f s; open files %d before and %d after, %d and %d MiB (PSS), %d and %d threads",
 		took.Seconds(), before.files, after.files, before.pss>>20, after.pss>>20, before.threads, after.threads)
+	return nil
+}
+
+// mix: functions that compute for 5 ms beside functions that compute for 0.2 ms, from eight clients each.
+func mix(c *caddy) error {
+	const clients, runs = 8, 10 * time.Second
+	var mu sync.Mutex
+	took := map[string][]time.Duration{}
+	end := time.Now().Add(runs)
+	err := together(2*clients, func(i int) error {
+		name := [...]string{"long", "short"}[i%2]
+		var own []time.Duration
+		for time.Now().Before(end) {
+			begun := time.Now()
+			body, err := c.get("/" + name)
+			if err == nil && body != name {
+				err = fmt.Errorf("body %q", body)
+			}
+			if err != nil {
+				return err
+			}
+			own = append(own, time.Since(begun))
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		took[name] = append(took[name], own...)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{"short", "long"} {
+		all := took[name]
+		slices.Sort(all)
+		p50, p99 := all[len(all)/2], all[len(all)*99/100]
+		row("16 clients, a mix of functions of 5 ms and 0.2 ms: the "+name+" ones", "%d answers, p50 %.1f ms, p99 %.1f ms (%.1f times)",
+			len(all), p50.Seconds()*1000, p99.Seconds()*1000, p99.Seconds()/p50.Seconds())
+	}
 	return nil
 }
