@@ -233,8 +233,8 @@ type turn struct {
 	held, long bool
 }
 
-// begin waits for the turn of a call that has not begun, for as long as patience or until the end of ctx, and says how long that took. Those that
-// wait are counted in queued, if it is not nil. After nil, the caller must call release.
+// begin waits for the turn of a call that has not begun, for as long as patience or until the end of ctx, and says how long that
+// took. Those that wait are counted in queued, if it is not nil. After nil, the caller must call release.
 func (t *turn) begin(ctx context.Context, l *line, patience time.Duration, queued prometheus.Gauge) (waited time.Duration, err error) {
 	if l.enter() {
 		t.take(l)
@@ -275,8 +275,8 @@ func (t *turn) goOn(ctx context.Context, l *line) error {
 func (t *turn) take(l *line) {
 	t.began = time.Now()
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.line, t.held, t.long = l, true, false
-	t.mu.Unlock()
 	if t.timer == nil {
 		t.timer = time.AfterFunc(lendAfter, t.lend)
 	} else {
