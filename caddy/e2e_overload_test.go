@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// While a function is flooded it answers, the rest is refused at once, and a light function and a file beside it are served as if there
-// were no flood. Afterwards nothing is missing.
+// While a function is flooded it answers, the rest is refused at once, and a light function and a file beside it are served all the
+// while. Afterwards nothing is missing. How soon they are served is in TestOverloadIsFair, which does not depend on the machine.
 func TestAFloodedFunctionHarmsNoOther(t *testing.T) {
 	const clients, enough = 128, 100
 	for _, backend := range backends {
@@ -92,7 +92,7 @@ ADDR {
 						case status != http.StatusServiceUnavailable:
 							t.Errorf("got %d %s", status, body)
 						}
-						if good.Load() >= enough && refused.Load() >= enough {
+						if good.Load() >= enough && refused.Load() >= enough && light.Load() >= enough/4 && files.Load() >= enough/4 {
 							once.Do(func() { close(enoughSeen) })
 							return
 						}
@@ -129,10 +129,6 @@ ADDR {
 			close(done)
 			others.Wait()
 			t.Logf("%d answered and %d refused of the flood; %d of the light function, %d files", good.Load(), refused.Load(), light.Load(), files.Load())
-			// In one queue, each of the light ones would come after all that wait of the flood.
-			if light.Load() < enough/4 || files.Load() < enough/4 {
-				t.Errorf("%d and %d of what is beside the flood were answered", light.Load(), files.Load())
-			}
 			e := started.engine()
 			eventually(t, "all calls to end", func() bool { return e.admission.inside.Load() == 0 })
 			e.turns.allFree(t)
