@@ -49,6 +49,9 @@ func newServer(t testing.TB) *server {
 	s.module("hello.wasm", "\x00asm hello")
 	newEngine = s.fake.New
 	t.Cleanup(func() {
+		if log, err := os.ReadFile(filepath.Join(s.dir, "caddy.log")); err == nil && t.Failed() {
+			t.Logf("Caddy's log ends with\n%s", log[max(0, len(log)-4000):])
+		}
 		s.httpClient.CloseIdleConnections()
 		if err := caddy.Stop(); err != nil {
 			t.Errorf("stopping Caddy: %v", err)
@@ -239,7 +242,15 @@ func (s *server) admin(path string) *response {
 // raw sends bytes on a new connection and returns the connection.
 func (s *server) raw(text string) net.Conn {
 	s.t.Helper()
-	conn, err := net.Dial("tcp", s.addr)
+	// Otherwise the system may make the buffer as large as tcp_rmem allows, and take a long answer that the test does not read.
+	small := func(_, _ string, c syscall.RawConn) (err error) {
+		failed := c.Control(func(fd uintptr) {
+			err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 64<<10)
+		})
+		return errors.Join(err, failed)
+	}
+	dialer := net.Dialer{Control: small}
+	conn, err := dialer.DialContext(s.t.Context(), "tcp", s.addr)
 	if err != nil {
 		s.t.Fatal(err)
 	}
