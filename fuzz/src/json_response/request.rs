@@ -146,7 +146,9 @@ fn model(request: &Request<'_>, include: Fields) -> Value {
             uri(request.original_uri),
         ),
     ] {
-        if include.contains(field) && !value.is_empty() {
+        // A function that does not ask for it hears of the original URI, too, where a handler has changed it.
+        let changed = field == Field::OriginalUri && request.original_uri != request.uri;
+        if (include.contains(field) || changed) && !value.is_empty() {
             set(key, value.into());
         }
     }
