@@ -141,7 +141,7 @@ const (
 	burstFactor = 20
 	// waitingFactor is how many times as long as queue_timeout a burst may last of a function whose calls wait: thousands of them
 	// in flight are no overload.
-	waitingFactor = 5
+	waitingFactor = 20
 )
 
 // overloaded reports whether one more request would wait for too long, for its permits or for its first turn. The estimate is not
@@ -159,12 +159,13 @@ func (f *sharedFunction) overloaded(timeout time.Duration) bool {
 		}
 	}
 	wait, age := f.line.pace.expected()
-	burst := timeout
+	burst, factor := timeout, time.Duration(burstFactor)
 	if f.line.waits.Load() {
-		burst *= waitingFactor
+		// How long a turn takes says little here: most of it may be the start of a guest that waits for much longer.
+		burst, factor = timeout*waitingFactor, burstFactor*waitingFactor
 	}
 	if wait > limit && age <= burst && 4*int64(f.engine.turns.count()) < 3*f.engine.admission.permitted() {
-		wait /= burstFactor
+		wait /= factor
 	}
 	return sum+wait > limit
 }
