@@ -263,10 +263,10 @@ func TestDisconnectsAtEveryStage(t *testing.T) {
 	})
 }
 
-// Over HTTP/2, streams that are reset at once, by the hundred, cancel their calls; those beside them are answered.
-func TestStreamsThatAreReset(t *testing.T) {
-	s := newServer(t)
-	var cancelled, running atomic.Int64
+// newTLSServer returns a server for HTTPS with a fake function that echoes bodies, or waits at /wait until its call is cancelled.
+func newTLSServer(t *testing.T, options ...string) (s *server, running, cancelled *atomic.Int64) {
+	t.Helper()
+	s, running, cancelled = newServer(t), new(atomic.Int64), new(atomic.Int64)
 	s.fake.Handle = func(c *enginetest.Call) enginetest.Reply {
 		if c.Head.URI != "/wait" {
 			return enginetest.OK("got " + string(c.Body))
@@ -276,33 +276,44 @@ func TestStreamsThatAreReset(t *testing.T) {
 		cancelled.Add(1)
 		return enginetest.Refused(6, 499, "")
 	}
-	config := strings.Replace(s.simple(), "ADDR {", "ADDR {\n\ttls internal", 1)
+	config := strings.Replace(s.simple(options...), "ADDR {", "ADDR {\n\ttls internal", 1)
 	config = strings.Replace(config, "admin ADMIN", "admin ADMIN\n\tskip_install_trust\n\tauto_https disable_redirects\n\tlocal_certs", 1)
-	s.mustLoad(strings.ReplaceAll(config, "ADDR", strings.Replace("https://ADDR", "ADDR", s.addr, 1)))
+	s.mustLoad(strings.ReplaceAll(config, "ADDR", "https://"+s.addr))
+	return s, running, cancelled
+}
+
+// askOver posts a body by a client that must use this major version of HTTP, and returns the status and the body of the answer.
+func askOver(ctx context.Context, version int, s *server, client *http.Client, path, body string) (string, error) {
+	r, err := http.NewRequestWithContext(ctx, "POST", "https://"+s.addr+path, strings.NewReader(body))
+	if err != nil {
+		return "", err
+	}
+	res, err := client.Do(r)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	if res.ProtoMajor != version {
+		return "", fmt.Errorf("the answer came over %s", res.Proto)
+	}
+	text, err := io.ReadAll(res.Body)
+	return fmt.Sprintf("%d %s", res.StatusCode, text), err
+}
+
+// Over HTTP/2, streams that are reset at once, by the hundred, cancel their calls; those beside them are answered.
+func TestStreamsThatAreReset(t *testing.T) {
+	s, running, cancelled := newTLSServer(t)
 	client := &http.Client{Timeout: longestWait, Transport: &http.Transport{
 		ForceAttemptHTTP2: true,
 		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
 	}}
 	defer client.CloseIdleConnections()
 	ask := func(ctx context.Context, path, body string) (string, error) {
-		r, err := http.NewRequestWithContext(ctx, "POST", "https://"+s.addr+path, strings.NewReader(body))
-		if err != nil {
-			return "", err
-		}
-		res, err := client.Do(r)
-		if err != nil {
-			return "", err
-		}
-		defer res.Body.Close()
-		if res.ProtoMajor != 2 {
-			return "", fmt.Errorf("the answer came over %s", res.Proto)
-		}
-		text, err := io.ReadAll(res.Body)
-		return string(text), err
+		return askOver(ctx, 2, s, client, path, body)
 	}
 	eventually(t, "the certificate", func() bool {
 		got, err := ask(t.Context(), "/", "x")
-		return err == nil && got == "got x"
+		return err == nil && got == "200 got x"
 	})
 	for round := range 30 {
 		var streams sync.WaitGroup
@@ -312,7 +323,7 @@ func TestStreamsThatAreReset(t *testing.T) {
 				defer reset()
 				if i%2 == 0 {
 					want := strings.Repeat("y", i*1000)
-					if got, err := ask(ctx, "/", want); err != nil || got != "got "+want {
+					if got, err := ask(ctx, "/", want); err != nil || got != "200 got "+want {
 						t.Errorf("a stream beside others that were reset: %d bytes, %v", len(got), err)
 					}
 					return

@@ -16,29 +16,15 @@ import (
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
-
-	"github.com/pauloappbr/gojinn/caddy/internal/enginetest"
 )
 
-// newHTTP3Server returns a server with a fake function that echoes bodies, or waits at /wait until its call is cancelled.
+// newHTTP3Server returns a server as newTLSServer does, and a client for HTTP/3.
 func newHTTP3Server(t *testing.T) (s *server, client *http.Client, running, cancelled *atomic.Int64) {
 	t.Helper()
 	if raceEnabled {
 		t.Skip("Caddy starts its app tls after a listener of HTTP/3 that uses it, and a packet tells the race detector of no order")
 	}
-	s, running, cancelled = newServer(t), new(atomic.Int64), new(atomic.Int64)
-	s.fake.Handle = func(c *enginetest.Call) enginetest.Reply {
-		if c.Head.URI != "/wait" {
-			return enginetest.OK("got " + string(c.Body))
-		}
-		running.Add(1)
-		<-c.Cancelled
-		cancelled.Add(1)
-		return enginetest.Refused(6, 499, "")
-	}
-	config := strings.Replace(s.simple("max_body 200KB"), "ADDR {", "ADDR {\n\ttls internal", 1)
-	config = strings.Replace(config, "admin ADMIN", "admin ADMIN\n\tskip_install_trust\n\tauto_https disable_redirects\n\tlocal_certs", 1)
-	s.mustLoad(strings.ReplaceAll(config, "ADDR", "https://"+s.addr))
+	s, running, cancelled = newTLSServer(t, "max_body 200KB")
 	transport := &http3.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 	t.Cleanup(func() { transport.Close() })
 	client = &http.Client{Transport: transport, Timeout: longestWait}
@@ -49,22 +35,8 @@ func newHTTP3Server(t *testing.T) (s *server, client *http.Client, running, canc
 	return s, client, running, cancelled
 }
 
-// askHTTP3 returns the status and the body of an answer.
 func askHTTP3(ctx context.Context, s *server, client *http.Client, path, body string) (string, error) {
-	r, err := http.NewRequestWithContext(ctx, "POST", "https://"+s.addr+path, strings.NewReader(body))
-	if err != nil {
-		return "", err
-	}
-	res, err := client.Do(r)
-	if err != nil {
-		return "", err
-	}
-	defer res.Body.Close()
-	if res.ProtoMajor != 3 {
-		return "", fmt.Errorf("the answer came over %s", res.Proto)
-	}
-	text, err := io.ReadAll(res.Body)
-	return fmt.Sprintf("%d %s", res.StatusCode, text), err
+	return askOver(ctx, 3, s, client, path, body)
 }
 
 // Streams that are reset at any moment cancel their calls, and those beside them are answered. A client that goes with its whole
