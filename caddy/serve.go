@@ -163,8 +163,11 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *sharedFunction
 		return h.notCalled(x, arrived, err)
 	}
 
-	if x.stats.queued, err = f.admit(ctx, time.Duration(h.QueueTimeout), h.meters.queued); err != nil {
+	turnedAway := func(err error) error {
 		return h.notCalled(x, time.Now().Add(-x.stats.queued), f.notAdmitted(w, ctx, err))
+	}
+	if x.stats.queued, err = f.admit(ctx, time.Duration(h.QueueTimeout), h.meters.queued); err != nil {
+		return turnedAway(err)
 	}
 	defer f.leave()
 	// A call for whose start the engine has no memory has not begun: it is tried again when some was given back.
@@ -188,7 +191,7 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *sharedFunction
 		refused = full
 	}
 	if refused != nil {
-		return h.notCalled(x, time.Now().Add(-x.stats.queued), f.notAdmitted(w, ctx, refused))
+		return turnedAway(refused)
 	}
 	if x.result.Answer.Held > 0 {
 		x.answered.adopt(x.result.Answer.Held, &m.answers)
@@ -200,7 +203,7 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, f *sharedFunction
 		return h.notCalled(x, arrived, err)
 	}
 	if err != nil && (ctx.Err() != nil || errors.Is(err, errQueueTimeout)) {
-		return h.notCalled(x, time.Now().Add(-x.stats.queued), f.notAdmitted(w, ctx, err))
+		return turnedAway(err)
 	}
 	if err != nil {
 		x.result.Answer.Outcome = engine.OutcomeError
