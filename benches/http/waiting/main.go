@@ -20,7 +20,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -667,11 +666,11 @@ func reload(c *caddy) error {
 func mix(c *caddy) error {
 	const clients, runs = 8, 10 * time.Second
 	var mu sync.Mutex
-	took := map[string][]time.Duration{}
+	took := map[string][]reply{}
 	end := time.Now().Add(runs)
 	err := together(2*clients, func(i int) error {
 		name := [...]string{"long", "short"}[i%2]
-		var own []time.Duration
+		var own []reply
 		for time.Now().Before(end) {
 			begun := time.Now()
 			body, err := c.get("/" + name)
@@ -681,7 +680,7 @@ func mix(c *caddy) error {
 			if err != nil {
 				return err
 			}
-			own = append(own, time.Since(begun))
+			own = append(own, reply{http.StatusOK, time.Now(), time.Since(begun)})
 		}
 		mu.Lock()
 		defer mu.Unlock()
@@ -693,8 +692,7 @@ func mix(c *caddy) error {
 	}
 	for _, name := range []string{"short", "long"} {
 		all := took[name]
-		slices.Sort(all)
-		p50, p99 := all[len(all)/2], all[len(all)*99/100]
+		p50, p99 := percentile(all, 50), percentile(all, 99)
 		row("16 clients, a mix of functions of 5 ms and 0.2 ms: the "+name+" ones", "%d answers, p50 %.1f ms, p99 %.1f ms (%.1f times)",
 			len(all), p50.Seconds()*1000, p99.Seconds()*1000, p99.Seconds()/p50.Seconds())
 	}
