@@ -36,8 +36,8 @@ started := $(shell date +%s)
 # The packed library that Go links: see ffi/package.sh.
 DIST := $(CURDIR)/bin/lib
 LIBRARY := $(DIST)/lib/libgojinn.a
-# Go's build cache sees neither the archive nor what pkg-config says, but it sees the flags: the library's hash is one.
-cgo = CGO_ENABLED=1 PKG_CONFIG_PATH="$(DIST)/lib/pkgconfig" CGO_CFLAGS="-g -O2 -DGOJINN_LIB=$$(sha256sum $(LIBRARY) | cut -c1-16)"
+# Go's build cache sees neither the archive nor what pkg-config says, but it sees the flags: a hash of both is one.
+cgo = CGO_ENABLED=1 PKG_CONFIG_PATH="$(DIST)/lib/pkgconfig" CGO_CFLAGS="-g -O2 -DGOJINN_LIB=$$(cat $(LIBRARY) $(DIST)/lib/pkgconfig/gojinn.pc | sha256sum | cut -c1-16)"
 
 .PHONY: all run run-once test check-go check-core check-docs fmt lib caddy install header guests bench bench-quick bench-references bench-http bench-calls bench-waiting bench-overload \
 	fuzz-smoke hostile robustness tools test-rust test-backends test-abi test-guests test-go test-shipping clean help
