@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::budget::{Budget, Share};
+use crate::budget::Budget;
 use crate::limits::SandboxLimits;
 use crate::memory::{Image, Pool, Slot};
 
@@ -45,11 +45,6 @@ impl SlotSource {
     /// What calls and sandboxes hold together.
     pub(crate) fn budget(&self) -> &Budget {
         &self.budget
-    }
-
-    /// An empty share of the budget.
-    pub(crate) fn share(&self) -> Share {
-        self.budget.share()
     }
 
     /// How often a backend had to allocate the memory of a sandbox because no slot was free.

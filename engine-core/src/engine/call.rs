@@ -80,7 +80,6 @@ impl Function {
             return Ok(sink(Reached::Answer(&answer)));
         }
         let mut buffers = inner.shared.buffers.take();
-        buffers.share = inner.shared.slots.share();
         if !buffers.share.take(inner.holds_at_first(request)) {
             drop(permit);
             inner.shared.buffers.give(buffers);

@@ -55,8 +55,15 @@ impl Contract for Json {
 
 /// Whether the key `stream` may be in a JSON object: in any case, or with a letter as `\u`.
 fn may_stream(object: &[u8]) -> bool {
-    let key = |part: &[u8]| part.eq_ignore_ascii_case(b"stream");
-    object.windows(2).any(|part| part == b"\\u") || object.windows(6).any(key)
+    let is_key = |at: usize| {
+        let part = object[at..].get(..b"stream".len());
+        part.is_some_and(|part| part.eq_ignore_ascii_case(b"stream"))
+    };
+    object.iter().enumerate().any(|(at, byte)| match byte {
+        b's' | b'S' => is_key(at),
+        b'\\' => object.get(at + 1) == Some(&b'u'),
+        _ => false,
+    })
 }
 
 /// Appends `request` as one JSON object and a newline.
