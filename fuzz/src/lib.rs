@@ -12,10 +12,12 @@ pub mod abi;
 pub mod artifact;
 mod cursor;
 pub mod json_response;
+pub mod module;
 mod mutate;
 pub mod pool_ops;
 mod report;
 mod shrink;
+pub mod snapshot;
 pub mod standalone;
 pub mod wasi;
 
@@ -71,11 +73,13 @@ impl Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 7] = [
     abi::TARGET,
     artifact::TARGET,
     json_response::TARGET,
+    module::TARGET,
     pool_ops::TARGET,
+    snapshot::TARGET,
     wasi::TARGET,
 ];
 

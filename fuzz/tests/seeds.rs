@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use gojinn_fuzz::{TARGETS, Target, abi, artifact, json_response, pool_ops, standalone, wasi};
+use gojinn_fuzz::{
+    TARGETS, Target, abi, artifact, json_response, module, pool_ops, snapshot, standalone, wasi,
+};
 
 #[test]
 fn every_seed_of_abi_agrees() {
@@ -21,8 +23,18 @@ fn every_seed_of_json_response_agrees() {
 }
 
 #[test]
+fn every_seed_of_module_agrees() {
+    replay(&module::TARGET);
+}
+
+#[test]
 fn every_seed_of_pool_ops_agrees() {
     replay(&pool_ops::TARGET);
+}
+
+#[test]
+fn every_seed_of_snapshot_agrees() {
+    replay(&snapshot::TARGET);
 }
 
 #[test]
