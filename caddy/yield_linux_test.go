@@ -1,3 +1,5 @@
+// Tests of giving way to goroutines that are ready.
+
 package gojinn
 
 import (

@@ -1,5 +1,7 @@
 //go:build !linux
 
+// This file is for systems whose poller is not asked.
+
 package gojinn
 
 import (
