@@ -52,6 +52,39 @@ func TestSources(t *testing.T) {
 	}
 }
 
+// The functions that ask whether the race detector is on are those of which the Makefile runs the tests without it as well.
+func TestTestsWithoutTheRaceDetector(t *testing.T) {
+	makefile, err := os.ReadFile("../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pattern := regexp.MustCompile(`(?m)^without_race := (.*)$`).FindSubmatch(makefile)
+	if pattern == nil {
+		t.Fatal("the Makefile has no without_race")
+	}
+	again := regexp.MustCompile(string(pattern[1]))
+	files, _ := filepath.Glob("*_test.go")
+	found := 0
+	for _, path := range files {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, function := range strings.Split(string(text), "\nfunc ")[1:] {
+			if !strings.Contains(function, "raceEnabled") || path == "sources_test.go" {
+				continue
+			}
+			found++
+			if name, _, _ := strings.Cut(function, "("); !again.MatchString(name) {
+				t.Errorf("%s: %s asks for the race detector, and without_race in the Makefile does not match its name", path, name)
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("no test asks for the race detector")
+	}
+}
+
 // Comments, texts and names of all languages use the words of the field. The few that are left are data, such as the path of a
 // guest's file.
 func TestWordsOfSources(t *testing.T) {
