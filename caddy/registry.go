@@ -140,6 +140,8 @@ type functionInfo struct {
 	Snapshot       string  `json:"snapshot"`
 	SnapshotWhyNot string  `json:"snapshot_why_not,omitempty"`
 	SnapshotMillis float64 `json:"snapshot_ms,omitempty"`
+	// Frames says that the function takes requests and answers in frames, in place of JSON.
+	Frames bool `json:"frames,omitempty"`
 	// Warnings says what could not be done as configured, although the function serves.
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -192,6 +194,7 @@ func loadFunction(
 				Snapshot:       facts.Snapshot.Kind,
 				SnapshotWhyNot: facts.Snapshot.WhyNot,
 				SnapshotMillis: facts.Snapshot.Took,
+				Frames:         facts.Frames,
 				Warnings:       facts.warnings(config),
 			},
 		}

@@ -32,6 +32,8 @@ type functionFacts struct {
 	Suspends bool `json:"suspends"`
 	// ReadsBody says that the function needs the request's body.
 	ReadsBody bool `json:"reads_body"`
+	// Frames says that the function takes requests and answers in frames, in place of JSON.
+	Frames bool `json:"frames"`
 	// Warnings says what could not be done as configured, although the function serves.
 	Warnings []string `json:"warnings"`
 }

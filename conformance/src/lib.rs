@@ -12,6 +12,7 @@ pub mod canary;
 pub mod cgi;
 pub mod ends;
 pub mod features;
+pub mod frames;
 pub mod host;
 pub mod hostile;
 pub mod http_wasm;
@@ -56,6 +57,14 @@ macro_rules! for_each_case {
             answers::a_body_over_the_limit_is_refused
             answers::stdin_holds_one_request_and_then_ends
             answers::an_unchanged_module_is_compiled_once
+            frames::a_request_is_a_frame
+            frames::nothing_of_a_frame_reaches_the_next_guest
+            frames::an_answer_is_a_frame
+            frames::a_frame_that_breaks_a_rule_is_refused
+            frames::a_request_goes_on_by_a_frame
+            frames::a_stream_follows_its_frame
+            frames::only_guests_that_take_frames_get_them
+            frames::a_sample_becomes_a_frame
             http_wasm::a_guest_answers_without_the_next_handler
             http_wasm::a_guest_changes_a_buffered_response
             http_wasm::bodies_of_http_wasm_count_in_the_memory_of_all_calls
@@ -350,8 +359,9 @@ pub(crate) fn module(fields: &str, functions: &str) -> String {
 }
 
 /// A data segment at `at` with `text`, and the wat arguments (pointer and length) for it.
-pub(crate) fn text(at: u32, text: &str) -> (String, String) {
-    let escaped: String = text.bytes().map(|byte| format!("\\{byte:02x}")).collect();
+pub(crate) fn text(at: u32, text: impl AsRef<[u8]>) -> (String, String) {
+    let text = text.as_ref();
+    let escaped: String = text.iter().map(|byte| format!("\\{byte:02x}")).collect();
     (
         format!(r#"(data (i32.const {at}) "{escaped}")"#),
         format!("(i32.const {at}) (i32.const {})", text.len()),

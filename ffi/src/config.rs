@@ -206,6 +206,7 @@ pub(crate) fn describe_function(function: &Function) -> String {
             Form::HttpHandler => "http_handler",
         },
         "reads_body": facts.reads_body,
+        "frames": facts.frames,
     "per_request_values": function.per_request_values(),
     "suspends": facts.suspends,
         "snapshot": {

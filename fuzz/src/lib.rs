@@ -11,6 +11,7 @@
 pub mod abi;
 pub mod artifact;
 mod cursor;
+pub mod frames;
 pub mod json_response;
 pub mod module;
 mod mutate;
@@ -73,9 +74,10 @@ impl Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     abi::TARGET,
     artifact::TARGET,
+    frames::TARGET,
     json_response::TARGET,
     module::TARGET,
     pool_ops::TARGET,

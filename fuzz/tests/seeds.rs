@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use gojinn_fuzz::{
-    TARGETS, Target, abi, artifact, json_response, module, pool_ops, snapshot, standalone, wasi,
+    TARGETS, Target, abi, artifact, frames, json_response, module, pool_ops, snapshot, standalone,
+    wasi,
 };
 
 #[test]
@@ -15,6 +16,11 @@ fn every_seed_of_abi_agrees() {
 #[test]
 fn every_seed_of_artifact_agrees() {
     replay(&artifact::TARGET);
+}
+
+#[test]
+fn every_seed_of_frames_agrees() {
+    replay(&frames::TARGET);
 }
 
 #[test]

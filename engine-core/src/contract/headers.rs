@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use super::bad_output::Excerpt;
+use super::bad_output::{BadOutput, Excerpt};
 
 /// The maximum number of headers of one response, counted as they are sent: each value of a name counts.
 pub const MAX_HEADERS: usize = 256;
@@ -147,6 +147,42 @@ pub(super) fn too_many(what: &str) -> String {
     )
 }
 
+/// What a response is refused for that has a header with this name.
+pub(super) fn not_a_name(name: &str) -> String {
+    format!(
+        "{} is not a valid header name; a name may contain letters, digits, hyphens and !#$%&'*+.^_`|~ only",
+        Excerpt(name)
+    )
+}
+
+/// How many fields or variables there are so far, and their size.
+pub(super) struct Size {
+    /// How errors call them.
+    what: &'static str,
+    count: usize,
+    bytes: usize,
+}
+
+impl Size {
+    pub(super) fn of(what: &'static str) -> Self {
+        Self {
+            what,
+            count: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Counts one more, with the size of its name and value. `at`: where in the output it is.
+    pub(super) fn add(&mut self, at: usize, bytes: usize) -> Result<(), BadOutput> {
+        self.count += 1;
+        self.bytes += bytes;
+        if self.count <= MAX_HEADERS && self.bytes <= MAX_HEADER_BYTES {
+            return Ok(());
+        }
+        Err(BadOutput::at(at, too_many(self.what)))
+    }
+}
+
 /// The first byte of `value` that a header value may not contain: a control character other than the tab.
 pub(super) fn illegal_in_value(value: &[u8]) -> Option<u8> {
     let illegal = |&byte: &u8| (byte < 0x20 && byte != b'\t') || byte == 0x7f;
@@ -173,6 +209,14 @@ pub(super) fn trimmed(value: Cow<'_, str>) -> Cow<'_, str> {
             }
         }
     }
+}
+
+/// [`trimmed`] for any bytes.
+pub(super) fn trimmed_bytes(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
 }
 
 const WHITE_SPACE: [char; 2] = [' ', '\t'];
@@ -312,6 +356,7 @@ mod tests {
         ] {
             assert_eq!(trimmed(Cow::Borrowed(value)), expected);
             assert_eq!(trimmed(Cow::Owned(value.to_owned())), expected);
+            assert_eq!(trimmed_bytes(value.as_bytes()), expected.as_bytes());
         }
     }
 

@@ -12,10 +12,12 @@ mod bad_output;
 mod bad_sample;
 pub mod cgi;
 mod fields;
+pub mod frames;
 mod headers;
 pub mod http_wasm;
 pub mod json;
 mod next;
+mod passing;
 mod request;
 mod response;
 mod stand_in;
@@ -41,6 +43,11 @@ pub use stream::{Begins, Scan};
 pub trait Contract: Send + Sync + fmt::Debug + 'static {
     /// The name used in configuration.
     fn name(&self) -> &'static str;
+
+    /// The same contract in frames, for guests that take them: [`frames`].
+    fn in_frames(&self) -> Option<&'static dyn Contract> {
+        None
+    }
 
     /// Appends `request` to `out`, as the guest reads it on stdin: with the fields that every guest gets, and those in
     /// `include`. Called once for each request. It must not fail for any request.

@@ -2,6 +2,12 @@
 
 use std::borrow::Cow;
 
+use super::bad_output::{BadOutput, Excerpt};
+use super::target;
+
+/// The longest name of a variable.
+const MAX_VAR_NAME: usize = 64;
+
 /// How the request and the later response change when the request goes on. It satisfies every rule of the contract.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Next<'a> {
@@ -33,4 +39,49 @@ pub struct HeaderChanges<'a> {
     pub set: Vec<(Cow<'a, str>, Cow<'a, [u8]>)>,
     /// The canonical names of headers that are removed.
     pub delete: Vec<Cow<'a, str>>,
+}
+
+/// The request's host is a header here, as it is for the guest that reads a request.
+pub(super) fn check_host(headers: &HeaderChanges<'_>) -> Result<(), BadOutput> {
+    if headers.delete.iter().any(|name| name == "Host") {
+        return Err(BadOutput::new(
+            "the header Host of the request is null or empty; a request has one host, so give one or leave it out",
+        ));
+    }
+    let mut hosts = headers.set.iter().filter(|(name, _)| name == "Host");
+    let Some((_, host)) = hosts.next() else {
+        return Ok(());
+    };
+    if hosts.next().is_some() {
+        return Err(BadOutput::new(
+            "the header Host of the request has several values; a request has one host",
+        ));
+    }
+    if !target::is_host(host) {
+        return Err(BadOutput::new(format!(
+            "the header Host of the request is {}; it must be a host, with a port if needed",
+            Excerpt(&String::from_utf8_lossy(host))
+        )));
+    }
+    Ok(())
+}
+
+/// Checks the name of a variable. The error says what is wrong with it.
+pub(super) fn check_var_name(name: &str) -> Result<(), String> {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if !name.is_empty() && name.len() <= MAX_VAR_NAME && name.bytes().all(legal) {
+        return Ok(());
+    }
+    Err(format!(
+        "{} is not the name of a variable; it may have 1 to {MAX_VAR_NAME} letters, digits, _ and -",
+        Excerpt(name)
+    ))
+}
+
+/// What a response is refused for that sets this variable again.
+pub(super) fn var_occurs_twice(name: &str) -> String {
+    format!(
+        "the variable {} occurs a second time (case does not matter); write each one once",
+        Excerpt(name)
+    )
 }

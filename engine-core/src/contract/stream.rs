@@ -1,7 +1,7 @@
 //! Finds out, while a guest writes, whether its answer is a stream: a head, and a body that is sent as it comes.
 
 /// The longest head of a stream, in bytes. An answer whose head is longer is sent when its guest has ended.
-const LONGEST_HEAD: usize = 64 * 1024;
+pub(super) const LONGEST_HEAD: usize = 64 * 1024;
 
 /// How far the output of a guest has been looked at.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -38,6 +38,12 @@ pub(super) fn deploy(
     let wasm = Wasm::parse(wasm, shared.features, &shared.bounds)?;
     wasm.check_limits(&config.limits)?;
     check_contract(&wasm, &config)?;
+    let in_frames = config.contract.in_frames().filter(|_| wasm.takes_frames());
+    if let Some(contract) = in_frames {
+        config.contract = contract;
+        // As that contract writes requests.
+        check_sample(&mut config)?;
+    }
     let waits = wasm.waits();
     let suspends = waits.calls
         || config.contract.always_streams()
@@ -79,6 +85,7 @@ pub(super) fn deploy(
         compiled_in: loaded.compiled_in,
         form: wasm.form(),
         reads_body: wasm.reads_body(),
+        frames: in_frames.is_some(),
         snapshot: snapshot_facts,
     };
     shared.counters.deployed(facts.snapshot.kind);

@@ -112,6 +112,8 @@ pub struct FunctionFacts {
     pub form: Form,
     /// Whether its guests need the request's body.
     pub reads_body: bool,
+    /// Whether its guests get requests and write responses in [frames](contract::frames).
+    pub frames: bool,
     /// How its sandboxes start.
     pub snapshot: SnapshotFacts,
 }

@@ -13,6 +13,7 @@ use super::{
     Form, HANDLE_REQUEST_EXPORT, HANDLE_RESPONSE_EXPORT, MemoryFacts, RESERVED_PREFIX, ValType,
     imports, quoted,
 };
+use crate::contract::frames::MARKER;
 use crate::error::{Error, Result};
 
 const COMMAND: &str = "_start";
@@ -40,6 +41,8 @@ pub(crate) struct Facts {
     /// Whether it is the code of a split.
     pub(crate) is_split: bool,
     pub(crate) waits: Waits,
+    /// Whether its guests take frames.
+    pub(crate) takes_frames: bool,
     /// For [`Form::HttpHandler`].
     pub(crate) http: Option<HttpHandler>,
 }
@@ -91,6 +94,7 @@ impl Facts {
             globals: Vec::new(),
             is_split: true,
             waits: Waits::default(),
+            takes_frames: false,
             http: None,
         }
     }
@@ -129,6 +133,9 @@ impl Facts {
                 may_pause: raw.imports_function("wasi_snapshot_preview1", "poll_oneoff")
                     || mentions_stream(bytes, sections),
             },
+            takes_frames: data(bytes, sections)
+                .windows(MARKER.len())
+                .any(|part| part == MARKER),
             http,
         })
     }
@@ -138,12 +145,15 @@ impl Facts {
 fn mentions_stream(bytes: &[u8], sections: &[Section]) -> bool {
     const WORD: &[u8; 6] = b"stream";
     const WIDE: &[u8; 12] = b"s\0t\0r\0e\0a\0m\0";
+    let data = data(bytes, sections);
+    data.windows(WORD.len()).any(|part| part == WORD)
+        || data.windows(WIDE.len()).any(|part| part == WIDE)
+}
+
+/// The section with the data segments, or nothing.
+fn data<'a>(bytes: &'a [u8], sections: &[Section]) -> &'a [u8] {
     let data = sections.iter().find(|section| section.id == sections::DATA);
-    data.is_some_and(|data| {
-        let data = &bytes[data.range.clone()];
-        data.windows(WORD.len()).any(|part| part == WORD)
-            || data.windows(WIDE.len()).any(|part| part == WIDE)
-    })
+    data.map_or(&[], |data| &bytes[data.range.clone()])
 }
 
 /// The contents of the sections that matter here.

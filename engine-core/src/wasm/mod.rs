@@ -141,6 +141,12 @@ impl Wasm {
         self.facts.waits
     }
 
+    /// Whether its guests take frames: [`frames::MARKER`](crate::contract::frames::MARKER) is in a data segment.
+    #[must_use]
+    pub fn takes_frames(&self) -> bool {
+        self.facts.takes_frames
+    }
+
     /// Whether its guests need the request's body. Those of http-wasm that import no function to read it do not.
     #[must_use]
     pub fn reads_body(&self) -> bool {

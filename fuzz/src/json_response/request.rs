@@ -15,14 +15,14 @@ use crate::report::{Disagreement, same};
 const PIECES: usize = 9;
 
 /// The parts of a request, owned by the input.
-pub(super) struct Parts<'a> {
+pub(crate) struct Parts<'a> {
     pieces: [&'a [u8]; PIECES],
-    headers: Vec<(&'a [u8], &'a [u8])>,
+    pub(crate) headers: Vec<(&'a [u8], &'a [u8])>,
     body: &'a [u8],
 }
 
 /// Cuts `input` into a request: [`PIECES`], up to 15 headers, and the rest is the body.
-pub(super) fn cut(input: &[u8]) -> Parts<'_> {
+pub(crate) fn cut(input: &[u8]) -> Parts<'_> {
     let mut cursor = Cursor::new(input);
     let pieces = [(); PIECES].map(|()| cursor.field());
     let headers = (0..cursor.byte() % 16)
@@ -36,7 +36,7 @@ pub(super) fn cut(input: &[u8]) -> Parts<'_> {
 }
 
 /// Checks that the contract writes one line of JSON, with the contents of the request.
-pub(super) fn agrees(parts: &Parts<'_>) -> Result<(), Disagreement> {
+pub(crate) fn agrees(parts: &Parts<'_>) -> Result<(), Disagreement> {
     let request = parts.request(&parts.headers);
     let include = parts.include();
     let mut written = Vec::new();
@@ -66,9 +66,7 @@ pub(super) fn agrees(parts: &Parts<'_>) -> Result<(), Disagreement> {
         ("model", &model(&request, include)),
     )?;
 
-    // The order of different headers does not matter. The order of one name's values does.
-    let mut sorted = parts.headers.clone();
-    sorted.sort_by_key(|(name, _)| name.to_ascii_lowercase());
+    let sorted = sorted(parts);
     let mut again = Vec::new();
     json::write_request(&mut again, &parts.request(&sorted), include);
     let shown = |bytes: &[u8]| bytes.escape_ascii().to_string();
@@ -79,6 +77,13 @@ pub(super) fn agrees(parts: &Parts<'_>) -> Result<(), Disagreement> {
     )
 }
 
+/// The headers, sorted by name. The order of different headers does not matter. The order of one name's values does.
+pub(crate) fn sorted<'a>(parts: &Parts<'a>) -> Vec<(&'a [u8], &'a [u8])> {
+    let mut sorted = parts.headers.clone();
+    sorted.sort_by_key(|(name, _)| name.to_ascii_lowercase());
+    sorted
+}
+
 impl Parts<'_> {
     /// Any set of fields: each bit of the body's length is one.
     fn include(&self) -> Fields {
@@ -87,7 +92,7 @@ impl Parts<'_> {
         included.map(|(_, field)| field).collect()
     }
 
-    fn request<'a>(&'a self, headers: &'a [(&'a [u8], &'a [u8])]) -> Request<'a> {
+    pub(crate) fn request<'a>(&'a self, headers: &'a [(&'a [u8], &'a [u8])]) -> Request<'a> {
         let [
             method,
             uri,
@@ -115,24 +120,14 @@ impl Parts<'_> {
     }
 }
 
-fn model(request: &Request<'_>, include: Fields) -> Value {
+pub(crate) fn model(request: &Request<'_>, include: Fields) -> Value {
     let mut object = Map::new();
     let mut set = |key: &str, value: Value| drop(object.insert(key.to_owned(), value));
     set("method", text(request.method).into());
     set("uri", uri(request.uri).into());
     set("headers", headers(request));
-    // Control characters without a short escape in JSON.
-    let long = request.body.iter().filter(|&&byte| byte < 0x20);
-    let long = long
-        .filter(|byte| !b"\x08\t\n\x0c\r".contains(byte))
-        .count();
-    match std::str::from_utf8(request.body) {
-        Ok(text) if long <= 64 || long <= request.body.len() / 16 => set("body", text.into()),
-        _ => {
-            set("body", "".into());
-            set("body_base64", STANDARD.encode(request.body).into());
-        }
-    }
+    insert_body(&mut object, request.body);
+    let mut set = |key: &str, value: Value| drop(object.insert(key.to_owned(), value));
     set("trace_id", text(request.trace_id).into());
     for (field, key, value) in [
         (Field::RemoteAddr, "remote_addr", text(request.remote_addr)),
@@ -153,6 +148,23 @@ fn model(request: &Request<'_>, include: Fields) -> Value {
         }
     }
     Value::Object(object)
+}
+
+/// The body as text, or in base64.
+pub(crate) fn insert_body(object: &mut Map<String, Value>, body: &[u8]) {
+    let mut set = |key: &str, value: Value| drop(object.insert(key.to_owned(), value));
+    // Control characters without a short escape in JSON.
+    let long = body.iter().filter(|&&byte| byte < 0x20);
+    let long = long
+        .filter(|byte| !b"\x08\t\n\x0c\r".contains(byte))
+        .count();
+    match std::str::from_utf8(body) {
+        Ok(text) if long <= 64 || long <= body.len() / 16 => set("body", text.into()),
+        _ => {
+            set("body", "".into());
+            set("body_base64", STANDARD.encode(body).into());
+        }
+    }
 }
 
 fn headers(request: &Request<'_>) -> Value {
@@ -184,7 +196,7 @@ fn headers(request: &Request<'_>) -> Value {
 
 /// The bytes as text: UTF-8 as it is, and each byte that is not UTF-8 as one of the last 128 characters of Unicode. If
 /// the bytes contain such a character, each of its bytes becomes one too.
-fn text(mut bytes: &[u8]) -> String {
+pub(crate) fn text(mut bytes: &[u8]) -> String {
     let mut text = String::new();
     while let Some((&byte, rest)) = bytes.split_first() {
         let character = (1..=bytes.len().min(4))

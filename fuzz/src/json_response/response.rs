@@ -1,5 +1,6 @@
 //! A second implementation of the rules for a response, based on `serde_json`.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -10,27 +11,31 @@ use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use engine_core::contract::{BadOutput, HeaderChanges, Response};
+
+use crate::report::{Disagreement, same};
+
 /// A response that satisfies every rule.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) struct Model {
-    pub(super) status: u16,
-    pub(super) headers: Vec<(String, Vec<u8>)>,
-    pub(super) body: Vec<u8>,
-    pub(super) next: Option<Onward>,
+pub(crate) struct Model {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, Vec<u8>)>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) next: Option<Onward>,
 }
 
 /// How a request goes on.
 #[derive(Debug, Default, Eq, PartialEq)]
-pub(super) struct Onward {
-    pub(super) method: String,
-    pub(super) uri: String,
-    pub(super) headers: Changes,
-    pub(super) response_headers: Changes,
-    pub(super) vars: Vec<(String, String)>,
+pub(crate) struct Onward {
+    pub(crate) method: String,
+    pub(crate) uri: String,
+    pub(crate) headers: Changes,
+    pub(crate) response_headers: Changes,
+    pub(crate) vars: Vec<(String, String)>,
 }
 
 /// Headers that are set, and names of those that are removed.
-pub(super) type Changes = (Vec<(String, Vec<u8>)>, Vec<String>);
+pub(crate) type Changes = (Vec<(String, Vec<u8>)>, Vec<String>);
 
 /// Headers about one connection, or about the framing, which the server does.
 const FRAMING: [&str; 10] = [
@@ -58,8 +63,64 @@ const OTHERS: [&str; 5] = [
     "cookies",
 ];
 
+/// The maximum length of a refusal. Excerpts in it have at most 40 characters, with at most ten bytes for each.
+const LONGEST_REFUSAL: usize = 700;
+
+/// Checks that the contract and a model parse a guest's output alike, and that a refusal fits into a log line.
+pub(crate) fn agrees(
+    (contract, read): (&'static str, Result<Response<'_>, BadOutput>),
+    (other, expected): (&'static str, Option<Model>),
+) -> Result<(), Disagreement> {
+    let refusal = read.as_ref().err().map(ToString::to_string);
+    let printable = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+    if let Some(refusal) = &refusal
+        && (refusal.is_empty()
+            || refusal.len() > LONGEST_REFUSAL
+            || !refusal.bytes().all(printable))
+    {
+        return Err(Disagreement::new(
+            "the message of a refusal",
+            (contract, format!("{refusal:?}")),
+            (
+                "expected",
+                format!("1 to {LONGEST_REFUSAL} printable characters"),
+            ),
+        ));
+    }
+    let read = read.ok().map(|read| Model {
+        status: read.status,
+        headers: owned(read.headers),
+        body: read.body.into_owned(),
+        next: read.next.map(|next| Onward {
+            method: next.method.unwrap_or_default().into_owned(),
+            uri: next.uri.unwrap_or_default().into_owned(),
+            headers: changes(next.headers),
+            response_headers: changes(next.response_headers),
+            vars: next
+                .vars
+                .into_iter()
+                .map(|(name, value)| (name.into_owned(), value.into_owned()))
+                .collect(),
+        }),
+    });
+    same("a response", (contract, &read), (other, &expected))
+        .map_err(|found| found.with("contract's refusal", format!("{refusal:?}")))
+}
+
+fn changes(changes: HeaderChanges<'_>) -> Changes {
+    let delete = changes.delete.into_iter().map(Cow::into_owned);
+    (owned(changes.set), delete.collect())
+}
+
+fn owned(headers: Vec<(Cow<'_, str>, Cow<'_, [u8]>)>) -> Vec<(String, Vec<u8>)> {
+    headers
+        .into_iter()
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        .collect()
+}
+
 /// The response in `output`; `None` if it breaks a rule.
-pub(super) fn read(output: &[u8]) -> Option<Model> {
+pub(crate) fn read(output: &[u8]) -> Option<Model> {
     let text = std::str::from_utf8(output).ok()?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let raw: Raw = serde_json::from_str(text).ok()?;
@@ -205,7 +266,7 @@ fn vars(members: RawPairs) -> Option<Vec<(String, String)>> {
 }
 
 /// The name as Go spells it, if it is a valid header name.
-pub(super) fn canonical(name: &str) -> Option<String> {
+pub(crate) fn canonical(name: &str) -> Option<String> {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || !name.bytes().all(token) {
         return None;
@@ -218,7 +279,7 @@ pub(super) fn canonical(name: &str) -> Option<String> {
 }
 
 /// The names that these values of `Connection` list, in lower case.
-pub(super) fn named<'a>(values: impl Iterator<Item = &'a str>) -> HashSet<String> {
+pub(crate) fn named<'a>(values: impl Iterator<Item = &'a str>) -> HashSet<String> {
     values
         .flat_map(|value| value.split(','))
         .map(|name| {
@@ -230,7 +291,7 @@ pub(super) fn named<'a>(values: impl Iterator<Item = &'a str>) -> HashSet<String
 }
 
 /// Whether a header with this canonical name is about one connection or about the framing.
-pub(super) fn is_framing(name: &str) -> bool {
+pub(crate) fn is_framing(name: &str) -> bool {
     FRAMING.contains(&name)
 }
 

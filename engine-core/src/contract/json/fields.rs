@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::super::bad_output::Excerpt;
-use super::super::headers::{self, Headers, MAX_HEADER_BYTES, MAX_HEADERS};
+use super::super::headers::{self, Headers, Size};
 use super::super::{BadOutput, HeaderChanges, stand_in};
 use super::reader::Reader;
 
@@ -23,15 +23,8 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, key: &str) -> Result<HeaderChang
     let mut size = Size::of("headers");
     reader.object(|reader, name| {
         let at = reader.at();
-        let name = headers::canonical(name.decode()?).map_err(|name| {
-            BadOutput::at(
-                at,
-                format!(
-                    "{} is not a valid header name; a name may contain letters, digits, hyphens and !#$%&'*+.^_`|~ only",
-                    Excerpt(&name)
-                ),
-            )
-        })?;
+        let name = headers::canonical(name.decode()?)
+            .map_err(|name| BadOutput::at(at, headers::not_a_name(&name)))?;
         if headers.iter().any(|(seen, _)| *seen == name) || valueless.contains(&name) {
             return Err(BadOutput::at(
                 at,
@@ -46,7 +39,7 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, key: &str) -> Result<HeaderChang
                 let before = headers.len();
                 reader.array(|reader| {
                     let value = read_header_value(reader, &name)?;
-                    size.add(reader, name.len() + value.len())?;
+                    size.add(reader.at(), name.len() + value.len())?;
                     headers.push((Cow::clone(&name), value));
                     Ok(())
                 })?;
@@ -57,12 +50,12 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, key: &str) -> Result<HeaderChang
             Some(b'n') if reader.take_null() => {}
             _ => {
                 let value = read_header_value(reader, &name)?;
-                size.add(reader, name.len() + value.len())?;
+                size.add(reader.at(), name.len() + value.len())?;
                 headers.push((name, value));
                 return Ok(());
             }
         }
-        size.add(reader, name.len())?;
+        size.add(reader.at(), name.len())?;
         valueless.push(name);
         Ok(())
     })?;
@@ -90,31 +83,4 @@ fn read_header_value<'a>(reader: &mut Reader<'a>, name: &str) -> Result<Cow<'a, 
     let value = reader.string()?.decode()?;
     headers::check_value(name, value.as_bytes()).map_err(|why| BadOutput::at(at, why))?;
     Ok(stand_in::to_bytes(headers::trimmed(value)))
-}
-
-/// How many fields or variables there are so far, and their size.
-pub(super) struct Size {
-    /// How errors call them.
-    what: &'static str,
-    count: usize,
-    bytes: usize,
-}
-
-impl Size {
-    pub(super) fn of(what: &'static str) -> Self {
-        Self {
-            what,
-            count: 0,
-            bytes: 0,
-        }
-    }
-
-    pub(super) fn add(&mut self, reader: &Reader<'_>, bytes: usize) -> Result<(), BadOutput> {
-        self.count += 1;
-        self.bytes += bytes;
-        if self.count <= MAX_HEADERS && self.bytes <= MAX_HEADER_BYTES {
-            return Ok(());
-        }
-        Err(BadOutput::at(reader.at(), headers::too_many(self.what)))
-    }
 }

@@ -4,13 +4,14 @@ mod fields;
 mod next;
 mod parse;
 mod reader;
-mod sample;
-mod samples;
+pub(super) mod sample;
+pub(super) mod samples;
 mod scan;
 #[cfg(test)]
 mod tests;
 mod write;
 
+use super::frames::Frames;
 use super::{BadOutput, BadSample, Begins, Contract, Fields, Request, Response, Scan};
 
 /// The contract `json`, as a value.
@@ -20,6 +21,10 @@ pub struct Json;
 impl Contract for Json {
     fn name(&self) -> &'static str {
         "json"
+    }
+
+    fn in_frames(&self) -> Option<&'static dyn Contract> {
+        Some(&Frames)
     }
 
     fn write_request(&self, out: &mut Vec<u8>, request: &Request<'_>, include: Fields) {
@@ -45,7 +50,7 @@ impl Contract for Json {
     }
 
     fn samples(&self, include: Fields) -> Vec<Vec<u8>> {
-        samples::all(include)
+        samples::all(|out, request| write_request(out, request, include))
     }
 
     fn check_sample(&self, text: &[u8], max_body: usize) -> Result<Vec<u8>, BadSample> {

@@ -3,14 +3,13 @@
 use std::borrow::Cow;
 
 use super::super::bad_output::Excerpt;
+use super::super::headers::Size;
 use super::super::headers::compare_ignoring_case;
+use super::super::next::{check_host, check_var_name, var_occurs_twice};
 use super::super::{BadOutput, HeaderChanges, Next, Response, target};
-use super::fields::{self, Size};
+use super::fields;
 use super::parse::read_text;
 use super::reader::Reader;
-
-/// The longest name of a variable.
-const MAX_VAR_NAME: usize = 64;
 
 /// (name, value) of variables.
 type Vars<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
@@ -97,31 +96,6 @@ fn check_keys(unknown: &[Cow<'_, str>]) -> Result<(), BadOutput> {
     }
 }
 
-/// The request's host is a header here, as it is for the guest that reads a request.
-fn check_host(headers: &HeaderChanges<'_>) -> Result<(), BadOutput> {
-    if headers.delete.iter().any(|name| name == "Host") {
-        return Err(BadOutput::new(
-            "the header Host of the request is null or empty; a request has one host, so give one or leave it out",
-        ));
-    }
-    let mut hosts = headers.set.iter().filter(|(name, _)| name == "Host");
-    let Some((_, host)) = hosts.next() else {
-        return Ok(());
-    };
-    if hosts.next().is_some() {
-        return Err(BadOutput::new(
-            "the header Host of the request has several values; a request has one host",
-        ));
-    }
-    if !target::is_host(host) {
-        return Err(BadOutput::new(format!(
-            "the header Host of the request is {}; it must be a host, with a port if needed",
-            Excerpt(&String::from_utf8_lossy(host))
-        )));
-    }
-    Ok(())
-}
-
 /// Takes a method. An empty one means the same as none.
 fn read_method<'a>(reader: &mut Reader<'a>) -> Result<Option<Cow<'a, str>>, BadOutput> {
     let at = reader.at();
@@ -129,15 +103,7 @@ fn read_method<'a>(reader: &mut Reader<'a>) -> Result<Option<Cow<'a, str>>, BadO
     if method.is_empty() {
         return Ok(None);
     }
-    if !target::is_method(method.as_bytes()) {
-        return Err(BadOutput::at(
-            at,
-            format!(
-                "{} is not a valid method; it may contain letters, digits and !#$%&'*+-.^_`|~ only",
-                Excerpt(&method)
-            ),
-        ));
-    }
+    target::check_method(method.as_bytes()).map_err(|why| BadOutput::at(at, why))?;
     Ok(Some(method))
 }
 
@@ -148,16 +114,8 @@ fn read_uri<'a>(reader: &mut Reader<'a>) -> Result<Option<Cow<'a, str>>, BadOutp
     if uri.is_empty() {
         return Ok(None);
     }
-    match target::wrong_in_uri(uri.as_bytes()) {
-        Some(what) => Err(BadOutput::at(
-            at,
-            format!(
-                "the uri {} {what}; it must be a path, and a query if needed, as in \"/shop?page=2\"",
-                Excerpt(&uri)
-            ),
-        )),
-        None => Ok(Some(uri)),
-    }
+    target::check_uri(uri.as_bytes()).map_err(|why| BadOutput::at(at, why))?;
+    Ok(Some(uri))
 }
 
 /// Takes the variables for later handlers. One with `null` is not set.
@@ -175,33 +133,17 @@ fn read_vars<'a>(reader: &mut Reader<'a>) -> Result<Vars<'a>, BadOutput> {
     reader.object(|reader, name| {
         let at = reader.at();
         let name = name.decode()?;
-        let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-        if name.is_empty() || name.len() > MAX_VAR_NAME || !name.bytes().all(legal) {
-            return Err(BadOutput::at(
-                at,
-                format!(
-                    "{} is not the name of a variable; it may have 1 to {MAX_VAR_NAME} letters, digits, _ and -",
-                    Excerpt(&name)
-                ),
-            ));
-        }
-        let seen = |other: &Cow<'_, str>| {
-            compare_ignoring_case(other.as_bytes(), name.as_bytes()).is_eq()
-        };
+        check_var_name(&name).map_err(|why| BadOutput::at(at, why))?;
+        let seen =
+            |other: &Cow<'_, str>| compare_ignoring_case(other.as_bytes(), name.as_bytes()).is_eq();
         if vars.iter().any(|(other, _)| seen(other)) || unset.iter().any(seen) {
-            return Err(BadOutput::at(
-                at,
-                format!(
-                    "the variable {} occurs a second time (case does not matter); write each one once",
-                    Excerpt(&name)
-                ),
-            ));
+            return Err(BadOutput::at(at, var_occurs_twice(&name)));
         }
         let value = match reader.peek() {
             Some(b'"') => reader.string()?.decode()?,
             Some(b'-' | b'0'..=b'9') => Cow::Borrowed(reader.number()?),
             Some(b'n') if reader.take_null() => {
-                size.add(reader, name.len())?;
+                size.add(reader.at(), name.len())?;
                 unset.push(name);
                 return Ok(());
             }
@@ -220,7 +162,7 @@ fn read_vars<'a>(reader: &mut Reader<'a>) -> Result<Vars<'a>, BadOutput> {
                 }
             },
         };
-        size.add(reader, name.len() + value.len())?;
+        size.add(reader.at(), name.len() + value.len())?;
         vars.push((name, value));
         Ok(())
     })?;

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::super::bad_output::Excerpt;
-use super::super::{BadOutput, BadSample};
+use super::super::{BadOutput, BadSample, Request, stand_in};
 use super::reader::{Reader, SAMPLE};
 
 /// The keys that each request has, and those that it may have. All their values but the headers are strings.
@@ -27,11 +27,62 @@ const EXAMPLE: &str = r#"{"method":"GET","uri":"/","headers":{},"body":"","trace
 
 /// The request in `text` on one line, if it is one and its body has at most `max_body` bytes.
 pub(super) fn check(text: &[u8], max_body: usize) -> Result<Vec<u8>, BadSample> {
-    read(text, max_body).map_err(|wrong| {
+    read(text, max_body)?;
+    Ok(one_line(text))
+}
+
+/// The request in `text`, if it is one and its body has at most `max_body` bytes.
+pub(in crate::contract) fn read(text: &[u8], max_body: usize) -> Result<Sample<'_>, BadSample> {
+    parse(text, max_body).map_err(|wrong| {
         let (offset, message) = wrong.into_parts();
         BadSample::at(text, offset.unwrap_or(0), message)
-    })?;
-    Ok(one_line(text))
+    })
+}
+
+/// A sample request.
+pub(in crate::contract) struct Sample<'a> {
+    members: Vec<Member<'a>>,
+    /// (name, value) in their order.
+    headers: SampleHeaders<'a>,
+    body: Vec<u8>,
+}
+
+type SampleHeaders<'a> = Vec<(Cow<'a, str>, Cow<'a, [u8]>)>;
+
+impl Sample<'_> {
+    /// The value of a key other than those of headers and body; empty if it is missing.
+    fn value(&self, key: &str) -> &str {
+        let found = self.members.iter().find(|member| member.key == key);
+        found.map_or("", |member| &*member.value)
+    }
+
+    /// Gives `write` the request. Its host is that of the header, if the sample has no other.
+    pub(in crate::contract) fn as_request(&self, write: impl FnOnce(&Request<'_>)) {
+        let is_host = |(name, _): &&(Cow<'_, str>, _)| name.eq_ignore_ascii_case("host");
+        let host = match self.value("host") {
+            "" => self.headers.iter().find(is_host).map(|(_, value)| &**value),
+            host => Some(host.as_bytes()),
+        };
+        let headers: Vec<_> = self
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_bytes(), &**value))
+            .collect();
+        let field = |key| self.value(key).as_bytes();
+        write(&Request {
+            method: field("method"),
+            uri: field("uri"),
+            headers: &headers,
+            body: &self.body,
+            trace_id: field("trace_id"),
+            remote_addr: field("remote_addr"),
+            client_ip: field("client_ip"),
+            scheme: field("scheme"),
+            host: host.unwrap_or_default(),
+            proto: field("proto"),
+            original_uri: field("original_uri"),
+        });
+    }
 }
 
 /// A key of the request that was read.
@@ -43,7 +94,7 @@ struct Member<'a> {
     value: Cow<'a, str>,
 }
 
-fn read(text: &[u8], max_body: usize) -> Result<(), BadOutput> {
+fn parse(text: &[u8], max_body: usize) -> Result<Sample<'_>, BadOutput> {
     // Errors of the syntax come first: what is wrong with the meaning may be a consequence of them.
     let mut syntax = Reader::new(text, &SAMPLE)?;
     if syntax.peek().is_none() {
@@ -71,6 +122,7 @@ fn read(text: &[u8], max_body: usize) -> Result<(), BadOutput> {
         ));
     }
     let mut members: Vec<Member<'_>> = Vec::new();
+    let mut fields = SampleHeaders::new();
     reader.object(|reader, raw| {
         let at = raw.begin();
         let key = raw.decode()?;
@@ -92,7 +144,7 @@ fn read(text: &[u8], max_body: usize) -> Result<(), BadOutput> {
             ));
         }
         let value = if key == "headers" {
-            headers(reader)?;
+            fields = headers(reader)?;
             Cow::Borrowed("")
         } else {
             string(reader, || format!("\"{key}\""))?
@@ -136,11 +188,11 @@ fn read(text: &[u8], max_body: usize) -> Result<(), BadOutput> {
         return wrong("trace_id", message.to_owned());
     }
 
-    let (body, encoded) = (value("body"), value("body_base64"));
-    let (key, length) = match (body, encoded) {
-        (_, "") => ("body", body.len()),
+    let (text, encoded) = (value("body"), value("body_base64"));
+    let (key, body) = match (text, encoded) {
+        (_, "") => ("body", text.as_bytes().to_vec()),
         ("", _) => match STANDARD.decode(encoded) {
-            Ok(decoded) => ("body_base64", decoded.len()),
+            Ok(decoded) => ("body_base64", decoded),
             Err(error) => {
                 return wrong(
                     "body_base64",
@@ -153,19 +205,24 @@ fn read(text: &[u8], max_body: usize) -> Result<(), BadOutput> {
             return wrong("body_base64", message.to_owned());
         }
     };
-    if length > max_body {
+    if body.len() > max_body {
         return wrong(
             key,
             format!(
-                "the body has {length} bytes, more than the {max_body} of max_body; shorten it, or raise max_body"
+                "the body has {} bytes, more than the {max_body} of max_body; shorten it, or raise max_body",
+                body.len()
             ),
         );
     }
-    Ok(())
+    Ok(Sample {
+        members,
+        headers: fields,
+        body,
+    })
 }
 
 /// Reads an object of arrays of strings.
-fn headers(reader: &mut Reader<'_>) -> Result<(), BadOutput> {
+fn headers<'a>(reader: &mut Reader<'a>) -> Result<SampleHeaders<'a>, BadOutput> {
     if reader.peek() != Some(b'{') {
         return Err(BadOutput::at(
             reader.at(),
@@ -173,6 +230,7 @@ fn headers(reader: &mut Reader<'_>) -> Result<(), BadOutput> {
         ));
     }
     let mut seen = HashSet::new();
+    let mut headers = SampleHeaders::new();
     reader.object(|reader, raw| {
         let at = raw.begin();
         let name = raw.decode()?;
@@ -195,14 +253,16 @@ fn headers(reader: &mut Reader<'_>) -> Result<(), BadOutput> {
             ));
         }
         reader.array(|reader| {
-            string(reader, || {
+            let value = string(reader, || {
                 format!("a value of the header {}", Excerpt(&name))
             })?;
+            headers.push((Cow::clone(&name), stand_in::to_bytes(value)));
             Ok(())
         })?;
         seen.insert(name);
         Ok(())
-    })
+    })?;
+    Ok(headers)
 }
 
 /// Reads a value that must be a string. `what` names it.

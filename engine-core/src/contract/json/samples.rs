@@ -1,13 +1,11 @@
 //! Sample requests of the contract `json`.
 
-use crate::contract::{Fields, Request};
+use crate::contract::Request;
 
-use super::write_request;
-
-/// Sample requests, as they are on stdin: a POST with JSON as a program sends it, a GET as a browser does, and an empty
+/// Sample requests as `write` writes them, which are on stdin: a POST with JSON as a program sends it, a GET as a browser does, and an empty
 /// stdin. The first two have the headers that nearly all requests have, so that a program which was warmed up with them
 /// has room for those.
-pub(super) fn all(include: Fields) -> Vec<Vec<u8>> {
+pub(in crate::contract) fn all(write: impl Fn(&mut Vec<u8>, &Request<'_>)) -> Vec<Vec<u8>> {
     let body = br#"{"id":1,"name":"sample","active":true,"price":9.5,"tags":["a","b"],"owner":{"name":"sample"}}"#;
     let length = body.len().to_string();
     let post = Request {
@@ -49,7 +47,7 @@ pub(super) fn all(include: Fields) -> Vec<Vec<u8>> {
                 original_uri,
                 ..request
             };
-            write_request(&mut stdin, &request, include);
+            write(&mut stdin, &request);
             stdin
         })
         .collect();

@@ -3,9 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::super::headers::{self, NamedByConnection, Spelling};
 use super::super::stand_in::{self, is_stand_in};
-use super::super::{Field, Fields, Request};
+use super::super::{Field, Fields, Request, passing, target};
 use super::scan;
 
 /// See [`write_request`](super::write_request).
@@ -47,60 +46,10 @@ pub(super) fn request(out: &mut Vec<u8>, request: &Request<'_>, include: Fields)
     out.extend_from_slice(b"}\n");
 }
 
-/// One header on its way to the guest.
-struct Header<'a> {
-    /// The first bytes of the name, as a number that sorts as the names do. It decides nearly all comparisons.
-    prefix: u64,
-    name: &'a [u8],
-    value: &'a [u8],
-    canonical: bool,
-}
-
 /// Writes the members of the object `headers`: sorted by name, and the values of one name in their order.
 fn header_map(out: &mut Vec<u8>, request: &Request<'_>) {
-    let mut headers = Vec::with_capacity(request.headers.len() + 1);
-    for &(name, value) in request.headers {
-        let canonical = match headers::spelling(name) {
-            Spelling::Canonical => true,
-            Spelling::Other => false,
-            Spelling::NotAToken => continue,
-        };
-        headers.push(Header {
-            prefix: 0,
-            name,
-            value,
-            canonical,
-        });
-    }
-
-    // The names in Go's header maps are canonical already. Those of other hosts of the engine may not be.
-    let respelled = respelled(&headers);
-    let mut rest = respelled.as_slice();
-    for header in headers.iter_mut().filter(|header| !header.canonical) {
-        (header.name, rest) = rest.split_at(header.name.len());
-    }
-
-    let named = NamedByConnection::new(
-        headers
-            .iter()
-            .filter(|header| header.name == b"Connection")
-            .map(|header| header.value),
-    );
-    headers.retain(|header| passes(header.name, &named));
-    if !request.host.is_empty() {
-        headers.push(Header {
-            prefix: 0,
-            name: b"Host",
-            value: request.host,
-            canonical: true,
-        });
-    }
-
-    for header in &mut headers {
-        header.prefix = prefix(header.name);
-    }
-    headers.sort_by(|a, b| a.prefix.cmp(&b.prefix).then_with(|| a.name.cmp(b.name)));
-
+    let mut respelled = Vec::new();
+    let headers = passing::headers(request, &mut respelled);
     for (index, same_name) in headers.chunk_by(|a, b| a.name == b.name).enumerate() {
         if index > 0 {
             out.push(b',');
@@ -117,37 +66,6 @@ fn header_map(out: &mut Vec<u8>, request: &Request<'_>) {
         }
         out.push(b']');
     }
-}
-
-/// The canonical forms of the names that are not canonical, one after the other.
-fn respelled(headers: &[Header<'_>]) -> Vec<u8> {
-    let mut respelled = Vec::new();
-    for header in headers.iter().filter(|header| !header.canonical) {
-        let start = respelled.len();
-        respelled.extend_from_slice(header.name);
-        headers::canonicalize(&mut respelled[start..]);
-    }
-    respelled
-}
-
-/// Whether the guest gets this header.
-fn passes(name: &[u8], named: &NamedByConnection<'_>) -> bool {
-    // CGI programs and their libraries would read this header as the variable HTTP_PROXY: https://httpoxy.org.
-    if name == b"Proxy" || name == b"Host" || headers::is_hop_by_hop(name) {
-        return false;
-    }
-    // A client must not be able to remove what a proxy has set.
-    name.starts_with(b"X-Forwarded-") || !named.contains(name)
-}
-
-/// The first eight bytes of a name, as a number that sorts as names do (no name contains a zero byte).
-fn prefix(name: &[u8]) -> u64 {
-    if let Some(first) = name.first_chunk::<8>() {
-        return u64::from_be_bytes(*first);
-    }
-    name.iter().enumerate().fold(0, |word, (index, &byte)| {
-        word | u64::from(byte) << (56 - 8 * index)
-    })
 }
 
 /// A body with at most this many control characters without a short escape is sent as text, however short it is.
@@ -249,7 +167,7 @@ fn beyond_ascii(out: &mut Vec<u8>, bytes: &[u8]) {
 /// percent-encoded.
 fn uri(out: &mut Vec<u8>, uri: &[u8]) {
     out.push(b'"');
-    let stops = |&byte: &u8| byte <= b' ' || byte >= 0x7f || byte == b'"' || byte == b'\\';
+    let stops = |&byte: &u8| target::breaks_uri(byte) || byte == b'"' || byte == b'\\';
     let mut rest = uri;
     loop {
         let (run, stop) = rest.split_at(rest.iter().position(stops).unwrap_or(rest.len()));
@@ -260,8 +178,7 @@ fn uri(out: &mut Vec<u8>, uri: &[u8]) {
         if byte == b'"' || byte == b'\\' {
             escape(out, byte);
         } else {
-            let [high, low] = hex(byte, b"0123456789ABCDEF");
-            out.extend_from_slice(&[b'%', high, low]);
+            out.extend_from_slice(&target::percent_encoded(byte));
         }
         rest = behind;
     }
