@@ -35,7 +35,7 @@ func TestMiddlewareExamples(t *testing.T) {
 			s.mustLoad(fmt.Sprintf("{\n admin ADMIN\n log {\n output file DIR/caddy.log\n level DEBUG\n }\n gojinn {\n backend %s\n }\n}\nADDR {\n route {\n", backend) +
 				fmt.Sprintf(function, "/private/*", guest(t, "go-cookie"), "env SESSION_KEY k3y\n env LOGIN /login") +
 				fmt.Sprintf(function, "/shop/*", guest(t, "go-split"), "args 30") +
-				fmt.Sprintf(function, "/rules/*", guest(t, "go-headers"), "include client_ip\n args \"request / X-Client $client_ip\" \"request /rules/api Cookie\" "+
+				fmt.Sprintf(function, "/rules/*", guest(t, "go-headers"), "args \"request / X-Client $client_ip\" \"request /rules/api Cookie\" "+
 					"\"response / X-Powered-By\" \"response / X-Frame-Options DENY\" \"response /rules/api Cache-Control no-store\"") +
 				fmt.Sprintf(function, "/pages/*", guest(t, "go-redirects"), "args /rules/redirects.txt\n mount DIR/rules /rules") +
 				fmt.Sprintf(function, "*", guest(t, "go-redirects"), "name redirects\n args /rules/redirects.txt\n mount DIR/rules /rules") +

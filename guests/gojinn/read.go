@@ -9,10 +9,13 @@ import (
 	"unicode/utf8"
 )
 
-// reader reads requests from stdin. The host writes each in one form, which is read here without reflection: that takes a small
-// part of the time of encoding/json. All that has another form, and is JSON, is left to encoding/json from then on.
+// reader reads requests from stdin. They are frames, or JSON, which the host writes in one form. That is read here without
+// reflection: it takes a small part of the time of encoding/json. All that has another form, and is JSON, is left to encoding/json
+// from then on.
 type reader struct {
 	in io.Reader
+	// framed is whether the last request was a frame. Its response is one, too.
+	framed bool
 	// buffer has what was read and not used.
 	buffer []byte
 	// decoder reads everything else, once something had another form.
@@ -26,6 +29,9 @@ const firstRead = 4096
 func (r *reader) next() (*Request, error) {
 	for r.decoder == nil {
 		r.keep(r.buffer)
+		if r.framed = len(r.buffer) > 0 && r.buffer[0] == takesFrames[0]; r.framed {
+			return r.frame()
+		}
 		// A request is whole when it ends with the object, or with the line.
 		if n := len(r.buffer); n > 0 && (r.buffer[n-1] == '}' || r.buffer[n-1] == '\n') {
 			wire, rest, form := parseRequest(r.buffer)

@@ -19,7 +19,7 @@ type Request struct {
 	// Host is the host that the client asked for, with its port if there was one.
 	Host string
 
-	// The others are empty unless the Caddyfile includes them for the function, as in `include client_ip scheme`.
+	// The others are empty where a request on stdin is JSON without them, as it may be outside of Gojinn.
 
 	// RemoteAddr is the peer's address and port; ClientIP is the client's behind trusted proxies.
 	RemoteAddr, ClientIP string

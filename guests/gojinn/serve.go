@@ -24,8 +24,9 @@ import (
 	"runtime/metrics"
 )
 
-// mayWarmUp is whether WarmUp was called.
-var mayWarmUp bool
+// asked tells the host that the program waits for a request, and returns whether a snapshot is about to be taken. Without the
+// question, the host does not warm the program up. A program that does not call WarmUp does not import what it takes, either.
+var asked = func() bool { return false }
 
 // WarmUp says that the function may be warmed up. Call it in main, before Serve:
 //
@@ -38,7 +39,7 @@ var mayWarmUp bool
 // snapshot afterwards, so that every request starts with caches that are filled. What those requests leave in variables is there
 // in every later request. So call it only if nothing that a handler keeps must be fresh: no random numbers, ids, keys, dates, counters
 // or buffers that are written out later. Gojinn refuses a warm-up in which it sees such a thing, but it does not see all of them.
-func WarmUp() { mayWarmUp = true }
+func WarmUp() { asked = ready }
 
 // Serve reads requests from stdin, calls handler for each and writes its response to stdout, until stdin ends. Call it once,
 // from main, and read stdin nowhere else.
@@ -46,9 +47,7 @@ func WarmUp() { mayWarmUp = true }
 // What cannot be answered ends the process, and the client gets 502: a request that is not one (exit code 1, the reason on
 // stderr), and a panic of the handler (exit code 2, the stack on stderr).
 func Serve(handler func(*Request) *Response) {
-	// Without the question, the host does not warm the program up.
-	ask := func() bool { return mayWarmUp && ready() }
-	if err := serve(os.Stdin, os.Stdout, ask, handler); err != nil {
+	if err := serve(os.Stdin, os.Stdout, asked, handler); err != nil {
 		fmt.Fprintln(os.Stderr, "gojinn:", err)
 		os.Exit(1)
 	}
@@ -72,7 +71,11 @@ func serve(in io.Reader, out io.Writer, ready func() bool, handler func(*Request
 		if response == nil {
 			panic("gojinn: the handler returned no response for " + request.Method + " " + request.URI + "; want a *gojinn.Response")
 		}
-		if err := writer.write(response); err != nil {
+		write := writer.write
+		if reader.framed {
+			write = writer.writeFrame
+		}
+		if err := write(response); err != nil {
 			return fmt.Errorf("response: %w", err)
 		}
 	}

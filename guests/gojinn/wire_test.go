@@ -156,9 +156,19 @@ func TestResponsesAreWrittenAsByEncodingJSON(t *testing.T) {
 	}
 }
 
+// BenchmarkExchange has the same request in JSON and as a frame.
 func BenchmarkExchange(b *testing.B) {
-	request := `{"method":"POST","uri":"/api/hello?q=1","headers":{"Accept":["*/*"],"Content-Length":["27"],"Content-Type":["application/json"],` +
+	line := `{"method":"POST","uri":"/api/hello?q=1","headers":{"Accept":["*/*"],"Content-Length":["27"],"Content-Type":["application/json"],` +
 		`"Host":["127.0.0.1"],"User-Agent":["load"],"X-Request-Id":["load-1"]},"body":"{\"name\":\"world\",\"number\":1}","trace_id":"load-1"}` + "\n"
+	frame := requestFrame(
+		[9]string{"POST", "/api/hello?q=1", "load-1", "127.0.0.1:40000", "127.0.0.1", "http", "127.0.0.1", "HTTP/1.1", "/api/hello?q=1"},
+		`{"name":"world","number":1}`, "Accept", "*/*", "Content-Length", "27", "Content-Type", "application/json",
+		"Host", "127.0.0.1", "User-Agent", "load", "X-Request-Id", "load-1")
+	b.Run("json", func(b *testing.B) { benchmarkExchange(b, line) })
+	b.Run("frame", func(b *testing.B) { benchmarkExchange(b, string(frame)) })
+}
+
+func benchmarkExchange(b *testing.B, request string) {
 	handler := func(r *Request) *Response { return Text(200, "Hello "+r.TraceID+"\n") }
 	// Each read gets one request, as from the host.
 	requests := readers{}

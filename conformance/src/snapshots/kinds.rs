@@ -121,6 +121,8 @@ pub fn programs_that_may_be_warmed_up_are(fixture: &Fixture) {
         let Some(wasm) = guest(name) else { return };
         let plain = Deployed::new(fixture, &wasm, Setting::default().off());
         let from = Deployed::new(fixture, &wasm, Setting::default());
+        // The package takes frames, also in its samples.
+        assert!(from.function.facts().frames, "{name}");
         same_answers(&plain, &from.is(kind));
     }
 }

@@ -4,7 +4,8 @@
 //		gojinnhttp.Serve(http.FileServerFS(pages))
 //	}
 //
-// A request has RemoteAddr, Proto and TLS if the Caddyfile includes what they are made of: `include remote_addr proto scheme`.
+// A request has RemoteAddr, Proto and TLS in Gojinn. Outside of it, they are made of `remote_addr`, `proto` and `scheme`, if the
+// request on stdin has them.
 //
 // It is a separate package, so that functions that use only gojinn.Serve do not contain net/http.
 package gojinnhttp

@@ -1,7 +1,7 @@
 // Headers applies rules to headers: to those of the request, before the next handler sees them, and to those of the response.
 //
 // Each argument is a rule: `request|response PATH-PREFIX NAME [VALUE]`. A rule without a value removes the header. $client_ip,
-// $trace_id and $path in a value are replaced; $client_ip needs `include client_ip` in the Caddyfile. Of several rules for one header the last one counts.
+// $trace_id and $path in a value are replaced. Of several rules for one header the last one counts.
 package main
 
 import (
