@@ -10,6 +10,21 @@ import (
 	"testing"
 )
 
+// Programs that call neither WarmUp nor an operation import nothing of Gojinn's, so that they run anywhere.
+func TestServeImportsNothing(t *testing.T) {
+	for name, want := range map[string][]string{"go-mux": nil, "go-redirects": nil, "go-serve": {"ready"}} {
+		var imported []string
+		for _, function := range load(t, built(t, name)).module.ImportedFunctions() {
+			if module, name, _ := function.Import(); module == "gojinn" {
+				imported = append(imported, name)
+			}
+		}
+		if !reflect.DeepEqual(imported, want) {
+			t.Errorf("%s imports %v of gojinn, want %v", name, imported, want)
+		}
+	}
+}
+
 // A function made with package gojinn answers one request as any other does.
 func TestServeAnswers(t *testing.T) {
 	guest := load(t, built(t, "go-serve"))
