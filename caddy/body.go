@@ -80,6 +80,10 @@ func (b *incoming) after(r *http.Request, err error, size, limit int64) (end boo
 	switch {
 	case size > limit:
 		return true, tooLarge(limit)
+	case errors.Is(err, io.EOF) && r.ProtoMajor == 3 && size < r.ContentLength:
+		// quic-go takes the end of the stream for the end of the body.
+		return true, caddyhttp.Error(http.StatusBadRequest,
+			fmt.Errorf("the request's body has %d bytes, and its Content-Length is %d", size, r.ContentLength))
 	case errors.Is(err, io.EOF):
 		return true, nil
 	case err != nil:

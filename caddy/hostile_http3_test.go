@@ -95,7 +95,7 @@ func TestHTTP3StreamsThatAreReset(t *testing.T) {
 	})
 }
 
-// Bodies that are too long and headers that are too many are refused, a body that is shorter than it says makes no other one longer, and
+// Bodies that are too long and headers that are too many are refused, as is a body that is shorter than it says, and
 // the next request is answered.
 func TestHTTP3FloodsAndLies(t *testing.T) {
 	s, client, _, _ := newHTTP3Server(t)
@@ -107,11 +107,11 @@ func TestHTTP3FloodsAndLies(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.ContentLength = 50
-	// quic-go takes the end of the stream for the end of the body, so the function may get what there is, and never more.
+	// The client may end the stream with an error before it has seen the answer.
 	if res, err := client.Do(r); err == nil {
 		text, _ := io.ReadAll(res.Body)
 		res.Body.Close()
-		if res.StatusCode != http.StatusBadRequest && string(text) != "got short" {
+		if res.StatusCode != http.StatusBadRequest {
 			t.Errorf("a body that is shorter than it says: %d %q", res.StatusCode, text)
 		}
 	}
