@@ -25,11 +25,7 @@ func newTestMemory(t *testing.T, most int64) *memory {
 		t.Fatal(err)
 	}
 	t.Cleanup(e.Close)
-	m, err := newMemory(e)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
+	return newMemory(e, most)
 }
 
 // taken returns how much the plugin has taken of the engine's memory.

@@ -1,6 +1,6 @@
 //go:build cgo && linux
 
-// Tests of a process that the system gives little: small stacks, few descriptors.
+// Tests of a process that the system gives little: small stacks, few descriptors, a small address space.
 
 package gojinn
 
@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -68,5 +69,82 @@ func testLimited(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// In a small address space as many guests run at once as there is room for, and further requests wait; or the engine, or its
+// deployment, is refused with an error that says what it needs. In no case does the process end.
+func TestSmallAddressSpace(t *testing.T) {
+	if given := os.Getenv(limitedEnv); given != "" {
+		backend, gib, _ := strings.Cut(given, " ")
+		testAddressSpace(t, backend, gib)
+		return
+	}
+	for _, backend := range backends {
+		for _, gib := range []int{2, 4, 10, 16} {
+			t.Run(fmt.Sprintf("%s with %d GiB", backend, gib), func(t *testing.T) {
+				run := fmt.Sprintf(`ulimit -v %d && exec "$0" -test.run '^TestSmallAddressSpace$' -test.v`, gib<<20)
+				command := exec.Command("sh", "-c", run, os.Args[0])
+				command.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d", limitedEnv, backend, gib))
+				if out, err := command.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestSmallAddressSpace") {
+					t.Errorf("%v\n%s", err, out)
+				}
+			})
+		}
+	}
+}
+
+func testAddressSpace(t *testing.T, backend, gib string) {
+	s := newRealServer(t)
+	config := func(functions string) string {
+		return fmt.Sprintf("{\n admin ADMIN\n gojinn {\n  backend %s\n }\n}\nADDR {\n gojinn /hello %s {\n  queue_timeout 1m\n }\n %s\n}\n",
+			backend, guest(t, "c-hello"), functions)
+	}
+	if native := backend != "wasmi"; gib == "2" || gib == "4" && native {
+		err := s.load(config(""))
+		if err == nil || !strings.Contains(err.Error(), "raise") || !strings.Contains(err.Error(), "`ulimit -v`") {
+			t.Errorf("got %v, want an error about ulimit -v", err)
+		}
+		s.mustLoad("{\n admin ADMIN\n}\nADDR {\n respond ok\n}\n")
+		if body := s.get("/").body; body != "ok" {
+			t.Errorf("without functions the server answers %q", body)
+		}
+		return
+	}
+
+	s.mustLoad(config(""))
+	ask := func() {
+		t.Helper()
+		var all sync.WaitGroup
+		// As many as run and wait at the least.
+		for range 9 {
+			all.Go(func() {
+				for range 20 {
+					if status, body, err := s.tryGet("/hello"); status != 200 {
+						t.Errorf("got %d %q %v", status, body, err)
+						return
+					}
+				}
+			})
+		}
+		all.Wait()
+	}
+	ask()
+	// More functions than there are slots.
+	s.mustLoad(config(fmt.Sprintf("gojinn /echo %s\n gojinn /other %s", guest(t, "go-echo"), guest(t, "rust-hello"))))
+	ask()
+	for range 3 {
+		for _, path := range []string{"/echo", "/other", "/hello"} {
+			if res := s.get(path); res.StatusCode != 200 {
+				t.Errorf("%s: got %d %q", path, res.StatusCode, res.body)
+			}
+		}
+	}
+	warned := false
+	for _, w := range s.warnings() {
+		warned = warned || strings.Contains(w.Warning, "`ulimit -v`")
+	}
+	if !warned && (backend != "wasmi" || gib == "4") {
+		t.Errorf("no warning names ulimit -v: %v", s.warnings())
 	}
 }

@@ -5,7 +5,6 @@ package gojinn
 import (
 	"container/list"
 	"context"
-	"encoding/json"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -47,21 +46,11 @@ const (
 	maxSpare = 8 << 20
 )
 
-// newMemory returns the account of an engine.
-func newMemory(e engine.Engine) (*memory, error) {
-	var about struct {
-		MaxMemory int64 `json:"max_memory"`
-	}
-	text, err := e.Describe()
-	if err != nil {
-		return nil, err
-	}
-	if err := json.Unmarshal(text, &about); err != nil {
-		return nil, err
-	}
-	m := &memory{engine: e, share: about.MaxMemory / 4}
-	m.spool.room.Store(spoolFactor * about.MaxMemory)
-	return m, nil
+// newMemory returns the account of an engine with this max_memory.
+func newMemory(e engine.Engine, maxMemory int64) *memory {
+	m := &memory{engine: e, share: maxMemory / 4}
+	m.spool.room.Store(spoolFactor * maxMemory)
+	return m
 }
 
 // take takes n bytes, unless the engine's memory is full.

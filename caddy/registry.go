@@ -89,19 +89,33 @@ func loadEngine(key engineKey) (*sharedEngine, error) {
 		if err != nil {
 			return nil, err
 		}
-		m, err := newMemory(e)
+		bounds, err := boundsOf(e)
 		if err != nil {
 			return nil, err
 		}
 		return &sharedEngine{
-			Engine: e, admission: newAdmission(key.maxConcurrency),
-			blocking: newAdmission(min(key.maxConcurrency, maxBlocking())), turns: newTurns(runtime.GOMAXPROCS(0)), memory: m,
+			Engine: e, admission: newAdmission(bounds.MaxConcurrency), blocking: newAdmission(min(bounds.MaxConcurrency, maxBlocking())),
+			turns: newTurns(runtime.GOMAXPROCS(0)), memory: newMemory(e, bounds.MaxMemory),
 		}, nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	return value.(*sharedEngine), nil
+}
+
+// bounds are those of an engine, which may be lower than the configured ones.
+type bounds struct {
+	MaxConcurrency int   `json:"max_concurrency"`
+	MaxMemory      int64 `json:"max_memory"`
+}
+
+func boundsOf(e engine.Engine) (b bounds, err error) {
+	text, err := e.Describe()
+	if err != nil {
+		return b, err
+	}
+	return b, json.Unmarshal(text, &b)
 }
 
 // functionKey has the settings of a function, and its code.

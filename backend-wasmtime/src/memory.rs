@@ -211,7 +211,10 @@ impl Mapping {
     fn boxed(len: usize, reserved: usize, guard: usize) -> Result<Box<dyn LinearMemory>, String> {
         match Self::new(len, reserved, guard) {
             Ok(mapping) => Ok(Box::new(mapping)),
-            Err(error) => Err(format!("cannot map memory for a sandbox: {error}")),
+            Err(error) => Err(format!(
+                "cannot map memory for a sandbox, which needs {} GiB of address space (`ulimit -v`): {error}",
+                (reserved + guard) >> 30
+            )),
         }
     }
 

@@ -273,7 +273,7 @@ func (e *fakeEngine) Describe() ([]byte, error) {
 	if e.fake.About != nil {
 		return []byte(e.fake.About()), nil
 	}
-	return fmt.Appendf(nil, `{"max_memory":%d}`, e.config.MaxMemory), nil
+	return fmt.Appendf(nil, `{"max_concurrency":%d,"max_memory":%d}`, e.config.MaxConcurrency, e.config.MaxMemory), nil
 }
 
 func (e *fakeEngine) PurgeCache() (engine.Purged, error) {

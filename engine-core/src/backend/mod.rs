@@ -241,6 +241,8 @@ pub struct Start<'a> {
     pub point: Arc<StartState>,
     slots: Option<&'a dyn Slots>,
     budget: Option<&'a Budget>,
+    /// Whether no instance may keep its slot for later sandboxes, because there are few.
+    pub(crate) few_slots: bool,
 }
 
 impl<'a> Start<'a> {
@@ -251,6 +253,7 @@ impl<'a> Start<'a> {
             point,
             slots,
             budget: None,
+            few_slots: false,
         }
     }
 

@@ -106,12 +106,12 @@ impl<M: Instantiate> Runner<M> {
             )));
         }
         let mut lease = match &self.pool {
-            Some(pool) if start.point.is_restorable => {
+            Some(pool) if start.point.is_restorable && !start.few_slots => {
                 pool.lease(start, limits.memory_bytes(), limits)
             }
             _ => None,
         };
-        if (M::SLOT_FOR_ONE_SANDBOX || lease.is_some())
+        if (M::SLOT_FOR_ONE_SANDBOX || lease.is_some() || start.few_slots)
             && let Some(slot) = start.slot()
         {
             let made = self

@@ -24,15 +24,18 @@ impl<F: Fn(&Arc<Image>) -> Option<Slot>> Slots for F {
 pub(crate) struct SlotSource {
     pool: Option<Pool>,
     budget: Budget,
+    few: bool,
     misses: AtomicU64,
 }
 
 impl SlotSource {
-    /// Slots of `pool`. Without a pool, the backend allocates the memory of every sandbox.
-    pub(crate) fn new(pool: Option<Pool>, budget: Budget) -> Self {
+    /// Slots of `pool`. Without a pool, the backend allocates the memory of every sandbox. `few` says that there is address
+    /// space for so few sandboxes that none may be taken by an instance that only waits for its next sandbox.
+    pub(crate) fn new(pool: Option<Pool>, budget: Budget, few: bool) -> Self {
         Self {
             pool,
             budget,
+            few,
             misses: AtomicU64::new(0),
         }
     }
@@ -42,9 +45,20 @@ impl SlotSource {
         self.pool.as_ref()
     }
 
+    /// Whether no instance may keep a slot.
+    pub(crate) fn are_few(&self) -> bool {
+        self.few
+    }
+
     /// What calls and sandboxes hold together.
     pub(crate) fn budget(&self) -> &Budget {
         &self.budget
+    }
+
+    /// Whether each slot that there may be is busy.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        let pool = self.pool.as_ref();
+        pool.is_some_and(|pool| pool.stats().busy >= pool.config().slots as u64)
     }
 
     /// How often a backend had to allocate the memory of a sandbox because no slot was free.

@@ -34,6 +34,9 @@ pub(super) fn deploy(
         specs => Some(MountSet::new(specs, &shared.files)?),
     };
     let (index, backend) = shared.backend(config.backend.as_deref())?;
+    if let Some(narrow) = &shared.narrow {
+        narrow.check(&**backend)?;
+    }
 
     let wasm = Wasm::parse(wasm, shared.features, &shared.bounds)?;
     wasm.check_limits(&config.limits)?;

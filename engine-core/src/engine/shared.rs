@@ -8,7 +8,7 @@ use crate::backend::{Backend, SlotSource};
 use crate::budget::Budget;
 use crate::calls::Calls;
 use crate::error::{Error, Result};
-use crate::memory::{Pool, ResetMode};
+use crate::memory::{self, Pool, ResetMode};
 use crate::module::Loader;
 use crate::sandbox::wasi::FileBudget;
 use crate::wasm::{Features, ModuleLimits};
@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) slots: SlotSource,
     /// Why there is no memory pool although the configuration asks for one.
     pub(super) pool_problem: Option<String>,
+    /// How few sandboxes fit into the address space, if they are fewer than calls were to be.
+    pub(super) narrow: Option<Narrow>,
     pub(crate) loader: Loader,
     pub(super) buffers: BufferPool,
     pub(super) max_memory: u64,
@@ -46,7 +48,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Checks `config` and makes the parts that it describes.
-    pub(super) fn new(config: EngineConfig, backends: Vec<Arc<dyn Backend>>) -> Result<Self> {
+    pub(super) fn new(mut config: EngineConfig, backends: Vec<Arc<dyn Backend>>) -> Result<Self> {
         if backends.is_empty() {
             return Err(Error::config("an engine needs at least one backend"));
         }
@@ -69,6 +71,16 @@ impl Shared {
             .iter()
             .map(|backend| backend.features())
             .fold(Features::ALL, Features::intersect);
+        let narrow = Narrow::of_this_process(&backends[default.0], config.max_concurrency)?;
+        if let Some(narrow) = &narrow {
+            // If none fits, there is only code that is interpreted.
+            if narrow.sandboxes > 0 {
+                config.max_concurrency = config.max_concurrency.min(narrow.sandboxes);
+            }
+            if let Some(pool) = &mut config.pool {
+                pool.slots = pool.slots.min(narrow.sandboxes as usize);
+            }
+        }
         let (pool, budget, pool_problem) = memory(&config)?;
         if let Some(process) = &config.compile_process {
             process.check()?;
@@ -93,8 +105,9 @@ impl Shared {
                 (config.max_concurrency as usize).min(buffers::KEPT),
                 budget.clone(),
             ),
-            slots: SlotSource::new(pool, budget),
+            slots: SlotSource::new(pool, budget, narrow.is_some()),
             pool_problem,
+            narrow,
             loader: Loader::new(compiler, cache),
             max_memory: config.max_memory,
             hold_answers: config.hold_answers,
@@ -122,6 +135,76 @@ fn find(backends: &[Arc<dyn Backend>], name: &str) -> Result<BackendIndex> {
             names.join(", ")
         ))
     })
+}
+
+/// An address space (`ulimit -v`) that has room for fewer sandboxes than calls may run.
+#[derive(Debug)]
+pub(super) struct Narrow {
+    limit: usize,
+    /// How many sandboxes of native code fit.
+    sandboxes: u32,
+    wanted: u32,
+}
+
+impl Narrow {
+    /// `None`: the address space is not limited, or large enough for `wanted` sandboxes of the default backend. An error if there
+    /// is hardly room for the engine itself: the process would end somewhere where a thread or an allocation cannot fail.
+    fn of_this_process(default: &Arc<dyn Backend>, wanted: u32) -> Result<Option<Self>> {
+        let (Some(limit), Some(left)) = (memory::address_space(), memory::address_space_left())
+        else {
+            return Ok(None);
+        };
+        if left < memory::REST {
+            return Err(Error::config(format!(
+                "{} of address space is left to this process, and an engine needs {} besides the memory of sandboxes; raise \
+                 `ulimit -v`, which is {}",
+                gib(left),
+                gib(memory::REST),
+                gib(limit)
+            )));
+        }
+        if !default.capabilities().native_artifact {
+            return Ok(None);
+        }
+        let sandboxes = memory::slots_in_address_space(wanted as usize) as u32;
+        Ok((sandboxes < wanted).then_some(Self {
+            limit,
+            sandboxes,
+            wanted,
+        }))
+    }
+
+    /// The text for the log.
+    pub(super) fn warning(&self) -> String {
+        let effect = match self.sandboxes {
+            0 => "functions can be interpreted only".to_owned(),
+            fit => format!("max_concurrency is {fit} and not {}", self.wanted),
+        };
+        format!(
+            "{effect}, because the memory of a sandbox of native code needs {} of address space, and `ulimit -v` is {}; raise it",
+            gib(memory::RESERVED + memory::GUARD),
+            gib(self.limit)
+        )
+    }
+
+    /// Why `backend` can run nothing, if that is so.
+    pub(super) fn check(&self, backend: &dyn Backend) -> Result<()> {
+        if self.sandboxes > 0 || !backend.capabilities().native_artifact {
+            return Ok(());
+        }
+        Err(Error::host(format!(
+            "{} needs {} of address space for the memory of a sandbox, and {} besides, and `ulimit -v` is {}; raise it, or \
+             choose the backend wasmi",
+            backend.name(),
+            gib(memory::RESERVED + memory::GUARD),
+            gib(memory::REST),
+            gib(self.limit)
+        )))
+    }
+}
+
+fn gib(bytes: usize) -> String {
+    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
 }
 
 /// The least that [`EngineConfig::max_memory`] may be: a sandbox of an ordinary program, and its request.

@@ -1,6 +1,6 @@
 //! The list of an engine's warnings: problems that do not make anything fail.
 
-use super::shared::Shared;
+use super::shared::{Narrow, Shared};
 
 /// The warnings of this engine, as texts for the log. New ones are added at the end only.
 pub(super) fn all(shared: &Shared) -> Vec<String> {
@@ -10,6 +10,7 @@ pub(super) fn all(shared: &Shared) -> Vec<String> {
             "there is no memory pool: {why}; every sandbox allocates its memory, which is slower"
         ));
     }
+    warnings.extend(shared.narrow.as_ref().map(Narrow::warning));
     if let Some(why) = shared.slots.pool().and_then(|pool| pool.scan_unavailable()) {
         warnings.push(format!(
             "memory slots are reset without a page scan: {why}; the more memory a guest has, the slower each reset is"

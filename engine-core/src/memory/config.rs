@@ -12,7 +12,7 @@ pub struct PoolConfig {
     /// space and the pages that it keeps resident.
     ///
     /// The default is lowered to what fits into half of the address space (`ulimit -v`, or a kernel with few address
-    /// bits), and to what half of `vm.max_map_count` allows at six mappings for each slot. It is 0 if not even one slot
+    /// bits), but to one if only one fits, and to what half of `vm.max_map_count` allows at six mappings for each slot. It is 0 if not even one slot
     /// fits.
     pub slots: usize,
     /// How many bytes of one slot's memory stay resident between two sandboxes. Every reset gives the rest back to the

@@ -12,12 +12,14 @@ pub(super) fn shards() -> usize {
     usize::try_from(cpus).unwrap_or(1).clamp(1, 64)
 }
 
-/// Bytes of memory that this process may use: the machine's, or the limit of its control group.
+/// Bytes of memory that this process may use: the machine's, or the limit of its control group, or what is left of its
+/// address space.
 pub(crate) fn memory() -> usize {
     // SAFETY: sysconf takes no pointers and only reads.
     let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
     let machine = usize::try_from(pages).map_or(UNKNOWN_MEMORY, |pages| pages * page_size());
-    cgroup_limits().fold(machine, usize::min)
+    let machine = cgroup_limits().fold(machine, usize::min);
+    address_space_left().map_or(machine, |left| machine.min(left))
 }
 
 /// The number of mappings that this process may have.
@@ -26,17 +28,33 @@ pub(super) fn mappings() -> usize {
     read_number("/proc/sys/vm/max_map_count").unwrap_or(usize::MAX)
 }
 
-/// How many slots fit into half of the address space, up to `wanted`.
-pub(super) fn slots_in_address_space(wanted: usize) -> usize {
+/// Address space for all but slots: code, threads with their stacks, the heap, and whatever else this process does.
+pub(crate) const REST: usize = 1 << 30;
+
+/// Bytes of address space that this process may have (`ulimit -v`). `None`: as many as there are.
+pub(crate) fn address_space() -> Option<usize> {
     let mut limit = libc::rlimit {
         rlim_cur: libc::RLIM_INFINITY,
         rlim_max: libc::RLIM_INFINITY,
     };
     // SAFETY: the kernel writes to `limit`, which lives longer than the call.
     let asked = unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) };
-    if asked == 0 && limit.rlim_cur != libc::RLIM_INFINITY {
-        let bytes = usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX);
-        return (bytes / 2 / Reservation::BYTES).min(wanted);
+    let limited = asked == 0 && limit.rlim_cur != libc::RLIM_INFINITY;
+    limited.then(|| usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX))
+}
+
+/// Bytes that are left of [`address_space`].
+pub(crate) fn address_space_left() -> Option<usize> {
+    let used = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = used.split(' ').next().and_then(|pages| pages.parse().ok());
+    Some(address_space()?.saturating_sub(pages.unwrap_or(0) * page_size()))
+}
+
+/// How many slots fit into half of the address space, up to `wanted`. One may take more than half of it.
+pub(crate) fn slots_in_address_space(wanted: usize) -> usize {
+    if let (Some(limit), Some(left)) = (address_space(), address_space_left()) {
+        let one = usize::from(left >= Reservation::BYTES + REST);
+        return (limit / 2 / Reservation::BYTES).max(one).min(wanted);
     }
     // The system does not say how many address bits there are, so reserve and see. Twice as much, so that half stays
     // free.

@@ -62,7 +62,9 @@ mod tests;
 
 pub use config::{PoolConfig, ResetMode};
 pub use image::Image;
-pub(crate) use machine::memory as machine_memory;
+pub(crate) use machine::{
+    REST, address_space, address_space_left, memory as machine_memory, slots_in_address_space,
+};
 pub(crate) use memfd::{Sealed, file_in_memory};
 pub use pool::Pool;
 pub(crate) use private::private_bytes;

@@ -36,7 +36,8 @@ impl Loaded {
     ) -> Result<Box<dyn Sandbox + '_>> {
         let source = |image: &Arc<Image>| slots.slot(image, limits);
         let source = (self.slots && slots.pool().is_some()).then_some(&source as &dyn Slots);
-        let start = Start::new(plan.state(), source).within(slots.budget());
+        let mut start = Start::new(plan.state(), source).within(slots.budget());
+        start.few_slots = slots.are_few();
         self.module.instantiate(start, limits)
     }
 

@@ -17,6 +17,9 @@ use crate::module::{Loaded, Split, StartPlan};
 use crate::start::StartState;
 use crate::wasm::Wasm;
 
+/// How long a deployment waits for room for the sandbox that it makes.
+const TRIAL: Duration = Duration::from_secs(10);
+
 /// The modules that are alive, and the cache and the compiler for new ones.
 #[derive(Debug)]
 pub(crate) struct Loader {
@@ -103,7 +106,14 @@ impl Loader {
             suspends,
         };
         // Make one sandbox now: a fault that depends on the module alone then fails the deployment and never a request.
-        loaded.sandbox(slots, &loaded.plain, limits)?;
+        // In a small address space there may be room for it only when a call has ended.
+        let begun = Instant::now();
+        while let Err(error) = loaded.sandbox(slots, &loaded.plain, limits) {
+            if !slots.is_exhausted() || begun.elapsed() > TRIAL {
+                return Err(error);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
         Ok((loaded, Origin { source, loaded_in }))
     }
 
