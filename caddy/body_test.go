@@ -76,6 +76,24 @@ func TestReadBody(t *testing.T) {
 	}
 }
 
+// Over HTTP/3 the end of a stream is taken for the end of a body: only its length says that it is cut.
+func TestReadBodyThatIsCut(t *testing.T) {
+	m := newTestMemory(t, 64<<20)
+	var b incoming
+	for _, size := range []int{0, 1, shortBody, bodyStep} {
+		r := httptest.NewRequest("POST", "/", iotest.DataErrReader(strings.NewReader(strings.Repeat("x", size))))
+		r.ProtoMajor, r.ContentLength = 3, int64(size)+1
+		var failed caddyhttp.HandlerError
+		if err := b.read(r, 3_000_000, m); !errors.As(err, &failed) || failed.StatusCode != 400 {
+			t.Errorf("%d bytes of %d: %v", size, r.ContentLength, err)
+		}
+		b.done()
+	}
+	if got := m.taken(); got != 0 {
+		t.Errorf("%d bytes are still taken", got)
+	}
+}
+
 // A client that announces gigabytes and sends a byte costs no memory, and one that sends too much is refused as soon as it does.
 func TestReadBodyOfUnlikelyLength(t *testing.T) {
 	m := newTestMemory(t, 64<<20)
