@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 
 use crate::Target;
 use crate::cursor::Cursor;
-use crate::json_response::{request, response};
+use crate::json_request as request;
+use crate::json_response::response;
 use crate::report::{Disagreement, same};
 
 /// The target, as the module documentation describes it.

@@ -12,6 +12,7 @@ pub mod abi;
 pub mod artifact;
 mod cursor;
 pub mod frames;
+pub mod json_request;
 pub mod json_response;
 pub mod module;
 mod mutate;
@@ -74,10 +75,11 @@ impl Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     abi::TARGET,
     artifact::TARGET,
     frames::TARGET,
+    json_request::TARGET,
     json_response::TARGET,
     module::TARGET,
     pool_ops::TARGET,

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use gojinn_fuzz::{
-    TARGETS, Target, abi, artifact, frames, json_response, module, pool_ops, snapshot, standalone,
-    wasi,
+    TARGETS, Target, abi, artifact, frames, json_request, json_response, module, pool_ops,
+    snapshot, standalone, wasi,
 };
 
 #[test]
@@ -21,6 +21,11 @@ fn every_seed_of_artifact_agrees() {
 #[test]
 fn every_seed_of_frames_agrees() {
     replay(&frames::TARGET);
+}
+
+#[test]
+fn every_seed_of_json_request_agrees() {
+    replay(&json_request::TARGET);
 }
 
 #[test]

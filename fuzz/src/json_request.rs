@@ -1,4 +1,6 @@
-//! A request made of any bytes, and what the guest must read of it.
+//! Compares the requests of the contract `json` with a second implementation of their rules.
+//!
+//! The input, cut into pieces, is a request. The model is based on `serde_json` and shares no code with the contract.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +9,47 @@ use base64::engine::general_purpose::STANDARD;
 use engine_core::contract::{Field, Fields, Request, json};
 use serde_json::{Map, Value};
 
-use super::response::{canonical, is_framing, named};
+use crate::Target;
 use crate::cursor::Cursor;
+use crate::json_response::response::{canonical, is_framing, named};
 use crate::report::{Disagreement, same};
+
+/// The target, as the module documentation describes it.
+pub const TARGET: Target = Target {
+    name: "json_request",
+    check,
+    dictionary: DICTIONARY,
+    max_len: 4096,
+};
+
+fn check(input: &[u8]) -> Result<(), Disagreement> {
+    agrees(&cut(input))
+}
+
+/// Names and values, most of them after a byte with their length.
+const DICTIONARY: &[&[u8]] = &[
+    b"Connection",
+    b"\x04Host",
+    b"\x05Proxy",
+    b"\x0fX-Forwarded-For",
+    b"\x0aConnection",
+    b"\x0aX-a, close",
+    b"\x03X-a",
+    b"\x02Te",
+    b"/",
+    b"%2f",
+    b"\"",
+    b"\\",
+    b"\0",
+    b"\r\n",
+    b"\t",
+    b"\x1f",
+    b"\x7f",
+    b"\xc3\xa9",
+    b"\xef\xbb\xbf",
+    b"\xf4\x8f\xbe\x80",
+    b"\xff",
+];
 
 /// The number of pieces in front of the headers. Each follows a byte with its length.
 const PIECES: usize = 9;
