@@ -420,6 +420,9 @@ func sse(c *caddy) error {
 
 // hold opens streams, reads the first bytes of each, and returns how much memory each takes while no more is read.
 func (c *caddy) hold(ctx context.Context, n int, path string) (float64, error) {
+	if err := c.collect(); err != nil {
+		return 0, err
+	}
 	before := c.usage()
 	err := together(n, func(int) error {
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.addr+path, http.NoBody)
@@ -448,7 +451,26 @@ func (c *caddy) hold(ctx context.Context, n int, path string) (float64, error) {
 		}
 		used = now
 	}
+	if err := c.collect(); err != nil {
+		return 0, err
+	}
 	return float64(c.usage().pss-before.pss) / 1024 / float64(n), nil
+}
+
+// collect has Caddy collect its garbage, twice: the second time frees what its pools kept.
+func (c *caddy) collect() error {
+	for range 2 {
+		res, err := http.Get("http://" + c.admin + "/debug/pprof/heap?gc=1")
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // stalled: clients that stop reading, against clients that wait for an event.
@@ -660,6 +682,9 @@ func reload(c *caddy) error {
 		return err
 	}
 	http.DefaultClient.CloseIdleConnections()
+	if err := c.collect(); err != nil {
+		return err
+	}
 	var after usage
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		if after = c.usage(); after.files <= before.files+2 {
