@@ -1,11 +1,10 @@
 //! Cases about the contract `json` in frames, which guests get that say that they take them.
 
-use std::borrow::Cow;
-
 use engine_core::contract::frames::{MAGIC, MARKER, NEXT, REMOVED, RESPONSE_HEAD, STREAM};
-use engine_core::contract::{self, HeaderChanges, Next, Request, frames};
+use engine_core::contract::{self, Request, frames};
 use engine_core::{Function, Outcome, Reached};
 
+use super::next::all_changes;
 use super::{Fixture, HELLO, command, expect, printer, text};
 
 type Pair<'a> = (&'a [u8], Option<&'a [u8]>);
@@ -366,23 +365,7 @@ pub fn a_request_goes_on_by_a_frame(fixture: &Fixture) {
         ..Frame::default()
     };
     let function = fixture.deploy(&framed(&frame.bytes(), ""));
-    let expected = Next {
-        method: Some(Cow::Borrowed("PUT")),
-        uri: Some(Cow::Borrowed("/b?c")),
-        headers: HeaderChanges {
-            set: vec![(Cow::Borrowed("X-User"), Cow::Borrowed(b"alice"))],
-            delete: vec![Cow::Borrowed("Cookie")],
-        },
-        response_headers: HeaderChanges {
-            set: vec![
-                (Cow::Borrowed("Vary"), Cow::Borrowed(b"a")),
-                (Cow::Borrowed("Vary"), Cow::Borrowed(b"b")),
-            ],
-            delete: vec![Cow::Borrowed("Server")],
-        },
-        vars: vec![(Cow::Borrowed("user"), Cow::Borrowed("alice"))],
-        ..Next::default()
-    };
+    let expected = all_changes();
     let permit = expect(fixture.engine.reserve());
     expect(function.call(permit, &Request::default(), &[], |answer| {
         assert_eq!(answer.outcome, Outcome::Ok, "{}", answer.reason);

@@ -7,14 +7,9 @@ use engine_core::contract::{HeaderChanges, Next, Request};
 
 use super::{Fixture, expect, printer};
 
-/// A guest lets a request go on, with all changes that there are. The call ends well, and has no answer.
-pub fn a_request_goes_on(fixture: &Fixture) {
-    let function = fixture.deploy(&printer(
-        r#"{"next":true,"method":"PUT","uri":"/b?c","headers":{"x-user":"alice","Cookie":null},
-            "vars":{"user":"alice"},"response_headers":{"Vary":["a","b"],"Server":null}}"#,
-        "",
-    ));
-    let expected = Next {
+/// A request that goes on, with each kind of change.
+pub(crate) fn all_changes() -> Next<'static> {
+    Next {
         method: Some(Cow::Borrowed("PUT")),
         uri: Some(Cow::Borrowed("/b?c")),
         headers: HeaderChanges {
@@ -30,7 +25,17 @@ pub fn a_request_goes_on(fixture: &Fixture) {
         },
         vars: vec![(Cow::Borrowed("user"), Cow::Borrowed("alice"))],
         ..Next::default()
-    };
+    }
+}
+
+/// A guest lets a request go on, with all changes that there are. The call ends well, and has no answer.
+pub fn a_request_goes_on(fixture: &Fixture) {
+    let function = fixture.deploy(&printer(
+        r#"{"next":true,"method":"PUT","uri":"/b?c","headers":{"x-user":"alice","Cookie":null},
+            "vars":{"user":"alice"},"response_headers":{"Vary":["a","b"],"Server":null}}"#,
+        "",
+    ));
+    let expected = all_changes();
     for _ in 0..3 {
         let request = Request {
             method: b"GET",
