@@ -11,6 +11,7 @@
 pub mod abi;
 pub mod artifact;
 mod cursor;
+mod engines;
 pub mod frames;
 pub mod json_request;
 pub mod json_response;

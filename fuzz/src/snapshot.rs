@@ -11,8 +11,9 @@
 use engine_core::SnapshotMode;
 
 use crate::Target;
+use crate::engines::BACKENDS;
 use crate::module::generate::{self, Form};
-use crate::module::{BACKENDS, Seen, binary, deploy, fault, run};
+use crate::module::{Seen, binary, deploy, fault, run};
 use crate::report::{Disagreement, same};
 
 /// The target, as the module documentation describes it.

@@ -8,17 +8,16 @@
 
 pub(crate) mod generate;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use engine_core::backend::Backend;
-use engine_core::memory::PoolConfig;
 use engine_core::{
-    Engine, EngineConfig, Error, Function, FunctionConfig, GuestExit, PAGE, Result, SandboxLimits,
-    SnapshotMode, TrapCode,
+    Engine, Error, Function, FunctionConfig, GuestExit, PAGE, Result, SandboxLimits, SnapshotMode,
+    TrapCode,
 };
 
 use crate::Target;
+use crate::engines::{self, BACKENDS};
 use crate::report::{Disagreement, same};
 use generate::Form;
 
@@ -29,9 +28,6 @@ pub const TARGET: Target = Target {
     dictionary: &[],
     max_len: 1024,
 };
-
-/// The backends, in order. The others are compared with the first.
-pub(crate) const BACKENDS: [&str; 3] = ["wasmi", "wasmtime", "wasmer"];
 
 fn check(input: &[u8]) -> std::result::Result<(), Disagreement> {
     let text = generate::wat(Form::Command, input);
@@ -114,23 +110,7 @@ pub(crate) fn deploy(backend: &str, wasm: &[u8], snapshot: SnapshotMode) -> Resu
 
 fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
-    let make = || -> Result<Engine> {
-        let backends: Vec<Arc<dyn Backend>> = vec![
-            Arc::new(backend_wasmi::Wasmi::new(Default::default())?),
-            Arc::new(backend_wasmtime::Wasmtime::new(Default::default())?),
-            Arc::new(backend_wasmer::Wasmer::new(Default::default())?),
-        ];
-        let config = EngineConfig {
-            max_concurrency: 4,
-            pool: Some(PoolConfig {
-                slots: 4,
-                ..PoolConfig::default()
-            }),
-            ..EngineConfig::default()
-        };
-        Engine::new(config, backends)
-    };
-    ENGINE.get_or_init(|| match make() {
+    ENGINE.get_or_init(|| match engines::engine(4) {
         Ok(engine) => engine,
         Err(error) => panic!("the backends cannot be set up: {error}"),
     })
@@ -211,7 +191,7 @@ mod tests {
         "ref.null",
     ];
 
-    /// With `GOJINN_WRITE_SEEDS=1` it makes them anew, which is needed after most changes of [`generate`].
+    /// With `GOJINN_WRITE_SEEDS=1` it makes them again, which is needed after most changes of [`generate`].
     #[test]
     fn each_seed_has_the_instruction_of_its_name() {
         let has = |form, input: &[u8], name: &str| {

@@ -2,25 +2,18 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use engine_core::backend::Backend;
-use engine_core::memory::PoolConfig;
 use engine_core::sandbox::wasi::MountSpec;
-use engine_core::{
-    Engine, EngineConfig, Error, Function, FunctionConfig, PAGE, RawRun, Result, SandboxLimits,
-};
+use engine_core::{Engine, Error, Function, FunctionConfig, PAGE, RawRun, Result, SandboxLimits};
 
 use super::driver;
 use super::scenario::Scenario;
+use crate::engines::{self, BACKENDS};
 use crate::report::{Disagreement, same};
 
 /// The content of the file next to the mounted directory.
 pub(super) const SECRET: &[u8] = b"THE SECRET OUTSIDE OF THE MOUNT";
-
-/// The backends, in order. The others are compared with the first.
-const BACKENDS: [&str; 3] = ["wasmi", "wasmtime", "wasmer"];
 
 /// A deadline that is long enough for any script that does not wait, and short enough to try many that do.
 const QUICK: Duration = Duration::from_millis(50);
@@ -55,20 +48,7 @@ pub(super) struct Timed<'a> {
 
 impl Lab {
     pub(super) fn new() -> Result<Self> {
-        let backends: Vec<Arc<dyn Backend>> = vec![
-            Arc::new(backend_wasmi::Wasmi::new(Default::default())?),
-            Arc::new(backend_wasmtime::Wasmtime::new(Default::default())?),
-            Arc::new(backend_wasmer::Wasmer::new(Default::default())?),
-        ];
-        let config = EngineConfig {
-            max_concurrency: 4,
-            pool: Some(PoolConfig {
-                slots: 2,
-                ..PoolConfig::default()
-            }),
-            ..EngineConfig::default()
-        };
-        let engine = Engine::new(config, backends)?;
+        let engine = engines::engine(2)?;
         let wasm = wat::parse_str(driver::wat())
             .map_err(|error| Error::host("the driver is not wasm").because(error))?;
         let limits = SandboxLimits {
