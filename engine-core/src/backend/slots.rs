@@ -55,10 +55,10 @@ impl SlotSource {
         &self.budget
     }
 
-    /// Whether each slot that there may be is busy.
+    /// Whether a sandbox has to wait for one to end: slots are few, and each is busy.
     pub(crate) fn is_exhausted(&self) -> bool {
-        let pool = self.pool.as_ref();
-        pool.is_some_and(|pool| pool.stats().busy >= pool.config().slots as u64)
+        let busy = |pool: &Pool| pool.stats().busy >= pool.config().slots as u64;
+        self.few && self.pool.as_ref().is_some_and(busy)
     }
 
     /// How often a backend had to allocate the memory of a sandbox because no slot was free.
