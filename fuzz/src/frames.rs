@@ -58,7 +58,7 @@ fn built(input: &[u8]) -> Vec<u8> {
             let (name, value) = (cursor.field(), cursor.field());
             lengths.push(name.len() as u32);
             texts.push(name);
-            // One byte stands for a value that is removed.
+            // A value that is this byte is removed.
             if value == b"-" {
                 lengths.push(REMOVED);
             } else {

@@ -148,7 +148,7 @@ pub(super) struct Narrow {
 
 impl Narrow {
     /// `None`: the address space is not limited, or large enough for `wanted` sandboxes of the default backend. An error if there
-    /// is hardly room for the engine itself: the process would end somewhere where a thread or an allocation cannot fail.
+    /// is hardly room for the engine itself: the process would end where a thread or an allocation must not fail.
     fn of_this_process(default: &Arc<dyn Backend>, wanted: u32) -> Result<Option<Self>> {
         let (Some(limit), Some(left)) = (memory::address_space(), memory::address_space_left())
         else {

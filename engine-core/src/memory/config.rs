@@ -8,12 +8,12 @@ use super::machine;
 pub struct PoolConfig {
     /// The maximum number of slots, busy and free together.
     ///
-    /// Default: 8192. That is far more than run at once, because guests may wait. Slots are made when they are needed: one that was never needed costs nothing, a free one costs address
-    /// space and the pages that it keeps resident.
+    /// Default: 8192. That is far more than run at once, because guests may wait. Slots are made when they are needed: one
+    /// that was never needed costs nothing, a free one costs address space and the pages that it keeps resident.
     ///
     /// The default is lowered to what fits into half of the address space (`ulimit -v`, or a kernel with few address
-    /// bits), but to one if only one fits, and to what half of `vm.max_map_count` allows at six mappings for each slot. It is 0 if not even one slot
-    /// fits.
+    /// bits), but to one if only one fits, and to what half of `vm.max_map_count` allows at six mappings for each slot. It
+    /// is 0 if not even one slot fits.
     pub slots: usize,
     /// How many bytes of one slot's memory stay resident between two sandboxes. Every reset gives the rest back to the
     /// kernel.

@@ -89,7 +89,7 @@ pub fn write_request(out: &mut Vec<u8>, request: &Request<'_>) {
 /// Reads a guest's whole stdout as one response in a frame.
 ///
 /// It obeys the rules of [`json::parse_response`](super::json::parse_response), with these differences:
-/// - bodies and values of headers are any bytes, which nothing stands for;
+/// - bodies and values of headers are any bytes, with no characters in their place;
 /// - further values of a header follow the first directly, each with its name spelled in the same way;
 /// - nothing may follow the frame, unless it is the body of a stream, which begins directly after it;
 /// - without [`NEXT`] there may be no method, URI, variable or response header.

@@ -2,9 +2,9 @@
 
 use crate::contract::Request;
 
-/// Sample requests as `write` writes them, which are on stdin: a POST with JSON as a program sends it, a GET as a browser does, and an empty
-/// stdin. The first two have the headers that nearly all requests have, so that a program which was warmed up with them
-/// has room for those.
+/// Sample requests, each as it is on stdin after `write` wrote it: a POST with JSON as a program sends it, a GET as a
+/// browser does, and an empty stdin. The first two have the headers that nearly all requests have, so that a program
+/// which was warmed up with them has room for those.
 pub(in crate::contract) fn all(write: impl Fn(&mut Vec<u8>, &Request<'_>)) -> Vec<Vec<u8>> {
     let body = br#"{"id":1,"name":"sample","active":true,"price":9.5,"tags":["a","b"],"owner":{"name":"sample"}}"#;
     let length = body.len().to_string();
